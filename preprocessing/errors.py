@@ -1,0 +1,25 @@
+"""The one exception users meet: what went wrong, why, and what to do about it."""
+
+from __future__ import annotations
+
+
+class GatedVAEError(Exception):
+    """A failure the user can act on, printed by ``pipe`` in at most three lines.
+
+    Parameters
+    ----------
+    what:
+        What failed, naming the file or option.
+    why:
+        The cause, naming the row or value where there is one.
+    remedy:
+        The next command or change that mends it.
+    """
+
+    def __init__(self, what: str, why: str = "", remedy: str = "") -> None:
+        super().__init__("\n".join(line for line in (what, why, remedy) if line))
+        self.what, self.why, self.remedy = what, why, remedy
+
+    def __reduce__(self) -> tuple[type[GatedVAEError], tuple[str, str, str]]:
+        """Let the error cross process boundaries whole."""
+        return type(self), (self.what, self.why, self.remedy)

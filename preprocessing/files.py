@@ -1,0 +1,113 @@
+"""Durable files: written under a temporary name, synced, renamed; folders locked while they are written.
+
+Every file of a store or a run goes through here, so that whatever interrupts a command leaves either the old file or the
+new one, never a part of one.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from preprocessing.errors import GatedVAEError
+
+SCHEMA_KEY = b"gated_vae.schema_version"
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success sync it and rename it to `path`, on failure remove it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        yield partial
+        commit(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def commit(partial: Path, path: Path) -> None:
+    """Sync `partial` to disk and rename it to `path` (both in one folder)."""
+    sync(partial)
+    partial.replace(path)
+    sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Flush one file or folder to disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write `data` to `path` atomically."""
+    with atomic_path(path) as partial:
+        partial.write_bytes(data)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON, keys in their order, atomically."""
+    write_bytes(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
+
+
+def read_json(path: Path, remedy: str) -> dict[str, Any]:
+    """Read a JSON object; raise `GatedVAEError` with `remedy` when it is missing, cut or not an object."""
+    try:
+        value = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise GatedVAEError(f"{path} does not exist.", "", remedy) from None
+    except (ValueError, OSError) as error:
+        raise GatedVAEError(f"{path} cannot be read.", str(error), remedy) from None
+    if not isinstance(value, dict):
+        raise GatedVAEError(f"{path} is not a JSON object.", "", remedy)
+    return value
+
+
+def write_parquet(path: Path, table: pa.Table, *, schema_version: int, **options: Any) -> None:
+    """Write an Arrow table as Parquet atomically, the schema version in its metadata (zstd unless told)."""
+    metadata = {**(table.schema.metadata or {}), SCHEMA_KEY: str(schema_version).encode()}
+    with atomic_path(path) as partial:
+        pq.write_table(table.replace_schema_metadata(metadata), partial, **{"compression": "zstd", **options})
+
+
+def digest(*parts: bytes | str) -> str:
+    """SHA-256 over length-prefixed parts, as ``sha256:<hex>``."""
+    hasher = hashlib.sha256()
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        hasher.update(len(data).to_bytes(8, "little") + data)
+    return f"sha256:{hasher.hexdigest()}"
+
+
+@contextmanager
+def locked(folder: Path, remedy: str = "Wait for it to finish, or choose another folder.") -> Iterator[None]:
+    """Hold `folder` (created if missing) for this process alone.
+
+    The kernel drops the lock when the process ends, however it ends, so a killed command leaves nothing to clean up.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                raise
+            raise GatedVAEError(f"{folder} is in use by another process.", "", remedy) from None
+        yield
+    finally:
+        os.close(handle)

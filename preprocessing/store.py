@@ -1,0 +1,146 @@
+"""The store: one folder of plain formats, readable without this project.
+
+This module owns the layout on disk, the schema version and the manifest; nothing else spells a file name of a store.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from preprocessing.errors import GatedVAEError
+from preprocessing.files import read_json, write_json
+
+SCHEMA_VERSION = 1
+
+REBUILD = "Run `pipe preprocess` again with --overwrite."
+
+
+@dataclass(frozen=True)
+class Store:
+    """A finished store, opened for reading.
+
+    Attributes
+    ----------
+    path:
+        The store's folder.
+    manifest:
+        ``store.json`` as a dict: schema_version, kind, source_digest, image_shape, seen, taken, rejected, parameters,
+        and `partitions` (name -> how its groups and pairs were made), in the order in which training alternates.
+    """
+
+    path: Path
+    manifest: dict[str, Any]
+
+    @property
+    def kind(self) -> str:
+        """What the store was made from: ``celeba`` or ``dsprites``."""
+        return str(self.manifest["kind"])
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """The options it was preprocessed with."""
+        return dict(self.manifest["parameters"])
+
+    @property
+    def partitions(self) -> dict[str, dict[str, Any]]:
+        """Partitions that have groups and pairs, in training order."""
+        return dict(self.manifest.get("partitions", {}))
+
+    def __len__(self) -> int:
+        return int(self.manifest["taken"])
+
+    @cached_property
+    def images(self) -> np.memmap[Any, np.dtype[np.uint8]]:
+        """Every image, uint8 (N, H, W), mapped read-only."""
+        images = np.load(images_path(self.path), mmap_mode="r", allow_pickle=False)
+        expected = (len(self), *self.manifest["image_shape"])
+        if images.dtype != np.uint8 or images.shape != expected:
+            why = f"It holds {images.dtype} {images.shape}, store.json says uint8 {expected}."
+            raise GatedVAEError(f"{images_path(self.path)} does not fit its store.", why, REBUILD)
+        return images  # type: ignore[no-any-return]
+
+    @cached_property
+    def samples(self) -> pd.DataFrame:
+        """One row per image, in image order; `sample_id` equals the row number."""
+        return self.sample_columns()
+
+    def sample_columns(self, columns: list[str] | None = None) -> pd.DataFrame:
+        """Read only some columns of samples.parquet (all when None)."""
+        samples = pd.read_parquet(samples_path(self.path), columns=columns)
+        if len(samples) != len(self):
+            why = f"It has {len(samples)} rows, store.json says {len(self)}."
+            raise GatedVAEError(f"{samples_path(self.path)} does not fit its store.", why, REBUILD)
+        return samples
+
+    def with_partitions(self, partitions: dict[str, dict[str, Any]]) -> Store:
+        """Record how partitions were made (replacing the manifest atomically) and return the store as it now is."""
+        manifest = {**self.manifest, "partitions": partitions}
+        write_json(manifest_path(self.path), manifest)
+        return Store(self.path, manifest)
+
+
+def manifest_path(store: Path) -> Path:
+    """``store.json``, written last: a folder without it is not a store yet."""
+    return store / "store.json"
+
+
+def images_path(store: Path) -> Path:
+    """``images.npy``: uint8 (N, H, W)."""
+    return store / "images.npy"
+
+
+def samples_path(store: Path) -> Path:
+    """``samples.parquet``: row i describes images[i]."""
+    return store / "samples.parquet"
+
+
+def rejected_path(store: Path) -> Path:
+    """``rejected.parquet``: source, row, reason, detail of every item not taken."""
+    return store / "rejected.parquet"
+
+
+def groups_path(store: Path, partition: str) -> Path:
+    """The groups of one partition: sample_id, group, distance."""
+    return store / "groups" / f"partition={partition}" / "groups.parquet"
+
+
+def pairs_path(store: Path, partition: str) -> Path:
+    """The pairs of one partition: input_id, target_id, group, draw."""
+    return store / "pairs" / f"partition={partition}" / "pairs.parquet"
+
+
+def centroids_path(store: Path, partition: str) -> Path:
+    """The centroids of one clustered partition."""
+    return store / "centroids" / f"{partition}.parquet"
+
+
+def open_store(path: str | Path) -> Store:
+    """Open a finished store.
+
+    Raises
+    ------
+    GatedVAEError
+        When the folder is missing, half written, or of another schema version.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        remedy = "Make one with `pipe preprocess celeba` or `pipe preprocess dsprites`."
+        raise GatedVAEError(f"There is no store at {path}.", "The folder does not exist.", remedy)
+    if not manifest_path(path).exists():
+        remedy = "Run the same `pipe preprocess` command again: it goes on where it stopped."
+        raise GatedVAEError(f"{path} is not a finished store.", "It has no store.json, which is written last.", remedy)
+    manifest = read_json(manifest_path(path), REBUILD)
+    version = manifest.get("schema_version")
+    if version != SCHEMA_VERSION:
+        why = f"It was written with schema version {version}; this version reads {SCHEMA_VERSION}."
+        raise GatedVAEError(f"{path} cannot be opened.", why, REBUILD)
+    missing = [key for key in ("kind", "image_shape", "taken", "parameters") if key not in manifest]
+    if missing:
+        raise GatedVAEError(f"{manifest_path(path)} is incomplete.", f"It lacks {', '.join(missing)}.", REBUILD)
+    return Store(path, manifest)
