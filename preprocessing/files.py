@@ -1,7 +1,7 @@
 """Durable files: written under a temporary name, synced, renamed; folders locked while they are written.
 
-Every file of a store or a run goes through here, so that whatever interrupts a command leaves either the old file or the
-new one, never a part of one.
+Every file of a store or a run goes through here, so that whatever interrupts a command leaves the old file or
+the new one, never a part of one.
 """
 
 from __future__ import annotations
