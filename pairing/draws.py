@@ -1,27 +1,42 @@
 """Partners: which other member of its group each sample is paired with.
 
-Everything here is a pure function of (seed, draw, sample id), computed element by element: any slice of the ids, in any order
-and on any machine, gives the same partners, and resuming needs no state.
+Everything here is a pure function of (seed, draw, sample id), computed element by element: any slice of the ids, in any
+order and on any machine, gives the same partners, and resuming needs no state.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
+from scipy import sparse
+
+from preprocessing.errors import GatedVAEError
+
+Ints = npt.NDArray[np.integer[Any]]
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX_2 = np.uint64(0x94D049BB133111EB)
 
+BLOCK = 1 << 14  # ids worked on at a time: the temporaries stay in the processor's cache
+
 
 def _mix(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
-    """Finalise a 64-bit counter (SplitMix64; Steele, Lea, Flood 2014): a bijection whose output passes for random."""
-    x = (x ^ (x >> np.uint64(30))) * _MIX_1
-    x = (x ^ (x >> np.uint64(27))) * _MIX_2
-    return x ^ (x >> np.uint64(31))
+    """Finalise 64-bit counters in place (SplitMix64; Steele, Lea, Flood 2014): a bijection that passes for random."""
+    shifted = np.empty_like(x)
+    for shift, factor in ((30, _MIX_1), (27, _MIX_2)):
+        np.right_shift(x, np.uint64(shift), out=shifted)
+        np.bitwise_xor(x, shifted, out=x)
+        np.multiply(x, factor, out=x)
+    np.right_shift(x, np.uint64(31), out=shifted)
+    return np.bitwise_xor(x, shifted, out=x)
 
 
-def random_below(bound: npt.ArrayLike, ids: npt.NDArray[np.int64], *, seed: int, draw: int) -> npt.NDArray[np.int64]:
+def random_below(bound: npt.ArrayLike, ids: Ints, *, seed: int, draw: int) -> npt.NDArray[np.int64]:
     """Draw one integer in [0, bound) for every id, the same for the same (seed, draw, id).
 
     Parameters
@@ -34,6 +49,125 @@ def random_below(bound: npt.ArrayLike, ids: npt.NDArray[np.int64], *, seed: int,
         Non-negative integers below 2**64 and 2**32.
     """
     with np.errstate(over="ignore"):
-        key = _mix(_mix(np.array([seed], np.uint64) + _GOLDEN) + np.uint64(draw) * _GOLDEN)
-        bits = _mix((ids.astype(np.uint64) + np.uint64(1)) * _GOLDEN + key)
-    return ((bits >> np.uint64(32)) * np.asarray(bound, np.uint64) >> np.uint64(32)).astype(np.int64)
+        key = _mix(_mix(np.array([seed], np.uint64) + _GOLDEN) + np.uint64(draw) * _GOLDEN) + _GOLDEN
+        bits = ids.astype(np.uint64)
+        np.multiply(bits, _GOLDEN, out=bits)
+        np.add(bits, key, out=bits)
+    _mix(bits)
+    np.right_shift(bits, np.uint64(32), out=bits)
+    np.multiply(bits, np.asarray(bound).astype(np.uint64, copy=False), out=bits)
+    np.right_shift(bits, np.uint64(32), out=bits)
+    return bits.view(np.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class Members:
+    """The members of every group in ascending order, as compressed rows, made once and drawn from often.
+
+    Attributes
+    ----------
+    group:
+        Group of each sample, int32 (N,).
+    ids:
+        Sample ids ordered by (group, id), int32 (N,) (int64 above 2**31).
+    offsets:
+        Group g is ``ids[offsets[g]:offsets[g + 1]]``, (groups + 1,).
+    rank:
+        Place of each sample among the members of its group, like `ids`.
+    """
+
+    group: Ints
+    ids: Ints
+    offsets: Ints
+    rank: Ints
+
+    @classmethod
+    def of(cls, group: npt.ArrayLike) -> Members:
+        """Sort the samples by group.
+
+        Parameters
+        ----------
+        group:
+            Integer labels (N,), any values; groups are numbered by ascending label unless the labels already
+            lie in 0 .. N - 1, which are taken as they are.
+        """
+        labels = _labels(group)
+        count = len(labels)
+        groups = int(labels.max()) + 1 if count else 0
+        index = np.int32 if count < 2**31 else np.int64
+        # A transposition of a sparse matrix is a counting sort, 12 times the speed of a stable argsort.
+        rows = np.arange(count + 1, dtype=index)
+        columns = sparse.csr_array((np.zeros(count, np.int8), labels, rows), shape=(count, groups)).tocsc()
+        ids, offsets = columns.indices, columns.indptr
+        rank: Ints = np.empty(count, index)
+        rank[ids] = rows[:-1] - np.repeat(offsets[:-1], np.diff(offsets))
+        return cls(labels, ids, offsets, rank)
+
+    @cached_property
+    def sizes(self) -> Ints:
+        """Members per group, (groups,)."""
+        sizes: Ints = np.diff(self.offsets)
+        return sizes
+
+    def partners(self, ids: Ints, *, seed: int, draw: int) -> npt.NDArray[np.int64]:
+        """Draw for each of `ids` (n,) another member of its group, uniformly; element by element, in any order.
+
+        Raises
+        ------
+        GatedVAEError
+            When some of the ids are alone in their group.
+        """
+        targets = np.empty(len(ids), np.int64)
+        for start in range(0, len(ids), BLOCK):
+            block = slice(start, start + BLOCK)
+            targets[block] = self._partners(ids[block], seed, draw)
+        return targets
+
+    def _partners(self, ids: Ints, seed: int, draw: int) -> Ints:
+        group = self.group[ids]
+        first, others = self.offsets[group], self.sizes[group] - 1
+        alone = np.count_nonzero(others == 0)
+        if alone:
+            raise GatedVAEError("Partners cannot be drawn.", f"{alone} samples are alone in their group.", _MERGE)
+        other = random_below(others, ids, seed=seed, draw=draw)
+        other += other >= self.rank[ids]  # one's own place is left out, so the later ones move up
+        other += first
+        return self.ids[other]
+
+
+_MERGE = "Merge them into other groups first (pairing.kmeans.merge_singletons)."
+
+
+def draw_partners(group: npt.ArrayLike, *, seed: int = 0, draw: int = 0) -> npt.NDArray[np.int64]:
+    """Pair every sample with another member of its group, uniformly: a pure function of its arguments.
+
+    Parameters
+    ----------
+    group:
+        Integer labels (N,).
+    seed, draw:
+        Which of the possible pairings: non-negative integers.
+
+    Returns
+    -------
+    Index of each sample's partner, int64 (N,): never itself, always of the same group.
+
+    Raises
+    ------
+    GatedVAEError
+        When some samples are alone in their group.
+    """
+    members = Members.of(group)
+    return members.partners(np.arange(len(members.group)), seed=seed, draw=draw)
+
+
+def _labels(group: npt.ArrayLike) -> Ints:
+    """Check labels and bring them into 0 .. N - 1."""
+    labels = np.asarray(group)
+    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
+        why = f"They are {labels.dtype} {labels.shape}; one integer per sample is needed."
+        raise GatedVAEError("Groups cannot be read.", why)
+    count = len(labels)
+    if count and (labels.min() < 0 or labels.max() >= count):
+        labels = np.unique(labels, return_inverse=True)[1]
+    return labels.astype(np.int32 if count < 2**31 else np.int64, copy=False)
