@@ -1,0 +1,203 @@
+"""Groups and pairs as Parquet: written in a stream, read block by block.
+
+A pair table is cut into blocks of inputs. Row group b holds inputs [b * size, (b + 1) * size) with all their draws,
+ordered by (draw, input_id), so that any draw of any block is one row group and a slice of it. The repeated group column
+then costs little: the compressor finds the first draw's copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pairing.draws import Ints
+from preprocessing.errors import GatedVAEError
+from preprocessing.files import SCHEMA_KEY, atomic_path, write_parquet
+from preprocessing.store import SCHEMA_VERSION, groups_path, pairs_path
+
+DRAWS = 8  # pairings of every sample: enough that an epoch rarely repeats a pair, at 2.5 bytes a row
+BLOCK_ROWS = 1 << 20
+
+Rows = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]  # input_id, target_id, group
+Partners = Callable[[npt.NDArray[np.int64], int], npt.NDArray[np.int64]]  # (ids, draw) -> one partner of each
+
+_LAYOUT_KEYS = (b"gated_vae.inputs", b"gated_vae.draws", b"gated_vae.block")
+_REMAKE = "Make the pairs again: `pipe cluster` or `pipe pair` with --overwrite."
+
+
+def write_groups(store: Path, partition: str, group: Ints, distance: npt.NDArray[np.float32]) -> None:
+    """Write which group each sample of a partition is in, and how far it lies from the group's centroid."""
+    columns = {
+        "sample_id": np.arange(len(group), dtype=_index(len(group))),
+        "group": group.astype(np.int32, copy=False),
+        "distance": distance.astype(np.float32, copy=False),
+    }
+    options = _packing(
+        {"sample_id": "DELTA_BINARY_PACKED", "group": "BYTE_STREAM_SPLIT", "distance": "BYTE_STREAM_SPLIT"}
+    )
+    write_parquet(groups_path(store, partition), pa.table(columns), schema_version=SCHEMA_VERSION, **options)
+
+
+def read_groups(store: Path, partition: str) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+    """Read group (N,) and distance (N,) of a partition, in sample order."""
+    path = groups_path(store, partition)
+    table = _open(path).read(columns=["sample_id", "group", "distance"])
+    sample, group, distance = (column.to_numpy() for column in table.columns)
+    if not np.array_equal(sample, np.arange(len(sample))):
+        raise GatedVAEError(f"{path} cannot be used.", "Its rows are not in sample order.", _REMAKE)
+    return group, distance
+
+
+def write_pairs(store: Path, partition: str, group: Ints, partners: Partners, draws: int) -> int:
+    """Write the pairs of a partition and return how many.
+
+    Parameters
+    ----------
+    group:
+        Group of every sample (N,).
+    partners:
+        Gives each of the ids it is handed a partner for one draw: another sample of the same group.
+    draws:
+        How often every sample is an input.
+
+    Raises
+    ------
+    GatedVAEError
+        When `partners` breaks its promise. Nothing is written then.
+    """
+    size = max(1, BLOCK_ROWS // draws)
+    index = pa.from_numpy_dtype(_index(len(group)))
+    schema = pa.schema(
+        [("draw", pa.int32()), ("group", pa.int32()), ("input_id", index), ("target_id", index)],
+        {SCHEMA_KEY: str(SCHEMA_VERSION), **dict(zip(_LAYOUT_KEYS, map(str, (len(group), draws, size)), strict=True))},
+    )
+    packing = _packing(
+        {
+            "draw": "PLAIN",
+            "group": "BYTE_STREAM_SPLIT",
+            "input_id": "DELTA_BINARY_PACKED",
+            "target_id": "BYTE_STREAM_SPLIT",
+        }
+    )
+    with atomic_path(pairs_path(store, partition)) as partial, pq.ParquetWriter(partial, schema, **packing) as writer:
+        for start in range(0, len(group), size):
+            ids = np.arange(start, min(start + size, len(group)))
+            columns = _block(ids, group, partners, draws)
+            writer.write_table(pa.table(columns, schema), row_group_size=BLOCK_ROWS)
+    return len(group) * draws
+
+
+def _block(ids: npt.NDArray[np.int64], group: Ints, partners: Partners, draws: int) -> dict[str, Ints]:
+    """Pair the inputs `ids` for every draw, as the columns of one row group."""
+    own = group[ids].astype(np.int32, copy=False)
+    targets = np.empty((draws, len(ids)), _index(len(group)))
+    for draw in range(draws):
+        targets[draw] = partners(ids, draw)
+        broken = np.count_nonzero((targets[draw] == ids) | (group[targets[draw]] != own))
+        if broken:
+            raise GatedVAEError("Pairs cannot be written.", f"{broken} partners are the input or of another group.")
+    return {
+        "draw": np.repeat(np.arange(draws, dtype=np.int32), len(ids)),
+        "group": np.tile(own, draws),
+        "input_id": np.tile(ids.astype(targets.dtype), draws),
+        "target_id": targets.ravel(),
+    }
+
+
+class PairTable:
+    """A pair table, opened for reading block by block.
+
+    Attributes
+    ----------
+    rows:
+        Inputs per draw, which is the number of samples.
+    draws:
+        How often every sample is an input.
+    block_size:
+        Inputs per block (the last block may hold fewer).
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = _open(path)
+        metadata = self._file.schema_arrow.metadata or {}
+        if not all(key in metadata for key in _LAYOUT_KEYS):
+            raise self._unfit("It does not say how its rows are laid out; another program may have saved it again.")
+        self.rows, self.draws, self.block_size = (int(metadata[key]) for key in _LAYOUT_KEYS)
+        found = [self._file.metadata.row_group(b).num_rows for b in range(self._file.num_row_groups)]
+        if found != [size * self.draws for size in self.block_sizes]:
+            raise self._unfit("Its row groups are not those it was written with.")
+
+    @property
+    def blocks(self) -> int:
+        """Number of blocks."""
+        return -(-self.rows // self.block_size)
+
+    @property
+    def block_sizes(self) -> list[int]:
+        """Inputs of each block."""
+        return [min(self.block_size, self.rows - start) for start in range(0, self.rows, self.block_size)]
+
+    def block(self, index: int, draw: int) -> Rows:
+        """Read one draw of one block: input_id (ascending, without gaps), target_id and group, int64 (n,) each.
+
+        Draws beyond those written repeat them: draw d reads draw d modulo `draws`.
+
+        Raises
+        ------
+        GatedVAEError
+            When the file is damaged or its rows are in another order than they were written in.
+        """
+        start, size = index * self.block_size, self.block_sizes[index]
+        try:
+            table = self._file.read_row_group(index, columns=["input_id", "target_id", "group"])
+        except (OSError, pa.ArrowException) as error:
+            raise self._unfit(str(error)) from None
+        part = table.slice(draw % self.draws * size, size)
+        input_id, target_id, group = (part[name].to_numpy().astype(np.int64) for name in table.column_names)
+        if not np.array_equal(input_id, np.arange(start, start + size)):
+            raise self._unfit("Its rows are not in the order they were written in.")
+        return input_id, target_id, group
+
+    def _unfit(self, why: str) -> GatedVAEError:
+        return GatedVAEError(f"{self.path} cannot be used.", why, _REMAKE)
+
+
+def _open(path: Path) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(path, memory_map=True, page_checksum_verification=True)
+    except FileNotFoundError:
+        raise GatedVAEError(f"{path} does not exist.", "", _REMAKE) from None
+    except (OSError, pa.ArrowException) as error:
+        raise GatedVAEError(f"{path} cannot be read.", str(error), _REMAKE) from None
+
+
+def _index(samples: int) -> type[np.int32] | type[np.int64]:
+    """Choose the narrowest type for sample ids."""
+    return np.int32 if samples <= 2**31 else np.int64
+
+
+def _packing(encoding: dict[str, str]) -> dict[str, Any]:
+    """Choose how columns are packed: bytes split into planes before zstd, one page per column and row group.
+
+    Measured on 202,599 samples in 4,000 groups: a target takes 2.3 bytes (by delta 2.4, by dictionary 4.6), a group
+    1.6 divided by the number of draws, the others next to nothing. Smaller pages would hide one draw's groups from the
+    next's.
+    """
+    return {
+        "column_encoding": encoding,
+        "use_dictionary": False,
+        "compression": "zstd",
+        "compression_level": 1,
+        "data_page_size": 1 << 24,
+        "max_rows_per_page": BLOCK_ROWS,
+        "write_batch_size": BLOCK_ROWS,
+        "write_statistics": [name for name, packing in encoding.items() if packing != "BYTE_STREAM_SPLIT"],
+        "write_page_checksum": True,
+    }
