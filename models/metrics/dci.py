@@ -1,0 +1,182 @@
+"""Disentanglement, completeness and informativeness (Eastwood & Williams 2018), in the paper's form and the common one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.ensemble import GradientBoostingClassifier
+
+from models.metrics.arrays import (
+    Array,
+    Split,
+    check_arrays,
+    check_split,
+    derived_seed,
+    is_discrete,
+    standardise,
+    varies,
+)
+from models.metrics.regressors import REGRESSORS, check_regressor
+
+DCIRegressor = Literal["lasso", "random_forest", "gradient_boosting"]
+
+
+@dataclass(frozen=True)
+class DCI:
+    """The three scores, what they are made of, and how they were measured.
+
+    Attributes
+    ----------
+    disentanglement:
+        In [0, 1], higher is better: the codes' scores weighted with rho, their share of all importance.
+    completeness:
+        In [0, 1], higher is better: the plain mean over factors, as in the paper's tables.
+    uninformativeness:
+        Lower is better: the plain mean over factors of the held-out error; 1.0 is what predicting the mean earns.
+    disentanglement_per_code, completeness_per_factor, uninformativeness_per_factor:
+        float64 (M,), (K,), (K,).
+    importance:
+        float64 (M, K), not negative: how much code i matters when factor j is predicted.
+    constant_factors:
+        Columns that do not vary in both splits. They have importance 0, completeness 0 and uninformativeness 1, and count
+        in no mean and in no base of a logarithm: the three scores are what they would be without those columns.
+    protocol:
+        What has to be reported beside the scores, ready for JSON: regressor, error measure per factor, weighting,
+        scaling, rows of each split, seed.
+    """
+
+    disentanglement: float
+    completeness: float
+    uninformativeness: float
+    disentanglement_per_code: Array
+    completeness_per_factor: Array
+    uninformativeness_per_factor: Array
+    importance: Array
+    constant_factors: tuple[int, ...]
+    protocol: dict[str, Any]
+
+
+def dci(
+    codes: npt.ArrayLike,
+    factors: npt.ArrayLike,
+    regressor: DCIRegressor = "lasso",
+    *,
+    seed: int = 0,
+    split: Split | None = None,
+) -> DCI:
+    """Measure disentanglement, completeness and (un)informativeness.
+
+    One predictor per factor is fitted on the codes of the training rows, both scaled to mean 0 and std 1 there (ddof 0):
+
+    - ``lasso``: Lasso(alpha=0.02), importance = absolute coefficients, error = RMSE / std of the held-out target.
+    - ``random_forest``: RandomForestRegressor(n_estimators=10, max_depth=12), impurity importances, the same error.
+    - ``gradient_boosting``: the form common elsewhere (Locatello et al. 2019): GradientBoostingClassifier with
+      scikit-learn's defaults for a factor of classes (at most 100 different whole numbers), error = 1 - accuracy.
+      A factor of other values gets GradientBoostingRegressor and RMSE / std.
+
+    Parameters
+    ----------
+    codes:
+        (n, M) encoder means.
+    factors:
+        (n, K) true factors, one column each.
+    seed:
+        Decides the split and, with the factor's number, each predictor's own random state.
+    split:
+        Rows to fit on and to judge on; by default a random quarter is held out.
+
+    Raises
+    ------
+    ValueError
+        For shapes that do not fit, values that are not finite, or an unknown regressor.
+    """
+    check_regressor(regressor, get_args(DCIRegressor))
+    codes, factors = check_arrays(codes, factors)
+    split = check_split(split, len(codes), seed)
+    varying = varies(factors[split.train]) & varies(factors[split.test])
+    scaled_codes, scaled_factors = standardise(codes, split.train), standardise(factors, split.train)
+
+    importance, error = np.zeros((codes.shape[1], factors.shape[1])), np.ones(factors.shape[1])
+    measures = ["none"] * factors.shape[1]
+    for k in np.flatnonzero(varying):
+        classes = regressor == "gradient_boosting" and is_discrete(factors[:, k])
+        target = factors[:, k].astype(np.int64) if classes else scaled_factors[:, k]
+        model = _predictor(regressor, classes, derived_seed(seed, int(k)))
+        model.fit(scaled_codes[split.train], target[split.train])
+        predicted = model.predict(scaled_codes[split.test])
+        importance[:, k] = np.abs(model.coef_ if regressor == "lasso" else model.feature_importances_)
+        error[k] = _error_rate(target[split.test], predicted) if classes else nrmse(target[split.test], predicted)
+        measures[k] = "1 - accuracy" if classes else "RMSE / std"
+    return _summary(importance, error, varying, _protocol(regressor, measures, split, seed))
+
+
+def nrmse(target: npt.ArrayLike, predicted: npt.ArrayLike) -> float:
+    """Root of the mean squared error over the target's std (ddof 0): 1.0 is what predicting the mean earns."""
+    target = np.asarray(target, np.float64)
+    return float(np.sqrt(np.mean((target - predicted) ** 2)) / target.std())
+
+
+def disentanglement_per_code(importance: npt.ArrayLike) -> Array:
+    """1 - the entropy, base K, of each code's importances (M, K) -> (M,); 0 for a code that matters to no factor."""
+    return _one_minus_entropy(np.asarray(importance, np.float64))
+
+
+def completeness_per_factor(importance: npt.ArrayLike) -> Array:
+    """1 - the entropy, base M, of each factor's importances (M, K) -> (K,); 0 for a factor that no code predicts."""
+    return _one_minus_entropy(np.asarray(importance, np.float64).T)
+
+
+def code_weights(importance: npt.ArrayLike) -> Array:
+    """rho: each code's share of all importance (M,), summing to 1, or all 0 when nothing matters."""
+    totals = np.asarray(importance, np.float64).sum(axis=1)
+    return np.asarray(totals / totals.sum() if totals.any() else totals)
+
+
+def _one_minus_entropy(rows: Array) -> Array:
+    totals = rows.sum(axis=1, keepdims=True)
+    shares = np.divide(rows, totals, out=np.zeros_like(rows), where=totals > 0)
+    logs = np.log(shares, out=np.zeros_like(rows), where=shares > 0)
+    entropy = -(shares * logs).sum(axis=1) / np.log(max(rows.shape[1], 2))  # one column: entropy is 0 in any base
+    return np.where(totals[:, 0] > 0, np.clip(1.0 - entropy, 0.0, 1.0), 0.0)
+
+
+def _error_rate(target: npt.NDArray[Any], predicted: npt.NDArray[Any]) -> float:
+    return float(np.mean(target != predicted))
+
+
+def _predictor(regressor: str, classes: bool, seed: int) -> Any:
+    return GradientBoostingClassifier(random_state=seed) if classes else REGRESSORS[regressor](seed)
+
+
+def _summary(importance: Array, error: Array, varying: npt.NDArray[np.bool_], protocol: dict[str, Any]) -> DCI:
+    kept = importance[:, varying]
+    per_code = disentanglement_per_code(kept) if varying.any() else np.zeros(len(importance))
+    per_factor = completeness_per_factor(importance)
+    return DCI(
+        disentanglement=float(min(per_code @ code_weights(kept), 1.0)),  # the weights may sum to 1 and a rounding
+        completeness=float(per_factor[varying].mean()) if varying.any() else 0.0,
+        uninformativeness=float(error[varying].mean()) if varying.any() else 1.0,
+        disentanglement_per_code=per_code,
+        completeness_per_factor=per_factor,
+        uninformativeness_per_factor=error,
+        importance=importance,
+        constant_factors=tuple(int(k) for k in np.flatnonzero(~varying)),
+        protocol=protocol,
+    )
+
+
+def _protocol(regressor: str, measures: list[str], split: Split, seed: int) -> dict[str, Any]:
+    return {
+        "regressor": regressor,
+        "error": measures,
+        "disentanglement_weighting": "share of importance",
+        "completeness_weighting": "plain mean over varying factors",
+        "uninformativeness_weighting": "plain mean over varying factors",
+        "scaling": "mean and std (ddof 0) of the training rows",
+        "train_rows": len(split.train),
+        "test_rows": len(split.test),
+        "seed": seed,
+    }

@@ -1,0 +1,36 @@
+"""The mutual information gap (Chen et al. 2018, "Isolating sources of disentanglement")."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from models.metrics.arrays import check_arrays, varies
+from models.metrics.gaps import Gap, gap
+from models.metrics.information import bin_codes, bin_factors, entropy, mutual_information
+
+
+def mig(codes: npt.ArrayLike, factors: npt.ArrayLike, *, bins: int = 20) -> Gap:
+    """Gap between the two codes that tell most about a factor, as a share of the factor's entropy, averaged.
+
+    Codes are cut into `bins` equal widths; factors of at most 100 different whole numbers are taken as classes and others
+    cut likewise. `matrix` holds I(code; factor) / H(factor). Counting bins overstates information when rows are few:
+    10,000 rows or more are customary.
+
+    Parameters
+    ----------
+    codes, factors:
+        (n, M) encoder means and (n, K) true factors.
+
+    Raises
+    ------
+    ValueError
+        For shapes that do not fit, values that are not finite, or fewer than two bins.
+    """
+    codes, factors = check_arrays(codes, factors)
+    if bins < 2:
+        raise ValueError(f"bins must be at least 2, not {bins}")
+    classes = bin_factors(factors, bins)
+    varying = varies(factors)
+    information = mutual_information(bin_codes(codes, bins), classes)
+    return gap(information / np.where(varying, entropy(classes), 1.0), varying)
