@@ -1,0 +1,110 @@
+"""Run independent tasks on the cores of this machine or on a Dask cluster, results in the order of the tasks.
+
+Tasks share nothing but files, so a worker that dies only has its task done again. On this machine they are
+threads: OpenCV, pyarrow and file reads let go of the interpreter's lock, and threads start at once, where fresh
+processes import for a second and send their results back through a pipe.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import count
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from preprocessing.errors import GatedVAEError
+
+Result = TypeVar("Result")
+Progress = Callable[[int], None]
+
+CONNECT_SECONDS = 5
+
+
+def ignore(done: int) -> None:
+    """Progress hook that does nothing."""
+
+
+def cores() -> int:
+    """Cores this process may use: the default number of workers."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def run_tasks(
+    function: Callable[..., Result],
+    tasks: Sequence[tuple[Any, ...]],
+    *,
+    workers: int | None = None,
+    scheduler: str | None = None,
+    progress: Progress = ignore,
+) -> list[Result]:
+    """Call `function` with each tuple of arguments and return the results in the order of `tasks`.
+
+    Parameters
+    ----------
+    function:
+        A function of a module; for a cluster it and its arguments must pickle, and its files lie where every
+        worker sees them under the same path.
+    workers:
+        Threads on this machine (every core when None); a cluster uses the workers it has.
+    scheduler:
+        Address of a Dask scheduler, such as ``tcp://host:8786``; None for this machine.
+    progress:
+        Called in this thread, with the number of tasks finished so far, each time one finishes.
+
+    Raises
+    ------
+    GatedVAEError
+        When `workers` is below one, or the scheduler does not answer within 5 seconds.
+    Exception
+        Whatever a task raised; tasks not begun by then are dropped.
+    """
+    if workers is not None and workers < 1:
+        raise GatedVAEError(f"{workers} workers cannot do anything.", "", "Give --workers 1 or more.")
+    calls = [partial(function, *task) for task in tasks]
+    if not calls:
+        return []
+    if scheduler is not None:
+        return _run_cluster(calls, scheduler, progress)
+    return _run_threads(calls, workers or cores(), progress)
+
+
+def _run_threads(calls: Sequence[Callable[[], Result]], workers: int, progress: Progress) -> list[Result]:
+    from dask.callbacks import Callback
+    from dask.threaded import get
+
+    done = count(1)
+    keys = [f"task-{index}" for index in range(len(calls))]
+    graph = {key: (call,) for key, call in zip(keys, calls, strict=True)}
+    counting = Callback(posttask=lambda *_: progress(next(done)))  # type: ignore[no-untyped-call]
+    with ThreadPoolExecutor(workers) as pool, counting:  # leaving waits for tasks that run: none outlives this call
+        return list(get(graph, keys, pool=pool, num_workers=workers))
+
+
+def _run_cluster(calls: Sequence[Callable[[], Result]], address: str, progress: Progress) -> list[Result]:
+    from distributed import as_completed
+
+    with _connect(address) as client:
+        futures = [client.submit(call, pure=False) for call in calls]
+        for done, future in enumerate(as_completed(futures, loop=client.loop), start=1):  # type: ignore[no-untyped-call]
+            future.result()  # raises what the task raised
+            progress(done)
+        return [future.result() for future in futures]
+
+
+def _connect(address: str) -> Any:
+    """Connect to a scheduler; knock first, since a Dask client takes its whole timeout to notice a closed port."""
+    from distributed import Client
+
+    try:
+        url = urlsplit(address if "://" in address else f"tcp://{address}")
+        socket.create_connection((url.hostname or "", url.port or 8786), CONNECT_SECONDS).close()
+        return Client(address, timeout=CONNECT_SECONDS, set_as_default=False)  # type: ignore[no-untyped-call]
+    except Exception as error:  # refused, silent, no such host, or something else listens there
+        remedy = "Start one with `dask scheduler` and `dask worker`, or leave --scheduler out to compute here."
+        raise GatedVAEError(
+            f"No Dask scheduler answers at {address}.", f"{type(error).__name__}: {error}", remedy
+        ) from None
