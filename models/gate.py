@@ -1,0 +1,41 @@
+"""The gate: every partition is used going forward, gradients flow back through one (Vowels, Camgoz, Bowden 2019)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+
+def partition_slices(latent: Mapping[str, int]) -> dict[str, slice]:
+    """Lay partitions side by side: name -> the slice of latent dimensions it owns, in the order given.
+
+    Raises
+    ------
+    ValueError
+        When there is no partition, or one has no dimension.
+    """
+    if not latent or min(latent.values()) < 1:
+        raise ValueError(f"Every partition needs at least one latent dimension, got {dict(latent)}.")
+    slices, start = {}, 0
+    for name, size in latent.items():
+        slices[name] = slice(start, start + size)
+        start += size
+    return slices
+
+
+def gate(latent: torch.Tensor, partition: slice) -> torch.Tensor:
+    """Return `latent` (B, M) with the same values, whose gradient is exactly zero outside `partition`."""
+    before, through, after = latent[:, : partition.start], latent[:, partition], latent[:, partition.stop :]
+    return torch.cat([before.detach(), through, after.detach()], dim=1)
+
+
+def exchange(latent: torch.Tensor, context: torch.Tensor, partition: slice) -> torch.Tensor:
+    """Return `context` (B, M), without its gradient, with `partition` taken from `latent` (B, M).
+
+    The exchange gate decodes the code of a pair's input in one partition beside the codes of its target in all others: what
+    the pair does not share is known to the decoder from the target itself, what it shares must come from the input. (Kin to the
+    mixing autoencoders of Szabo et al. 2017 and to ML-VAE, Bouchacourt et al. 2018.)
+    """
+    before, after = context[:, : partition.start], context[:, partition.stop :]
+    return torch.cat([before.detach(), latent[:, partition], after.detach()], dim=1)

@@ -1,0 +1,63 @@
+"""Layers that compute in the dtype of their input and keep their parameters in float32.
+
+Feeding a network bfloat16 runs its products in bfloat16; nothing else is switched.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class _Linear(torch.autograd.Function):
+    """``x W^T + b`` whose weight gradient comes out laid out as the weight is.
+
+    PyTorch's own backward pass hands it over transposed; casting that to float32 took longer than the product (on a CPU,
+    widths of 512: 2.4 ms beside 1.1 ms).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
+        cast = weight.to(x.dtype)
+        ctx.save_for_backward(x, cast)
+        return F.linear(x, cast, bias.to(x.dtype))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor, torch.Tensor]:
+        (grad,) = grads
+        x, weight = ctx.saved_tensors
+        into_x = grad @ weight if ctx.needs_input_grad[0] else None
+        return into_x, (grad.mT @ x).float(), grad.sum(0, dtype=torch.float32)
+
+
+class Linear(nn.Linear):
+    """A fully connected layer: (B, in) -> (B, out) in the dtype of the input."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Apply the layer."""
+        if x.dtype == self.weight.dtype:
+            return super().forward(x)
+        return _Linear.apply(x, self.weight, self.bias)  # type: ignore[no-any-return, no-untyped-call]
+
+
+class Conv2d(nn.Conv2d):
+    """A convolution in the dtype of the input."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Apply the layer."""
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        return F.conv2d(x, self.weight.to(x.dtype), bias, self.stride, self.padding)
+
+
+class ConvTranspose2d(nn.ConvTranspose2d):
+    """A transposed convolution in the dtype of the input."""
+
+    def forward(self, x: torch.Tensor, output_size: list[int] | None = None) -> torch.Tensor:
+        """Apply the layer (`output_size` is not supported)."""
+        if output_size is not None:
+            raise ValueError("output_size is not supported.")
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        return F.conv_transpose2d(x, self.weight.to(x.dtype), bias, self.stride, self.padding)  # type: ignore[arg-type]

@@ -1,0 +1,109 @@
+"""Encoders and decoders: the paper's fully connected pair (sprites) and a convolutional pair (faces).
+
+An encoder maps images (B, H, W) in [0, 1] to (B, 2 M): means and log-variances of M latent dimensions. A decoder maps codes
+(B, M) to logits (B, H, W). Both compute in the dtype they are given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+import torch
+from torch import nn
+
+from models.layers import Conv2d, ConvTranspose2d, Linear
+
+Shape = tuple[int, int]
+
+
+def _hidden(inputs: int, width: int) -> list[nn.Module]:
+    return [Linear(inputs, width), nn.BatchNorm1d(width), nn.ReLU()]
+
+
+class FullyConnectedEncoder(nn.Module):
+    """Two (or as many as `widths`) fully connected layers with batch normalisation and ReLU, then both heads."""
+
+    def __init__(self, image_shape: Shape, latent_size: int, widths: Sequence[int]) -> None:
+        super().__init__()
+        sizes = [image_shape[0] * image_shape[1], *widths]
+        hidden = [layer for pair in pairwise(sizes) for layer in _hidden(*pair)]
+        self.layers = nn.Sequential(nn.Flatten(), *hidden, Linear(sizes[-1], 2 * latent_size))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Encode (B, H, W) to (B, 2 M)."""
+        return self.layers(images)  # type: ignore[no-any-return]
+
+
+class FullyConnectedDecoder(nn.Module):
+    """Fully connected layers with batch normalisation and ReLU, mirrored from the encoder, and a linear one to the logits."""
+
+    def __init__(self, image_shape: Shape, latent_size: int, widths: Sequence[int]) -> None:
+        super().__init__()
+        sizes = [latent_size, *reversed(widths)]
+        hidden = [layer for pair in pairwise(sizes) for layer in _hidden(*pair)]
+        output = [Linear(sizes[-1], image_shape[0] * image_shape[1]), nn.Unflatten(1, image_shape)]
+        self.layers = nn.Sequential(*hidden, *output)
+
+    def forward(self, codes: torch.Tensor) -> torch.Tensor:
+        """Decode (B, M) to logits (B, H, W)."""
+        return self.layers(codes)  # type: ignore[no-any-return]
+
+
+def _convolved(image_shape: Shape, channels: Sequence[int]) -> Shape:
+    """The spatial size after one halving per entry of `channels`."""
+    factor = 2 ** len(channels)
+    if image_shape[0] % factor or image_shape[1] % factor:
+        raise ValueError(
+            f"Images of {image_shape} cannot be halved {len(channels)} times: choose another size or network."
+        )
+    return image_shape[0] // factor, image_shape[1] // factor
+
+
+class ConvolutionalEncoder(nn.Module):
+    """4x4 convolutions of stride 2 with ReLU (all of `widths` but the last), one fully connected layer, then both heads."""
+
+    def __init__(self, image_shape: Shape, latent_size: int, widths: Sequence[int]) -> None:
+        super().__init__()
+        *channels, hidden = widths
+        height, width = _convolved(image_shape, channels)
+        convolutions = [
+            layer for pair in pairwise([1, *channels]) for layer in (Conv2d(*pair, 4, stride=2, padding=1), nn.ReLU())
+        ]
+        flat = channels[-1] * height * width
+        heads = [nn.Flatten(), Linear(flat, hidden), nn.ReLU(), Linear(hidden, 2 * latent_size)]
+        self.layers = nn.Sequential(*convolutions, *heads)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Encode (B, H, W) to (B, 2 M)."""
+        return self.layers(images.unsqueeze(1))  # type: ignore[no-any-return]
+
+
+class ConvolutionalDecoder(nn.Module):
+    """The convolutional encoder mirrored: two fully connected layers, then transposed convolutions up to the logits."""
+
+    def __init__(self, image_shape: Shape, latent_size: int, widths: Sequence[int]) -> None:
+        super().__init__()
+        *channels, hidden = widths
+        height, width = _convolved(image_shape, channels)
+        flat = channels[-1] * height * width
+        entry = [Linear(latent_size, hidden), nn.ReLU(), Linear(hidden, flat), nn.ReLU()]
+        convolutions = [
+            layer
+            for pair in pairwise([*reversed(channels), 1])
+            for layer in (ConvTranspose2d(*pair, 4, stride=2, padding=1), nn.ReLU())
+        ][:-1]  # no ReLU on the logits
+        self.layers = nn.Sequential(*entry, nn.Unflatten(1, (channels[-1], height, width)), *convolutions)
+
+    def forward(self, codes: torch.Tensor) -> torch.Tensor:
+        """Decode (B, M) to logits (B, H, W)."""
+        return self.layers(codes).squeeze(1)  # type: ignore[no-any-return]
+
+
+Builder = Callable[[Shape, int, Sequence[int]], nn.Module]
+
+NETWORKS: dict[str, tuple[Builder, Builder, tuple[int, ...]]] = {
+    # name: encoder, decoder, default widths
+    "fc": (FullyConnectedEncoder, FullyConnectedDecoder, (512, 512)),
+    "conv": (ConvolutionalEncoder, ConvolutionalDecoder, (32, 32, 64, 64, 256)),
+}

@@ -1,0 +1,154 @@
+"""The gated variational autoencoder: configuration, model and its one loss."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from models.gate import exchange, gate, partition_slices
+from models.networks import NETWORKS
+from models.objectives import ObjectiveConfig, Posterior, bernoulli_loss, regulariser
+
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class GatedVAEConfig:
+    """Everything that decides a model, saved beside its weights.
+
+    Attributes
+    ----------
+    latent:
+        Partition name -> number of latent dimensions, in order.
+    image_shape:
+        (H, W) in pixels.
+    network:
+        ``fc`` (the paper's for sprites) or ``conv`` (faces).
+    widths:
+        Sizes of its hidden layers (``conv``: channels, then the width of the fully connected layer); the network's own when
+        empty.
+    objective:
+        What is added to the reconstruction.
+    gate:
+        Train on pairs, gradients reaching the encoder through one partition a step. Without it, an ordinary VAE.
+    gate_regulariser:
+        Whether the regulariser's gradient passes the gate too, or reaches the whole latent.
+    context:
+        Where the other partitions' codes come from in a gated step: ``input`` (the paper) or ``target`` (the exchange gate).
+    """
+
+    latent: Mapping[str, int]
+    image_shape: tuple[int, int] = (64, 64)
+    network: str = "conv"
+    widths: tuple[int, ...] = ()
+    objective: ObjectiveConfig = field(default_factory=ObjectiveConfig)
+    gate: bool = True
+    gate_regulariser: bool = True
+    context: str = "input"
+
+    def __post_init__(self) -> None:
+        partition_slices(self.latent)
+        if self.network not in NETWORKS:
+            raise ValueError(f"There is no network {self.network!r}; choose from {', '.join(NETWORKS)}.")
+        if self.context not in ("input", "target"):
+            raise ValueError(f"The context is 'input' or 'target', not {self.context!r}.")
+        if self.context == "target" and not self.gate:
+            raise ValueError("The exchange gate (context 'target') needs the gate.")
+
+    @property
+    def latent_size(self) -> int:
+        """Latent dimensions M over all partitions."""
+        return sum(self.latent.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values for JSON."""
+        return asdict(self) | {"latent": dict(self.latent)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> GatedVAEConfig:
+        """Build from what `to_dict` gave, after a round trip through JSON."""
+        tuples = {key: tuple(values[key]) for key in ("image_shape", "widths")}
+        return cls(**{**values, **tuples, "objective": ObjectiveConfig(**values["objective"])})
+
+
+@dataclass(frozen=True)
+class Loss:
+    """One step's loss: `total` to be differentiated, and its terms detached, in nats per image."""
+
+    total: torch.Tensor
+    terms: dict[str, torch.Tensor]
+
+
+class GatedVAE(nn.Module):
+    """A VAE whose latent is cut into partitions, one of which is open to gradients in a training step.
+
+    Parameters
+    ----------
+    config:
+        Partitions, network, objective and gate.
+    precision:
+        ``fp32`` or ``bf16``: the dtype that encoder and decoder compute in. Parameters, posteriors and losses are float32.
+    """
+
+    def __init__(self, config: GatedVAEConfig, precision: str = "fp32") -> None:
+        super().__init__()
+        if precision not in PRECISIONS:
+            raise ValueError(f"The precision is {' or '.join(PRECISIONS)}, not {precision!r}.")
+        self.config, self.dtype = config, PRECISIONS[precision]
+        self.partitions = partition_slices(config.latent)
+        encoder, decoder, widths = NETWORKS[config.network]
+        sizes = (config.image_shape, config.latent_size, config.widths or widths)
+        self.encoder, self.decoder = encoder(*sizes), decoder(*sizes)
+
+    def pixels(self, images: torch.Tensor) -> torch.Tensor:
+        """Scale uint8 images (B, H, W) to [0, 1] in the computing dtype; floating point images are taken as they are."""
+        scaled = images.to(self.dtype)
+        return scaled if images.is_floating_point() else scaled.mul_(1 / 255)
+
+    def encode(self, images: torch.Tensor) -> Posterior:
+        """q(z|x) of images (B, H, W), uint8 or in [0, 1]."""
+        mean, logvar = self.encoder(self.pixels(images)).float().chunk(2, dim=1)
+        return Posterior(mean, logvar)
+
+    def decode(self, codes: torch.Tensor) -> torch.Tensor:
+        """Logits (B, H, W) of codes (B, M); their sigmoid is the mean image."""
+        return self.decoder(codes.to(self.dtype))  # type: ignore[no-any-return]
+
+    def loss(self, images: torch.Tensor, target: torch.Tensor, partition: str | None, noise: torch.Tensor) -> Loss:
+        """The loss of one step.
+
+        Parameters
+        ----------
+        images, target:
+            uint8 (B, H, W): what is encoded and what is to be reconstructed.
+        partition:
+            The partition whose factors the pairs share; None opens all of them.
+        noise:
+            Standard normal (3, B, M): for the input's sample, the target's sample and the prior's.
+        """
+        posterior = self.encode(images)
+        through = None if partition is None else self.partitions[partition]
+        gated = posterior if through is None else posterior.map(lambda tensor: gate(tensor, through))
+        codes = gated.sample(noise[0])
+        regularised = gated if self.config.gate_regulariser else posterior
+        terms = regulariser(self.config.objective, regularised, codes, noise[2])
+        if through is not None and self.config.context == "target":
+            codes = exchange(codes, self._context(target, noise[1]), through)
+        terms["reconstruction"] = bernoulli_loss(self.decode(codes), self.pixels(target))
+        total = torch.stack(list(terms.values())).sum()
+        return Loss(total, {name: term.detach() for name, term in terms.items()})
+
+    @torch.no_grad()
+    def _context(self, target: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        return self.encode(target).sample(noise)
+
+
+def draw_noise(config: GatedVAEConfig, batch: int, *, seed: int, step: int, device: str | torch.device) -> torch.Tensor:
+    """Standard normal noise (3, batch, M) for a step: a pure function of (seed, step) on one kind of device."""
+    generator = torch.Generator(device=device)
+    generator.manual_seed((seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + 1) % 2**63)
+    return torch.randn(3, batch, config.latent_size, generator=generator, device=device)

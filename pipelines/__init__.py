@@ -1,0 +1,1 @@
+"""The `pipe` command and what ties preprocessing, pairing and models together."""

@@ -1,0 +1,183 @@
+"""A run: the folder that training writes and every later command reads. This module owns its layout."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from models.checkpoint import Checkpoint, checkpoints, load_weights
+from models.vae import GatedVAE, GatedVAEConfig
+from preprocessing.errors import GatedVAEError
+from preprocessing.files import read_json, write_json
+from preprocessing.store import Store, open_store
+
+RUN_SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides a run, saved as ``config.json``.
+
+    Attributes
+    ----------
+    store:
+        The store's folder, or the address of a pairing service.
+    model:
+        Partitions, network, objective and gate.
+    steps, epochs:
+        How long to train: exactly one of them is given.
+    batch_size:
+        Pairs in a step, over all ranks.
+    lr, schedule:
+        Adam's rate and how it goes on: ``constant``, or ``cosine`` down to nothing at the last step.
+    seed:
+        Decides initial weights, order of the pairs and noise.
+    precision:
+        ``fp32`` or ``bf16``.
+    decoder_only:
+        Fine-tuning: the encoder stays as it is, targets are the inputs.
+    initial:
+        The run whose weights to start from (fine-tuning).
+    """
+
+    store: str
+    model: GatedVAEConfig
+    steps: int | None = None
+    epochs: int | None = None
+    batch_size: int = 128
+    lr: float = 1e-4
+    schedule: str = "constant"
+    seed: int = 0
+    precision: str = "fp32"
+    decoder_only: bool = False
+    initial: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.steps is None) == (self.epochs is None):
+            raise GatedVAEError("How long to train is unclear.", "", "Give either --epochs or --steps.")
+        if (self.steps or self.epochs or 0) < 1 or self.batch_size < 2 or not self.lr > 0:
+            why = f"Got {self.epochs or self.steps} epochs or steps, batch size {self.batch_size}, rate {self.lr}."
+            raise GatedVAEError(
+                "Training cannot be set up.", why, "Batches need 2 pairs or more, the rest to be positive."
+            )
+        if self.schedule not in ("constant", "cosine"):
+            raise GatedVAEError(f"There is no schedule {self.schedule!r}.", "", "Choose constant or cosine.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values for JSON."""
+        return asdict(self) | {"model": self.model.to_dict()}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> TrainConfig:
+        """Build from what `to_dict` gave, after a round trip through JSON."""
+        return cls(**{**values, "model": GatedVAEConfig.from_dict(values["model"])})
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder and the configuration in it."""
+
+    path: Path
+    config: TrainConfig
+    store_digest: str
+
+    @property
+    def figures(self) -> Path:
+        """Where pictures go."""
+        return self.path / "figures"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where checkpoints go."""
+        return self.path / "checkpoints"
+
+    @property
+    def metrics(self) -> Path:
+        """``metrics.json``; its ``train`` entry is written when training is done."""
+        return self.path / "metrics.json"
+
+    def read_metrics(self) -> dict[str, Any]:
+        """What has been measured so far, by command."""
+        return read_json(self.metrics, "Evaluate the run again.") if self.metrics.exists() else {}
+
+    def add_metrics(self, command: str, values: dict[str, Any]) -> None:
+        """Write one command's figures beside the others'."""
+        write_json(self.metrics, {**self.read_metrics(), command: values})
+
+    def latest(self) -> Checkpoint | None:
+        """The newest complete checkpoint."""
+        found = checkpoints(self.checkpoints)
+        return found[-1] if found else None
+
+    def model(self, device: str = "cpu") -> GatedVAE:
+        """The trained model, from the newest checkpoint, ready to encode."""
+        checkpoint = self.latest()
+        if checkpoint is None:
+            raise GatedVAEError(f"{self.path} has no checkpoint yet.", "", "Train it first: `pipe train ... --out` it.")
+        model = GatedVAE(self.config.model)
+        load_weights(checkpoint, model)
+        return model.to(device).eval()
+
+    def store(self) -> Store:
+        """The store it was trained on; refused when that was replaced meanwhile."""
+        store = open_store(self.config.store)
+        if store.manifest["source_digest"] != self.store_digest:
+            why = "The store holds other samples than those it was trained on."
+            raise GatedVAEError(f"{self.path} does not fit {store.path}.", why, "Train again, or restore the store.")
+        return store
+
+
+def _config_path(path: Path) -> Path:
+    return path / "config.json"
+
+
+def open_run(path: Path) -> Run:
+    """Open a run folder.
+
+    Raises
+    ------
+    GatedVAEError
+        When it is missing, damaged or of another schema version.
+    """
+    remedy = "Train one with `pipe train STORE --out RUN`."
+    values = read_json(_config_path(path), remedy)
+    if values.get("schema_version") != RUN_SCHEMA_VERSION:
+        why = f"It has schema version {values.get('schema_version')}; this version reads {RUN_SCHEMA_VERSION}."
+        raise GatedVAEError(f"{path} cannot be opened.", why, "Train it again.")
+    try:
+        return Run(path, TrainConfig.from_dict(values["train"]), values["store_digest"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise GatedVAEError(f"{_config_path(path)} is damaged.", str(error), remedy) from None
+
+
+def create_run(path: Path, config: TrainConfig, store_digest: str) -> Run:
+    """Write ``config.json`` for a new run, or open the one that is there when it says the same.
+
+    Raises
+    ------
+    GatedVAEError
+        When the folder holds a run of another configuration.
+    """
+    run = Run(path, config, store_digest)
+    values = {"schema_version": RUN_SCHEMA_VERSION, "store_digest": store_digest, "train": config.to_dict()}
+    if not _config_path(path).exists():
+        write_json(_config_path(path), values)
+        return run
+    there = open_run(path)
+    if there != run:
+        why = ", ".join(_differences(there.config.to_dict(), config.to_dict())) or "the store was made anew"
+        raise GatedVAEError(
+            f"{path} holds another run.", f"It differs in: {why}.", "Choose another --out, or --overwrite."
+        )
+    return there
+
+
+def _differences(there: dict[str, Any], here: dict[str, Any], prefix: str = "") -> list[str]:
+    found = []
+    for key in here:
+        if isinstance(here[key], dict) and isinstance(there.get(key), dict):
+            found += _differences(there[key], here[key], f"{prefix}{key}.")
+        elif there.get(key) != here[key]:
+            found.append(f"{prefix}{key} ({there.get(key)} there, {here[key]} here)")
+    return found

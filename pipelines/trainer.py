@@ -1,0 +1,258 @@
+"""Training: steps over a pair loader, checkpoints, TensorBoard. Knows nothing of the command line."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch.utils.tensorboard import SummaryWriter
+
+from models.checkpoint import Checkpoint, checkpoints, load_state, load_weights, save_checkpoint
+from models.vae import GatedVAE, draw_noise
+from pairing.loader import PairBatch, PairLoader
+from pipelines.processor import choose_device, keep_freed_memory
+from pipelines.run import Run, TrainConfig, create_run, open_run
+from preprocessing.errors import GatedVAEError
+from preprocessing.files import atomic_path, locked
+
+KEPT_CHECKPOINTS = 2
+
+Progress = Callable[[int, int, dict[str, float]], None]  # (step, steps in all, latest losses)
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """What does not change the result: where and how to run it."""
+
+    out: Path
+    device: str = "auto"
+    resume: bool = False
+    overwrite: bool = False
+    log_every: int = 50
+    checkpoint_every: int = 1000
+    prefetch: int = 2
+
+
+@dataclass(frozen=True)
+class TrainReport:
+    """What training did: steps in all, how many of them now, and the mean losses at the end by partition and term."""
+
+    out: Path
+    steps: int
+    steps_now: int
+    losses: dict[str, dict[str, float]]
+
+
+class InterruptedTrainingError(GatedVAEError):
+    """Training was told to stop and has saved its state."""
+
+
+def _no_progress(step: int, steps: int, losses: dict[str, float]) -> None:
+    """Show nothing."""
+
+
+def train(config: TrainConfig, options: TrainOptions, progress: Progress = _no_progress) -> TrainReport:
+    """Train a model, or go on where an earlier call stopped: to the same weights as one that was never interrupted.
+
+    Raises
+    ------
+    GatedVAEError
+        When the folder holds another run or is in use, the store has no such pairs, or the loss is not finite.
+    InterruptedTrainingError
+        When SIGINT or SIGTERM came; the state is saved.
+    """
+    if options.overwrite and options.out.exists():
+        _clear(options.out)
+    with locked(options.out):
+        loader = _loader(config, options)
+        run = create_run(options.out, config, str(loader.store.manifest["source_digest"]))
+        steps = config.steps or (config.epochs or 0) * len(loader)
+        trainer = Trainer(run, loader, steps, choose_device(options.device))
+        start = trainer.step
+        if start < steps:
+            trainer.fit(options, progress)
+            run.add_metrics("train", {"steps": steps, "losses": trainer.losses})
+        return TrainReport(options.out, steps, steps - start, run.read_metrics()["train"]["losses"])
+
+
+def _loader(config: TrainConfig, options: TrainOptions) -> PairLoader:
+    loader = PairLoader(
+        config.store,
+        config.batch_size,
+        seed=config.seed,
+        partitions=list(config.model.latent),
+        prefetch=options.prefetch,
+    )
+    height, width = loader.store.manifest["image_shape"]
+    if (height, width) != config.model.image_shape:
+        why = f"The store's images are {height}x{width}, the model's {config.model.image_shape}."
+        raise GatedVAEError("Store and model do not fit.", why, "Leave the image shape to the store.")
+    return loader
+
+
+def _clear(out: Path) -> None:
+    """Remove a run's files; refuse a folder that is not a run."""
+    with locked(out):
+        open_run(out)
+        for entry in out.iterdir():
+            if entry.name in ("checkpoints", "figures"):
+                shutil.rmtree(entry)
+            elif entry.name in ("config.json", "metrics.json") or entry.name.startswith("events."):
+                entry.unlink()
+
+
+class Trainer:
+    """Model, optimiser, loader and their position in one run."""
+
+    def __init__(self, run: Run, loader: PairLoader, steps: int, device: str) -> None:
+        keep_freed_memory()
+        self.run, self.config, self.loader, self.steps, self.device = run, run.config, loader, steps, device
+        torch.manual_seed(self.config.seed)
+        self.model = GatedVAE(self.config.model, self.config.precision).to(device)
+        if self.config.initial:
+            self.model.load_state_dict(open_run(Path(self.config.initial)).model(device).state_dict())
+        self.optimiser = torch.optim.Adam(self._trained(), lr=self.config.lr, fused=True)
+        self.step = 0
+        self.losses: dict[str, dict[str, float]] = {}
+        self._sums: dict[str, dict[str, torch.Tensor]] = {}
+        self._saved = 0
+        latest = run.latest()
+        if latest is not None:
+            self._restore(latest)
+
+    def _trained(self) -> list[torch.nn.Parameter]:
+        if self.config.decoder_only:
+            self.model.encoder.requires_grad_(requires_grad=False)
+        return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+
+    def _restore(self, checkpoint: Checkpoint) -> None:
+        load_weights(checkpoint, self.model)
+        position = load_state(checkpoint, self.model, self.optimiser)
+        self.loader.load_state_dict(position["loader"])
+        self.losses, self.step, self._saved = position["losses"], position["step"], position["step"]
+        self._sums = {
+            name: {key: torch.tensor(value, dtype=torch.float64) for key, value in sums.items()}
+            for name, sums in position["sums"].items()
+        }
+
+    def fit(self, options: TrainOptions, progress: Progress) -> None:
+        """Train to the last step, saving on the way and when told to stop."""
+        self.model.train()
+        if self.config.decoder_only:
+            self.model.encoder.eval()  # batch normalisation keeps its statistics too
+        with _stop_signals() as stopped, _writer(self.run.path, self.step) as writer:
+            for batch in self._batches():
+                self._train_on(batch)
+                last = self.step == self.steps
+                if last or self.step % options.log_every == 0:
+                    self._log(writer)
+                progress(self.step, self.steps, {name: sum(terms.values()) for name, terms in self.losses.items()})
+                if last or stopped or self.step % options.checkpoint_every == 0:
+                    self._save()
+                if stopped and not last:
+                    why = f"The state after {self.step} of {self.steps} steps is saved."
+                    raise InterruptedTrainingError("Training was interrupted.", why, "Run the same command again to go on.")
+
+    def _batches(self) -> Iterator[PairBatch]:
+        """Batches until the last step; the last of an epoch is left out where it is too small for batch statistics."""
+        while self.step < self.steps:
+            for batch in self.loader:
+                if len(batch.input) >= 2:
+                    self.step += 1
+                    yield batch
+                if self.step == self.steps:
+                    return
+
+    def _train_on(self, batch: PairBatch) -> None:
+        config = self.config.model
+        gated = config.gate and not self.config.decoder_only
+        images = batch.input.to(self.device, non_blocking=True)
+        target = batch.target.to(self.device, non_blocking=True) if gated else images
+        noise = draw_noise(config, len(images), seed=self.config.seed, step=self.step, device=self.device)
+        loss = self.model.loss(images, target, batch.partition if gated else None, noise)
+        self._set_rate()
+        loss.total.backward()  # type: ignore[no-untyped-call]
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        sums = self._sums.setdefault(batch.partition, {})
+        for name, term in {**loss.terms, "steps": torch.ones(())}.items():
+            sums[name] = sums.get(name, torch.zeros((), dtype=torch.float64)) + term
+
+    def _set_rate(self) -> None:
+        if self.config.schedule == "cosine":
+            share = (self.step - 1) / self.steps
+            for group in self.optimiser.param_groups:
+                group["lr"] = self.config.lr * 0.5 * (1.0 + math.cos(math.pi * share))
+
+    def _log(self, writer: SummaryWriter) -> None:
+        """Mean losses since the last time, per partition; stop where they are not finite."""
+        for partition, sums in self._sums.items():
+            count = float(sums["steps"])
+            means = {name: float(value) / count for name, value in sums.items() if name != "steps"}
+            if not math.isfinite(sum(means.values())):
+                raise self._diverged(partition)
+            self.losses[partition] = means
+            for name, value in means.items():
+                writer.add_scalar(f"{name}/{partition}", value, self.step)
+        writer.add_scalar("rate", self.optimiser.param_groups[0]["lr"], self.step)
+        self._sums = {}
+
+    def _diverged(self, partition: str) -> GatedVAEError:
+        why = f"By step {self.step} the loss of partition {partition} is not finite."
+        kept = f"The checkpoint of step {self._saved} is kept. " if self._saved else ""
+        return GatedVAEError("Training diverged.", why, f"{kept}Lower --lr, or use --precision fp32, in another --out.")
+
+    def _save(self) -> None:
+        if any(not bool(torch.isfinite(parameter).all()) for parameter in self.model.parameters()):
+            raise self._diverged("(any)")
+        sums = {name: {key: float(value) for key, value in terms.items()} for name, terms in self._sums.items()}
+        position: dict[str, Any] = {
+            "step": self.step,
+            "loader": self.loader.state_dict(),
+            "losses": self.losses,
+            "sums": sums,
+        }
+        save_checkpoint(
+            Checkpoint.at(self.run.checkpoints, self.step), self.model, self.optimiser, position, atomic_path
+        )
+        self._saved = self.step
+        for old in checkpoints(self.run.checkpoints)[:-KEPT_CHECKPOINTS]:
+            old.remove()
+
+
+@contextmanager
+def _writer(path: Path, step: int) -> Iterator[SummaryWriter]:
+    writer = SummaryWriter(str(path), purge_step=step)
+    try:
+        yield writer
+    finally:
+        writer.close()
+
+
+@contextmanager
+def _stop_signals() -> Iterator[list[int]]:
+    """Collect SIGINT and SIGTERM instead of dying of them; a second one is obeyed at once. (Only in the main thread.)"""
+    received: list[int] = []
+
+    def receive(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        if received:
+            raise KeyboardInterrupt
+        received.append(number)
+
+    try:
+        before = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread: leave signals to whoever is
+        before = {}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
