@@ -1,0 +1,283 @@
+"""Cluster a store of faces: groups, centroids and pairs of images alike in pose, and of images alike in expression."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pairing.draws import Ints, Members
+from pairing.independent import IndependentPartners
+from pairing.kmeans import Groups, group_kmeans, merge_singletons
+from pairing.quality import ColumnQuality, column_quality, same_share, size_histogram
+from pairing.records import Record, already_made, strike
+from pairing.tables import DRAWS, Partners, write_groups, write_pairs
+from preprocessing.errors import GatedVAEError
+from preprocessing.files import locked, write_parquet
+from preprocessing.store import SCHEMA_VERSION, Store, centroids_path, open_store, samples_path
+
+Progress = Callable[[str], None]  # told what begins
+Columns = dict[str, list[str]]  # partition -> the columns it is clustered by
+
+# In training order: pitch and yaw; the intensities of the action units.
+PARTITIONS = {"pose": re.compile(r"pose_R[xy]"), "expression": re.compile(r"AU\d+_r")}
+MEASURED = re.compile(r"pose_R[xyz]|AU\d+_r")
+
+
+@dataclass(frozen=True)
+class ClusterOptions:
+    """How to group and pair.
+
+    Attributes
+    ----------
+    pose, expression:
+        Number of clusters of each, at most half the samples.
+    draws:
+        Partners drawn for every sample.
+    seed:
+        Decides clusters and partners.
+    device:
+        ``auto``, ``cpu`` or ``cuda``.
+    scale:
+        ``none`` clusters the columns as they are (both angles in radians, all intensities in 0 .. 5); ``std`` divides
+        each by its standard deviation first.
+    strata:
+        Above 1, partners are drawn so that the other partition's labels, cut into this many strata, are independent of
+        the input's (16 is a good number); 1 draws uniformly.
+    other_person:
+        Avoid partners of the same identity.
+    """
+
+    pose: int = 2500
+    expression: int = 4000
+    draws: int = DRAWS
+    seed: int = 0
+    device: str = "auto"
+    scale: str = "none"
+    strata: int = 1
+    other_person: bool = False
+
+    def clusters(self, partition: str) -> int:
+        """Number of clusters of a partition."""
+        return {"pose": self.pose, "expression": self.expression}[partition]
+
+
+@dataclass(frozen=True)
+class ClusterReport:
+    """What became of one partition.
+
+    Attributes
+    ----------
+    name, columns, k:
+        The partition, what it was clustered by, and into how many clusters.
+    inertia:
+        Sum of squared distances to the centroids, in the units clustered, before single samples are merged.
+    empty, merged:
+        Clusters without members; samples alone in theirs, each merged into the nearest with more.
+    sizes:
+        Number of groups by size, after merging.
+    pairs:
+        Rows of the pair table.
+    same_person:
+        Share of pairs of one identity; None where identities are not known.
+    quality:
+        Column -> what its pairs have in common.
+    already_done:
+        True when it was there already and nothing was written.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    k: int
+    inertia: float
+    empty: int
+    merged: int
+    sizes: dict[str, int]
+    pairs: int
+    same_person: float | None
+    quality: dict[str, ColumnQuality]
+    already_done: bool
+
+    @classmethod
+    def read(cls, name: str, record: Record, already_done: bool) -> ClusterReport:
+        """Read the report of a partition from its record in the manifest."""
+        quality = {column: ColumnQuality(**found) for column, found in record["report"]["quality"].items()}
+        made = {"columns": tuple(record["columns"]), "k": record["k"], "inertia": record["inertia"]}
+        return cls(name=name, already_done=already_done, **{**made, **record["report"], "quality": quality})
+
+
+def cluster_store(
+    path: str | Path,
+    options: ClusterOptions | None = None,
+    *,
+    overwrite: bool = False,
+    progress: Progress = lambda _message: None,
+) -> tuple[ClusterReport, ...]:
+    """Write groups, centroids and pairs of every partition the store has columns for, and record them in the store.
+
+    Partitions are recorded one by one, so an interrupted run goes on with the first that is missing and ends in the
+    same bytes. One that is there with the same options is left alone.
+
+    Parameters
+    ----------
+    overwrite:
+        Replace partitions that were made with other options.
+
+    Raises
+    ------
+    GatedVAEError
+        When no partition has columns, a count does not fit, an option has no meaning, or a partition was made
+        otherwise; nothing is written then.
+    """
+    options = options or ClusterOptions()
+    path = open_store(path).path
+    with locked(path):
+        store = open_store(path)
+        columns = partition_columns(store)
+        _check(store, columns, options)
+        records = {name: _record(name, columns, options) for name in columns}
+        made = already_made(store, records, overwrite)
+        missing = [name for name in records if name not in made]
+        store = strike(store, missing)
+        for name in missing:
+            results = _cluster(store, name, columns, options, progress)
+            store = store.with_partitions(_ordered({**store.partitions, name: {**records[name], **results}}))
+    return tuple(ClusterReport.read(name, store.partitions[name], name in made) for name in records)
+
+
+def partition_columns(store: Store) -> Columns:
+    """Find which partitions a store has columns for: pose with both pitch and yaw, expression with any action unit."""
+    names = pq.read_schema(samples_path(store.path)).names
+    found = {name: [column for column in names if form.fullmatch(column)] for name, form in PARTITIONS.items()}
+    return {name: columns for name, columns in found.items() if len(columns) >= (2 if name == "pose" else 1)}
+
+
+def _check(store: Store, columns: Columns, options: ClusterOptions) -> None:
+    """Refuse what cannot be done before anything is written."""
+    if not columns:
+        why = "It has neither pose_Rx and pose_Ry nor AU01_r .. AU45_r."
+        raise GatedVAEError(f"{store.path} cannot be clustered.", why, "Use `pipe pair` for stores with factors.")
+    most = len(store) // 2
+    for name in columns:
+        if not 1 <= options.clusters(name) <= most:
+            what = f"{len(store)} samples cannot make {options.clusters(name)} {name} clusters."
+            remedy = f"Use --{name} {most} or fewer." if most else "Preprocess more images."
+            raise GatedVAEError(what, "Every sample needs a partner in its cluster.", remedy)
+    valid = options.draws >= 1 and options.seed >= 0 and 1 <= options.strata <= most
+    if not valid or options.scale not in ("none", "std"):
+        why = f"Got draws {options.draws}, seed {options.seed}, strata {options.strata}, scale {options.scale}."
+        remedy = f"Give draws >= 1, seed >= 0, strata 1 .. {most}, scale none or std."
+        raise GatedVAEError("These options cannot be used.", why, remedy)
+    if options.other_person and _persons(store) is None:
+        remedy = "Preprocess with --identities, or pair without regard to persons."
+        raise GatedVAEError("Pairs of different persons cannot be made.", "The store has no identities.", remedy)
+
+
+def _record(name: str, columns: Columns, options: ClusterOptions) -> Record:
+    """Describe how a partition is made; the device is left out, as it is no reason to make it again."""
+    return {
+        "method": "kmeans",
+        "columns": columns[name],
+        "k": options.clusters(name),
+        "scale": options.scale,
+        "seed": options.seed,
+        "draws": options.draws,
+        "strata": options.strata if len(columns) > 1 else 1,
+        "other_person": options.other_person,
+    }
+
+
+def _ordered(partitions: dict[str, Record]) -> dict[str, Record]:
+    """Bring pose and expression first, in this order, whichever was made first."""
+    first = [name for name in PARTITIONS if name in partitions]
+    return {name: partitions[name] for name in [*first, *partitions]}
+
+
+def _cluster(store: Store, name: str, columns: Columns, options: ClusterOptions, progress: Progress) -> Record:
+    """Make one partition: cluster, write, measure; return what its record says of the results."""
+    own = columns[name]
+    progress(f"{name}: {options.clusters(name)} clusters of {len(store)} samples by {len(own)} columns")
+    points, unit = _scaled(store.sample_columns(own).to_numpy(), options.scale)
+    found = group_kmeans(points, options.clusters(name), seed=options.seed, device=options.device)
+    groups, merged = merge_singletons(found, points)
+    write_groups(store.path, name, groups.group, groups.distance)
+    _write_centroids(store, name, own, groups, unit)
+
+    progress(f"{name}: {len(store) * options.draws} pairs")
+    others = [column for other in columns if other != name for column in columns[other]]
+    uniform, drawn = _partners(store, groups.group, others, options)
+    pairs = write_pairs(store.path, name, groups.group, drawn, options.draws)
+
+    progress(f"{name}: measuring the pairs")
+    report = {
+        "empty": int((found.sizes == 0).sum()),
+        "merged": merged,
+        "sizes": size_histogram(groups.sizes),
+        "pairs": pairs,
+        **_measured(store, own, uniform, drawn),
+    }
+    return {"inertia": found.inertia, "report": report}
+
+
+def _scaled(points: npt.NDArray[Any], scale: str) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Divide columns by their units: 1 or, for ``std``, the standard deviation (1 for constants). Return both."""
+    if scale == "none":
+        return points, np.ones(points.shape[1])
+    unit = points.std(axis=0, dtype=np.float64)
+    unit[unit == 0] = 1
+    return points / unit, unit
+
+
+def _write_centroids(store: Store, name: str, columns: list[str], groups: Groups, unit: npt.NDArray[Any]) -> None:
+    """Write group, size and the centroid in the columns' own units."""
+    centroids = (groups.centroids * unit).astype(np.float32)
+    table = {"group": np.arange(len(centroids), dtype=np.int32), "size": groups.sizes.astype(np.int32)}
+    table |= dict(zip(columns, centroids.T.copy(), strict=True))
+    write_parquet(centroids_path(store.path, name), pa.table(table), schema_version=SCHEMA_VERSION)
+
+
+def _partners(store: Store, group: Ints, others: list[str], options: ClusterOptions) -> tuple[Partners, Partners]:
+    """Prepare two ways to draw partners: uniformly from the group, and as the options say."""
+    members = Members.of(group)
+    strata = options.strata if others else 1
+    drawn: Members | IndependentPartners = members
+    if strata > 1 or options.other_person:
+        labels = store.sample_columns(others).to_numpy() if strata > 1 else np.zeros((len(store), 1))
+        cut = group_kmeans(labels, strata, seed=options.seed, device=options.device)
+        person = _persons(store) if options.other_person else None
+        drawn = IndependentPartners.of(group, cut.group, cut.centroids, person)
+    return (
+        lambda ids, draw: members.partners(ids, seed=options.seed, draw=draw),
+        lambda ids, draw: drawn.partners(ids, seed=options.seed, draw=draw),
+    )
+
+
+def _measured(store: Store, shared: list[str], uniform: Partners, drawn: Partners) -> Record:
+    """Measure the pairs of draw 0 in every column there is, one column in memory at a time."""
+    ids = np.arange(len(store))
+    target, plain = drawn(ids, 0), uniform(ids, 0)
+    quality = {}
+    for column in pq.read_schema(samples_path(store.path)).names:
+        if MEASURED.fullmatch(column):
+            values = store.sample_columns([column])[column].to_numpy()
+            quality[column] = asdict(column_quality(column, values, target, plain, shared=column in shared))
+    person = _persons(store)
+    return {"same_person": None if person is None else same_share(person, target), "quality": quality}
+
+
+def _persons(store: Store) -> Ints | None:
+    """Number the persons, every unknown one apart; None where the store has no identities."""
+    if "identity" not in pq.read_schema(samples_path(store.path)).names:
+        return None
+    code, known = pd.factorize(store.sample_columns(["identity"])["identity"])
+    unknown = code < 0
+    code[unknown] = len(known) + np.arange(np.count_nonzero(unknown))
+    return code if len(known) else None
