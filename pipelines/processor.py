@@ -32,3 +32,12 @@ def choose_device(name: str) -> str:
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise GatedVAEError("There is no CUDA device.", f"--device {name} was asked for.", "Use --device auto or cpu.")
     return name
+
+
+def choose_precision(name: str, device: str) -> str:
+    """``auto`` is bf16 where the processor multiplies bfloat16 in hardware, else fp32."""
+    if name != "auto":
+        return name
+    if device.startswith("cuda"):
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    return "bf16" if torch.cpu._is_avx512_bf16_supported() else "fp32"

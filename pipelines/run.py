@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,8 @@ class TrainConfig:
         Decides initial weights, order of the pairs and noise.
     precision:
         ``fp32`` or ``bf16``.
+    open_every:
+        Above 0, every so-many-th round over the partitions is an ordinary one: target = input, the gate open.
     decoder_only:
         Fine-tuning: the encoder stays as it is, targets are the inputs.
     initial:
@@ -50,6 +52,7 @@ class TrainConfig:
     schedule: str = "constant"
     seed: int = 0
     precision: str = "fp32"
+    open_every: int = 0
     decoder_only: bool = False
     initial: str | None = None
 
@@ -61,6 +64,9 @@ class TrainConfig:
             raise GatedVAEError(
                 "Training cannot be set up.", why, "Batches need 2 pairs or more, the rest to be positive."
             )
+        if self.open_every < 0 or self.open_every == 1:
+            remedy = "Give 2 or more for every second round and so on, 0 for none, or --no-gate for all."
+            raise GatedVAEError(f"--open-every {self.open_every} leaves no gated step.", "", remedy)
         if self.schedule not in ("constant", "cosine"):
             raise GatedVAEError(f"There is no schedule {self.schedule!r}.", "", "Choose constant or cosine.")
 
@@ -151,8 +157,13 @@ def open_run(path: Path) -> Run:
         raise GatedVAEError(f"{_config_path(path)} is damaged.", str(error), remedy) from None
 
 
-def create_run(path: Path, config: TrainConfig, store_digest: str) -> Run:
+def create_run(path: Path, config: TrainConfig, store_digest: str, *, extend: bool = False) -> Run:
     """Write ``config.json`` for a new run, or open the one that is there when it says the same.
+
+    Parameters
+    ----------
+    extend:
+        Accept another number of steps or epochs than the run's there, and record it.
 
     Raises
     ------
@@ -165,6 +176,10 @@ def create_run(path: Path, config: TrainConfig, store_digest: str) -> Run:
         write_json(_config_path(path), values)
         return run
     there = open_run(path)
+    if extend and config.schedule == "constant":
+        there = replace(there, config=replace(there.config, steps=config.steps, epochs=config.epochs))
+        if there == run:
+            write_json(_config_path(path), values)
     if there != run:
         why = ", ".join(_differences(there.config.to_dict(), config.to_dict())) or "the store was made anew"
         raise GatedVAEError(

@@ -24,6 +24,7 @@ from preprocessing.errors import GatedVAEError
 from preprocessing.files import atomic_path, locked
 
 KEPT_CHECKPOINTS = 2
+OPEN = "open"  # what losses of ordinary steps are filed under
 
 Progress = Callable[[int, int, dict[str, float]], None]  # (step, steps in all, latest losses)
 
@@ -73,7 +74,7 @@ def train(config: TrainConfig, options: TrainOptions, progress: Progress = _no_p
         _clear(options.out)
     with locked(options.out):
         loader = _loader(config, options)
-        run = create_run(options.out, config, str(loader.store.manifest["source_digest"]))
+        run = create_run(options.out, config, str(loader.store.manifest["source_digest"]), extend=options.resume)
         steps = config.steps or (config.epochs or 0) * len(loader)
         trainer = Trainer(run, loader, steps, choose_device(options.device))
         start = trainer.step
@@ -159,7 +160,9 @@ class Trainer:
                     self._save()
                 if stopped and not last:
                     why = f"The state after {self.step} of {self.steps} steps is saved."
-                    raise InterruptedTrainingError("Training was interrupted.", why, "Run the same command again to go on.")
+                    raise InterruptedTrainingError(
+                        "Training was interrupted.", why, "Run the same command again to go on."
+                    )
 
     def _batches(self) -> Iterator[PairBatch]:
         """Batches until the last step; the last of an epoch is left out where it is too small for batch statistics."""
@@ -173,7 +176,7 @@ class Trainer:
 
     def _train_on(self, batch: PairBatch) -> None:
         config = self.config.model
-        gated = config.gate and not self.config.decoder_only
+        gated = self._gated()
         images = batch.input.to(self.device, non_blocking=True)
         target = batch.target.to(self.device, non_blocking=True) if gated else images
         noise = draw_noise(config, len(images), seed=self.config.seed, step=self.step, device=self.device)
@@ -182,9 +185,16 @@ class Trainer:
         loss.total.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
-        sums = self._sums.setdefault(batch.partition, {})
+        sums = self._sums.setdefault(batch.partition if gated else OPEN, {})
         for name, term in {**loss.terms, "steps": torch.ones(())}.items():
             sums[name] = sums.get(name, torch.zeros((), dtype=torch.float64)) + term
+
+    def _gated(self) -> bool:
+        """Whether this step is one for a partition, or an ordinary one."""
+        if not self.config.model.gate or self.config.decoder_only:
+            return False
+        rounds = (self.step - 1) // len(self.loader.partitions)
+        return not self.config.open_every or (rounds + 1) % self.config.open_every != 0
 
     def _set_rate(self) -> None:
         if self.config.schedule == "cosine":

@@ -1,0 +1,75 @@
+"""The `pipe` command: which verbs there are, and how failures reach the user.
+
+Verbs live in `pipelines.commands`, one file each, and import what is heavy only when they run.
+"""
+
+from __future__ import annotations
+
+import errno
+import sys
+from collections.abc import Callable
+
+import typer
+
+from pipelines.commands import cluster, encode, finetune, inspect, pair, preprocess, simulate, train, traverse
+from preprocessing.errors import GatedVAEError
+
+app = typer.Typer(
+    name="pipe",
+    help="Learn disentangled representations from pairs of images.",
+    epilog="First steps: pipe simulate faces --out faces --n 2000, then pipe preprocess celeba --openface faces/processed"
+    " --out store, pipe cluster store --pose 40 --expression 60, pipe train store --out run, pipe traverse run."
+    " Every command: --debug shows the traceback of a failure.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+for name, group in {"preprocess": preprocess.app, "simulate": simulate.app}.items():
+    app.add_typer(group, name=name)
+VERBS: dict[str, Callable[..., None]] = {
+    "cluster": cluster.cluster,
+    "pair": pair.pair,
+    "train": train.train,
+    "finetune": finetune.finetune,
+    "traverse": traverse.traverse,
+    "encode": encode.encode,
+    "inspect": inspect.inspect,
+}
+for name, verb in VERBS.items():
+    app.command(name)(verb)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run `pipe` and exit: 0 done, 1 failed (what, why and what to do, in three lines at most), 2 wrong usage."""
+    words = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in words
+    try:
+        app(args=[word for word in words if word != "--debug"])
+    except Exception as error:
+        if debug:
+            raise
+        sys.stderr.write(f"{explain(error)}\n")
+        sys.exit(1)
+
+
+def explain(error: Exception) -> str:
+    """A failure in at most three lines: what, why, what to do."""
+    if isinstance(error, GatedVAEError):
+        return str(error)
+    if isinstance(error, OSError):
+        remedies = {
+            errno.ENOSPC: "Free some space, then run the same command again: it goes on where it stopped.",
+            errno.EACCES: "Choose a place you may write to and read from.",
+            errno.EROFS: "Choose a place you may write to.",
+        }
+        remedy = remedies.get(error.errno or 0, "Check the path, then run the same command again.")
+        return f"{error.filename or 'The operating system'}: {error.strerror or error}.\n{remedy}"
+    if isinstance(error, ValueError):
+        return f"{' '.join(str(error).split())}\nCheck the options; --debug shows where it was found."
+    lines = f"Unexpected {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    return f"{lines}\nRun it again with --debug for the traceback, and please report it."
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,37 @@
+"""`pipe encode`: codes of every image, as Parquet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines.options import AsJson, Device, RunPath, StorePath
+
+
+def encode(
+    run: RunPath,
+    store: StorePath,
+    out: Annotated[Path, typer.Option(help="Parquet file to write.", show_default=False)],
+    partition: Annotated[str | None, typer.Option(help="Only this partition.", show_default="all")] = None,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Write the posterior's mean and standard deviation in every latent dimension for every image of a store.
+
+    Columns: sample_id, then NAME_i and NAME_i_std (float32) for every dimension i of every partition.
+
+    Example: pipe encode run store --out codes.parquet
+    """
+    from pipelines import console
+    from pipelines.encoding import encode_store
+    from pipelines.run import open_run
+    from preprocessing.store import open_store
+
+    with console.progress("encode") as update:
+        report = encode_store(
+            open_run(run), open_store(store), out, partition=partition, device=device, progress=update
+        )
+    rows = {"codes": report.path, "samples": report.samples, "columns": ", ".join(report.columns)}
+    console.show(report, rows, as_json=as_json)

@@ -1,0 +1,49 @@
+"""`pipe finetune`: the decoder alone, for sharp reconstructions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines.commands.train import losses_note, show_training
+from pipelines.options import AsJson, Device, Overwrite, RunPath
+
+
+def finetune(
+    run: RunPath,
+    out: Annotated[Path | None, typer.Option(help="Folder of the tuned run.", show_default="RUN/finetuned")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs over all images.", show_default="1")] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Steps, instead of epochs.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Adam's rate.", show_default="the run's")] = None,
+    device: Device = "auto",
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train the decoder on, target = input, while encoder and latent stay as they are.
+
+    A gated model is trained to reconstruct images that share only some factors, so its reconstructions are blurred in the
+    others. This sharpens them and moves no code. The result is a run of its own.
+
+    Example: pipe finetune run
+    """
+    from dataclasses import replace
+
+    from pipelines import console, trainer
+    from pipelines.run import open_run
+
+    base = open_run(run)
+    base.store()  # refuse a store that was replaced since
+    config = replace(
+        base.config,
+        steps=steps,
+        epochs=epochs or (None if steps else 1),
+        lr=lr or base.config.lr,
+        decoder_only=True,
+        initial=str(run),
+    )
+    options = trainer.TrainOptions(out or run / "finetuned", device=device, overwrite=overwrite)
+    with console.progress("finetune") as update:
+        report = trainer.train(config, options, lambda done, total, losses: update(done, total, losses_note(losses)))
+    show_training(report, as_json=as_json)

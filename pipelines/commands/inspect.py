@@ -1,0 +1,70 @@
+"""`pipe inspect`: what a store or a run holds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pipelines.options import AsJson
+
+
+def inspect(
+    path: Annotated[Path, typer.Argument(help="A store or a run.", show_default=False)],
+    as_json: AsJson = False,
+) -> None:
+    """Show what is in a store or a run.
+
+    Example: pipe inspect store
+    """
+    from preprocessing.store import manifest_path
+
+    if (path / "config.json").exists() and not manifest_path(path).exists():
+        _run(path, as_json=as_json)
+    else:
+        _store(path, as_json=as_json)
+
+
+def _store(path: Path, *, as_json: bool) -> None:
+    from pipelines import console
+    from preprocessing.store import open_store
+
+    store = open_store(path)
+    manifest = store.manifest
+    shape = "x".join(map(str, manifest["image_shape"]))
+    rows: dict[str, Any] = {
+        "store": path,
+        "kind": store.kind,
+        "images": f"{len(store):,} of {shape} pixels, uint8",
+        "taken + rejected": f"{manifest['taken']:,} + {manifest['rejected']:,} = {manifest['seen']:,} seen",
+        "source": manifest["source_digest"],
+        "made with": store.parameters,
+    }
+    for name, made in store.partitions.items():
+        rows[f"partition {name}"] = {key: value for key, value in made.items() if not isinstance(value, dict | list)}
+    if not store.partitions:
+        rows["partitions"] = "none yet: run `pipe cluster` or `pipe pair`"
+    console.show(manifest, rows, as_json=as_json)
+
+
+def _run(path: Path, *, as_json: bool) -> None:
+    from models.checkpoint import checkpoints
+    from pipelines import console
+    from pipelines.run import open_run
+
+    run = open_run(path)
+    config, saved = run.config, checkpoints(run.checkpoints)
+    metrics = run.read_metrics()
+    gate = "no gate" if not config.model.gate else f"gate, context {config.model.context}"
+    rows = {
+        "run": path,
+        "store": config.store,
+        "latent": config.model.latent,
+        "model": f"{config.model.network} {config.model.objective.name}, {gate}",
+        "training": f"{config.precision}, batch {config.batch_size}, rate {config.lr:g} {config.schedule}, seed {config.seed}",
+        "checkpoint": f"step {saved[-1].step:,}" if saved else "none yet",
+        "finished": "train" in metrics,
+        "measured": ", ".join(metrics) or "nothing yet",
+    }
+    console.show({"config": config.to_dict(), "metrics": metrics}, rows, as_json=as_json)

@@ -1,0 +1,37 @@
+"""`pipe pair`: exact pairs from label columns."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from pipelines.options import AsJson, Draws, Overwrite, Seed, StorePath
+
+
+def pair(
+    store: StorePath,
+    share: Annotated[list[str], typer.Option(help="NAME=FACTOR[,FACTOR...]; once per partition.", show_default=False)],
+    draws: Draws = 1,
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Pair samples that agree in labels, exactly.
+
+    Example: pipe pair store --share position=posX,posY --share rotation=orientation --share shape=shape --share size=scale
+    """
+    from pairing.exact import pair_exactly, parse_shares
+    from pipelines import console
+    from preprocessing.store import open_store
+
+    opened = open_store(store)
+    with console.progress("pair") as update:
+        made = pair_exactly(opened, parse_shares(share), draws=draws, seed=seed, overwrite=overwrite, progress=update)
+    rows = [
+        [part.name, "+".join(part.factors), part.groups, part.merged, "was there" if part.already_done else "written"]
+        for part in made
+    ]
+    table = console.grid(["partition", "shares", "groups", "merged", ""], rows)
+    pairs = f"{len(opened) * draws:,} pairs a partition in {store / 'pairs'}"
+    console.show(made, {"store": store, "pairs": pairs, "partitions": table}, as_json=as_json)

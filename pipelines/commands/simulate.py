@@ -1,0 +1,44 @@
+"""`pipe simulate`: data that anybody may have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines.options import AsJson, Overwrite, Seed, Workers
+
+app = typer.Typer(no_args_is_help=True, help="Make data that anybody may have.")
+
+
+@app.callback()
+def simulate() -> None:
+    """Make data that anybody may have."""
+
+
+@app.command("faces")
+def faces(
+    out: Annotated[Path, typer.Option(help="Folder to write.", show_default=False)],
+    n: Annotated[int, typer.Option("--n", min=1, help="Images.")] = 10_000,
+    seed: Seed = 0,
+    workers: Workers = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Draw faces with known pose and expression, and write what OpenFace's FaceLandmarkImg would write for them.
+
+    Example: pipe simulate faces --out faces --n 2000
+    """
+    from pipelines import console
+    from preprocessing.simulate import FaceSimulation, simulate_faces
+
+    with console.progress("simulate") as update:
+        report = simulate_faces(
+            FaceSimulation(n=n, seed=seed),
+            out,
+            workers=workers,
+            overwrite=overwrite,
+            progress=lambda done: update(done, n),
+        )
+    console.show(report, console.plain(report), as_json=as_json)

@@ -1,0 +1,133 @@
+"""`pipe train`: a model from a store's pairs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipelines.options import AsJson, Device, Overwrite, Seed
+
+if TYPE_CHECKING:
+    from pipelines.trainer import TrainReport
+
+
+def train(
+    store: Annotated[str, typer.Argument(help="The store's folder.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Folder of the run.", show_default=False)],
+    preset: Annotated[
+        str | None, typer.Option(help="faces or dsprites-{vae,beta,info,dip2}; by default by kind of store.")
+    ] = None,
+    objective: Annotated[str | None, typer.Option(help="vae, beta, info or dip2.", show_default="the preset's")] = None,
+    beta: Annotated[
+        float | None, typer.Option(help="Weight of the KL divergence.", show_default="the preset's")
+    ] = None,
+    alpha: Annotated[float | None, typer.Option(help="InfoVAE's alpha.", show_default="0")] = None,
+    lambda_: Annotated[float | None, typer.Option("--lambda", help="InfoVAE's lambda.", show_default="500")] = None,
+    lambda_od: Annotated[float | None, typer.Option(help="DIP-VAE-II, off the diagonal.", show_default="250")] = None,
+    lambda_d: Annotated[float | None, typer.Option(help="DIP-VAE-II, on the diagonal.", show_default="250")] = None,
+    latent: Annotated[
+        str | None, typer.Option(help="NAME=SIZE,... for every partition.", show_default="the preset's")
+    ] = None,
+    network: Annotated[str | None, typer.Option(help="fc or conv.", show_default="the preset's")] = None,
+    widths: Annotated[
+        str | None, typer.Option(help="Hidden sizes, e.g. 512,512.", show_default="the network's")
+    ] = None,
+    gate: Annotated[
+        bool, typer.Option("--gate/--no-gate", help="Without the gate an ordinary VAE, target = input.")
+    ] = True,
+    gate_regulariser: Annotated[bool, typer.Option(help="Gate the regulariser's gradient too.")] = True,
+    context: Annotated[str, typer.Option(help="Other partitions' codes come from the input or the target.")] = "input",
+    open_every: Annotated[
+        int, typer.Option(min=0, help="Every so-many-th round an ordinary one, target = input; 0 for none.")
+    ] = 0,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Epochs over all pairs.", show_default="the preset's")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Steps, instead of epochs.")] = None,
+    batch_size: Annotated[int, typer.Option(min=2, help="Pairs in a step.")] = 128,
+    lr: Annotated[float | None, typer.Option(help="Adam's rate.", show_default="the preset's")] = None,
+    schedule: Annotated[str, typer.Option(help="constant, or cosine down to 0.")] = "constant",
+    seed: Seed = 0,
+    device: Device = "auto",
+    precision: Annotated[str, typer.Option(help="fp32, bf16, or auto: bf16 where the processor has it.")] = "auto",
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on, if asked for more steps beyond the end, too.")
+    ] = False,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train a gated VAE. Stopped or killed, the same command goes on to the same weights.
+
+    Example: pipe train store --out run --epochs 30
+    """
+    from models.vae import GatedVAEConfig
+    from pipelines import console, trainer
+    from pipelines.presets import choose_latent, choose_preset
+    from pipelines.processor import choose_device, choose_precision
+    from pipelines.run import TrainConfig
+    from preprocessing.store import open_store
+
+    opened = open_store(store)
+    chosen = choose_preset(preset, opened)
+    given: dict[str, Any] = {
+        "name": objective,
+        "beta": beta,
+        "alpha": alpha,
+        "lambda_": lambda_,
+        "lambda_od": lambda_od,
+        "lambda_d": lambda_d,
+    }
+    height, width = opened.manifest["image_shape"]
+    model = GatedVAEConfig(
+        latent=choose_latent(latent, chosen, opened),
+        image_shape=(height, width),
+        network=network or chosen.network,
+        widths=read_widths(widths),
+        objective=replace(chosen.objective, **{key: value for key, value in given.items() if value is not None}),
+        gate=gate,
+        gate_regulariser=gate_regulariser,
+        context=context,
+    )
+    config = TrainConfig(
+        store=store,
+        model=model,
+        steps=steps,
+        epochs=epochs or (None if steps else chosen.epochs),
+        batch_size=batch_size,
+        lr=lr or chosen.lr,
+        schedule=schedule,
+        seed=seed,
+        precision=choose_precision(precision, choose_device(device)),
+        open_every=open_every,
+    )
+    options = trainer.TrainOptions(out, device=device, resume=resume, overwrite=overwrite)
+    with console.progress("train") as update:
+        report = trainer.train(config, options, lambda done, total, losses: update(done, total, losses_note(losses)))
+    show_training(report, as_json=as_json)
+
+
+def read_widths(text: str | None) -> tuple[int, ...]:
+    """Read ``512,512``."""
+    entries = [] if text is None else text.split(",")
+    if not all(entry.strip().isdigit() and int(entry) for entry in entries):
+        raise typer.BadParameter(f"--widths cannot be read: {text!r}; write whole numbers such as 512,512.")
+    return tuple(map(int, entries))
+
+
+def losses_note(losses: dict[str, float]) -> str:
+    """Latest loss of each partition, for beside the bar."""
+    return "  ".join(f"{name} {value:.1f}" for name, value in losses.items())
+
+
+def show_training(report: TrainReport, *, as_json: bool) -> None:
+    """Print what training did."""
+    from pipelines import console
+
+    terms = sorted({term for losses in report.losses.values() for term in losses})
+    table = [[name, *(losses.get(term) for term in terms)] for name, losses in report.losses.items()]
+    done = "nothing to do: it was finished" if report.steps_now == 0 else f"{report.steps_now:,} now"
+    rows = {"run": report.out, "steps": f"{report.steps:,} ({done})", "losses": console.grid(["", *terms], table)}
+    console.show(report, rows, as_json=as_json)

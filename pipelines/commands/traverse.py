@@ -1,0 +1,35 @@
+"""`pipe traverse`: what each latent dimension does, as a picture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines.options import AsJson, RunPath
+
+
+def traverse(
+    run: RunPath,
+    sample: Annotated[
+        int | None, typer.Option(min=0, help="Sample to start from.", show_default="a typical one")
+    ] = None,
+    reach: Annotated[float, typer.Option(min=0.1, help="How far from the sample's code, in prior std.")] = 2.0,
+    steps: Annotated[int, typer.Option(min=2, help="Pictures in a row.")] = 9,
+    out: Annotated[
+        Path | None, typer.Option(help="Where to write it.", show_default="RUN/figures/traversals.png")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Draw one row per latent dimension, moved from -2 to +2 around an encoded image, partitions labelled.
+
+    Example: pipe traverse run
+    """
+    from pipelines import console
+    from pipelines.pictures import draw_traversals
+    from pipelines.run import open_run
+
+    drawn = draw_traversals(open_run(run), sample=sample, reach=reach, steps=steps, out=out)
+    rows = {"picture": drawn.path, "sample": drawn.sample, "activity (KL, nats)": drawn.activity}
+    console.show(drawn, rows, as_json=as_json)

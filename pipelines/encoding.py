@@ -1,0 +1,104 @@
+"""Codes of images, in batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+
+from models.vae import GatedVAE
+from pipelines.processor import choose_device
+from pipelines.run import RUN_SCHEMA_VERSION, Run
+from preprocessing.errors import GatedVAEError
+from preprocessing.files import write_parquet
+from preprocessing.store import Store
+
+BATCH = 1024
+
+Floats = npt.NDArray[np.float32]
+Progress = Callable[[int, int], None]  # (images done, images in all)
+
+
+@dataclass(frozen=True)
+class Codes:
+    """Posteriors of n images: `mean` and `std`, float32 (n, M)."""
+
+    mean: Floats
+    std: Floats
+
+    def sample(self, seed: int) -> Floats:
+        """One draw from each posterior, (n, M)."""
+        noise = np.random.default_rng(seed).standard_normal(self.mean.shape, dtype=np.float32)
+        return self.mean + noise * self.std
+
+
+@dataclass(frozen=True)
+class EncodeReport:
+    """Where the codes are, of how many samples, under which names."""
+
+    path: Path
+    samples: int
+    columns: tuple[str, ...]
+
+
+def _ignore(done: int, total: int) -> None:
+    """Show nothing."""
+
+
+@torch.no_grad()
+def encode_images(
+    model: GatedVAE,
+    images: npt.NDArray[np.uint8],
+    ids: npt.NDArray[np.int64] | None = None,
+    progress: Progress = _ignore,
+) -> Codes:
+    """Encode images (N, H, W), or those at `ids`, with a model that is in evaluation mode."""
+    ids = np.arange(len(images), dtype=np.int64) if ids is None else ids
+    device = next(model.parameters()).device
+    means, stds = [], []
+    for start in range(0, len(ids), BATCH):
+        batch = torch.from_numpy(np.asarray(images).take(ids[start : start + BATCH], axis=0)).to(device)
+        posterior = model.encode(batch)
+        means.append(posterior.mean.cpu().numpy())
+        stds.append((0.5 * posterior.logvar).exp().cpu().numpy())
+        progress(min(start + BATCH, len(ids)), len(ids))
+    return Codes(np.concatenate(means), np.concatenate(stds))
+
+
+def encode_store(
+    run: Run,
+    store: Store,
+    out: Path,
+    *,
+    partition: str | None = None,
+    device: str = "auto",
+    progress: Progress = _ignore,
+) -> EncodeReport:
+    """Write the codes of every image of a store as Parquet: sample_id, NAME_i and NAME_i_std (float32).
+
+    Raises
+    ------
+    GatedVAEError
+        When the run has no such partition, or its model was made for images of another shape.
+    """
+    model = run.model(choose_device(device))
+    if partition is not None and partition not in model.partitions:
+        remedy = f"Choose from {', '.join(model.partitions)}, or leave --partition out."
+        raise GatedVAEError(f"{run.path} has no partition {partition}.", "", remedy)
+    shape = tuple(store.manifest["image_shape"])
+    if shape != model.config.image_shape:
+        why = f"It was trained on images of {model.config.image_shape}, the store's are {shape}."
+        raise GatedVAEError(f"{run.path} cannot encode {store.path}.", why, "Preprocess with the same --size.")
+    codes = encode_images(model, store.images, progress=progress)
+    columns: dict[str, npt.NDArray[np.generic]] = {"sample_id": np.arange(len(store), dtype=np.int64)}
+    for name, dims in model.partitions.items():
+        if partition in (None, name):
+            columns |= {f"{name}_{i}": codes.mean[:, dim] for i, dim in enumerate(range(dims.start, dims.stop))}
+            columns |= {f"{name}_{i}_std": codes.std[:, dim] for i, dim in enumerate(range(dims.start, dims.stop))}
+    write_parquet(out, pa.table(columns), schema_version=RUN_SCHEMA_VERSION)
+    return EncodeReport(out, len(store), tuple(columns))

@@ -1,0 +1,64 @@
+"""Named starting points for training, each a set of defaults that options override."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from models.objectives import ObjectiveConfig
+from preprocessing.errors import GatedVAEError
+from preprocessing.store import Store
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Defaults of one kind of training."""
+
+    network: str
+    objective: ObjectiveConfig
+    latent: dict[str, int]  # sizes by partition name
+    latent_else: int  # size of a partition that is not named above
+    lr: float
+    epochs: int
+
+
+# The paper's constants; the rate for faces and the step counts are ours.
+_SPRITES = {"network": "fc", "latent": {}, "latent_else": 2, "lr": 1e-3, "epochs": 1}
+PRESETS = {
+    "faces": Preset("conv", ObjectiveConfig("vae"), {"pose": 6, "expression": 18}, 6, 5e-4, 30),
+    "dsprites-vae": Preset(objective=ObjectiveConfig("vae"), **_SPRITES),  # type: ignore[arg-type]
+    "dsprites-beta": Preset(objective=ObjectiveConfig("beta", beta=4.0), **_SPRITES),  # type: ignore[arg-type]
+    "dsprites-info": Preset(objective=ObjectiveConfig("info"), **_SPRITES),  # type: ignore[arg-type]
+    "dsprites-dip2": Preset(objective=ObjectiveConfig("dip2"), **_SPRITES),  # type: ignore[arg-type]
+}
+DEFAULT_PRESET = {"celeba": "faces", "dsprites": "dsprites-beta"}
+
+
+def choose_preset(name: str | None, store: Store) -> Preset:
+    """The preset of that name, or the one for the store's kind."""
+    name = name or DEFAULT_PRESET.get(store.kind, "faces")
+    if name not in PRESETS:
+        raise GatedVAEError(f"There is no preset {name!r}.", "", f"Choose from {', '.join(PRESETS)}.")
+    return PRESETS[name]
+
+
+def choose_latent(text: str | None, preset: Preset, store: Store) -> dict[str, int]:
+    """Latent sizes by partition, from ``NAME=SIZE,...`` or the preset's for every partition of the store."""
+    partitions = list(store.partitions)
+    if not partitions:
+        raise GatedVAEError(f"{store.path} has no pairs yet.", "", "Run `pipe cluster` or `pipe pair` on it first.")
+    if text is None:
+        return {name: preset.latent.get(name, preset.latent_else) for name in partitions}
+    latent = dict(map(_read_size, text.split(",")))
+    if set(latent) != set(partitions) or len(latent) != len(text.split(",")):
+        why = f"--latent names {', '.join(latent)}; the store has pairs for {', '.join(partitions)}."
+        raise GatedVAEError("Latent sizes and partitions do not match.", why, "Give each partition one size.")
+    return latent
+
+
+def _read_size(entry: str) -> tuple[str, int]:
+    name, _, size = entry.partition("=")
+    if not size.strip().isdigit() or int(size) < 1:
+        raise GatedVAEError(
+            f"--latent cannot be read at {entry!r}.", "", "Write NAME=SIZE,NAME=SIZE with sizes from 1."
+        )
+    return name.strip(), int(size)
