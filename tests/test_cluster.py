@@ -1,0 +1,222 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.spatial.distance import cdist
+
+from pairing import cluster
+from pairing.cluster import ClusterOptions, cluster_store
+from preprocessing.errors import GatedVAEError
+from preprocessing.files import locked, write_json
+from preprocessing.store import centroids_path, open_store, samples_path
+
+POSE, UNITS = ["pose_Rx", "pose_Ry"], ["AU01_r", "AU06_r", "AU12_r"]
+SMALL = ClusterOptions(pose=20, expression=30, draws=3)
+
+
+def faces(samples: int = 600) -> pd.DataFrame:
+    """Labels of made-up faces: intensities that lean on the yaw, one unit that never fires, 40 persons."""
+    rng = np.random.default_rng(0)
+    pose = rng.normal(0, [0.15, 0.3, 0.05], (samples, 3))
+    units = np.clip(rng.gamma(1.0, 0.8, (samples, 3)) + 2 * pose[:, [1]], 0, 5)
+    return pd.DataFrame(
+        {
+            "sample_id": range(samples),
+            "confidence": 0.98,
+            **dict(zip([*POSE, "pose_Rz"], pose.T, strict=True)),
+            **dict(zip(UNITS, units.T, strict=True)),
+            "AU45_r": 0.0,
+            "AU12_c": (units[:, 2] > 1).astype(float),
+            "identity": rng.integers(1, 41, samples),
+        }
+    )
+
+
+def store_of(path: Path, samples: pd.DataFrame) -> Path:
+    path.mkdir(parents=True)
+    samples.to_parquet(samples_path(path))
+    manifest: dict[str, Any] = {"schema_version": 1, "kind": "celeba", "image_shape": [64, 64], "parameters": {}}
+    write_json(path / "store.json", {**manifest, "taken": len(samples)})
+    return path
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    return store_of(tmp_path / "store", faces())
+
+
+def contents(store: Path) -> dict[str, bytes]:
+    files = (file for file in store.rglob("*") if file.is_file() and file.name != ".lock")
+    return {str(file.relative_to(store)): file.read_bytes() for file in files}
+
+
+def test_a_store_gets_groups_centroids_pairs_and_a_record(store: Path) -> None:
+    reports = cluster_store(store, SMALL)
+    assert [(report.name, report.k, report.already_done) for report in reports] == [
+        ("pose", 20, False),
+        ("expression", 30, False),
+    ]
+    assert [report.columns for report in reports] == [tuple(POSE), (*UNITS, "AU45_r")]
+    assert list(open_store(store).partitions) == ["pose", "expression"]
+    samples, pairs, groups = faces(), pd.read_parquet(store / "pairs"), pd.read_parquet(store / "groups")
+    for report in reports:
+        mine, columns = groups[groups.partition == report.name], list(report.columns)
+        centroids = pd.read_parquet(centroids_path(store, report.name))
+        apart = cdist(samples[columns], centroids[columns])
+        strays = apart[np.arange(600), mine.group] > apart.min(axis=1) + 1e-5
+        assert strays.sum() == report.merged
+        assert np.allclose(apart[np.arange(600), mine.group], mine.distance, atol=1e-5)
+        assert (np.bincount(mine.group, minlength=report.k) == centroids["size"]).all()
+        assert (centroids["size"] != 1).all()
+        assert sum(report.sizes.values()) == report.k
+        own = pairs[pairs.partition == report.name]
+        assert len(own) == report.pairs == 1800
+        assert (mine.group.to_numpy()[own.target_id] == own.group).all()
+        assert (mine.group.to_numpy()[own.input_id] == own.group).all()
+
+
+def test_the_report_compares_pairs_with_random_ones(store: Path) -> None:
+    pose, expression = cluster_store(store, SMALL)
+    assert pose.quality["pose_Ry"].apart < 0.35 * pose.quality["pose_Ry"].apart_random
+    assert expression.quality["AU12_r"].apart < 0.6 * expression.quality["AU12_r"].apart_random
+    assert expression.quality["AU45_r"].correlation is None  # it never fires
+    assert set(pose.quality) == {*POSE, "pose_Rz", *UNITS, "AU45_r"}
+    own = pd.read_parquet(store / "pairs").query("partition == 'pose' and draw == 0")
+    yaw, person = faces().pose_Ry.to_numpy(), faces().identity.to_numpy()
+    expected = np.corrcoef(yaw[own.input_id], yaw[own.target_id])[0, 1]
+    assert pose.quality["pose_Ry"].correlation == pytest.approx(expected)
+    assert pose.same_person == pytest.approx((person[own.input_id] == person[own.target_id]).mean())
+
+
+def test_clustering_again_does_nothing_and_tells_the_same(store: Path) -> None:
+    first = cluster_store(store, SMALL)
+    times = {file: file.stat().st_mtime_ns for file in store.rglob("*.*") if file.name != ".lock"}
+    again = cluster_store(store, SMALL)
+    assert [report.already_done for report in again] == [True, True]
+    assert [vars(a) | {"already_done": False} for a in again] == [vars(report) for report in first]
+    assert times == {file: file.stat().st_mtime_ns for file in times}
+
+
+def test_other_options_are_refused_unless_told_to_overwrite(store: Path, tmp_path: Path) -> None:
+    cluster_store(store, SMALL)
+    before = contents(store)
+    other = ClusterOptions(pose=20, expression=25, draws=3)
+    with pytest.raises(GatedVAEError, match=r"(?s)expression exists and differs.*Its k is 30, this command's is 25"):
+        cluster_store(store, other)
+    assert contents(store) == before
+    reports = cluster_store(store, other, overwrite=True)
+    assert [report.already_done for report in reports] == [True, False]
+    fresh = store_of(tmp_path / "fresh", faces())
+    cluster_store(fresh, other)
+    assert contents(store) == contents(fresh)
+
+
+@pytest.mark.parametrize("stop_at", range(1, 7))
+def test_an_interrupted_run_ends_in_the_same_bytes(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int
+) -> None:
+    """Stop before the n-th file is written: groups, centroids and pairs of both partitions."""
+    cluster_store(store, ClusterOptions(pose=10, expression=10, draws=3))
+    calls = 0
+
+    def stopping(writer: Any) -> Any:
+        def write(*args: Any, **kwargs: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls == stop_at:
+                raise KeyboardInterrupt
+            return writer(*args, **kwargs)
+
+        return write
+
+    with monkeypatch.context() as patch:
+        for name in ("write_groups", "_write_centroids", "write_pairs"):
+            patch.setattr(cluster, name, stopping(getattr(cluster, name)))
+        with pytest.raises(KeyboardInterrupt):
+            cluster_store(store, SMALL, overwrite=True)
+    assert list(open_store(store).partitions) == (["pose"] if stop_at > 3 else [])  # no record of what is half made
+    cluster_store(store, SMALL)
+    undisturbed = store_of(tmp_path / "undisturbed", faces())
+    cluster_store(undisturbed, SMALL)
+    assert contents(store) == contents(undisturbed)
+
+
+@pytest.mark.parametrize(("columns", "made"), [(POSE, "pose"), (UNITS, "expression")])
+def test_a_store_with_one_kind_of_labels_gets_one_partition(tmp_path: Path, columns: list[str], made: str) -> None:
+    store = store_of(tmp_path / "store", faces()[["sample_id", *columns]])
+    (report,) = cluster_store(store, SMALL)
+    assert report.name == made
+    assert report.same_person is None
+
+
+@pytest.mark.parametrize(
+    ("columns", "options", "message"),
+    [
+        (["pose_Ry", "AU12_c"], SMALL, "It has neither pose_Rx and pose_Ry nor AU01_r"),
+        ([*POSE, *UNITS], ClusterOptions(pose=20, expression=301), "Use --expression 300 or fewer"),
+        ([*POSE, *UNITS], ClusterOptions(pose=0, expression=30), "cannot make 0 pose clusters"),
+        (POSE, ClusterOptions(pose=20, draws=0), "draws >= 1"),
+        (POSE, ClusterOptions(pose=20, scale="range"), "scale none or std"),
+        (POSE, ClusterOptions(pose=20, other_person=True), "no identities"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_and_nothing_written(
+    tmp_path: Path, columns: list[str], options: ClusterOptions, message: str
+) -> None:
+    store = store_of(tmp_path / "store", faces()[["sample_id", *columns]])
+    before = contents(store)
+    with pytest.raises(GatedVAEError, match=message):
+        cluster_store(store, options)
+    assert contents(store) == before
+
+
+def test_a_store_in_use_or_missing_is_refused(store: Path) -> None:
+    with locked(store), pytest.raises(GatedVAEError, match="in use"):
+        cluster_store(store, SMALL)
+    with pytest.raises(GatedVAEError, match="no store"):
+        cluster_store(store / "elsewhere", SMALL)
+    assert not (store / "elsewhere").exists()
+
+
+def test_other_partitions_stay_and_follow_pose_and_expression(store: Path) -> None:
+    made = open_store(store)
+    made.with_partitions({"identity": {"method": "exact"}})
+    cluster_store(store, SMALL)
+    assert list(open_store(store).partitions) == ["pose", "expression", "identity"]
+
+
+def test_scaling_makes_units_irrelevant_and_centroids_keep_theirs(tmp_path: Path) -> None:
+    plain, stretched = faces(), faces().assign(pose_Ry=lambda table: 1024 * table.pose_Ry)
+    options = ClusterOptions(pose=20, expression=30, draws=1, scale="std")
+    a, b = store_of(tmp_path / "a", plain), store_of(tmp_path / "b", stretched)
+    (pose, _), _ = cluster_store(a, options), cluster_store(b, options)
+    centroids = pd.read_parquet(centroids_path(a, "pose"))
+    assert np.allclose(1024 * centroids.pose_Ry, pd.read_parquet(centroids_path(b, "pose")).pose_Ry)
+    group = pd.read_parquet(a / "groups").query("partition == 'pose'").group.to_numpy()
+    unit = plain[POSE].to_numpy().std(axis=0)
+    nearest = cdist(plain[POSE] / unit, centroids[POSE] / unit).argmin(axis=1)
+    assert np.count_nonzero(group != nearest) == pose.merged < 5
+
+
+def test_partners_can_be_independent_in_pose_and_of_other_persons(store: Path) -> None:
+    options = ClusterOptions(pose=8, expression=8, draws=2, strata=8, other_person=True)
+    _, expression = cluster_store(store, options)
+    yaw = expression.quality["pose_Ry"]
+    assert yaw.correlation_uniform is not None
+    assert yaw.correlation is not None
+    assert yaw.correlation_uniform > 0.25
+    assert abs(yaw.correlation) < yaw.correlation_uniform / 2
+    assert expression.same_person == 0
+    assert json.loads((store / "store.json").read_text())["partitions"]["expression"]["strata"] == 8
+
+
+def test_unknown_persons_are_not_one_person(tmp_path: Path) -> None:
+    samples = faces().assign(identity=lambda table: table.identity.where(table.identity < 5))
+    (pose,) = cluster_store(store_of(tmp_path / "store", samples[["sample_id", *POSE, "identity"]]), SMALL)
+    assert pose.same_person is not None
+    assert pose.same_person < 0.02
