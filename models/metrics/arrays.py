@@ -81,15 +81,16 @@ def check_split(split: Split | None, n: int, seed: int) -> Split:
 
 def varies(values: Array) -> npt.NDArray[np.bool_]:
     """Tell which columns of (n, d) hold more than one value."""
-    return np.asarray(values.max(axis=0) > values.min(axis=0))
+    return np.asarray((values != values[0]).any(axis=0))
 
 
-def standardise(values: Array, train: Rows) -> Array:
-    """Subtract the training rows' mean and divide by their std (ddof 0); columns constant there become all 0."""
-    fitted = values[train]
-    scale = fitted.std(axis=0)
-    alive = varies(fitted) & (scale > 0)
-    return np.asarray((values - fitted.mean(axis=0)) / np.where(alive, scale, 1.0) * alive)
+def standardise(fitted: Array, other: Array) -> tuple[Array, Array]:
+    """Shift and scale the columns of both so that those of the first have mean 0 and std 1 (ddof 0), or are all 0."""
+    mean = fitted.mean(axis=0)
+    centred = fitted - mean
+    std = np.sqrt(np.einsum("nd,nd->d", centred, centred) / len(fitted))
+    factor = np.divide(1.0, std, out=np.zeros_like(std), where=varies(fitted) & (std > 0))
+    return centred * factor, (other - mean) * factor
 
 
 def is_discrete(column: Array, max_classes: int = 100) -> bool:

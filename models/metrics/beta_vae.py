@@ -31,7 +31,7 @@ def beta_vae(
         For shapes that do not fit, values that are not finite, all factors constant, or values no two rows share.
     """
     codes, factors = check_arrays(codes, factors)
-    scaled, columns = standardise(codes, np.arange(len(codes))), varying_columns(factors)
+    scaled, columns = standardise(codes, codes)[0], varying_columns(factors)
     if len(columns) == 1:
         return 1.0
     halves = [_points(scaled, factors, columns, (points, pairs), derived_seed(seed, part)) for part in range(2)]

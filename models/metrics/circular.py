@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.metrics.arrays import Array, Rows, Split, check_arrays, check_split, derived_seed, standardise
-from models.metrics.regressors import check_regressor, predict_held_out
+from models.metrics.regressors import check_regressor, fit_predict
 
 
 @dataclass(frozen=True)
@@ -105,8 +105,9 @@ def _within(split: Split | None, rows: Rows) -> Split | None:
 
 def _error(codes: Array, target: Array, split: Split | None, regressor: str, seed: int) -> float | None:
     split = check_split(split, len(codes), seed)
-    variance = target[split.test].var(axis=0).sum()
+    train, test = target[split.train], target[split.test]
+    variance = test.var(axis=0).sum()
     if variance < 1e-12:
         return None
-    predicted = predict_held_out(regressor, standardise(codes, split.train), target, split, seed)
-    return float(np.sqrt(((target[split.test] - predicted) ** 2).mean(axis=0).sum() / variance))
+    fit = fit_predict(regressor, standardise(codes[split.train], codes[split.test]), train, seed)
+    return float(np.sqrt(((test - fit.predicted) ** 2).mean(axis=0).sum() / variance))

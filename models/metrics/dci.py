@@ -19,7 +19,7 @@ from models.metrics.arrays import (
     standardise,
     varies,
 )
-from models.metrics.regressors import REGRESSORS, check_regressor
+from models.metrics.regressors import check_regressor, fit_predict
 
 DCIRegressor = Literal["lasso", "random_forest", "gradient_boosting"]
 
@@ -96,27 +96,25 @@ def dci(
     check_regressor(regressor, get_args(DCIRegressor))
     codes, factors = check_arrays(codes, factors)
     split = check_split(split, len(codes), seed)
-    varying = varies(factors[split.train]) & varies(factors[split.test])
-    scaled_codes, scaled_factors = standardise(codes, split.train), standardise(factors, split.train)
+    train, test = factors[split.train], factors[split.test]
+    x, varying = standardise(codes[split.train], codes[split.test]), varies(train) & varies(test)
+    classes = varying & [regressor == "gradient_boosting" and is_discrete(column) for column in factors.T]
 
     importance, error = np.zeros((codes.shape[1], factors.shape[1])), np.ones(factors.shape[1])
-    measures = ["none"] * factors.shape[1]
-    for k in np.flatnonzero(varying):
-        classes = regressor == "gradient_boosting" and is_discrete(factors[:, k])
-        target = factors[:, k].astype(np.int64) if classes else scaled_factors[:, k]
-        model = _predictor(regressor, classes, derived_seed(seed, int(k)))
-        model.fit(scaled_codes[split.train], target[split.train])
-        predicted = model.predict(scaled_codes[split.test])
-        importance[:, k] = np.abs(model.coef_ if regressor == "lasso" else model.feature_importances_)
-        error[k] = _error_rate(target[split.test], predicted) if classes else nrmse(target[split.test], predicted)
-        measures[k] = "1 - accuracy" if classes else "RMSE / std"
+    for k in np.flatnonzero(classes):
+        importance[:, k], error[k] = _classify(x, train[:, k], test[:, k], derived_seed(seed, int(k)))
+    rest = varying & ~classes
+    if rest.any():
+        y_train, y_test = standardise(train[:, rest], test[:, rest])
+        fit = fit_predict(regressor, x, y_train, seed)
+        importance[:, rest], error[rest] = fit.importance, nrmse(y_test, fit.predicted)
+    measures = np.select([classes, rest], ["1 - accuracy", "RMSE / std"], "none").tolist()
     return _summary(importance, error, varying, _protocol(regressor, measures, split, seed))
 
 
-def nrmse(target: npt.ArrayLike, predicted: npt.ArrayLike) -> float:
-    """Root of the mean squared error over the target's std (ddof 0): 1.0 is what predicting the mean earns."""
-    target = np.asarray(target, np.float64)
-    return float(np.sqrt(np.mean((target - predicted) ** 2)) / target.std())
+def nrmse(target: Array, predicted: Array) -> Array:
+    """Root of the mean squared error of each column (n, K) over the target's std (ddof 0): the mean would earn 1.0."""
+    return np.asarray(np.sqrt(np.mean((target - predicted) ** 2, axis=0)) / target.std(axis=0))
 
 
 def disentanglement_per_code(importance: npt.ArrayLike) -> Array:
@@ -143,12 +141,9 @@ def _one_minus_entropy(rows: Array) -> Array:
     return np.where(totals[:, 0] > 0, np.clip(1.0 - entropy, 0.0, 1.0), 0.0)
 
 
-def _error_rate(target: npt.NDArray[Any], predicted: npt.NDArray[Any]) -> float:
-    return float(np.mean(target != predicted))
-
-
-def _predictor(regressor: str, classes: bool, seed: int) -> Any:
-    return GradientBoostingClassifier(random_state=seed) if classes else REGRESSORS[regressor](seed)
+def _classify(x: tuple[Array, Array], train: Array, test: Array, seed: int) -> tuple[Array, float]:
+    model = GradientBoostingClassifier(random_state=seed).fit(x[0], train.astype(np.int64))
+    return model.feature_importances_, 1.0 - model.score(x[1], test.astype(np.int64))
 
 
 def _summary(importance: Array, error: Array, varying: npt.NDArray[np.bool_], protocol: dict[str, Any]) -> DCI:
@@ -156,7 +151,7 @@ def _summary(importance: Array, error: Array, varying: npt.NDArray[np.bool_], pr
     per_code = disentanglement_per_code(kept) if varying.any() else np.zeros(len(importance))
     per_factor = completeness_per_factor(importance)
     return DCI(
-        disentanglement=float(min(per_code @ code_weights(kept), 1.0)),  # the weights may sum to 1 and a rounding
+        disentanglement=min(float(per_code @ code_weights(kept)), 1.0),  # the weights may sum to 1 and a rounding
         completeness=float(per_factor[varying].mean()) if varying.any() else 0.0,
         uninformativeness=float(error[varying].mean()) if varying.any() else 1.0,
         disentanglement_per_code=per_code,

@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from models.metrics.arrays import Array, Split, check_arrays, check_split, derived_seed, standardise, varies
-from models.metrics.regressors import check_regressor, predict_held_out
+from models.metrics.dci import nrmse
+from models.metrics.regressors import check_regressor, fit_predict
 
 ALL = "all"
 
@@ -84,14 +85,15 @@ def partition_scores(
     codes, factors = check_arrays(codes, factors)
     _check_names(partitions, owner, codes.shape[1], factors.shape[1])
     split = check_split(split, len(codes), seed)
-    varying = varies(factors[split.train]) & varies(factors[split.test])
-    x, y = standardise(codes, split.train), standardise(factors, split.train)[:, varying]
+    train, test = factors[split.train], factors[split.test]
+    varying = varies(train) & varies(test)
+    x_train, x_test = standardise(codes[split.train], codes[split.test])
+    y_train, y_test = standardise(train[:, varying], test[:, varying])
 
     r2 = np.zeros((len(partitions) + 1, factors.shape[1]))
-    for i, dimensions in enumerate([*partitions.values(), slice(None)] if varying.any() else []):
-        predicted = predict_held_out(regressor, x[:, dimensions], y, split, derived_seed(seed, i))
-        truth = y[split.test]
-        r2[i, varying] = 1.0 - ((truth - predicted) ** 2).mean(axis=0) / truth.var(axis=0)
+    for i, part in enumerate([*partitions.values(), slice(None)] if varying.any() else []):
+        fit = fit_predict(regressor, (x_train[:, part], x_test[:, part]), y_train, derived_seed(seed, i))
+        r2[i, varying] = 1.0 - nrmse(y_test, fit.predicted) ** 2
     return _summary(r2, tuple(partitions), owner, varying)
 
 

@@ -46,17 +46,18 @@ def sap(
 
 
 def _squared_correlation(codes: Array, factors: Array) -> Array:
-    rows = np.arange(len(codes))
-    return np.asarray((standardise(codes, rows).T @ standardise(factors, rows) / len(codes)) ** 2)
+    x, y = standardise(codes, codes)[0], standardise(factors, factors)[0]
+    return np.asarray((x.T @ y / len(codes)) ** 2)
 
 
 def _accuracy(
     codes: Array, factors: npt.NDArray[np.int64], varying: npt.NDArray[np.bool_], split: Split, seed: int
 ) -> Array:
-    scaled, accuracy = standardise(codes, split.train), np.zeros((codes.shape[1], factors.shape[1]))
+    x_train, x_test = standardise(codes[split.train], codes[split.test])
+    accuracy = np.zeros((codes.shape[1], factors.shape[1]))
     for i in range(codes.shape[1]):
         for k in np.flatnonzero(varying):
             model = LinearSVC(C=0.01, class_weight="balanced", random_state=derived_seed(seed, i, int(k)))
-            model.fit(scaled[split.train, i : i + 1], factors[split.train, k])
-            accuracy[i, k] = model.score(scaled[split.test, i : i + 1], factors[split.test, k])
+            model.fit(x_train[:, i : i + 1], factors[split.train, k])
+            accuracy[i, k] = model.score(x_test[:, i : i + 1], factors[split.test, k])
     return accuracy
