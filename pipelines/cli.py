@@ -11,7 +11,19 @@ from collections.abc import Callable
 
 import typer
 
-from pipelines.commands import cluster, encode, finetune, inspect, pair, preprocess, simulate, train, traverse
+from pipelines.commands import (
+    cluster,
+    encode,
+    evaluate,
+    finetune,
+    inspect,
+    pair,
+    preprocess,
+    reproduce,
+    simulate,
+    train,
+    traverse,
+)
 from preprocessing.errors import GatedVAEError
 
 app = typer.Typer(
@@ -25,13 +37,14 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for name, group in {"preprocess": preprocess.app, "simulate": simulate.app}.items():
+for name, group in {"preprocess": preprocess.app, "simulate": simulate.app, "reproduce": reproduce.app}.items():
     app.add_typer(group, name=name)
 VERBS: dict[str, Callable[..., None]] = {
     "cluster": cluster.cluster,
     "pair": pair.pair,
     "train": train.train,
     "finetune": finetune.finetune,
+    "evaluate": evaluate.evaluate,
     "traverse": traverse.traverse,
     "encode": encode.encode,
     "inspect": inspect.inspect,

@@ -1,0 +1,41 @@
+# Everything starts from nothing: each target makes the environment it needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+OUT ?= out/demo
+FACES ?= 2000
+
+.PHONY: demo test check slow constraints clean
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+## Simulated faces -> store -> pairs -> gated VAE -> picture of the traversals (a few minutes on two cores).
+demo: $(VENV)/installed
+	$(BIN)/pipe simulate faces --out $(OUT)/faces --n $(FACES) --seed 1
+	$(BIN)/pipe preprocess celeba --openface $(OUT)/faces/processed --identities $(OUT)/faces/identity.txt --out $(OUT)/store
+	$(BIN)/pipe cluster $(OUT)/store --pose 40 --expression 40 --strata 8
+	$(BIN)/python -c "import pandas; print(pandas.read_parquet('$(OUT)/store/pairs').head())"
+	$(BIN)/pipe train $(OUT)/store --out $(OUT)/run --epochs 40
+	$(BIN)/pipe traverse $(OUT)/run
+
+## The fast tests; GATED_VAE_DATA names the folder of real inputs, without it the tests that need them are skipped.
+test: $(VENV)/installed
+	$(BIN)/pytest -m "not slow"
+
+slow: $(VENV)/installed
+	$(BIN)/pytest -m slow
+
+## Lint, format and types.
+check: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+constraints:
+	$(BIN)/pip freeze --exclude-editable | sed 's/+cpu//' | sed '1i # Versions that the commands of README.md and CI install; `make constraints` writes this file anew.' > constraints.txt
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache

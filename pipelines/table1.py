@@ -1,0 +1,76 @@
+"""The paper's four tables beside ours, in Markdown."""
+
+from __future__ import annotations
+
+from importlib import resources
+from io import StringIO
+
+import numpy as np
+import pandas as pd
+
+FACTORS = {"shape": "shape", "size": "scale", "rotation": "orientation", "x_position": "posX", "y_position": "posY"}
+MODELS = {"beta": "beta-VAE", "info": "InfoVAE", "dip2": "DIP-VAE-II"}
+SCORES = ("disentanglement", "completeness", "uninformativeness")
+# Two-sided 95% quantiles of Student's t by degrees of freedom 1 .. 9; beyond, the normal's is close enough to say 2.
+STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+
+
+def interval(values: pd.Series) -> str:
+    """Mean and half-width of its 95% interval (Student's t over seeds)."""
+    count = len(values)
+    if count < 2:
+        return f"{values.mean():.3f}"
+    quantile = STUDENT[count - 2] if count - 2 < len(STUDENT) else 2.0
+    return f"{values.mean():.3f} ± {quantile * values.std(ddof=1) / np.sqrt(count):.3f}"
+
+
+def paper() -> pd.DataFrame:
+    """The paper's figures: table, regressor, model, gating, quantity, mean, std."""
+    text = resources.files("pipelines").joinpath("paper_tables.csv").read_text()
+    return pd.read_csv(StringIO(text))
+
+
+def markdown(results: pd.DataFrame, preamble: str) -> str:
+    """The report: Table 1 with both, then Tables 2 to 4, ours under the paper's."""
+    known = paper()
+    columns = {
+        1: {name: name for name in SCORES},
+        2: {name: f"uninformativeness_{column}" for name, column in FACTORS.items()},
+        3: {name: f"completeness_{column}" for name, column in FACTORS.items()},
+        4: {f"z{i}": f"disentanglement_z{i}" for i in range(8)},
+    }
+    titles = {
+        1: "Table 1: scores",
+        2: "Table 2: uninformativeness by factor (lower is better)",
+        3: "Table 3: completeness by factor",
+        4: "Table 4: disentanglement by latent dimension (the paper does not state which partition is which)",
+    }
+    parts = [preamble]
+    for number, mapping in columns.items():
+        parts += [f"## {titles[number]}\n", _table(results, known[known["table"] == number], mapping)]
+    return "\n".join([*parts, "## Rotation, partitions and other metrics\n", _others(results)])
+
+
+def _table(results: pd.DataFrame, known: pd.DataFrame, columns: dict[str, str]) -> str:
+    lines = ["| regressor | model | gating | | " + " | ".join(columns) + " |", "|" + "---|" * (len(columns) + 4)]
+    for (regressor, model, gating), rows in results.groupby(["regressor", "model", "gating"], sort=False):
+        which = (known["regressor"] == regressor) & (known["model"] == MODELS[model]) & (known["gating"] == gating)
+        theirs = known[which].set_index("quantity")
+        if len(theirs):
+            cells = [f"{theirs.loc[name, 'mean']:.3f} (sd {theirs.loc[name, 'std']:.3f})" for name in columns]
+            lines.append(f"| {regressor} | {MODELS[model]} | {gating} | paper | " + " | ".join(cells) + " |")
+        ours = [interval(rows[column]) for column in columns.values()]
+        lines.append(f"| {regressor} | {MODELS[model]} | {gating} | ours, n={len(rows)} | " + " | ".join(ours) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _others(results: pd.DataFrame) -> str:
+    rows = results[results["regressor"] == "random_forest"]
+    names = [name for name in rows.columns if name.startswith(("rotation_circular", "partition_score"))]
+    names += ["mig", "sap", "modularity"]
+    lines = ["| model | gating | " + " | ".join(name.replace("_", " ") for name in names) + " |"]
+    lines.append("|" + "---|" * (len(names) + 2))
+    for (model, gating), group in rows.groupby(["model", "gating"], sort=False):
+        cells = [interval(group[name].dropna()) for name in names]
+        lines.append(f"| {MODELS[model]} | {gating} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
