@@ -1,0 +1,117 @@
+"""The command line as a user meets it: exit codes, messages, results, speed of --help's imports."""
+
+from __future__ import annotations
+
+import errno
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from pipelines.cli import VERBS, explain, main
+from preprocessing.errors import GatedVAEError
+from preprocessing.store import Store
+
+
+def pipe(*words: str | Path) -> int:
+    """Run `pipe` in this process; return its exit code."""
+    with pytest.raises(SystemExit) as stopped:
+        main([str(word) for word in words])
+    return int(stopped.value.code or 0)
+
+
+TINY = ("--network", "fc", "--widths", "8,8", "--steps", "6", "--batch-size", "16", "--latent", "pose=2,expression=2")
+
+
+@pytest.fixture
+def run(store: Store, tmp_path: Path) -> Path:
+    assert pipe("train", store.path, "--out", tmp_path / "run", *TINY) == 0
+    return tmp_path / "run"
+
+
+def test_train_twice_says_that_it_was_finished(run: Path, store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert pipe("train", store.path, "--out", run, *TINY) == 0
+    assert "it was finished" in capsys.readouterr().out
+
+
+def test_results_as_json_on_standard_output(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert pipe("inspect", run, "--json") == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["config"]["steps"] == 6
+    assert captured.err == ""
+
+
+def test_encode_writes_means_and_deviations(run: Path, store: Store, tmp_path: Path) -> None:
+    assert pipe("encode", run, store.path, "--out", tmp_path / "codes.parquet") == 0
+    codes = pd.read_parquet(tmp_path / "codes.parquet")
+    assert list(codes["sample_id"]) == list(range(300))
+    assert {"pose_0", "pose_1_std", "expression_1"} < set(codes.columns)
+    assert (codes.filter(like="_std") > 0).all().all()
+    assert pipe("encode", run, store.path, "--out", tmp_path / "pose.parquet", "--partition", "pose") == 0
+    assert not any("expression" in name for name in pd.read_parquet(tmp_path / "pose.parquet").columns)
+
+
+def test_finetune_makes_a_run_of_its_own(run: Path) -> None:
+    assert pipe("finetune", run, "--steps", "3") == 0
+    assert pipe("inspect", run / "finetuned") == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["inspect", "nowhere"], "no store at nowhere"),
+        (["train", "nowhere", "--out", "r"], "no store at nowhere"),
+        (["finetune", "nowhere"], "does not exist"),
+        (["cluster", "nowhere"], "nowhere"),
+    ],
+)
+def test_failures_are_three_lines_at_most_and_exit_1(
+    words: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert pipe(*words) == 1
+    captured = capsys.readouterr()
+    assert said in captured.err
+    assert len(captured.err.strip().splitlines()) <= 3
+    assert "Traceback" not in captured.err
+    assert captured.out == ""
+
+
+def test_debug_shows_where(tmp_path: Path) -> None:
+    with pytest.raises(GatedVAEError):
+        main(["inspect", str(tmp_path / "nowhere"), "--debug"])
+
+
+@pytest.mark.parametrize(
+    "words", [["train"], ["train", "x", "--out", "y", "--steps", "many"], ["nonsense"], ["inspect", "a", "--nope"]]
+)
+def test_wrong_usage_exits_2(words: list[str]) -> None:
+    assert pipe(*words) == 2
+
+
+def test_messages_name_the_remedy() -> None:
+    full = OSError(errno.ENOSPC, "No space left on device", "store/images.npy")
+    assert explain(full).splitlines() == [
+        "store/images.npy: No space left on device.",
+        "Free some space, then run the same command again: it goes on where it stopped.",
+    ]
+    assert len(explain(ValueError("a\n\nb")).splitlines()) == 2
+    assert "--debug" in explain(RuntimeError("surprise"))
+
+
+def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in VERBS:
+        assert pipe(name, "--help") == 0
+        assert f"Example: pipe {name}" in " ".join(capsys.readouterr().out.split())
+
+
+def test_help_imports_nothing_heavy() -> None:
+    heavy = ["torch", "pandas", "pyarrow", "dask", "faiss", "cv2", "numpy"]
+    code = f"import sys, pipelines.cli; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

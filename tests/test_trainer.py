@@ -1,0 +1,155 @@
+"""Training: the same bytes however often it is stopped, and failures that keep what was there."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from models.checkpoint import checkpoints
+from models.objectives import ObjectiveConfig
+from models.vae import GatedVAE, GatedVAEConfig
+from pipelines import trainer
+from pipelines.run import TrainConfig, open_run
+from pipelines.trainer import InterruptedTrainingError, TrainOptions, train
+from preprocessing.errors import GatedVAEError
+from preprocessing.files import locked
+from preprocessing.store import Store
+
+MODEL = GatedVAEConfig({"pose": 2, "expression": 3}, image_shape=(16, 16), network="fc", widths=(16, 16))
+
+
+def config(store: Store, **options: object) -> TrainConfig:
+    return TrainConfig(
+        **{"store": str(store.path), "model": MODEL, "steps": 30, "batch_size": 32, "lr": 1e-3, **options}
+    )  # type: ignore[arg-type]
+
+
+def contents(run: Path) -> dict[str, str]:
+    """Digest of every file of a run but TensorBoard's events, which hold times."""
+    files = [path for path in run.rglob("*") if path.is_file() and not path.name.startswith(("events.", ".lock"))]
+    return {str(path.relative_to(run)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def stop_at(step: int, number: int = signal.SIGINT) -> trainer.Progress:
+    def progress(done: int, total: int, losses: dict[str, float]) -> None:  # noqa: ARG001
+        if done == step:
+            os.kill(os.getpid(), number)
+
+    return progress
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("stop", [1, 13, 20])
+def test_interrupted_training_ends_in_the_same_bytes(tmp_path: Path, store: Store, precision: str, stop: int) -> None:
+    wanted = config(store, precision=precision)
+    train(wanted, TrainOptions(tmp_path / "whole", log_every=4, checkpoint_every=10))
+    options = TrainOptions(tmp_path / "parts", log_every=4, checkpoint_every=10, prefetch=0)
+    with pytest.raises(InterruptedTrainingError, match=f"after {stop} of 30"):
+        train(wanted, options, stop_at(stop, signal.SIGTERM if stop == 13 else signal.SIGINT))
+    report = train(wanted, options)
+    assert report.steps_now == 30 - stop
+    whole, parts = contents(tmp_path / "whole"), contents(tmp_path / "parts")
+    last = {name: digest for name, digest in whole.items() if "30" in name or name.endswith(".json")}
+    assert last.items() <= parts.items()
+    assert len(last) == 4
+
+
+def test_a_death_between_checkpoints_ends_in_the_same_bytes(tmp_path: Path, store: Store) -> None:
+    def die(done: int, total: int, losses: dict[str, float]) -> None:  # noqa: ARG001
+        if done == 17:
+            raise RuntimeError("killed")
+
+    options = TrainOptions(tmp_path / "run", log_every=4, checkpoint_every=5)
+    with pytest.raises(RuntimeError, match="killed"):
+        train(config(store), options, die)
+    train(config(store), options)
+    train(config(store), replace(options, out=tmp_path / "whole"))
+    assert contents(tmp_path / "run") == contents(tmp_path / "whole")
+
+
+def test_a_finished_run_is_left_alone_and_another_refused(tmp_path: Path, store: Store) -> None:
+    options = TrainOptions(tmp_path / "run")
+    train(config(store), options)
+    before = contents(options.out)
+    assert train(config(store), options).steps_now == 0
+    with pytest.raises(GatedVAEError, match=r"lr \(0.001 there, 0.002 here\)"):
+        train(config(store, lr=2e-3), options)
+    assert contents(options.out) == before
+    train(config(store, lr=2e-3), replace(options, overwrite=True))
+    assert open_run(options.out).config.lr == 2e-3
+
+
+def test_resume_with_more_steps_equals_a_longer_run(tmp_path: Path, store: Store) -> None:
+    train(config(store, steps=12), TrainOptions(tmp_path / "run", log_every=5))
+    train(config(store), TrainOptions(tmp_path / "run", log_every=5, resume=True))
+    train(config(store), TrainOptions(tmp_path / "whole", log_every=5))
+    weights = [checkpoints(tmp_path / name / "checkpoints")[-1].weights.read_bytes() for name in ("run", "whole")]
+    assert weights[0] == weights[1]
+
+
+def test_a_run_in_use_is_refused(tmp_path: Path, store: Store) -> None:
+    with locked(tmp_path / "run"), pytest.raises(GatedVAEError, match="in use"):
+        train(config(store), TrainOptions(tmp_path / "run"))
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = GatedVAE.loss
+
+    def spoiled(self: GatedVAE, *arguments: object) -> object:
+        loss = honest(self, *arguments)  # type: ignore[arg-type]
+        spoiled.calls += 1  # type: ignore[attr-defined]
+        return replace(loss, terms={"kl": torch.tensor(float("nan"))}) if spoiled.calls > 12 else loss  # type: ignore[attr-defined]
+
+    spoiled.calls = 0  # type: ignore[attr-defined]
+    monkeypatch.setattr(GatedVAE, "loss", spoiled)
+    with pytest.raises(GatedVAEError, match="checkpoint of step 10 is kept"):
+        train(config(store), TrainOptions(tmp_path / "run", log_every=5, checkpoint_every=10))
+    assert [checkpoint.step for checkpoint in checkpoints(tmp_path / "run" / "checkpoints")] == [10]
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path: Path, store: Store) -> None:
+    train(config(store), TrainOptions(tmp_path / "run"))
+    weights = checkpoints(tmp_path / "run" / "checkpoints")[-1].weights
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(ValueError, match="step-000000030"):
+        open_run(tmp_path / "run").model()
+
+
+def test_finetuning_moves_the_decoder_alone(tmp_path: Path, store: Store) -> None:
+    train(config(store), TrainOptions(tmp_path / "run"))
+    tuned = config(store, steps=10, decoder_only=True, initial=str(tmp_path / "run"))
+    train(tuned, TrainOptions(tmp_path / "tuned"))
+    before, after = (load_file(checkpoints(tmp_path / name / "checkpoints")[-1].weights) for name in ("run", "tuned"))
+    moved = {name for name, value in before.items() if not torch.equal(value, after[name])}
+    assert moved == {name for name in before if name.startswith("decoder.")}
+
+
+@pytest.mark.parametrize("objective", ["vae", "info", "dip2"])
+def test_training_lowers_the_loss(tmp_path: Path, store: Store, objective: str) -> None:
+    model = replace(MODEL, objective=ObjectiveConfig(objective, lambda_=10, lambda_od=1, lambda_d=1), gate=False)
+    wanted = config(store, model=model, steps=150)
+    first = train(replace(wanted, steps=5), TrainOptions(tmp_path / "short")).losses
+    last = train(wanted, TrainOptions(tmp_path / "long")).losses
+    assert last["open"]["reconstruction"] < first["open"]["reconstruction"] - 1
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"steps": None}, {"epochs": 3}, {"batch_size": 1}, {"lr": 0.0}, {"schedule": "linear"}, {"open_every": 1}]
+)
+def test_settings_that_make_no_sense_are_refused(store: Store, wrong: dict[str, object]) -> None:
+    with pytest.raises(GatedVAEError):
+        config(store, **wrong)
+
+
+def test_open_rounds_come_for_every_partition(tmp_path: Path, store: Store) -> None:
+    losses = train(config(store, open_every=2, steps=40), TrainOptions(tmp_path / "run", log_every=8)).losses
+    assert set(losses) == {"pose", "expression", "open"}
