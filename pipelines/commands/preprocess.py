@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.options import AsJson, OutStore, Overwrite
+from pipelines.options import AsJson, OutStore, Overwrite, Scheduler, Workers
 
 app = typer.Typer(no_args_is_help=True, help="Turn raw sources into a store of plain formats.")
 
@@ -35,3 +35,52 @@ def dsprites(
         "": "nothing to do: it was finished" if report.already_done else "written",
     }
     console.show(report, rows, as_json=as_json)
+
+
+@app.command("celeba")
+def celeba(
+    openface: Annotated[Path, typer.Option(help="Folder of OpenFace's output, any flavour.", show_default=False)],
+    out: OutStore,
+    images: Annotated[
+        Path | None, typer.Option(help="The pictures, where no aligned faces lie beside the CSVs.")
+    ] = None,
+    identities: Annotated[Path | None, typer.Option(help="identity_CelebA.txt or a list in its form.")] = None,
+    partitions: Annotated[Path | None, typer.Option(help="list_eval_partition.txt or a list in its form.")] = None,
+    size: Annotated[int, typer.Option(min=8, help="Side of the grey images, in pixels.")] = 64,
+    min_confidence: Annotated[float, typer.Option(help="Faces below are rejected.")] = 0.8,
+    max_angle: Annotated[float, typer.Option(help="Faces turned further (any angle, radians) are rejected.")] = 1.0,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make a store of faces from what OpenFace wrote. Every row and file not taken is listed in rejected.parquet.
+
+    Example: pipe preprocess celeba --openface processed --identities identity_CelebA.txt --out store
+    """
+    from pipelines import console
+    from preprocessing.celeba import CelebaOptions, preprocess_celeba
+
+    options = CelebaOptions(
+        openface=openface,
+        images=images,
+        identities=identities,
+        partitions=partitions,
+        size=size,
+        min_confidence=min_confidence,
+        max_angle=max_angle,
+    )
+    with console.progress("celeba") as update:
+        report = preprocess_celeba(
+            options, out, workers=workers, scheduler=scheduler, overwrite=overwrite, progress=update
+        )
+    rejected = sum(report.rejected.values())
+    rows = {
+        "store": report.store,
+        "seen": f"{report.seen:,} = {report.taken:,} taken + {rejected:,} rejected",
+        "rejected": report.rejected,
+        "without identity": report.without_identity,
+        "without split": report.without_split,
+        "": "nothing to do: it was finished" if report.already_done else f"written in {report.seconds:.1f} s",
+    }
+    console.show(report, {key: value for key, value in rows.items() if value is not None}, as_json=as_json)
