@@ -30,7 +30,7 @@ def use_one_thread() -> None:
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
-def load_square(path: str, size: int, out: Pixels | None = None) -> Pixels:
+def load_square(path: str | bytes, size: int, out: Pixels | None = None) -> Pixels:
     """Read a picture as grey pixels, crop its middle square and resize that.
 
     Parameters
@@ -52,7 +52,7 @@ def load_square(path: str, size: int, out: Pixels | None = None) -> Pixels:
     return resize_square(decode_grey(read_file(path)), size, out)
 
 
-def read_file(path: str) -> bytes:
+def read_file(path: str | bytes) -> bytes:
     """Read a regular file of at most 64 MiB."""
     handle = os.open(path, _OPEN)
     try:

@@ -1,0 +1,146 @@
+"""Which picture belongs to which face: by the names that OpenFace gave them, never by order of listing.
+
+Aligned faces lie in ``<stem>_aligned``; whole pictures are found by the name of OpenFace's input. Links are not
+followed, so nothing outside the folders given is ever read.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from preprocessing.errors import GatedVAEError
+
+DETAILS = "_of_details.txt"
+WHOLE_IMAGE = -1  # frame number of a face in a single image
+
+SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png")  # what OpenFace reads from a folder of images
+
+# face_det_000000.bmp (FaceLandmarkImg), frame_det_00_000001.bmp (2.x, face_id first) or frame_det_000001.bmp (1.x).
+_ALIGNED = re.compile(r"(?:face_det_(\d{1,9})|frame_det_(?:(\d{1,9})_)?(\d{1,9}))\.(?:bmp|jpe?g|png)", re.IGNORECASE)
+
+
+def aligned_faces(csv: str) -> dict[tuple[int, int], str]:
+    """Paths of the aligned faces of one CSV by (frame, face); the frame is `WHOLE_IMAGE` for FaceLandmarkImg.
+
+    Where one face was written in several formats, bmp goes before jpg and that before png.
+    """
+    folder = f"{csv[:-4]}_aligned"
+    found: dict[tuple[int, int], str] = {}
+    for entry in sorted(_entries(folder), key=lambda entry: entry.name):
+        match = _ALIGNED.fullmatch(entry.name)
+        if match and entry.is_file(follow_symlinks=False):
+            face, face_id, frame = match.groups()
+            key = (WHOLE_IMAGE, int(face)) if face else (int(frame), int(face_id or 0))
+            found.setdefault(key, entry.path)
+    return found
+
+
+def base_name(path: str) -> str:
+    """Last part of a path that OpenFace wrote on Linux or Windows."""
+    return PureWindowsPath(path).name
+
+
+@dataclass
+class WholePictures:
+    """The pictures of a folder and the folders in it, by name, by stem and by folder."""
+
+    root: Path
+    sizes: dict[str, int]  # bytes by relative path, sorted
+    by_name: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    by_stem: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    by_folder: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+
+    def find(self, source: str, given: str | None) -> str:
+        """Path of the picture that the CSV `source` was made of; `given` is the input its details name.
+
+        Raises
+        ------
+        LookupError
+            Saying why there is no such picture, or no single one.
+        """
+        csv = PurePosixPath(source)
+        name = base_name(given) if given else csv.stem
+        found = self.by_name.get(name, []) if given else self.by_stem.get(name, [])
+        if len(found) > 1:  # the same name in several folders, laid out as the CSVs are
+            found = [path for path in found if PurePosixPath(path).parent == csv.parent] or found
+        if len(found) > 1:
+            raise LookupError(f"{found[0]} and {found[1]} may both be it")
+        if not found:
+            raise LookupError(f"no picture is named {name if given else name + '.*'}")
+        return f"{self.root}/{found[0]}"
+
+    def find_frame(self, source: str, given: str | None, place: int) -> str:
+        """Path of a frame: the picture itself if the input was one, else number `place` (from 0) of its folder.
+
+        Raises
+        ------
+        LookupError
+            Saying why there is no such picture.
+        """
+        if not given:
+            raise LookupError("no _of_details.txt tells what the frames are of")
+        if given.lower().endswith(SUFFIXES):
+            return self.find(source, given)
+        folders = [folder for folder in self.by_folder if self._folder_name(folder) == base_name(given)]
+        if len(folders) != 1:
+            raise LookupError(f"{len(folders)} folders of pictures are named {base_name(given)}")
+        pictures = self.by_folder[folders[0]]
+        if not 0 <= place < len(pictures):
+            raise LookupError(f"{base_name(given)} has {len(pictures)} pictures only")
+        return f"{self.root}/{pictures[place]}"
+
+    def _folder_name(self, folder: str) -> str:
+        return base_name(folder) or self.root.resolve().name
+
+
+def index_pictures(root: Path) -> WholePictures:
+    """List the pictures in a folder and the folders in it.
+
+    Raises
+    ------
+    GatedVAEError
+        When it is not a folder or has no picture in it.
+    """
+    remedy = f"Give the folder of the pictures ({', '.join(SUFFIXES)}) that OpenFace was run on."
+    if not root.is_dir():
+        raise GatedVAEError(f"There are no pictures at {root}.", "It is not a folder.", remedy)
+    pictures = WholePictures(root, dict(sorted(list_files(root, SUFFIXES))))
+    for relative in pictures.sizes:
+        path = PurePosixPath(relative)
+        pictures.by_name[path.name].append(relative)
+        pictures.by_stem[path.stem].append(relative)
+        pictures.by_folder[str(path.parent) if path.parent.name else ""].append(relative)
+    if not pictures.sizes:
+        raise GatedVAEError(f"There are no pictures in {root}.", "", remedy)
+    return pictures
+
+
+def list_files(root: Path, suffixes: tuple[str, ...], folder: str = "") -> Iterator[tuple[str, int]]:
+    """Relative path and size of each file in a folder and the folders in it whose name ends in one of `suffixes`.
+
+    Hidden names, links and a CSV's folder of aligned faces are passed over.
+    """
+    entries = {entry.name: entry for entry in _entries(f"{root}/{folder}") if not entry.name.startswith(".")}
+    for name, entry in entries.items():
+        if entry.is_dir(follow_symlinks=False):
+            stem = name.removesuffix("_aligned")
+            if stem == name or not (f"{stem}.csv" in entries or stem + DETAILS in entries):
+                yield from list_files(root, suffixes, f"{folder}{name}/")
+        elif name.lower().endswith(suffixes) and entry.is_file(follow_symlinks=False):
+            yield folder + name, entry.stat(follow_symlinks=False).st_size
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    """What lies in a folder; nothing where it is missing, a link, or may not be listed."""
+    if os.path.islink(folder):  # noqa: PTH114
+        return []
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except OSError:
+        return []

@@ -1,0 +1,92 @@
+"""The two tasks of preprocessing and what they leave on disk: functions of plain arguments, done once their file is there.
+
+A task writes its files atomically and reads nothing but its arguments and the source, so it may run anywhere, twice
+or again after a crash, with the same outcome.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from preprocessing.faces import read_faces
+from preprocessing.files import atomic_path, write_parquet
+from preprocessing.images import PictureError, Pixels, load_square, use_one_thread
+from preprocessing.store import SCHEMA_VERSION
+
+SHARD_FILES = 2048  # CSVs in a task, or fewer if they are large
+SHARD_BYTES = 16 << 20
+SHARD_PICTURES = 1024  # 4 MB of pixels at 64 x 64
+
+# The machine's troubles, not the picture's: these end the command instead of rejecting the picture.
+_OUR_TROUBLE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.ETIMEDOUT}
+
+
+def cut_shards(files: Sequence[str], sizes: Sequence[int]) -> list[list[str]]:
+    """Cut a list of files into shards of at most `SHARD_FILES` files and, unless one is larger, `SHARD_BYTES` bytes."""
+    shards: list[list[str]] = []
+    weight = 0
+    for file, size in zip(files, sizes, strict=True):
+        if not shards or len(shards[-1]) == SHARD_FILES or weight + size > SHARD_BYTES:
+            shards.append([])
+            weight = 0
+        shards[-1].append(file)
+        weight += size
+    return shards
+
+
+def read_shard(root: str, files: Sequence[str], aligned: bool, out: str) -> None:
+    """Read CSVs (see `read_faces`) into the Parquet file `out`, and what was rejected into one beside it."""
+    faces, rejected = read_faces(root, files, aligned)
+    write_parquet(_rejected_beside(out), rejected, schema_version=SCHEMA_VERSION)
+    write_parquet(Path(out), faces, schema_version=SCHEMA_VERSION)
+
+
+def load_faces(shards: Sequence[Path]) -> tuple[pa.Table, pa.Table]:
+    """Faces and rejected items of all shards, in order; a column that a shard lacks is null there."""
+    faces = pa.concat_tables([pq.read_table(shard) for shard in shards], promote_options="permissive")
+    return faces, pa.concat_tables([pq.read_table(_rejected_beside(str(shard))) for shard in shards])
+
+
+def decode_shard(pictures: Sequence[bytes], size: int, out: str) -> None:
+    """Turn pictures into grey squares, kept in the npz `out` with the places and faults of those that failed."""
+    use_one_thread()
+    pixels = np.zeros((len(pictures), size, size), np.uint8)
+    failed: dict[int, tuple[str, str]] = {}
+    for place, path in enumerate(pictures):
+        try:
+            load_square(path, size, pixels[place])
+        except PictureError as error:
+            failed[place] = "unreadable_picture", str(error)
+        except OSError as error:
+            if error.errno in _OUR_TROUBLE:
+                raise
+            failed[place] = "unreadable_picture", error.strerror or str(error)
+    places = np.array(list(failed), np.int64)
+    faults = np.array(list(failed.values()), np.str_).reshape(-1, 2)
+    with atomic_path(Path(out)) as partial, partial.open("wb") as file:
+        np.savez(file, pixels=np.delete(pixels, places, axis=0), failed=places, faults=faults)
+
+
+def load_failed(shard: Path) -> dict[int, tuple[str, str]]:
+    """Place in the shard -> reason and detail, for each picture that failed."""
+    with np.load(shard, allow_pickle=False) as arrays:
+        return {
+            int(place): (str(reason), str(detail))
+            for place, (reason, detail) in zip(arrays["failed"], arrays["faults"], strict=True)
+        }
+
+
+def load_pixels(shard: Path) -> Pixels:
+    """Pixels of the pictures that did not fail, uint8 (n, size, size)."""
+    with np.load(shard, allow_pickle=False) as arrays:
+        return arrays["pixels"]  # type: ignore[no-any-return]
+
+
+def _rejected_beside(out: str) -> Path:
+    return Path(f"{out}.rejected")
