@@ -91,15 +91,15 @@ class FactorGrid:
     def _digits(self, shared: Sequence[str]) -> tuple[list[_Digit], list[_Digit]]:
         """Cut ids into shared and free digits; neighbours of one kind make one digit, which saves divisions."""
         wanted = choose_factors(shared, self.names)
-        if len(wanted) == len(self.names):
-            why = f"{', '.join(wanted)} are all the factors there are: every sample would be alone."
-            raise GatedVAEError("Pairs cannot share everything.", why, "Leave out the factors that may differ.")
         digits: dict[bool, list[_Digit]] = {True: [], False: []}
         stride = self.size
         for kind, run in groupby(zip(self.names, self.sizes, strict=True), key=lambda factor: factor[0] in wanted):
             size = math.prod(size for _, size in run)
             stride //= size
             digits[kind].append(_Digit(size, stride))
+        if math.prod(digit.size for digit in digits[False]) == 1:
+            why = f"No two samples agree in {', '.join(wanted)}: every one would be alone."
+            raise GatedVAEError("Pairs cannot share everything.", why, "Leave out the factors that may differ.")
         return digits[True], digits[False]
 
 

@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from tokenize import TokenError
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -245,15 +246,23 @@ def _expected_latents(factors: Mapping[str, int]) -> dict[str, npt.NDArray[Any]]
     }
 
 
+def _header(stream: IO[bytes], key: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Read an npy header: shape, whether by columns, dtype."""
+    version = np.lib.format.read_magic(stream)
+    if version != (1, 0):
+        raise ValueError(f"{key} is in npy format {version}, not (1, 0).")
+    try:
+        return np.lib.format.read_array_header_1_0(stream)
+    except (SyntaxError, TypeError, TokenError, MemoryError, RecursionError) as error:  # what its parser lets through
+        raise ValueError(f"{key} has no valid header.") from error
+
+
 def _member(
     archive: zipfile.ZipFile, key: str, dtype: np.dtype[Any], shape: tuple[int, ...], block_rows: int
 ) -> Iterator[npt.NDArray[Any]]:
     """Stream one array of an npz in blocks of rows, after its header has been held against what is expected."""
     with archive.open(f"{key}.npy") as stream:
-        version = np.lib.format.read_magic(stream)
-        if version != (1, 0):
-            raise ValueError(f"{key} is in npy format {version}, not (1, 0).")
-        found, by_columns, kind = np.lib.format.read_array_header_1_0(stream)
+        found, by_columns, kind = _header(stream, key)
         if (found, by_columns, kind) != (shape, False, dtype):
             order = " by columns" if by_columns else ""
             raise ValueError(f"{key} is {kind} {found}{order}, not {dtype} {shape}.")

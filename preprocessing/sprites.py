@@ -1,7 +1,7 @@
 """Draw the dSprites: three outlines, six sizes, forty angles and 32 x 32 places, as hard-edged 64 x 64 pictures.
 
 A pixel is lit when its centre lies inside the outline. The outlines were fitted to frames of the original dataset, whose
-pixels they match to about one in ten thousand. Places are not whole pixels apart but 32/31, so the picture of a sprite
+lit pixels they match but for about one in ten thousand. Places are not whole pixels apart but 32/31, so the picture of a sprite
 depends on where it stands; a sprite is therefore filled once on a raster 31 times as fine, in which the pixel centres of
 every place are a strided slice.
 """
@@ -26,10 +26,10 @@ _ELLIPSE = (12.775, 7.22)
 _ELLIPSE_SIDES = 72
 # Right half of the heart: two cubic Bezier curves, from the notch to the widest point and from there to the tip.
 _HEART = (
-    ((0.0, -5.1484), (2.0429, -11.9713), (9.588, -9.5734), (9.588, -4.0761)),
-    ((9.588, -4.0761), (9.588, 1.5837), (1.3703, 4.8361), (0.0, 9.6507)),
+    ((0.0, -5.1827), (2.0674, -11.9921), (9.5924, -9.5517), (9.5979, -4.0824)),
+    ((9.5979, -4.0824), (9.5967, 1.5768), (1.3273, 4.9035), (0.0, 9.6414)),
 )
-_HEART_SIDES = 48  # per curve
+_HEART_SIDES = 24  # per curve
 
 _FIRST, _WINDOW = 2, 29  # at place j every sprite lies within pixels j + 2 .. j + 30
 
