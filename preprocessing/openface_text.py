@@ -110,16 +110,18 @@ def read_header(line: bytes, columns: tuple[str, ...] | None) -> Layout:
 
 
 def _distinct(names: Iterable[str]) -> list[str]:
-    seen: dict[str, int] = {}
-    result = []
-    for name in names:
-        unique = name
-        while unique in seen and name:
-            unique = f"{name}.{seen[name]}"
-            seen[name] += 1
-        seen.setdefault(unique, 1)
-        result.append(unique)
-    return result
+    """Number repeated names around those that are there already: x, x, x.1 become x, x.2, x.1."""
+    names = list(names)
+    taken = set(names)
+    count: dict[str, int] = {}
+    for place, name in enumerate(names):
+        if name and name in count:
+            while (unique := f"{name}.{count[name]}") in taken:
+                count[name] += 1
+            names[place] = unique
+            taken.add(unique)
+        count.setdefault(names[place], 1)
+    return names
 
 
 def parse_lines(layout: Layout, lines: list[bytes], quoted: bool = False) -> Parsed:
@@ -152,6 +154,8 @@ def _split_plain(layout: Layout, lines: list[bytes]) -> tuple[pa.Table, list[Rej
         return "skip"
 
     text = b"\n".join(lines)
+    if not text.isascii():  # Arrow cannot report a line that is not UTF-8
+        text = text.decode("utf-8", "backslashreplace").encode()
     # Arrow would read 0x1F as 31. (One letter is found far faster than two.)
     hexadecimal = (b"x" in text and b"0x" in text) or (b"X" in text and b"0X" in text)
     as_bytes = list(layout.wanted.values()) if hexadecimal else []
