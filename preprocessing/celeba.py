@@ -6,48 +6,37 @@ pixels. What a task made stays in the work folder until the store is complete.
 
 from __future__ import annotations
 
-import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from preprocessing.compute import run_tasks
 from preprocessing.errors import GatedVAEError
 from preprocessing.faces import INTENSITIES, POSE
-from preprocessing.files import atomic_path, locked, write_parquet
-from preprocessing.images import Pixels
-from preprocessing.join import Limits, choose_faces, find_whole_pictures
+from preprocessing.files import locked, write_parquet
+from preprocessing.join import Limits, choose_faces
+from preprocessing.rounds import Job, Progress, decode_all, drop_failed, read_all
 from preprocessing.samples import join_rejected, sample_table, to_rejected, undetected
-from preprocessing.shards import (
-    SHARD_PICTURES,
-    cut_shards,
-    decode_shard,
-    load_faces,
-    load_failed,
-    load_pixels,
-    read_shard,
-)
-from preprocessing.source import CelebaOptions, Source, survey
+from preprocessing.shards import load_pixels, write_images
+from preprocessing.source import CelebaOptions, survey
 from preprocessing.staging import discard_work, is_finished, open_work, publish
 from preprocessing.store import SCHEMA_VERSION, images_path, open_store, rejected_path, samples_path
 
-__all__ = ["CelebaOptions", "CelebaReport", "preprocess_celeba", "write_images"]
-
-Progress = Callable[[int, int, str], None]  # (steps done, steps in all, what is under way)
+__all__ = ["CelebaOptions", "CelebaReport", "preprocess_celeba"]
 
 
 def ignore(done: int, total: int, note: str) -> None:
     """Progress hook that does nothing."""
+
+
+class NothingToTakeError(GatedVAEError):
+    """The input could be read, but no sample comes of it."""
 
 
 @dataclass(frozen=True)
@@ -78,25 +67,6 @@ class CelebaReport:
     without_split: int | None
     seconds: float
     already_done: bool
-
-
-@dataclass(frozen=True)
-class _Job:
-    """One run: what to read, where to work, what to compute with."""
-
-    options: CelebaOptions
-    source: Source
-    work: Path
-    run: Callable[..., Any]  # run_tasks on the workers or the cluster asked for
-    progress: Progress
-
-    def finish(
-        self, function: Callable[..., None], tasks: Sequence[tuple[Any, ...]], step: Callable[[int], None]
-    ) -> None:
-        """Run the tasks whose file, their last argument, is not there yet; `step` gets the number of finished ones."""
-        left = [task for task in tasks if not Path(task[-1]).exists()]
-        finished = len(tasks) - len(left)
-        self.run(function, left, progress=lambda done: step(finished + done))
 
 
 def preprocess_celeba(
@@ -135,105 +105,45 @@ def preprocess_celeba(
     with locked(out):
         done = not overwrite and is_finished(out, source.plan)
         if not done:
-            _build(_Job(options, source, open_work(out, source.plan), run, progress), out)
+            job = Job(source, options.size, open_work(out.absolute(), source.plan), run, progress)
+            try:
+                _build(job, options, out)
+            except NothingToTakeError:
+                discard_work(out)  # a better input must not find it in its way
+                raise
         discard_work(out)
     return _report(out, time.perf_counter() - started, done)
 
 
-def write_images(path: Path, blocks: Iterable[Pixels], count: int, size: int) -> None:
-    """Write blocks of pixels, uint8 (n, size, size), as one npy file of (count, size, size).
-
-    By plain writes: pages of a mapped file would count as resident memory.
-    """
-    with atomic_path(path) as partial_path, partial_path.open("wb") as file:
-        header = {"descr": "|u1", "fortran_order": False, "shape": (count, size, size)}
-        np.lib.format.write_array_header_1_0(file, header)
-        for block in blocks:
-            file.write(block.data)
-
-
-def _build(job: _Job, out: Path) -> None:
-    faces, unread = _read_all(job)
-    lonely = undetected(job.options.openface, job.source.lonely_details)
+def _build(job: Job, options: CelebaOptions, out: Path) -> None:
+    faces, unread = read_all(job)
+    if not {*POSE, *INTENSITIES} & set(faces):
+        raise _no_labels(options, unread)
+    lonely = undetected(job.source)
     seen = len(faces) + len(unread) + len(lonely)
-    taken, dropped = choose_faces(faces, Limits(job.options.min_confidence, job.options.max_angle))
-    shards = _decode_all(job, taken["picture"].tolist())
-    taken, failed = _drop_failed(taken, shards)
+    taken, dropped = choose_faces(faces, Limits(options.min_confidence, options.max_angle))
+    shards = decode_all(job, taken["picture"].tolist())
+    taken, failed = drop_failed(taken, shards)
     rejected = join_rejected([unread, lonely, to_rejected(dropped), failed])
     if len(taken) + len(rejected) != seen:
         raise AssertionError(f"{len(taken)} taken and {len(rejected)} rejected are not the {seen} seen")
     if taken.empty:
-        discard_work(out)
-        raise _nothing_left(job.options, rejected)
+        raise _nothing_left(options, rejected)
     job.progress(1, 1, "writing")
     staged = job.work / "store"
-    write_images(images_path(staged), map(load_pixels, shards), len(taken), job.options.size)
+    write_images(images_path(staged), map(load_pixels, shards), len(taken), options.size)
     write_parquet(samples_path(staged), sample_table(taken, job.source), schema_version=SCHEMA_VERSION)
     write_parquet(rejected_path(staged), rejected, schema_version=SCHEMA_VERSION)
     publish(out, staged, _manifest(job, seen, len(taken)))
 
 
-def _read_all(job: _Job) -> tuple[pd.DataFrame, pa.Table]:
-    """First round: every face with its picture, as far as there is one, and what could not be read."""
-    source, root = job.source, os.fspath(job.options.openface)
-    shards = cut_shards(source.csvs, source.sizes)
-    paths = [job.work / f"faces-{index:05d}.parquet" for index in range(len(shards))]
-    aligned = source.pictures is None
-    tasks = [(root, shard, aligned, os.fspath(path)) for shard, path in zip(shards, paths, strict=True)]
-    ends = list(accumulate(map(len, shards)))
-    total = 2 * len(source.csvs)  # every CSV is read, and about as many pictures
-    job.finish(read_shard, tasks, lambda done: job.progress(ends[done - 1], total, "reading CSVs"))
-    faces, rejected = load_faces(paths)
-    if not {*POSE, *INTENSITIES} & set(faces.column_names):
-        why = (
-            f"The first of {len(rejected)} faults: {rejected['source'][0]}: {rejected['reason'][0]}."
-            if len(rejected)
-            else ""
-        )
-        remedy = "Run OpenFace with -pose and -aus, or give the folder that was its -out_dir."
-        raise GatedVAEError(f"No CSV in {root} has pose or action unit columns.", why, remedy)
-    table = faces.to_pandas()
-    if source.pictures is not None:
-        return find_whole_pictures(table, source.pictures), rejected
-    return table.assign(missing="its _aligned folder has no picture of this face"), rejected
-
-
-def _decode_all(job: _Job, pictures: list[bytes]) -> list[Path]:
-    """Second round: pixels of the pictures, in shards."""
-    starts = range(0, len(pictures), SHARD_PICTURES)
-    paths = [job.work / f"pixels-{index:05d}.npz" for index in range(len(starts))]
-    tasks = [
-        (pictures[start : start + SHARD_PICTURES], job.options.size, os.fspath(path))
-        for start, path in zip(starts, paths, strict=True)
-    ]
-    before = len(job.source.csvs)
-
-    def step(done: int) -> None:
-        job.progress(before + min(done * SHARD_PICTURES, len(pictures)), before + len(pictures), "decoding pictures")
-
-    job.finish(decode_shard, tasks, step)
-    return paths
-
-
-def _drop_failed(faces: pd.DataFrame, shards: Sequence[Path]) -> tuple[pd.DataFrame, pa.Table]:
-    """Split off the faces whose pictures could not be decoded."""
-    failed = {
-        start * SHARD_PICTURES + place: fault
-        for start, shard in enumerate(shards)
-        for place, fault in load_failed(shard).items()
-    }
-    bad = faces.iloc[list(failed)]
-    reasons = pd.DataFrame(list(failed.values()), bad.index, ["reason", "detail"], "str")
-    return faces.drop(bad.index), to_rejected(bad[["source", "row"]].join(reasons))
-
-
-def _manifest(job: _Job, seen: int, taken: int) -> dict[str, Any]:
-    plan, size = job.source.plan, job.options.size
+def _manifest(job: Job, seen: int, taken: int) -> dict[str, Any]:
+    plan = job.source.plan
     return {
         "schema_version": plan["schema_version"],
         "kind": plan["kind"],
         "source_digest": plan["source_digest"],
-        "image_shape": [size, size],
+        "image_shape": [job.size, job.size],
         "seen": seen,
         "taken": taken,
         "rejected": seen - taken,
@@ -246,7 +156,14 @@ def _count_reasons(rejected: pa.Table) -> dict[str, int]:
     return dict(Counter(rejected["reason"].to_pylist()).most_common())
 
 
-def _nothing_left(options: CelebaOptions, rejected: pa.Table) -> GatedVAEError:
+def _no_labels(options: CelebaOptions, unread: pa.Table) -> NothingToTakeError:
+    first = next(iter(unread.to_pylist()), None)
+    why = f"{len(unread)} could not be read, first {first['source']}: {first['reason']}." if first else ""
+    remedy = "Run OpenFace with -pose and -aus, or give the folder that was its -out_dir."
+    return NothingToTakeError(f"No CSV in {options.openface} has pose or action unit columns.", why, remedy)
+
+
+def _nothing_left(options: CelebaOptions, rejected: pa.Table) -> NothingToTakeError:
     counts = _count_reasons(rejected)
     remedy = "Look at --min-confidence and --max-angle, or at what OpenFace was run on."
     if next(iter(counts)) == "no_picture":
@@ -254,7 +171,7 @@ def _nothing_left(options: CelebaOptions, rejected: pa.Table) -> GatedVAEError:
         if options.images:
             remedy = "Give with --images the folder that OpenFace was run on."
     why = ", ".join(f"{count} {reason}" for reason, count in counts.items())
-    return GatedVAEError(f"Nothing in {options.openface} can be taken.", f"Rejected: {why}.", remedy)
+    return NothingToTakeError(f"Nothing in {options.openface} can be taken.", f"Rejected: {why}.", remedy)
 
 
 def _report(out: Path, seconds: float, already_done: bool) -> CelebaReport:

@@ -32,29 +32,31 @@ class Origin(NamedTuple):
 
 
 def read_faces(root: str, files: Sequence[str], aligned: bool) -> tuple[pa.Table, pa.Table]:
-    """Read CSVs that lie in `root`.
+    """Read CSVs that lie in `root`, all paths absolute.
 
     Returns
     -------
     faces:
         source, row, frame (`WHOLE_IMAGE` for a CSV of one image), face (0 where unnumbered), success and `LABELS` as far as
-        the files have them, `input` as the details name it and, if `aligned`, `picture`, the path of the aligned face. The
-        last two are bytes, since file names need not be text; null where unknown.
+        the files have them, `input` as the details name it and, if `aligned`, `picture`, the path of the aligned face in
+        `root`. The last two are bytes, since file names need not be text; null where unknown.
     rejected:
         What could not be read, in the form of `REJECTED`.
     """
     table = read_csvs(Path(root), [Path(file) for file in files], [*PLACES, *LABELS])
-    paths = {_printable(os.path.relpath(file, root)): file for file in files}
+    paths = {printable(file[len(root) + 1 :]): file for file in files}
     codes, sources = pd.factorize(table.rows["source"])
     origins = [_origin(paths[source], aligned) for source in sources]
     places = _places(table.rows)
-    labels = table.rows[[name for name in ("success", *LABELS) if name in table.rows]]
+    labels = table.rows[[name for name in ("success", *LABELS) if name in table.rows]].astype(np.float64)
     faces = pa.Table.from_pandas(pd.concat([places, labels], axis=1), preserve_index=False)
     faces = faces.append_column("input", pa.array([origins[code].given for code in codes], pa.binary()))
     if aligned:
         keys = zip(codes, places["frame"], places["face"], strict=True)
         found = [origins[code].aligned.get((frame, face)) for code, frame, face in keys]
-        faces = faces.append_column("picture", pa.array([path and os.fsencode(path) for path in found], pa.binary()))
+        faces = faces.append_column(
+            "picture", pa.array([path and os.fsencode(path[len(root) + 1 :]) for path in found], pa.binary())
+        )
     return faces, rejected_table(table.rejected)
 
 
@@ -86,6 +88,6 @@ def _origin(csv: str, aligned: bool) -> Origin:
     return Origin(os.fsencode(given) if given else None, aligned_faces(csv) if aligned else {})
 
 
-def _printable(name: str) -> str:
-    """A file name as `read_csvs` spells it in `source`."""
+def printable(name: str) -> str:
+    """A file name as text that can be stored, as `read_csvs` spells `source`: bytes that are not UTF-8 are spelled out."""
     return name if name.isascii() else os.fsencode(name).decode("utf-8", "backslashreplace")

@@ -11,7 +11,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePosixPath
 
 from preprocessing.errors import GatedVAEError
 
@@ -42,7 +42,7 @@ def aligned_faces(csv: str) -> dict[tuple[int, int], str]:
 
 def base_name(path: str) -> str:
     """Last part of a path that OpenFace wrote on Linux or Windows."""
-    return PureWindowsPath(path).name
+    return path.replace("\\", "/").rstrip("/").rpartition("/")[2]
 
 
 @dataclass
@@ -56,7 +56,7 @@ class WholePictures:
     by_folder: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
 
     def find(self, source: str, given: str | None) -> str:
-        """Path of the picture that the CSV `source` was made of; `given` is the input its details name.
+        """Path in `root` of the picture that the CSV `source` was made of; `given` is the input its details name.
 
         Raises
         ------
@@ -72,10 +72,10 @@ class WholePictures:
             raise LookupError(f"{found[0]} and {found[1]} may both be it")
         if not found:
             raise LookupError(f"no picture is named {name if given else name + '.*'}")
-        return f"{self.root}/{found[0]}"
+        return found[0]
 
     def find_frame(self, source: str, given: str | None, place: int) -> str:
-        """Path of a frame: the picture itself if the input was one, else number `place` (from 0) of its folder.
+        """Path in `root` of a frame: the picture itself if the input was one, else number `place` (from 0) of its folder.
 
         Raises
         ------
@@ -92,7 +92,7 @@ class WholePictures:
         pictures = self.by_folder[folders[0]]
         if not 0 <= place < len(pictures):
             raise LookupError(f"{base_name(given)} has {len(pictures)} pictures only")
-        return f"{self.root}/{pictures[place]}"
+        return pictures[place]
 
     def _folder_name(self, folder: str) -> str:
         return base_name(folder) or self.root.resolve().name

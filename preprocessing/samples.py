@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path, PurePosixPath
 
 import pandas as pd
 import pyarrow as pa
 
-from preprocessing.faces import LABELS, REJECTED
+from preprocessing.faces import LABELS, REJECTED, printable
 from preprocessing.labels import look_up
 from preprocessing.openface import read_details
 from preprocessing.pictures import SUFFIXES, WHOLE_IMAGE, base_name
@@ -46,31 +45,28 @@ def to_rejected(dropped: pd.DataFrame) -> pa.Table:
     return pa.Table.from_pandas(dropped[REJECTED.names], REJECTED, preserve_index=False).replace_schema_metadata()
 
 
-def undetected(root: Path, lonely_details: list[str]) -> pa.Table:
+def undetected(source: Source) -> pa.Table:
     """Details without a CSV as rejected items: no face was found, or the CSV that they name has gone."""
     items = []
-    for name in lonely_details:
-        details = read_details(root / name)
+    for name in source.lonely_details:
+        details = read_details(source.root / name)
         reason = "missing_csv" if details.csv else "no_face"
         detail = f"{details.csv} is not there" if details.csv else f"OpenFace found no face in {details.input}"
         items.append({"source": printable(name), "row": None, "reason": reason, "detail": printable(detail)})
     return pa.Table.from_pylist(items, schema=REJECTED)
 
 
-def printable(name: str | bytes) -> str:
-    """A file name as text that Parquet can hold: bytes that are not UTF-8 are spelled out."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
-
-
 def _image_names(faces: pd.DataFrame, whole: bool) -> list[str]:
     """File name of the picture or of OpenFace's input; ``<stem>/<frame>`` for frames, ``<stem>`` where nothing tells."""
     if whole:
-        return [base_name(printable(path)) for path in faces["picture"]]
-    names = []
-    for source, frame, given in zip(faces["source"], faces["frame"], faces["input"], strict=True):
-        stem = PurePosixPath(source).stem
-        if given and (frame == WHOLE_IMAGE or given.lower().endswith(tuple(map(str.encode, SUFFIXES)))):
-            names.append(base_name(printable(given)))
-        else:
-            names.append(stem if frame == WHOLE_IMAGE else f"{stem}/{frame:06d}")
-    return names
+        return [printable(os.path.basename(os.fsdecode(path))) for path in faces["picture"]]  # noqa: PTH119
+    columns = faces["source"], faces["frame"], faces["input"]
+    return [_image_name(*face) for face in zip(*columns, strict=True)]
+
+
+def _image_name(source: str, frame: int, given: bytes | None) -> str:
+    name = base_name(os.fsdecode(given)) if given else ""
+    if name and (frame == WHOLE_IMAGE or name.lower().endswith(SUFFIXES)):
+        return printable(name)
+    stem = base_name(source)[:-4]
+    return stem if frame == WHOLE_IMAGE else f"{stem}/{frame:06d}"

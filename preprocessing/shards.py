@@ -7,7 +7,8 @@ or again after a crash, with the same outcome.
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -53,14 +54,15 @@ def load_faces(shards: Sequence[Path]) -> tuple[pa.Table, pa.Table]:
     return faces, pa.concat_tables([pq.read_table(_rejected_beside(str(shard))) for shard in shards])
 
 
-def decode_shard(pictures: Sequence[bytes], size: int, out: str) -> None:
-    """Turn pictures into grey squares, kept in the npz `out` with the places and faults of those that failed."""
+def decode_shard(root: str, pictures: Sequence[bytes], size: int, out: str) -> None:
+    """Turn pictures that lie in `root` into grey squares, kept in the npz `out` with the places and faults of those that failed."""
     use_one_thread()
+    folder = os.fsencode(root)
     pixels = np.zeros((len(pictures), size, size), np.uint8)
     failed: dict[int, tuple[str, str]] = {}
     for place, path in enumerate(pictures):
         try:
-            load_square(path, size, pixels[place])
+            load_square(os.path.join(folder, path), size, pixels[place])  # noqa: PTH118
         except PictureError as error:
             failed[place] = "unreadable_picture", str(error)
         except OSError as error:
@@ -86,6 +88,18 @@ def load_pixels(shard: Path) -> Pixels:
     """Pixels of the pictures that did not fail, uint8 (n, size, size)."""
     with np.load(shard, allow_pickle=False) as arrays:
         return arrays["pixels"]  # type: ignore[no-any-return]
+
+
+def write_images(path: Path, blocks: Iterable[Pixels], count: int, size: int) -> None:
+    """Write blocks of pixels, uint8 (n, size, size), as one npy file of (count, size, size).
+
+    By plain writes: pages of a mapped file would count as resident memory.
+    """
+    with atomic_path(path) as partial_path, partial_path.open("wb") as file:
+        header = {"descr": "|u1", "fortran_order": False, "shape": (count, size, size)}
+        np.lib.format.write_array_header_1_0(file, header)
+        for block in blocks:
+            file.write(block.data)
 
 
 def _rejected_beside(out: str) -> Path:

@@ -66,8 +66,10 @@ class Source:
 
     Attributes
     ----------
+    root:
+        Absolute path of the folder that OpenFace wrote.
     csvs:
-        Paths of the CSVs, sorted by relative path, and `sizes` in bytes.
+        Absolute paths of the CSVs, sorted by relative path, and `sizes` in bytes.
     lonely_details:
         Relative paths of details without a CSV: images in which OpenFace found no face.
     pictures, identities, splits:
@@ -76,6 +78,7 @@ class Source:
         The keys of the manifest known by now: kind, schema_version, source_digest, parameters.
     """
 
+    root: Path
     csvs: list[str]
     sizes: list[int]
     lonely_details: list[str]
@@ -96,19 +99,22 @@ def survey(options: CelebaOptions) -> Source:
     GatedVAEError
         When a folder or file is missing, has nothing to read in it, or a list has a bad line.
     """
-    root = options.openface
+    root = options.openface.absolute()
     csvs = [os.fspath(path) for path in find_csvs(root)]
     sizes = dict(sorted(list_files(root, (".csv", DETAILS))))
-    if not csvs and not sizes:
+    if not csvs:
         remedy = "Give the folder that was OpenFace's -out_dir."
-        raise GatedVAEError(f"There is no OpenFace output in {root}.", "No file in it is named *.csv.", remedy)
-    stems = {csv[:-4] for csv in csvs}
-    lonely = [name for name in sizes if name.endswith(DETAILS) and f"{root}/{name.removesuffix(DETAILS)}" not in stems]
-    pictures = index_pictures(options.images) if options.images else None
+        raise GatedVAEError(
+            f"There is no OpenFace output in {options.openface}.", "No file in it is named *.csv.", remedy
+        )
+    names = [csv.removeprefix(f"{root}/") for csv in csvs]
+    stems = {name[:-4] for name in names}
+    pictures = index_pictures(options.images.absolute()) if options.images else None
     return Source(
+        root=root,
         csvs=csvs,
-        sizes=[sizes.get(os.path.relpath(csv, root), 0) for csv in csvs],
-        lonely_details=lonely,
+        sizes=[sizes.get(name, 0) for name in names],
+        lonely_details=[name for name in sizes if name.endswith(DETAILS) and name.removesuffix(DETAILS) not in stems],
         pictures=pictures,
         identities=read_identities(options.identities) if options.identities else None,
         splits=read_splits(options.partitions) if options.partitions else None,

@@ -1,0 +1,95 @@
+"""The two rounds of tasks: CSVs into a table of faces, then the pictures of those chosen into pixels."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+
+from preprocessing.join import find_whole_pictures
+from preprocessing.samples import to_rejected
+from preprocessing.shards import SHARD_PICTURES, cut_shards, decode_shard, load_faces, load_failed, read_shard
+from preprocessing.source import Source
+
+Progress = Callable[[int, int, str], None]  # (steps done, steps in all, what is under way)
+
+
+@dataclass(frozen=True)
+class Job:
+    """What to read, where to leave what the tasks make, what to compute with.
+
+    Attributes
+    ----------
+    work:
+        Absolute path of the work folder. A task whose file lies there is not run again.
+    run:
+        `run_tasks`, on the workers or the cluster asked for.
+    """
+
+    source: Source
+    size: int
+    work: Path
+    run: Callable[..., Any]
+    progress: Progress
+
+    def finish(
+        self, function: Callable[..., None], tasks: Sequence[tuple[Any, ...]], step: Callable[[int], None]
+    ) -> None:
+        """Run the tasks whose file, their last argument, is not there yet; `step` gets the number of finished ones."""
+        left = [task for task in tasks if not Path(task[-1]).exists()]
+        finished = len(tasks) - len(left)
+        self.run(function, left, progress=lambda done: step(finished + done))
+
+
+def read_all(job: Job) -> tuple[pd.DataFrame, pa.Table]:
+    """First round: every face with its picture or why there is none, and what could not be read."""
+    source, root = job.source, os.fspath(job.source.root)
+    shards = cut_shards(source.csvs, source.sizes)
+    paths = [job.work / f"faces-{index:05d}.parquet" for index in range(len(shards))]
+    aligned = source.pictures is None
+    tasks = [(root, shard, aligned, os.fspath(path)) for shard, path in zip(shards, paths, strict=True)]
+    ends = list(accumulate(map(len, shards)))
+    total = 2 * len(source.csvs)  # every CSV is read, and about as many pictures
+    job.finish(read_shard, tasks, lambda done: job.progress(ends[done - 1], total, "reading CSVs"))
+    table, rejected = load_faces(paths)
+    faces = table.to_pandas()
+    if source.pictures is not None:
+        return find_whole_pictures(faces, source.pictures), rejected
+    return faces.assign(missing="its _aligned folder has no picture of this face"), rejected
+
+
+def decode_all(job: Job, pictures: list[bytes]) -> list[Path]:
+    """Second round: the pictures into pixels, `SHARD_PICTURES` to each of the files returned."""
+    source = job.source
+    root = os.fspath(source.pictures.root if source.pictures else source.root)
+    starts = range(0, len(pictures), SHARD_PICTURES)
+    paths = [job.work / f"pixels-{index:05d}.npz" for index in range(len(starts))]
+    tasks = [
+        (root, pictures[start : start + SHARD_PICTURES], job.size, os.fspath(path))
+        for start, path in zip(starts, paths, strict=True)
+    ]
+    before, total = len(source.csvs), len(source.csvs) + len(pictures)
+
+    def step(done: int) -> None:
+        job.progress(min(before + done * SHARD_PICTURES, total), total, "decoding pictures")
+
+    job.finish(decode_shard, tasks, step)
+    return paths
+
+
+def drop_failed(faces: pd.DataFrame, shards: Sequence[Path]) -> tuple[pd.DataFrame, pa.Table]:
+    """Split off the faces whose pictures could not be decoded, as rejected items."""
+    failed = {
+        index * SHARD_PICTURES + place: fault
+        for index, shard in enumerate(shards)
+        for place, fault in load_failed(shard).items()
+    }
+    bad = faces.iloc[list(failed)]
+    reasons = pd.DataFrame(list(failed.values()), bad.index, ["reason", "detail"], "str")
+    return faces.drop(bad.index), to_rejected(bad[["source", "row"]].join(reasons))
