@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from preprocessing.compute import run_tasks
+from preprocessing.errors import GatedVAEError
+
+
+def wait_and_square(number: int, seconds: float) -> int:
+    time.sleep(seconds)
+    return number * number
+
+
+def fail_first(folder: str, number: int) -> None:
+    """The first to start fails, whichever it is; the others leave a mark."""
+    try:
+        Path(folder, "first").touch(exist_ok=False)
+    except FileExistsError:
+        time.sleep(0.05)
+        Path(folder, str(number)).touch()
+    else:
+        raise OSError(28, "No space left on device")
+
+
+def die_once(folder: str, number: int) -> int:
+    if number == 3:
+        try:
+            Path(folder, "died").touch(exist_ok=False)
+        except FileExistsError:
+            return number
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[str]:
+    from distributed import LocalCluster
+
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as local:
+        yield local.scheduler_address
+
+
+@pytest.mark.parametrize("workers", [1, 2, 5])
+def test_results_come_in_the_order_of_the_tasks(workers: int) -> None:
+    tasks = [(number, 0.02 if number % 2 else 0.0) for number in range(9)]
+    seen: list[int] = []
+    assert run_tasks(wait_and_square, tasks, workers=workers, progress=seen.append) == [n * n for n in range(9)]
+    assert seen == list(range(1, 10))
+
+
+def test_workers_work_at_the_same_time() -> None:
+    start = time.perf_counter()
+    run_tasks(wait_and_square, [(number, 0.2) for number in range(4)], workers=4)
+    assert time.perf_counter() - start < 0.6
+
+
+def test_no_task_runs_on_after_a_failure(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No space left"):
+        run_tasks(fail_first, [(str(tmp_path), number) for number in range(50)], workers=2)
+    left = sorted(tmp_path.iterdir())
+    assert len(left) < 5
+    time.sleep(0.15)
+    assert sorted(tmp_path.iterdir()) == left
+
+
+def test_no_tasks_and_no_workers() -> None:
+    assert run_tasks(wait_and_square, [], workers=1) == []
+    with pytest.raises(GatedVAEError, match="workers"):
+        run_tasks(wait_and_square, [(1, 0.0)], workers=0)
+
+
+def test_a_scheduler_that_is_not_there_is_told_at_once() -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+    start = time.perf_counter()
+    for address in (f"tcp://127.0.0.1:{port}", f"127.0.0.1:{port}", "nonsense"):
+        with pytest.raises(GatedVAEError, match="No Dask scheduler answers"):
+            run_tasks(wait_and_square, [(1, 0.0)], scheduler=address)
+    assert time.perf_counter() - start < 3
+
+
+@pytest.mark.slow
+def test_a_cluster_gives_the_same(cluster: str) -> None:
+    tasks = [(number, 0.02 if number % 2 else 0.0) for number in range(9)]
+    seen: list[int] = []
+    assert run_tasks(wait_and_square, tasks, scheduler=cluster, progress=seen.append) == [n * n for n in range(9)]
+    assert seen == list(range(1, 10))
+
+
+@pytest.mark.slow
+def test_the_task_of_a_worker_that_dies_is_done_again(cluster: str, tmp_path: Path) -> None:
+    assert run_tasks(die_once, [(str(tmp_path), number) for number in range(6)], scheduler=cluster) == list(range(6))
+    assert (tmp_path / "died").exists()
