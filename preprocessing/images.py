@@ -69,8 +69,8 @@ def read_file(path: str | bytes) -> bytes:
 def decode_grey(data: bytes) -> Pixels:
     """Decode a picture file to uint8 (height, width) with OpenCV's own conversion to grey.
 
-    A JPEG gives its luma as stored; bmp and png colours are weighted 0.299 R + 0.587 G + 0.114 B in fixed point. A
-    JPEG saved from a bmp may therefore differ from it by more than the JPEG's own loss would explain, by one level.
+    A JPEG gives its luma as stored. Colours of bmp and png are weighted 0.299 R + 0.587 G + 0.114 B, rounded for bmp and
+    cut off for png: the same picture is on average half a level darker as png.
     """
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)

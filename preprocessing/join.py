@@ -45,18 +45,18 @@ class Sieve:
 
     def drop(self, bad: pd.Series, reason: str | Texts, detail: str | Texts) -> None:
         """Drop the rows where `bad`; reason and detail are texts, or functions of those rows that make them."""
+        if not bad.any():
+            return
         faces = self.faces[bad]
-        texts = {
-            "reason": reason(faces) if callable(reason) else reason,
-            "detail": detail(faces) if callable(detail) else detail,
-        }
+        texts = {"reason": reason, "detail": detail}
+        texts = {name: text(faces) if callable(text) else text for name, text in texts.items()}
         self.dropped.append(faces[["source", "row"]].assign(**texts))
-        if len(faces):
-            self.faces = self.faces[~bad]
+        self.faces = self.faces[~bad]
 
     def rejected(self) -> pd.DataFrame:
         """Source, row, reason, detail of everything dropped."""
-        return pd.concat(self.dropped, ignore_index=True)
+        columns = ["source", "row", "reason", "detail"]
+        return pd.concat(self.dropped) if self.dropped else pd.DataFrame(columns=columns)
 
 
 def choose_faces(faces: pd.DataFrame, limits: Limits) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -45,7 +46,7 @@ def write_details(folder: Path, stem: str, given: str, *, csv: bool = True) -> N
     folder.mkdir(parents=True, exist_ok=True)
     lines = [f"Input:in/{given}", f"Input full path:/data/in/{given}", f"Output aligned directory:{stem}_aligned"]
     lines += [f"Output csv:{stem}.csv", "Pose: 1"] if csv else []
-    (folder / f"{stem}_of_details.txt").write_text("\n".join(lines) + "\n")
+    (folder / f"{stem}_of_details.txt").write_bytes(os.fsencode("\n".join(lines) + "\n"))
 
 
 def write_image_faces(folder: Path, stem: str, faces: Sequence[Row], *, given: str = "", suffix: str = ".bmp") -> None:
