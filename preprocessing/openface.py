@@ -60,7 +60,8 @@ def read_openface(path: str | Path, columns: Sequence[str] | None = None) -> pd.
         names = _scan(path)
         if not names:
             raise GatedVAEError(f"There is no OpenFace output in {path}.", "No file in it is named *.csv.", REMEDY)
-        table = _read(names, [f"{path}/{name}" for name in names], columns)
+        prefix = f"{path}/"
+        table = _read(names, [prefix + name for name in names], columns)
     else:
         table = _read([path.name], [str(path.resolve())], columns)
     table.rows.attrs["rejected"] = table.rejected

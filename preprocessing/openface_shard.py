@@ -129,10 +129,8 @@ class Shard:
             self.rejected += [
                 (file, first + i, Reason.QUOTE, "A quote is not closed properly above.") for i in range(len(lines))
             ]
-        elif b'"' in block:
-            self._parse(pending.layout, lines, [piece], quoted=True)
-        elif len(block) > BATCH:
-            self._parse(pending.layout, lines, [piece])
+        elif (quoted := b'"' in block) or len(block) > BATCH:
+            self._parse(_Pending(pending.header, pending.layout, lines, [piece]), quoted)
         else:
             pending.lines += lines
             pending.pieces.append(piece)
@@ -141,19 +139,17 @@ class Shard:
 
     def _flush(self) -> None:
         for pending in self.pending.values():
-            self._parse(pending.layout, pending.lines, pending.pieces)
+            self._parse(pending)
         self.pending.clear()
         self.newest, self.size = None, 0
 
-    def _parse(
-        self, layout: Layout, lines: list[bytes], pieces: list[tuple[int, int, int]], quoted: bool = False
-    ) -> None:
-        if not lines:
+    def _parse(self, pending: _Pending, quoted: bool = False) -> None:
+        if not pending.lines:
             return
-        parsed = parse_lines(layout, lines, quoted)
-        file, first, count = np.array(pieces, dtype=np.int64).T
+        parsed = parse_lines(pending.layout, pending.lines, quoted)
+        file, first, count = np.array(pending.pieces, dtype=np.int64).T
         files = np.repeat(file, count)
-        rows = np.arange(len(lines)) + np.repeat(first - np.cumsum(count) + count, count)
+        rows = np.arange(len(files)) + np.repeat(first - np.cumsum(count) + count, count)
         for line, reason, detail in parsed.rejected:
             self.rejected.append((int(files[line]), int(rows[line]), reason, detail))
         if len(parsed.taken):

@@ -25,15 +25,15 @@ from preprocessing.openface_cells import MEASURED, is_numeric_name, numbers, use
 class Reason:
     """Why a line or a whole file was not taken, as it stands in `rejected`."""
 
-    UNREADABLE = "unreadable file"
-    EMPTY = "empty file"
-    ENCODING = "not UTF-8 or ASCII text"
-    FOREIGN = "not from OpenFace"
-    NO_ROWS = "no rows"
-    LONG_LINE = "line too long"
-    CELLS = "wrong number of cells"
-    NUMBER = "not a number"
-    QUOTE = "broken quotes"
+    UNREADABLE = "unreadable"
+    EMPTY = "empty"
+    ENCODING = "encoding"
+    FOREIGN = "not_openface"
+    NO_ROWS = "no_rows"
+    LONG_LINE = "long_line"
+    CELLS = "cell_count"
+    NUMBER = "not_a_number"
+    QUOTE = "open_quote"
 
 
 class UnreadableError(Exception):
