@@ -1,0 +1,96 @@
+"""The surface that figures are drawn on: a matplotlib Figure measured in pixels, tiles of grey images, one style."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.patches import Rectangle
+from matplotlib.textpath import TextPath
+
+Pixels = npt.NDArray[np.uint8]
+
+# Blue, vermilion, green, purple, orange, sky: Okabe & Ito (2008).
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+INK, MUTED, RULE = "#222222", "#8A8A8A", "#E3E3E3"
+
+DPI = 150  # sheets are laid out in pixels at this resolution, and saved with twice as many
+FONT = 8.0  # points
+LINE = round(1.5 * FONT * DPI / 72)  # height of a line of text
+GAP, PAD, BAR = 3, 12, 7  # between tiles; around blocks; thickness of a partition's bar
+
+
+class Sheet:
+    """A white figure measured in pixels from its upper left corner."""
+
+    def __init__(self, width: float, height: float) -> None:
+        self.figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
+        self._axes = self.figure.add_axes((0, 0, 1, 1))
+        self._axes.set(xlim=(0, width), ylim=(height, 0))
+        self._axes.axis("off")
+
+    def picture(self, x: float, y: float, pixels: Pixels) -> None:
+        """Show grey pixels, one for one, with their upper left corner at (x, y)."""
+        extent = (x, x + pixels.shape[1], y + pixels.shape[0], y)
+        self._axes.imshow(pixels, cmap="gray", vmin=0, vmax=255, extent=extent, interpolation="nearest", aspect="auto")
+
+    def box(self, x: float, y: float, width: float, height: float, colour: str, *, alpha: float = 1.0) -> None:
+        """Fill a rectangle."""
+        self._axes.add_patch(Rectangle((x, y), width, height, facecolor=colour, alpha=alpha, linewidth=0))
+
+    def text(self, x: float, y: float, words: str, **style: Any) -> None:
+        """Write words, centred on (x, y) unless `style` says otherwise."""
+        centred: dict[str, Any] = {"ha": "center", "va": "center_baseline", "color": INK, "fontsize": FONT}
+        self._axes.text(x, y, words, **centred | style)
+
+    def band_above(self, x: float, y: float, width: float, name: str, colour: str) -> None:
+        """Put a bar whose lower edge is at y, and a name over it."""
+        self.box(x + 1, y - BAR, width - 2, BAR, colour)
+        self.text(x + width / 2, y - BAR - LINE / 2, name, color=colour, weight="bold")
+
+    def grid(self, x: float, y: float, cell: float, columns: int, rows: int) -> None:
+        """Rule lines around square cells."""
+        right, bottom = x + cell * columns, y + cell * rows
+        self._axes.vlines(x + cell * np.arange(columns + 1), y, bottom, color=RULE, linewidth=0.6)
+        self._axes.hlines(y + cell * np.arange(rows + 1), x, right, color=RULE, linewidth=0.6)
+
+
+def grey(images: npt.ArrayLike, dimensions: int) -> Pixels:
+    """Give images as uint8; ValueError unless they are uint8, or floating point in 0..1, of so many dimensions."""
+    pixels = np.asarray(images)
+    if pixels.ndim != dimensions or not pixels.size:
+        raise ValueError(f"images must have {dimensions} dimensions and not be empty, but are {pixels.shape}")
+    if pixels.dtype == np.uint8:
+        return pixels
+    if pixels.dtype.kind != "f" or not (np.min(pixels) >= 0 and np.max(pixels) <= 1):
+        raise ValueError(f"images must be uint8, or floating point in 0..1, not {pixels.dtype}")
+    return np.round(pixels.astype(np.float64) * 255).astype(np.uint8)
+
+
+def stack(strips: Iterable[npt.ArrayLike], dimensions: int) -> Pixels:
+    """Stack strips of images; ValueError when they differ in shape."""
+    pixels = [grey(strip, dimensions) for strip in strips]
+    if len({strip.shape for strip in pixels}) != 1:
+        raise ValueError(f"strips must be of one shape, not {[strip.shape for strip in pixels]}")
+    return np.stack(pixels)
+
+
+def tile(images: Pixels) -> Pixels:
+    """Lay images (rows, columns, H, W) side by side with white gaps, small ones enlarged by a whole number."""
+    scale = max(1, 96 // max(images.shape[2:]))
+    large = images.repeat(scale, axis=2).repeat(scale, axis=3)
+    padded = np.pad(large, ((0, 0), (0, 0), (0, GAP), (0, GAP)), constant_values=255)
+    rows, columns, height, width = padded.shape
+    joined = padded.transpose(0, 2, 1, 3).reshape(rows * height, columns * width)
+    return joined[:-GAP, :-GAP]
+
+
+def text_width(labels: Iterable[str]) -> int:
+    """Measure the longest label, set in bold, in pixels."""
+    bold = FontProperties(weight="bold", size=FONT)
+    widths = [TextPath((0, 0), label, prop=bold).get_extents().width for label in labels if label]
+    return round(max(widths, default=0.0) * DPI / 72)
