@@ -19,14 +19,14 @@ import pyarrow.parquet as pq
 from preprocessing.compute import run_tasks
 from preprocessing.errors import GatedVAEError
 from preprocessing.faces import INTENSITIES, POSE
-from preprocessing.files import locked, write_parquet
+from preprocessing.files import locked, write_json, write_parquet
 from preprocessing.join import Limits, choose_faces
 from preprocessing.rounds import Job, Progress, decode_all, drop_failed, read_all
 from preprocessing.samples import join_rejected, sample_table, to_rejected, undetected
 from preprocessing.shards import load_pixels, write_images
 from preprocessing.source import CelebaOptions, survey
 from preprocessing.staging import discard_work, is_finished, open_work, publish
-from preprocessing.store import SCHEMA_VERSION, images_path, open_store, rejected_path, samples_path
+from preprocessing.store import SCHEMA_VERSION, images_path, manifest_path, open_store, rejected_path, samples_path
 
 __all__ = ["CelebaOptions", "CelebaReport", "preprocess_celeba"]
 
@@ -134,7 +134,8 @@ def _build(job: Job, options: CelebaOptions, out: Path) -> None:
     write_images(images_path(staged), map(load_pixels, shards), len(taken), options.size)
     write_parquet(samples_path(staged), sample_table(taken, job.source), schema_version=SCHEMA_VERSION)
     write_parquet(rejected_path(staged), rejected, schema_version=SCHEMA_VERSION)
-    publish(out, staged, _manifest(job, seen, len(taken)))
+    write_json(manifest_path(staged), _manifest(job, seen, len(taken)))
+    publish(out, staged)
 
 
 def _manifest(job: Job, seen: int, taken: int) -> dict[str, Any]:

@@ -38,6 +38,10 @@ class Job:
     run: Callable[..., Any]
     progress: Progress
 
+    def path(self, what: str, start: int, end: int) -> Path:
+        """File of the shard of items start to end (exclusive): its name fits no shard cut in another way."""
+        return self.work / f"{what}-{start:08d}-{end:08d}"
+
     def finish(
         self, function: Callable[..., None], tasks: Sequence[tuple[Any, ...]], step: Callable[[int], None]
     ) -> None:
@@ -51,10 +55,10 @@ def read_all(job: Job) -> tuple[pd.DataFrame, pa.Table]:
     """First round: every face with its picture or why there is none, and what could not be read."""
     source, root = job.source, os.fspath(job.source.root)
     shards = cut_shards(source.csvs, source.sizes)
-    paths = [job.work / f"faces-{index:05d}.parquet" for index in range(len(shards))]
+    ends = list(accumulate(map(len, shards)))
+    paths = [job.path("faces", end - len(shard), end) for shard, end in zip(shards, ends, strict=True)]
     aligned = source.pictures is None
     tasks = [(root, shard, aligned, os.fspath(path)) for shard, path in zip(shards, paths, strict=True)]
-    ends = list(accumulate(map(len, shards)))
     total = 2 * len(source.csvs)  # every CSV is read, and about as many pictures
     job.finish(read_shard, tasks, lambda done: job.progress(ends[done - 1], total, "reading CSVs"))
     table, rejected = load_faces(paths)
@@ -68,16 +72,14 @@ def decode_all(job: Job, pictures: list[bytes]) -> list[Path]:
     """Second round: the pictures into pixels, `SHARD_PICTURES` to each of the files returned."""
     source = job.source
     root = os.fspath(source.pictures.root if source.pictures else source.root)
-    starts = range(0, len(pictures), SHARD_PICTURES)
-    paths = [job.work / f"pixels-{index:05d}.npz" for index in range(len(starts))]
-    tasks = [
-        (root, pictures[start : start + SHARD_PICTURES], job.size, os.fspath(path))
-        for start, path in zip(starts, paths, strict=True)
-    ]
+    shards = [pictures[start : start + SHARD_PICTURES] for start in range(0, len(pictures), SHARD_PICTURES)]
+    ends = list(accumulate(map(len, shards)))
+    paths = [job.path("pixels", end - len(shard), end) for shard, end in zip(shards, ends, strict=True)]
+    tasks = [(root, shard, job.size, os.fspath(path)) for shard, path in zip(shards, paths, strict=True)]
     before, total = len(source.csvs), len(source.csvs) + len(pictures)
 
     def step(done: int) -> None:
-        job.progress(min(before + done * SHARD_PICTURES, total), total, "decoding pictures")
+        job.progress(before + ends[done - 1], total, "decoding pictures")
 
     job.finish(decode_shard, tasks, step)
     return paths

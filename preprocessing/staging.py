@@ -61,15 +61,17 @@ def discard_work(out: Path) -> None:
         shutil.rmtree(_work_path(out))
 
 
-def publish(out: Path, staged: Path, manifest: dict[str, Any]) -> None:
-    """Replace what is in `out` by the files staged in a store-like folder: old manifest away first, new one last."""
+def publish(out: Path, staged: Path) -> None:
+    """Replace what is in `out` by the store staged inside it: old manifest away first, new one in last.
+
+    Files are only renamed, which takes no space that could run out.
+    """
     manifest_path(out).unlink(missing_ok=True)
     for folder in (groups_path(out, "").parents[1], pairs_path(out, "").parents[1], centroids_path(out, "").parent):
         if folder.exists():
             shutil.rmtree(folder)
-    for path_in in (images_path, samples_path, rejected_path):
+    for path_in in (images_path, samples_path, rejected_path, manifest_path):
         commit(path_in(staged), path_in(out))
-    write_json(manifest_path(out), manifest)
 
 
 def _refuse_other(out: Path, found: dict[str, Any], plan: Plan) -> None:

@@ -1,0 +1,220 @@
+"""Whatever interrupts `preprocess_celeba`: the old store or the new one, and the same bytes after running it again."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from folders import read_tree, write_image_faces
+
+from preprocessing import files
+from preprocessing.celeba import CelebaOptions, preprocess_celeba
+from preprocessing.errors import GatedVAEError
+from preprocessing.store import groups_path, manifest_path
+
+
+@pytest.fixture
+def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CelebaOptions:
+    """Twelve images in several shards: two faces in one, none in another, one picture broken, one face poor."""
+    monkeypatch.setattr("preprocessing.rounds.SHARD_PICTURES", 4)
+    monkeypatch.setattr("preprocessing.shards.SHARD_FILES", 5)
+    folder = tmp_path / "of"
+    for stem in "abcdefghijkl":
+        write_image_faces(folder, stem, {"c": [{}, {}], "e": [], "k": [{"confidence": 0.1}]}.get(stem, [{}]))
+    (folder / "g_aligned" / "face_det_000000.bmp").write_bytes(b"BM")
+    return CelebaOptions(folder)
+
+
+@pytest.fixture
+def expected(source: CelebaOptions, tmp_path: Path) -> dict[str, bytes]:
+    preprocess_celeba(source, tmp_path / "undisturbed", workers=1)
+    return read_tree(tmp_path / "undisturbed")
+
+
+class Interrupt:
+    """Raises at the nth call, as a progress hook or in the place of a function."""
+
+    def __init__(self, at: int, error: BaseException) -> None:
+        self.at, self.error, self.calls = at, error, 0
+
+    def __call__(self, *_: object) -> None:
+        self.calls += 1
+        if self.calls == self.at:
+            raise self.error
+
+
+def test_same_bytes_whatever_the_workers_and_shards(
+    source: CelebaOptions, expected: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert set(expected) == {"images.npy", "rejected.parquet", "samples.parquet", "store.json"}
+    for workers, shard in ((3, 4), (2, 1), (1, 100)):
+        monkeypatch.setattr("preprocessing.rounds.SHARD_PICTURES", shard)
+        monkeypatch.setattr("preprocessing.shards.SHARD_FILES", shard)
+        preprocess_celeba(source, tmp_path / f"{workers}", workers=workers)
+        assert read_tree(tmp_path / f"{workers}") == expected
+
+
+def test_interrupted_at_every_step_it_resumes_to_the_same_bytes(
+    source: CelebaOptions, expected: dict[str, bytes], tmp_path: Path
+) -> None:
+    undisturbed = Interrupt(-1, KeyboardInterrupt())
+    preprocess_celeba(source, tmp_path / "count", progress=undisturbed)
+    assert undisturbed.calls == 3 + 3 + 1
+    for step in range(1, undisturbed.calls + 1):
+        out = tmp_path / f"{step}"
+        with pytest.raises(KeyboardInterrupt):
+            preprocess_celeba(source, out, workers=1, progress=Interrupt(step, KeyboardInterrupt()))
+        assert not manifest_path(out).exists()
+        again = Interrupt(-1, KeyboardInterrupt())
+        preprocess_celeba(source, out, workers=2, progress=again)
+        assert again.calls == undisturbed.calls - min(step, 6)  # what was finished is not done again
+        assert read_tree(out) == expected
+
+
+@pytest.mark.slow
+def test_a_failure_at_every_write_leaves_the_old_store_or_none(
+    source: CelebaOptions, expected: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every sync of a file or folder fails in turn, while a store of other options lies in the folder."""
+    old_options = CelebaOptions(source.openface, size=16)
+    preprocess_celeba(old_options, tmp_path / "old")
+    old = read_tree(tmp_path / "old")
+    monkeypatch.setattr("preprocessing.rounds.SHARD_PICTURES", 6)
+    monkeypatch.setattr("preprocessing.shards.SHARD_FILES", 6)
+    real_sync, survived = files.sync, 0
+    for at in range(1, 100):
+        out = tmp_path / f"{at}"
+        shutil.copytree(tmp_path / "old", out)
+        fail = Interrupt(at, OSError(28, "No space left on device"))
+        monkeypatch.setattr(files, "sync", lambda path: (fail(), real_sync(path)))  # noqa: B023
+        try:
+            preprocess_celeba(source, out, workers=1, overwrite=True)
+        except OSError:
+            assert fail.calls >= at
+        else:
+            break
+        finally:
+            monkeypatch.setattr(files, "sync", real_sync)
+        left = {name: data for name, data in read_tree(out).items() if not name.startswith(".work")}
+        assert left in (old, expected) or "store.json" not in left
+        survived += left == old
+        preprocess_celeba(source, out, overwrite=True)
+        assert read_tree(out) == expected
+    assert at > survived > 20
+
+
+def test_a_finished_command_does_nothing(source: CelebaOptions, tmp_path: Path) -> None:
+    out = tmp_path / "store"
+    preprocess_celeba(source, out)
+    before = {path: path.stat().st_mtime_ns for path in out.iterdir()}
+    report = preprocess_celeba(source, out, progress=Interrupt(1, AssertionError("it worked")))
+    assert report.already_done
+    assert (report.seen, report.taken) == (13, 9)
+    assert report.rejected == {"unreadable_picture": 1, "other_face": 1, "low_confidence": 1, "no_face": 1}
+    assert {path: path.stat().st_mtime_ns for path in out.iterdir()} == before
+
+
+@pytest.mark.parametrize("finished", [True, False])
+def test_another_configuration_is_refused(source: CelebaOptions, tmp_path: Path, finished: bool) -> None:
+    out = tmp_path / "store"
+    if finished:
+        preprocess_celeba(source, out)
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            preprocess_celeba(source, out, progress=Interrupt(2, KeyboardInterrupt()))
+    before = read_tree(out)
+    with pytest.raises(GatedVAEError, match=r"Its size is 64, this command's is 32\.\n.*--overwrite"):
+        preprocess_celeba(CelebaOptions(source.openface, size=32), out)
+    write_image_faces(source.openface, "new", [{}])
+    with pytest.raises(GatedVAEError, match="source_digest"):
+        preprocess_celeba(source, out)
+    assert read_tree(out) == before
+    assert preprocess_celeba(source, out, overwrite=True).taken == 10
+
+
+def test_overwriting_removes_what_was_made_of_the_old_store(
+    source: CelebaOptions, expected: dict[str, bytes], tmp_path: Path
+) -> None:
+    out = tmp_path / "store"
+    preprocess_celeba(CelebaOptions(source.openface, size=16), out)
+    groups_path(out, "pose").parent.mkdir(parents=True)
+    groups_path(out, "pose").write_bytes(b"of the old store")
+    preprocess_celeba(source, out, overwrite=True)
+    assert read_tree(out) == expected
+
+
+def test_a_folder_of_something_else_is_left_alone(source: CelebaOptions, tmp_path: Path) -> None:
+    out = tmp_path / "mine"
+    out.mkdir()
+    (out / "images.npy").write_bytes(b"my own")
+    with pytest.raises(GatedVAEError, match="is not empty"):
+        preprocess_celeba(source, out)
+    assert read_tree(out) == {"images.npy": b"my own"}
+
+
+def test_a_folder_in_use_is_refused(source: CelebaOptions, tmp_path: Path) -> None:
+    with files.locked(tmp_path / "store"), pytest.raises(GatedVAEError, match="in use"):
+        preprocess_celeba(source, tmp_path / "store")
+
+
+def test_a_source_moved_in_between_is_resumed(
+    source: CelebaOptions, expected: dict[str, bytes], tmp_path: Path
+) -> None:
+    out = tmp_path / "store"
+    with pytest.raises(KeyboardInterrupt):
+        preprocess_celeba(source, out, workers=1, progress=Interrupt(4, KeyboardInterrupt()))
+    source.openface.rename(tmp_path / "elsewhere")
+    preprocess_celeba(CelebaOptions(tmp_path / "elsewhere"), out)
+    assert read_tree(out) == expected
+
+
+def test_useless_input_does_not_stand_in_the_way(source: CelebaOptions, tmp_path: Path) -> None:
+    write_image_faces(tmp_path / "poor", "a", [{"confidence": 0.1}])
+    with pytest.raises(GatedVAEError, match="1 low_confidence"):
+        preprocess_celeba(CelebaOptions(tmp_path / "poor"), tmp_path / "store")
+    assert preprocess_celeba(source, tmp_path / "store").taken == 9
+
+
+@pytest.fixture
+def cluster() -> Iterator[str]:
+    from distributed import LocalCluster
+
+    with LocalCluster(n_workers=1, threads_per_worker=2, dashboard_address=None) as local:
+        yield local.scheduler_address
+
+
+@pytest.mark.slow
+def test_same_bytes_on_a_cluster(
+    source: CelebaOptions, expected: dict[str, bytes], cluster: str, tmp_path: Path
+) -> None:
+    preprocess_celeba(source, tmp_path / "store", scheduler=cluster)
+    assert read_tree(tmp_path / "store") == expected
+
+
+@pytest.mark.slow
+def test_killed_at_any_time_it_resumes_to_the_same_bytes(real_data: Path, tmp_path: Path) -> None:
+    source = real_data / "celeba" / "processed_bmp"
+    preprocess_celeba(CelebaOptions(source), tmp_path / "undisturbed")
+    code = "import sys; from pathlib import Path; from preprocessing import rounds, shards; from preprocessing.celeba import *\n"
+    code += "rounds.SHARD_PICTURES = shards.SHARD_FILES = 20\n"
+    code += f"print('go', flush=True); preprocess_celeba(CelebaOptions(Path({os.fspath(source)!r})), Path(sys.argv[1]))"
+    killed = 0
+    for number in range(8):
+        out = tmp_path / f"{number}"
+        child = subprocess.Popen([sys.executable, "-c", code, out], stdout=subprocess.PIPE)
+        assert child.stdout
+        child.stdout.readline()
+        time.sleep(0.1 * number)
+        child.send_signal(signal.SIGKILL)
+        killed += child.wait() == -signal.SIGKILL
+        child.stdout.close()
+        preprocess_celeba(CelebaOptions(source), out)
+        assert read_tree(out) == read_tree(tmp_path / "undisturbed")
+    assert killed >= 3
