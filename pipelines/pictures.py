@@ -11,15 +11,16 @@ import numpy.typing as npt
 import torch
 from matplotlib.figure import Figure
 
-from models.figures import hinton, reconstruction_grid, sample_grid, save_figure, traversal_grid
+from models.figures import hinton, png, reconstruction_grid, sample_grid, traversal_grid
 from models.vae import GatedVAE
 from pairing.loader import PairLoader
 from pipelines.encoding import encode_images
 from pipelines.evaluate_factors import FactorScores, kl_per_dimension
 from pipelines.run import Run
 from preprocessing.errors import GatedVAEError
-from preprocessing.files import atomic_path
+from preprocessing.files import write_bytes
 
+DEAD_KL = 0.05  # nats below which a dimension carries next to nothing
 ENCODED = 2000  # images that decide which dimensions are active, and which image is typical
 
 Floats = npt.NDArray[np.float32]
@@ -38,7 +39,8 @@ class Traversals:
 def decode_codes(model: GatedVAE, codes: Floats) -> Floats:
     """Mean images (n, H, W) in [0, 1] of codes (n, M)."""
     device = next(model.parameters()).device
-    return torch.sigmoid(model.decode(torch.from_numpy(codes).to(device)).float()).cpu().numpy()
+    images: Floats = torch.sigmoid(model.decode(torch.from_numpy(codes).to(device)).float()).cpu().numpy()
+    return images
 
 
 def draw_traversals(
@@ -66,7 +68,11 @@ def draw_traversals(
     images = decode_codes(model, moved.reshape(-1, len(base)))
     activity = kl_per_dimension(codes)
     figure = traversal_grid(
-        images.reshape(len(base), steps, *images.shape[1:]), model.partitions, activity, values.tolist()
+        images.reshape(len(base), steps, *images.shape[1:]),
+        partitions=model.partitions,
+        values=values.tolist(),
+        activity=activity,
+        dead_below=DEAD_KL,
     )
     path = out or run.figures / "traversals.png"
     save(figure, path)
@@ -77,9 +83,7 @@ def draw_factor_figures(run: Run, scores: FactorScores) -> list[Path]:
     """Hinton diagrams of every regressor, reconstructions beside their targets, and random images of the store."""
     paths = []
     for name, score in scores.dci.items():
-        title = f"{name.replace('_', ' ')}: disentanglement {score.disentanglement:.2f}"
-        codes = [f"z{dim}" for dim in range(len(score.importance))]
-        figure = hinton(score.importance, codes, scores.factors, run.model().partitions, title)
+        figure = hinton(score.importance, factor_names=scores.factors, partitions=run.model().partitions)
         paths.append(save(figure, run.figures / f"hinton_{name}.png"))
     paths.append(draw_reconstructions(run))
     store = run.store()
@@ -115,6 +119,5 @@ def tuned_model(run: Run) -> GatedVAE | None:
 
 def save(figure: Figure, path: Path) -> Path:
     """Write a figure as PNG, atomically."""
-    with atomic_path(path) as partial:
-        save_figure(figure, partial)
+    write_bytes(path, png(figure))
     return path

@@ -95,7 +95,9 @@ def reproduce(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> list[dict[str, Any]]:
-    """Train and evaluate every job under `out`, skipping what is finished; return one row per run and regressor.
+    """Train and evaluate every job under `out`, skipping what is finished.
+
+    Returns one row per regressor and finished run of the folder, those of earlier calls included.
 
     Raises
     ------
@@ -111,7 +113,7 @@ def reproduce(
         for job in _in_processes(left, schedule, out, store, workers or len(os.sched_getaffinity(0))):
             done += 1
             report(done, len(jobs), job.name)
-    return [row for job in jobs for row in rows_of(job, out)]
+    return [row for job in finished_jobs(out) for row in rows_of(job, out)]
 
 
 def _ignore(done: int, total: int, note: str) -> None:
@@ -128,6 +130,18 @@ def prepare_store(path: Path) -> Path:
 def is_finished(run: Path) -> bool:
     """Whether a run was trained and evaluated."""
     return (run / "config.json").exists() and "evaluate" in open_run(run).read_metrics()
+
+
+def finished_jobs(out: Path) -> list[Job]:
+    """The finished runs of a folder, by objective, gating and seed."""
+    jobs = []
+    for folder in out.iterdir():
+        model, _, rest = folder.name.partition("-")
+        gating, _, seed = rest.partition("-")
+        if model in OBJECTIVES and gating in GATINGS and seed.isdigit() and is_finished(folder):
+            jobs.append(Job(model, gating, int(seed)))
+    known = [list(OBJECTIVES), list(GATINGS)]
+    return sorted(jobs, key=lambda job: (known[0].index(job.model), known[1].index(job.gating), job.seed))
 
 
 def config_of(job: Job, schedule: Schedule, store: Path) -> TrainConfig:

@@ -60,7 +60,7 @@ def table1(
     scale = (
         f"# Table 1 on {steps:,} steps\n\n"
         f"Ours: {steps:,} steps a run (the paper: 50 epochs, 288,000 steps), batch {plan.batch_size}, Adam, rate {lr:g}"
-        f" {schedule} (the paper: 1e-4), hidden widths {widths} (the paper states none), {plan.precision}, {seeds} seeds;"
+        f" {schedule} (the paper: 1e-4), hidden widths {widths} (the paper states none), {plan.precision}, n seeds;"
         " intervals are 95% of the mean over seeds (Student's t). Codes are posterior means of 10,000 random images, a"
         " quarter of them held out; scores as in the paper (Lasso 0.02; random forest of 10 trees, depth 12; NRMSE).\n"
     )
