@@ -98,7 +98,7 @@ def reconstruction_grid(rows: Mapping[str, npt.ArrayLike]) -> Figure:
     sheet = Sheet(left + tiles.shape[1] + PAD, tiles.shape[0] + 2 * PAD)
     sheet.picture(left, PAD, tiles)
     for row, label in enumerate(rows):
-        sheet.text(left - PAD, PAD + step * (row + 0.5), label, ha="right")
+        sheet.text(left - PAD, PAD + step * (row + 0.5) - GAP / 2, label, ha="right")
     return sheet.figure
 
 
@@ -125,13 +125,15 @@ def traversal_grid(
     Raises
     ------
     ValueError
-        When the shapes do not fit.
+        When the shapes do not fit, or the partitions do not hold every dimension once.
     """
     pixels = grey(images, 4)
     nats = None if activity is None else np.asarray(activity, np.float64)
     if pixels.shape[1] != len(values) or (nats is not None and nats.shape != pixels.shape[:1]):
         raise ValueError(f"images {pixels.shape} need as many values as steps and as many activities as dimensions")
     parts = _coloured(partitions, len(pixels))
+    if sorted(i for _, part, _ in parts for i in part) != list(range(len(pixels))):
+        raise ValueError(f"partitions {dict(partitions)} must hold each of the {len(pixels)} dimensions once")
     order = [sorted(part, key=lambda i: 0.0 if nats is None else -nats[i]) for _, part, _ in parts]
     labels = [f"z{i}" if nats is None else _activity_label(i, nats[i], dead_below) for i in range(len(pixels))]
     dead = np.zeros(len(pixels), np.bool_) if nats is None else nats < dead_below
@@ -144,7 +146,7 @@ def traversal_grid(
     sheet = Sheet(left + blocks[0].shape[1] + PAD, top + height + PAD)
     step = (blocks[0].shape[1] + GAP) / len(values)
     for column, value in enumerate(values):
-        sheet.text(left + step * column + (step - GAP) / 2, top - LINE / 2, f"{value:+.3g}" if value else "0")
+        sheet.text(left + step * column + (step - GAP) / 2, top - LINE / 2, _signed(value))
     if nats is not None:
         sheet.text(left - PAD, top - LINE / 2, "KL (nats)", ha="right", color=MUTED)
     y = top
@@ -182,15 +184,14 @@ def swap_grid(
         raise ValueError(f"{len(rows)} row and {len(columns)} column sources do not fit images {pixels.shape}")
     inner, side, head = tile(pixels), tile(rows[:, None]), tile(columns[None])
     x, y = PAD + BAR + GAP, PAD + LINE + BAR + GAP
-    left, top = x + side.shape[1] + PAD, y + head.shape[0] + PAD
-    sheet = Sheet(left + inner.shape[1] + PAD, top + inner.shape[0] + LINE + PAD)
+    left, top = max(x + side.shape[1], PAD + text_width(names[:1])) + PAD, y + head.shape[0] + PAD
+    sheet = Sheet(left + inner.shape[1] + PAD, top + inner.shape[0] + PAD)
     sheet.picture(left, top, inner)
     sheet.picture(x, top, side)
     sheet.picture(left, y, head)
     sheet.band_above(left, y - GAP, head.shape[1], names[1], PALETTE[1])
     sheet.box(PAD, top, BAR, side.shape[0], PALETTE[0])
-    below = top + side.shape[0] + LINE / 2 + GAP
-    sheet.text(PAD, below, names[0], ha="left", color=PALETTE[0], weight="bold")
+    sheet.text(PAD, top - LINE / 2, names[0], ha="left", color=PALETTE[0], weight="bold")
     return sheet.figure
 
 
@@ -238,6 +239,10 @@ def _cell(partitions: Mapping[str, slice], codes: Sequence[str]) -> int:
     """Side of a Hinton diagram's cells: wide enough for the names above and below them."""
     needed = [text_width([name]) / max(len(part), 1) for name, part, _ in _coloured(partitions, len(codes))]
     return int(max([36.0, text_width(codes), *needed])) + 2 * GAP
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.3g}".replace("-", "\N{MINUS SIGN}") if value else "0"
 
 
 def _activity_label(dimension: int, nats: float, dead_below: float) -> str:

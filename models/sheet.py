@@ -36,7 +36,8 @@ class Sheet:
     def picture(self, x: float, y: float, pixels: Pixels) -> None:
         """Show grey pixels, one for one, with their upper left corner at (x, y)."""
         extent = (x, x + pixels.shape[1], y + pixels.shape[0], y)
-        self._axes.imshow(pixels, cmap="gray", vmin=0, vmax=255, extent=extent, interpolation="nearest", aspect="auto")
+        colour = np.stack([pixels] * 3, axis=2)  # as colour, since a grey colormap moves some values by one
+        self._axes.imshow(colour, extent=extent, interpolation="nearest", aspect="auto")
 
     def box(self, x: float, y: float, width: float, height: float, colour: str, *, alpha: float = 1.0) -> None:
         """Fill a rectangle."""
