@@ -1,6 +1,25 @@
-"""Networks, gate, objectives and metrics: everything that knows tensors only."""
+"""Networks, gate, objectives and metrics: everything that knows tensors and arrays only.
 
-from models import metrics, objectives
-from models.vae import GatedVAE, GatedVAEConfig
+Names are imported when first used, so that the metrics need no torch and importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from models import metrics, objectives
+    from models.vae import GatedVAE, GatedVAEConfig
 
 __all__ = ["GatedVAE", "GatedVAEConfig", "metrics", "objectives"]
+
+_HOMES = {"GatedVAE": "vae", "GatedVAEConfig": "vae"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    if name in __all__:
+        return import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
