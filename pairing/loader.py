@@ -9,106 +9,40 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
-from pairing.exact import FactorGrid
-from pairing.order import Shuffle, partition_of_step, share_of_rank
-from pairing.tables import PairTable
+from pairing.batches import Batch, Cut, StoreBatches
 from preprocessing.errors import GatedVAEError
-from preprocessing.store import Store, open_store, pairs_path
+from preprocessing.store import Store, open_store
 
-WINDOW_ROWS = 2**20  # pairs shuffled together: about 24 MB a partition
-
-Ids = npt.NDArray[np.int64]
-Rows = tuple[Ids, Ids, Ids]  # input_id, target_id, group: (n,) each
+ADDRESS = ("grpc://", "grpc+tls://")  # how the address of a pairing service starts
 
 
-class PairSource(Protocol):
-    """Where one partition's pairs come from, block by block."""
-
-    @property
-    def block_sizes(self) -> list[int]:
-        """Pairs of one draw in each block."""
-
-    def block(self, index: int, draw: int) -> Rows:
-        """The pairs of one block and draw."""
-
-
-@dataclass(frozen=True)
-class ExactPairs:
-    """Pairs of a full factor grid, computed rather than read: every epoch has fresh ones.
-
-    They are those that the table on disk would hold had it that many draws.
-    """
-
-    grid: FactorGrid
-    factors: tuple[str, ...]
-    seed: int
-    block_rows: int = 2**18
-
-    @property
-    def block_sizes(self) -> list[int]:
-        """Pairs of one draw in each block."""
-        size = self.grid.size
-        return [min(self.block_rows, size - start) for start in range(0, size, self.block_rows)]
-
-    def block(self, index: int, draw: int) -> Rows:
-        """The pairs of one block and draw."""
-        start = index * self.block_rows
-        ids = np.arange(start, min(start + self.block_rows, self.grid.size), dtype=np.int64)
-        target = self.grid.partners(ids, self.factors, seed=self.seed, draw=draw)
-        return ids, target, self.grid.group(ids, self.factors).astype(np.int64)
-
-
-def pair_source(store: Store, partition: str) -> PairSource:
-    """Open the pairs of one partition of a store."""
-    made = store.partitions.get(partition)
-    if made is None:
-        why = f"It has {', '.join(store.partitions) or 'none yet'}."
-        raise GatedVAEError(f"{store.path} has no partition {partition}.", why, "Run `pipe cluster` or `pipe pair`.")
-    if made["method"] == "exact" and "factors" in store.manifest:
-        grid = FactorGrid.of(store.manifest["factors"])
-        return ExactPairs(grid, tuple(made["factors"]), int(made["seed"]))
-    return PairTable(pairs_path(store.path, partition))
-
-
-class PairStream:
-    """The pairs of one partition in one epoch, in visiting order; holds one window at a time."""
-
-    def __init__(self, source: PairSource, shuffle: Shuffle) -> None:
-        self._source, self._shuffle = source, shuffle
-        sizes = np.asarray(source.block_sizes, np.int64)
-        self._windows = shuffle.windows(len(sizes))
-        self._starts = np.cumsum([0, *(int(sizes[blocks].sum()) for blocks in self._windows)])
-        self._window: tuple[int, Rows] | None = None
+class Batches(Protocol):
+    """Where a loader's batches come from: `StoreBatches` or `ServiceBatches`."""
 
     def __len__(self) -> int:
-        return int(self._starts[-1])
+        """Steps in an epoch."""
 
-    def rows(self, start: int, stop: int) -> Rows:
-        """The pairs at positions start .. stop - 1 of the epoch."""
-        first = int(np.searchsorted(self._starts, start, side="right")) - 1
-        parts = []
-        for window in range(first, len(self._windows)):
-            base = int(self._starts[window])
-            if base >= stop:
-                break
-            columns = self._load(window)
-            parts.append([column[max(start - base, 0) : stop - base] for column in columns])
-        input_id, target_id, group = (np.concatenate(column) for column in zip(*parts, strict=True))
-        return input_id, target_id, group
+    def epoch(self, seed: int, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+        """The batches, with images, from `first_step` to the end of the epoch."""
 
-    def _load(self, window: int) -> Rows:
-        if self._window is None or self._window[0] != window:
-            self._window = None  # before the next is read, so that only one is held
-            draw = self._shuffle.epoch
-            blocks = [self._source.block(int(block), draw) for block in self._windows[window]]
-            order = self._shuffle.rows(window, sum(len(block[0]) for block in blocks))
-            input_id, target_id, group = (np.concatenate(column)[order] for column in zip(*blocks, strict=True))
-            self._window = window, (input_id, target_id, group)
-        return self._window[1]
+
+def open_source(source: str | Path) -> Store:
+    """Open a store's folder or, of a store behind a pairing service, what its manifest says (images stay there)."""
+    if not str(source).startswith(ADDRESS):
+        return open_store(source)
+    from pairing.remote import Service  # gRPC is loaded where it is used
+
+    return Service(str(source)).store
+
+
+def _open_batches(source: str | Path, store: Store, cut: Cut) -> Batches:
+    if not str(source).startswith(ADDRESS):
+        return StoreBatches(store, cut)
+    from pairing.remote import Service, ServiceBatches
+
+    return ServiceBatches(Service(str(source), store), cut)
 
 
 @dataclass(frozen=True)
@@ -159,7 +93,7 @@ class PairLoader:
     Raises
     ------
     GatedVAEError
-        When the store has no pairs.
+        When the store has no pairs, or the service does not answer (while iterating: not within a minute).
     """
 
     def __init__(
@@ -174,28 +108,19 @@ class PairLoader:
         partitions: list[str] | None = None,
         prefetch: int = 2,
     ) -> None:
-        if batch_size < 1 or not 0 <= rank < world_size:
-            why = f"Got batch_size {batch_size}, rank {rank} of {world_size}."
-            raise GatedVAEError(
-                "The loader cannot cut such batches.", why, "Give a positive size and 0 <= rank < world."
-            )
-        self.store = open_store(source)
+        self.store = open_source(source)
         self.partitions = partitions or list(self.store.partitions)
         if not self.partitions:
             raise GatedVAEError(f"{source} has no pairs yet.", "", "Run `pipe cluster` or `pipe pair` on it first.")
+        cut = Cut(tuple(self.partitions), batch_size, rank, world_size)
         self.batch_size, self.seed, self.rank, self.world_size = batch_size, seed, rank, world_size
         self.epoch, self.step, self._prefetch = epoch, 0, prefetch
-        self._sources = [pair_source(self.store, name) for name in self.partitions]
-        self._images = np.asarray(self.store.images)
-        self._batches = [-(-sum(source.block_sizes) // self._global_batch) for source in self._sources]
-
-    @property
-    def _global_batch(self) -> int:
-        return self.batch_size * self.world_size
+        self._global_batch = cut.global_batch
+        self._batches = _open_batches(source, self.store, cut)
 
     def __len__(self) -> int:
         """Steps in an epoch, over all partitions."""
-        return sum(self._batches)
+        return len(self._batches)
 
     def state_dict(self) -> dict[str, int]:
         """The position as four integers: the batches handed out so far, not those prepared ahead."""
@@ -212,35 +137,15 @@ class PairLoader:
 
     def __iter__(self) -> Iterator[PairBatch]:
         """Yield the remaining batches of the epoch, then turn to the next epoch."""
-        batches = self._epoch(self.epoch, self.step)
+        batches = map(_as_tensors, self._batches.epoch(self.seed, self.epoch, self.step))
         for batch in prefetched(batches, self._prefetch) if self._prefetch else batches:
             self.step += 1
             yield batch
         self.epoch, self.step = self.epoch + 1, 0
 
-    def _epoch(self, epoch: int, first_step: int) -> Iterator[PairBatch]:
-        streams = [
-            PairStream(source, Shuffle(self.seed, epoch, index, max(1, WINDOW_ROWS // max(source.block_sizes))))
-            for index, source in enumerate(self._sources)
-        ]
-        for step in range(first_step, len(self)):
-            index, batch = partition_of_step(step, self._batches)
-            yield self._batch(self.partitions[index], streams[index], batch)
 
-    def _batch(self, partition: str, stream: PairStream, batch: int) -> PairBatch:
-        start = batch * self._global_batch
-        stop = min(start + self._global_batch, len(stream))
-        share = share_of_rank(stop - start, self.rank, self.world_size)
-        ids = stream.rows(start + share.start, start + share.stop) if share.start < share.stop else _no_rows()
-        input_id, target_id, group = (torch.from_numpy(column) for column in ids)
-        return PairBatch(partition, input_id, target_id, group, self._gather(ids[0]), self._gather(ids[1]))
-
-    def _gather(self, ids: Ids) -> torch.Tensor:
-        return torch.from_numpy(self._images.take(ids, axis=0))
-
-
-def _no_rows() -> Rows:
-    return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int64)
+def _as_tensors(batch: Batch) -> PairBatch:
+    return PairBatch(batch.partition, *map(torch.from_numpy, batch[1:]))
 
 
 def prefetched(items: Iterator[Any], depth: int) -> Iterator[Any]:

@@ -20,6 +20,7 @@ from pipelines.commands import (
     pair,
     preprocess,
     reproduce,
+    serve,
     simulate,
     train,
     traverse,
@@ -47,6 +48,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "evaluate": evaluate.evaluate,
     "traverse": traverse.traverse,
     "encode": encode.encode,
+    "serve": serve.serve,
     "inspect": inspect.inspect,
 }
 for name, verb in VERBS.items():

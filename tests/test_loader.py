@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pairing import loader as loader_module
+from pairing import batches as batches_module
 from pairing.exact import pair_exactly
 from pairing.loader import PairBatch, PairLoader
 from preprocessing.errors import GatedVAEError
@@ -37,7 +37,7 @@ def table(store: Store, draw: int) -> Counter[tuple[str, int, int, int]]:
 
 @pytest.fixture(params=[2**20, 64], ids=["one window", "many windows"])
 def window(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loader_module, "WINDOW_ROWS", request.param)
+    monkeypatch.setattr(batches_module, "WINDOW_ROWS", request.param)
 
 
 @pytest.mark.usefixtures("window")
@@ -131,7 +131,7 @@ def test_an_error_while_reading_ahead_reaches_the_reader(store: Store, monkeypat
     def fail(*_: object) -> None:
         raise OSError("disk gone")
 
-    monkeypatch.setattr(loader, "_gather", fail)
+    monkeypatch.setattr(batches_module.StoreBatches, "_gather", fail)
     with pytest.raises(OSError, match="disk gone"):
         next(iter(loader))
 

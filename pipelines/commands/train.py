@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
 
 def train(
-    store: Annotated[str, typer.Argument(help="The store's folder.", show_default=False)],
+    store: Annotated[
+        str, typer.Argument(help="The store's folder, or grpc://HOST:PORT of `pipe serve`.", show_default=False)
+    ],
     out: Annotated[Path, typer.Option(help="Folder of the run.", show_default=False)],
     preset: Annotated[
         str | None, typer.Option(help="faces or dsprites-{vae,beta,info,dip2}; by default by kind of store.")
@@ -64,13 +66,13 @@ def train(
     Example: pipe train store --out run --epochs 30
     """
     from models.vae import GatedVAEConfig
+    from pairing.loader import open_source
     from pipelines import console, trainer
     from pipelines.presets import choose_latent, choose_preset
     from pipelines.processor import choose_device, choose_precision
     from pipelines.run import TrainConfig
-    from preprocessing.store import open_store
 
-    opened = open_store(store)
+    opened = open_source(store)
     chosen = choose_preset(preset, opened)
     given: dict[str, Any] = {
         "name": objective,

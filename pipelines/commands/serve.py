@@ -1,0 +1,48 @@
+"""`pipe serve`: the pairing service."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines.options import StorePath
+
+
+def serve(
+    store: StorePath,
+    host: Annotated[
+        str, typer.Option(help="Address to listen at; beyond this machine with a token only.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8815,
+    token_file: Annotated[
+        Path | None, typer.Option(help="File that holds the token clients must bring.", show_default="none")
+    ] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="Certificate (PEM), for TLS.", show_default="none")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its private key (PEM).", show_default="none")] = None,
+    max_streams: Annotated[int, typer.Option(min=1, help="Streams at a time.")] = 16,
+) -> None:
+    """Serve a store's pairs over Arrow Flight, until SIGINT or SIGTERM.
+
+    Trainers use it in place of the folder: pipe train grpc://127.0.0.1:8815 --out run
+
+    Example: pipe serve store --port 8815
+    """
+    import signal
+    import threading
+
+    from pairing.access import ServiceOptions
+    from pairing.service import PairService
+    from pipelines import console
+
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    options = ServiceOptions(host, port, token_file, tls_cert, tls_key, max_streams)
+    service = PairService(store, options)
+    if token_file and not tls_cert:
+        console.say("The token travels unencrypted: give --tls-cert and --tls-key on a network that others use.")
+    print(f"serving {store} at {service.address}", flush=True)
+    stop.wait()
+    service.close()
