@@ -11,9 +11,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from preprocessing.errors import GatedVAEError
-from preprocessing.openface import read_csvs, read_details
-from preprocessing.pictures import DETAILS, WHOLE_IMAGE, aligned_faces
+from preprocessing.openface import read_csvs
+from preprocessing.pictures import DETAILS, WHOLE_IMAGE, aligned_faces, given_input
 
 POSE = ("pose_Rx", "pose_Ry", "pose_Rz")
 INTENSITIES = tuple(f"AU{unit:02d}_r" for unit in (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 45))
@@ -31,19 +30,18 @@ class Origin(NamedTuple):
     aligned: dict[tuple[int, int], str]  # path by (frame, face)
 
 
-def read_faces(root: str, files: Sequence[str], aligned: bool) -> tuple[pa.Table, pa.Table]:
+def read_faces(root: str, files: Sequence[str], aligned: bool) -> pa.Table:
     """Read CSVs that lie in `root`, all paths absolute.
 
     Returns
     -------
-    faces:
-        source, row, frame (`WHOLE_IMAGE` for a CSV of one image), face (0 where unnumbered), success and `LABELS` as far as
-        the files have them, `input` as the details name it and, if `aligned`, `picture`, the path of the aligned face in
-        `root`. The last two are bytes, since file names need not be text; null where unknown.
-    rejected:
-        What could not be read, in the form of `REJECTED`.
+    pyarrow.Table
+        A face to a row: source, row, frame (`WHOLE_IMAGE` for a CSV of one image), face (0 where unnumbered), success and
+        `LABELS` as far as the files have them, `input` as the details name it and, if `aligned`, `picture`, the path of the
+        aligned face in `root`. The last two are bytes, since file names need not be text; null where unknown. After them
+        what could not be read: source, row, reason and detail, which are null for faces.
     """
-    table = read_csvs(Path(root), [Path(file) for file in files], [*PLACES, *LABELS])
+    table = read_csvs(Path(root), files, [*PLACES, *LABELS])  # type: ignore[arg-type]  # text serves, a Path costs as much as a file
     paths = {printable(file[len(root) + 1 :]): file for file in files}
     codes, sources = pd.factorize(table.rows["source"])
     origins = [_origin(paths[source], aligned) for source in sources]
@@ -57,7 +55,7 @@ def read_faces(root: str, files: Sequence[str], aligned: bool) -> tuple[pa.Table
         faces = faces.append_column(
             "picture", pa.array([path and os.fsencode(path[len(root) + 1 :]) for path in found], pa.binary())
         )
-    return faces, rejected_table(table.rejected)
+    return pa.concat_tables([faces, rejected_table(table.rejected)], promote_options="permissive")
 
 
 def rejected_table(rejected: Sequence[dict[str, object]]) -> pa.Table:
@@ -81,11 +79,7 @@ def _whole(values: pd.Series, missing: int) -> pd.Series:
 
 
 def _origin(csv: str, aligned: bool) -> Origin:
-    try:
-        given = read_details(Path(csv[:-4] + DETAILS)).input
-    except GatedVAEError:
-        given = None
-    return Origin(os.fsencode(given) if given else None, aligned_faces(csv) if aligned else {})
+    return Origin(given_input(csv[:-4] + DETAILS), aligned_faces(csv) if aligned else {})
 
 
 def printable(name: str) -> str:

@@ -11,6 +11,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from operator import attrgetter
 from pathlib import Path, PurePosixPath
 
 from preprocessing.errors import GatedVAEError
@@ -29,15 +30,31 @@ def aligned_faces(csv: str) -> dict[tuple[int, int], str]:
 
     Where one face was written in several formats, bmp goes before jpg and that before png.
     """
-    folder = f"{csv[:-4]}_aligned"
     found: dict[tuple[int, int], str] = {}
-    for entry in sorted(_entries(folder), key=lambda entry: entry.name):
+    for entry in sorted(_entries(f"{csv[:-4]}_aligned"), key=attrgetter("name"), reverse=True):
         match = _ALIGNED.fullmatch(entry.name)
         if match and entry.is_file(follow_symlinks=False):
             face, face_id, frame = match.groups()
-            key = (WHOLE_IMAGE, int(face)) if face else (int(frame), int(face_id or 0))
-            found.setdefault(key, entry.path)
+            found[(WHOLE_IMAGE, int(face)) if face else (int(frame), int(face_id or 0))] = entry.path
     return found
+
+
+def given_input(details: str) -> bytes | None:
+    """Input that ``<stem>_of_details.txt`` names; None where the file is missing or names none.
+
+    Read here and not by `read_details`, since every image has such a file and this one line is all that is needed.
+    """
+    try:
+        handle = os.open(details, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        text = b"\n" + os.read(handle, 1 << 14)
+    except OSError:
+        return None
+    finally:
+        os.close(handle)
+    return text.partition(b"\nInput:")[2].partition(b"\n")[0].strip() or None
 
 
 def base_name(path: str) -> str:
@@ -125,14 +142,19 @@ def list_files(root: Path, suffixes: tuple[str, ...], folder: str = "") -> Itera
 
     Hidden names, links and a CSV's folder of aligned faces are passed over.
     """
-    entries = {entry.name: entry for entry in _entries(f"{root}/{folder}") if not entry.name.startswith(".")}
-    for name, entry in entries.items():
-        if entry.is_dir(follow_symlinks=False):
-            stem = name.removesuffix("_aligned")
-            if stem == name or not (f"{stem}.csv" in entries or stem + DETAILS in entries):
-                yield from list_files(root, suffixes, f"{folder}{name}/")
-        elif name.lower().endswith(suffixes) and entry.is_file(follow_symlinks=False):
-            yield folder + name, entry.stat(follow_symlinks=False).st_size
+    entries = _entries(f"{root}/{folder}")
+    names = {entry.name for entry in entries}
+    for entry in entries:
+        name = entry.name
+        if name.startswith("."):
+            continue
+        if name.endswith("_aligned") and (name[:-8] + DETAILS in names or name[:-8] + ".csv" in names):
+            continue
+        if name.lower().endswith(suffixes):
+            if entry.is_file(follow_symlinks=False):
+                yield folder + name, entry.stat(follow_symlinks=False).st_size
+        elif entry.is_dir(follow_symlinks=False):
+            yield from list_files(root, suffixes, f"{folder}{name}/")
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from preprocessing.faces import read_faces
+from preprocessing.faces import REJECTED, read_faces
 from preprocessing.files import atomic_path, write_parquet
 from preprocessing.images import PictureError, Pixels, load_square, use_one_thread
 from preprocessing.store import SCHEMA_VERSION
@@ -42,16 +43,17 @@ def cut_shards(files: Sequence[str], sizes: Sequence[int]) -> list[list[str]]:
 
 
 def read_shard(root: str, files: Sequence[str], aligned: bool, out: str) -> None:
-    """Read CSVs (see `read_faces`) into the Parquet file `out`, and what was rejected into one beside it."""
-    faces, rejected = read_faces(root, files, aligned)
-    write_parquet(_rejected_beside(out), rejected, schema_version=SCHEMA_VERSION)
-    write_parquet(Path(out), faces, schema_version=SCHEMA_VERSION)
+    """Read CSVs (see `read_faces`) into the Parquet file `out`."""
+    write_parquet(Path(out), read_faces(root, files, aligned), schema_version=SCHEMA_VERSION)
 
 
 def load_faces(shards: Sequence[Path]) -> tuple[pa.Table, pa.Table]:
     """Faces and rejected items of all shards, in order; a column that a shard lacks is null there."""
-    faces = pa.concat_tables([pq.read_table(shard) for shard in shards], promote_options="permissive")
-    return faces, pa.concat_tables([pq.read_table(_rejected_beside(str(shard))) for shard in shards])
+    items = pa.concat_tables([pq.read_table(shard) for shard in shards], promote_options="permissive")
+    read = pc.is_null(items["reason"])
+    return items.filter(read).drop_columns(["reason", "detail"]), items.filter(pc.invert(read)).select(
+        REJECTED.names
+    ).cast(REJECTED)
 
 
 def decode_shard(root: str, pictures: Sequence[bytes], size: int, out: str) -> None:
@@ -100,7 +102,3 @@ def write_images(path: Path, blocks: Iterable[Pixels], count: int, size: int) ->
         np.lib.format.write_array_header_1_0(file, header)
         for block in blocks:
             file.write(block.data)
-
-
-def _rejected_beside(out: str) -> Path:
-    return Path(f"{out}.rejected")

@@ -135,7 +135,7 @@ def _identity(options: CelebaOptions, sizes: dict[str, int], pictures: WholePict
 
 
 def _listing(sizes: dict[str, int]) -> bytes:
-    return b"".join(os.fsencode(name) + b"\0%d\n" % size for name, size in sizes.items())
+    return os.fsencode("".join(f"{name}\0{size}\n" for name, size in sizes.items()))
 
 
 def _parameters(options: CelebaOptions) -> dict[str, Any]:

@@ -1,0 +1,120 @@
+"""Decoding pictures beside a bare OpenCV loop: `python -m benchmarks.images [FOLDER] [--repeats 5]`.
+
+FOLDER holds what FaceLandmarkImg wrote, aligned faces included (default: celeba/processed of GATED_VAE_DATA; without it,
+pictures of that form are made up). The floor is cv2.imread and cv2.resize of the same files, whose names are known, into
+one array: on one core, and on every core in as many processes, started beforehand, that send nothing back. Ours is the
+decoding round of `pipe preprocess celeba`, checks and durable shards on disk included. Runs alternate.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from preprocessing.compute import cores, run_tasks
+from preprocessing.images import use_one_thread
+from preprocessing.shards import SHARD_PICTURES, decode_shard
+
+SIZE = 64
+BARS = {"bare loop, one core": 1.1, "bare loop, every core": 1.1}  # most that ours may be of the peer's time
+
+Run = Callable[[], object]
+
+
+def bare(files: list[str]) -> None:
+    pixels = np.empty((len(files), SIZE, SIZE), np.uint8)
+    for place, file in enumerate(files):
+        cv2.resize(cv2.imread(file, cv2.IMREAD_GRAYSCALE), (SIZE, SIZE), pixels[place], interpolation=cv2.INTER_AREA)
+
+
+def ours(files: list[str], workers: int) -> None:
+    names = [os.fsencode(file) for file in files]
+    with tempfile.TemporaryDirectory() as folder:
+        shards = [names[start : start + SHARD_PICTURES] for start in range(0, len(names), SHARD_PICTURES)]
+        tasks = [("", shard, SIZE, f"{folder}/{place}") for place, shard in enumerate(shards)]
+        run_tasks(decode_shard, tasks, workers=workers)
+
+
+def find_pictures(folder: Path) -> list[str]:
+    return sorted(map(os.fspath, folder.glob("*_aligned/*_det_*.*")))
+
+
+def make_up(folder: Path, count: int) -> None:
+    """Smooth grey pictures of 112 x 112 as jpg, about 3 kB each."""
+    rng = np.random.default_rng(0)
+    for number in range(count):
+        pixels = cv2.resize(rng.integers(0, 256, (12, 12), dtype=np.uint8), (112, 112), interpolation=cv2.INTER_CUBIC)
+        (folder / f"{number:06d}_aligned").mkdir()
+        cv2.imwrite(f"{folder}/{number:06d}_aligned/face_det_000000.jpg", pixels)
+
+
+def timed(work: Run) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def alternate(runs: dict[str, Run], repeats: int) -> dict[str, np.ndarray[Any, Any]]:
+    """Seconds of each run, after one to warm up, in turns."""
+    for work in runs.values():
+        work()
+    times = {name: np.empty(repeats) for name in runs}
+    for turn in range(repeats):
+        for name, work in runs.items():
+            times[name][turn] = timed(work)
+    return times
+
+
+def record(stage: str, data: str, peer: str, ratio: np.ndarray[Any, Any], bar: float) -> dict[str, Any]:
+    figures = {"time": np.median(ratio), "low": ratio.min(), "high": ratio.max()}
+    rounded = {key: float(f"{value:.3g}") for key, value in figures.items()}
+    return {"stage": stage, "data": data, "peer": peer, **rounded, "met": bool(figures["time"] <= bar)}
+
+
+def compare(files: list[str], repeats: int) -> list[dict[str, Any]]:
+    use_one_thread()
+    count = cores()
+    parts = [files[part::count] for part in range(count)]
+    with get_context("spawn").Pool(count, use_one_thread) as pool:
+        runs: dict[str, Run] = {
+            "bare loop, one core": lambda: bare(files),
+            "ours, one core": lambda: ours(files, 1),
+            "bare loop, every core": lambda: pool.map(bare, parts, chunksize=1),
+            "ours, every core": lambda: ours(files, count),
+        }
+        times = alternate(runs, repeats)
+    data = f"{len(files)} pictures, {count} cores"
+    return [
+        record("images", data, peer, times[peer.replace("bare loop", "ours")] / times[peer], bar)
+        for peer, bar in BARS.items()
+    ]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    real = os.environ.get("GATED_VAE_DATA")
+    parser.add_argument("folder", nargs="?", type=Path, default=Path(real, "celeba", "processed") if real else None)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--files", type=int, default=5000, help="how many to make up when there is no folder")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as made_up:
+        if arguments.folder is None:
+            make_up(Path(made_up), arguments.files)
+        records = compare(find_pictures(arguments.folder or Path(made_up)), arguments.repeats)
+    print(*map(json.dumps, records), sep="\n")
+    return int(not all(record["met"] for record in records))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,81 @@
+"""`pipe preprocess celeba` beside its two parts: `python -m benchmarks.preprocess FOLDER [--repeats 5]`.
+
+FOLDER holds what FaceLandmarkImg wrote, aligned faces included (default: celeba/processed of GATED_VAE_DATA). The peers
+are the sum of its parts, each the least that must be done and with the same number of workers: `read_csvs` of the known
+files for the same columns, and a bare OpenCV loop over the known pictures (processes started beforehand); and the whole
+on one core, of which every core should leave little more than its share. Runs alternate; the largest resident memory of
+this process is told at the end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import sys
+import tempfile
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from benchmarks.images import Run, alternate, bare, find_pictures, record
+from preprocessing.celeba import CelebaOptions, preprocess_celeba
+from preprocessing.compute import cores, run_tasks
+from preprocessing.faces import LABELS, PLACES
+from preprocessing.images import use_one_thread
+from preprocessing.openface import find_csvs, read_csvs
+from preprocessing.shards import cut_shards
+
+
+def read(folder: Path, workers: int) -> None:
+    files = find_csvs(folder)
+    shards = cut_shards([*map(os.fspath, files)], [file.stat().st_size for file in files])
+    run_tasks(read_csvs, [(folder, shard, [*PLACES, *LABELS]) for shard in shards], workers=workers)
+
+
+def whole(folder: Path, workers: int) -> None:
+    with tempfile.TemporaryDirectory() as out:
+        preprocess_celeba(CelebaOptions(folder), Path(out), workers=workers)
+
+
+def compare(folder: Path, repeats: int) -> list[dict[str, Any]]:
+    files, count = find_pictures(folder), cores()
+    with get_context("spawn").Pool(count, use_one_thread) as pool:
+        runs: dict[str, Run] = {}
+        for workers in {1, count}:
+            parts = [files[part::workers] for part in range(workers)]
+            runs[f"whole {workers}"] = partial(whole, folder, workers)
+            runs[f"csv {workers}"] = partial(read, folder, workers)
+            runs[f"decode {workers}"] = partial(pool.map, bare, parts, chunksize=1)
+        times = alternate(runs, repeats)
+    data = f"{len(files)} pictures"
+    parts_of = {workers: times[f"csv {workers}"] + times[f"decode {workers}"] for workers in (1, count)}
+    seconds = {name: round(float(sorted(found)[repeats // 2]), 3) for name, found in times.items()}
+    print(json.dumps({"stage": "preprocess", "data": data, "seconds": seconds}))
+    return [
+        record("preprocess", data, "parts, one core", times["whole 1"] / parts_of[1], 1.3),
+        record("preprocess", data, "parts, every core", times[f"whole {count}"] / parts_of[count], 1.3),
+        record("preprocess", data, "itself on one core", times[f"whole {count}"] / times["whole 1"], 1.3 / count),
+    ]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    real = os.environ.get("GATED_VAE_DATA")
+    parser.add_argument("folder", nargs="?", type=Path, default=Path(real, "celeba", "processed") if real else None)
+    parser.add_argument("--repeats", type=int, default=5)
+    arguments = parser.parse_args()
+    if arguments.folder is None:
+        parser.error("give a folder, or set GATED_VAE_DATA")
+    records = compare(arguments.folder, arguments.repeats)
+    print(*map(json.dumps, records), sep="\n")
+    print(
+        json.dumps({"stage": "preprocess", "resident_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024})
+    )
+    return int(not all(record["met"] for record in records))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
