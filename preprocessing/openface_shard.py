@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from preprocessing.openface_text import Layout, Reason, UnreadableError, parse_lines, read_header
 
-BATCH = 8 << 20  # bytes of lines parsed together: enough that the fixed cost of a call to Arrow does not show
+BATCH = 16 << 20  # bytes of lines parsed together: enough that the fixed cost of a call to Arrow does not show
 BLOCK = 8 << 20  # bytes of one file in memory at a time; no line may be longer
 PIECE = 1 << 16  # bytes of one read; a FaceLandmarkImg file has about 11,000
 
@@ -40,26 +40,26 @@ class OpenFaceTable:
     rejected: list[dict[str, Any]]
 
 
-def _blocks(path: str) -> Iterator[bytes]:
-    """Yield a file in blocks of whole lines, the ends of lines made ``\\n``; one block if it is not large."""
-    handle = os.open(path, FLAGS)
-    try:
-        block = os.read(handle, PIECE)
-        # Reading until nothing comes, since a network drive may return less than there is.
-        while more := os.read(handle, PIECE if len(block) < PIECE else BLOCK):
-            block += more
-            if len(block) > BLOCK:
-                lines, newline, block = block.rpartition(b"\n")
-                if not newline:
-                    raise UnreadableError(Reason.LONG_LINE, f"More than {BLOCK} bytes.")
-                yield _unix(lines)
-        yield _unix(block)
-    finally:
-        os.close(handle)
+def _blocks(handle: int, block: bytes) -> Iterator[bytes]:
+    """Yield what was read (`block`) and the rest of a file in blocks of whole lines; one block if it is not large."""
+    while more := os.read(handle, BLOCK):
+        block += more
+        if len(block) > BLOCK:
+            lines, newline, block = block.rpartition(b"\n")
+            if not newline:
+                raise UnreadableError(Reason.LONG_LINE, f"More than {BLOCK} bytes.")
+            yield _unix(lines)
+    yield _unix(block)
 
 
 def _unix(text: bytes) -> bytes:
     return text.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in text else text
+
+
+def _lines(block: bytes) -> tuple[bytes, int]:
+    """The lines of `block` that are not empty, each with its newline, and how many they are."""
+    lines = [line for line in block.split(b"\n") if line and not line.isspace()]
+    return b"\n".join([*lines, b""]), len(lines)
 
 
 @dataclass
@@ -68,8 +68,8 @@ class _Pending:
 
     header: bytes
     layout: Layout
-    lines: list[bytes] = field(default_factory=list)
-    pieces: list[tuple[int, int, int]] = field(default_factory=list)  # file, row of the first line, number of lines
+    texts: list[bytes] = field(default_factory=list)
+    pieces: list[tuple[int, int, int]] = field(default_factory=list)  # of each text: file, row of its first line, lines
 
 
 class Shard:
@@ -80,7 +80,8 @@ class Shard:
         self.names: dict[str, None] = {}  # every column seen, in order
         self.pending: dict[bytes, _Pending] = {}
         self.newest: _Pending | None = None  # mostly the next file's too
-        self.size = 0
+        self.size = 0  # bytes that wait
+        self.rows = 0  # lines so far of the file being read
         self.frames: list[pd.DataFrame] = []  # `source` holds the number of the file until the end
         self.rejected: list[tuple[int, int, str, str]] = []  # file, row (-1 for all of it), reason, detail
         self.torn = -1  # the file in which a quote was never closed
@@ -89,20 +90,44 @@ class Shard:
         """Read one file; whatever is wrong with it goes to `rejected`."""
         if self.size > BATCH:
             self._flush()
-        rows = 0
+        self.rows = 0
         try:
-            blocks = _blocks(path)
-            pending, block = self._open(next(blocks))
-            rows = self._add_block(pending, file, 0, block)
-            for block in blocks:
-                rows += self._add_block(pending, file, rows, block)
-            if not rows:
-                raise UnreadableError(Reason.NO_ROWS, "It has a header only.")
+            handle = os.open(path, FLAGS)
+            try:
+                self._read(file, handle)
+            finally:
+                os.close(handle)
         except UnreadableError as error:
-            self.rejected.append((file, rows or -1, error.reason, error.detail))
+            self.rejected.append((file, self.rows or -1, error.reason, error.detail))
         except OSError as error:
             detail = "Links are not followed." if Path(path).is_symlink() else f"{error.strerror}."
-            self.rejected.append((file, rows or -1, Reason.UNREADABLE, detail))
+            self.rejected.append((file, self.rows or -1, Reason.UNREADABLE, detail))
+
+    def _read(self, file: int, handle: int) -> None:
+        # Twice, since a network drive may return less than there is: only nothing means the end.
+        block, more = os.read(handle, PIECE), os.read(handle, PIECE)
+        if not more and self._add_usual(file, block):
+            return
+        blocks = _blocks(handle, block + more)
+        pending, block = self._open(next(blocks))
+        self._add_block(pending, file, block)
+        for block in blocks:
+            self._add_block(pending, file, block)
+        if not self.rows:
+            raise UnreadableError(Reason.NO_ROWS, "It has a header only.")
+
+    def _add_usual(self, file: int, block: bytes) -> bool:
+        """Keep a file that has one line under the same header as the last; most are such, and need no closer look."""
+        usual = self.newest
+        if usual is None or not block.startswith(usual.header):
+            return False
+        line = block[len(usual.header) :]
+        if not line or line.find(b"\n") != len(line) - 1 or b"\r" in line or b'"' in line or line.isspace():
+            return False
+        usual.texts.append(line)
+        usual.pieces.append((file, 0, 1))
+        self.size += len(line)
+        return True
 
     def _open(self, block: bytes) -> tuple[_Pending, bytes]:
         """Find where the lines under this file's header wait; also return what follows the header."""
@@ -121,21 +146,21 @@ class Shard:
         self.size += len(header)
         return self.pending[header]
 
-    def _add_block(self, pending: _Pending, file: int, first: int, block: bytes) -> int:
-        """Keep the lines of `block` for later, or parse them now if they are many or hold quotes; count them."""
-        lines = [line for line in block.split(b"\n") if line and not line.isspace()]
-        piece = (file, first, len(lines))
+    def _add_block(self, pending: _Pending, file: int, block: bytes) -> None:
+        """Keep the lines of `block` for later, or parse them now if they are many or hold quotes."""
+        text, count = _lines(block)
+        first, self.rows = self.rows, self.rows + count
+        piece = (file, first, count)
         if file == self.torn:
             self.rejected += [
-                (file, first + i, Reason.QUOTE, "A quote is not closed properly above.") for i in range(len(lines))
+                (file, first + i, Reason.QUOTE, "A quote is not closed properly above.") for i in range(count)
             ]
         elif (quoted := b'"' in block) or len(block) > BATCH:
-            self._parse(_Pending(pending.header, pending.layout, lines, [piece]), quoted)
+            self._parse(_Pending(pending.header, pending.layout, [text], [piece]), quoted)
         else:
-            pending.lines += lines
+            pending.texts.append(text)
             pending.pieces.append(piece)
             self.size += len(block)
-        return len(lines)
 
     def _flush(self) -> None:
         for pending in self.pending.values():
@@ -144,11 +169,11 @@ class Shard:
         self.newest, self.size = None, 0
 
     def _parse(self, pending: _Pending, quoted: bool = False) -> None:
-        if not pending.lines:
-            return
-        parsed = parse_lines(pending.layout, pending.lines, quoted)
-        file, first, count = np.array(pending.pieces, dtype=np.int64).T
+        file, first, count = np.array(pending.pieces, dtype=np.int64).reshape(-1, 3).T
         files = np.repeat(file, count)
+        if not len(files):
+            return
+        parsed = parse_lines(pending.layout, b"".join(pending.texts), len(files), quoted)
         rows = np.arange(len(files)) + np.repeat(first - np.cumsum(count) + count, count)
         for line, reason, detail in parsed.rejected:
             self.rejected.append((int(files[line]), int(rows[line]), reason, detail))

@@ -124,17 +124,17 @@ def _distinct(names: Iterable[str]) -> list[str]:
     return names
 
 
-def parse_lines(layout: Layout, lines: list[bytes], quoted: bool = False) -> Parsed:
-    """Parse lines that are not empty and stand under one header; if `quoted`, they must come from one file.
+def parse_lines(layout: Layout, text: bytes, count: int, quoted: bool = False) -> Parsed:
+    """Parse `count` lines that are not empty, each with its newline; if `quoted`, they must come from one file.
 
     Columns that OpenFace names become int64 or float64, correctly rounded; a line in which one of them holds anything
     else is rejected. The user's own columns become what pandas makes of them.
     """
     if quoted:
-        table, rejected, open_quote = _split_quoted(layout, lines)
+        table, rejected, open_quote = _split_quoted(layout, text)
     else:
-        table, rejected, open_quote = *_split_plain(layout, lines), False
-    taken = np.delete(np.arange(len(lines)), [ragged.line for ragged in rejected])
+        table, rejected, open_quote = *_split_plain(layout, text), False
+    taken = np.delete(np.arange(count), [ragged.line for ragged in rejected])
     if len(taken) != table.num_rows:
         raise RuntimeError(f"{table.num_rows} rows from {len(taken)} lines: rows would go to the wrong files.")
     frame, bad = _convert(layout, table)
@@ -145,7 +145,7 @@ def parse_lines(layout: Layout, lines: list[bytes], quoted: bool = False) -> Par
     return Parsed(frame, taken, rejected, open_quote)
 
 
-def _split_plain(layout: Layout, lines: list[bytes]) -> tuple[pa.Table, list[Rejection]]:
+def _split_plain(layout: Layout, text: bytes) -> tuple[pa.Table, list[Rejection]]:
     """Split lines without quotes; columns are numbers where Arrow sees numbers, bytes elsewhere."""
     rejected: list[Rejection] = []
 
@@ -153,7 +153,6 @@ def _split_plain(layout: Layout, lines: list[bytes]) -> tuple[pa.Table, list[Rej
         rejected.append(_ragged(layout, row.number - 1, row.actual_columns))
         return "skip"
 
-    text = b"\n".join(lines)
     if not text.isascii():  # Arrow cannot report a line that is not UTF-8
         text = text.decode("utf-8", "backslashreplace").encode()
     # Arrow would read 0x1F as 31. (One letter is found far faster than two.)
@@ -183,14 +182,14 @@ def _tokenise(layout: Layout, text: bytes, as_bytes: list[int], on_ragged: Calla
     )
 
 
-def _split_quoted(layout: Layout, lines: list[bytes]) -> tuple[pa.Table, list[Rejection], bool]:
+def _split_quoted(layout: Layout, text: bytes) -> tuple[pa.Table, list[Rejection], bool]:
     """Split one file's lines when some hold quotes; every column is bytes.
 
     A cell that goes on over several lines is not from OpenFace: its lines are rejected. After a quote that is never
     closed nothing can be told apart, so everything from there on is rejected.
     """
-    text = (line.decode("utf-8", "surrogateescape") + "\n" for line in lines)
-    reader = csv.reader(text, delimiter=layout.delimiter, skipinitialspace=True, strict=True)
+    lines = text.decode("utf-8", "surrogateescape").removesuffix("\n").split("\n")
+    reader = csv.reader((line + "\n" for line in lines), delimiter=layout.delimiter, skipinitialspace=True, strict=True)
     records: list[list[bytes]] = []
     rejected: list[Rejection] = []
     done = 0

@@ -307,6 +307,36 @@ def test_rows_are_in_the_order_of_their_paths(tmp_path: Path) -> None:
     assert frame["row"].tolist() == [0, 0, 1, 0, 1, 0, 1]
 
 
+def test_odd_files_among_many_of_one_line(tmp_path: Path) -> None:
+    ends = [
+        f"{ROW}\n",
+        "\n",
+        f"{ROW}",
+        f"{ROW}\r\n",
+        " \n",
+        f"{ROW}\n\n{ROW}\n",
+        f'"1"{ROW[1:]}\n',
+        "",
+        "1\n",
+        f"{ROW}\n",
+    ]
+    for number, end in enumerate(ends):
+        (tmp_path / f"{number}.csv").write_bytes(f"{HEADER}\n{end}".encode())
+    frame = read_openface(tmp_path)
+    places = [(source, row) for source, row in zip(frame["source"], frame["row"], strict=True)]
+    assert places == [
+        (f"{number}.csv", row) for number, row in [(0, 0), (2, 0), (3, 0), (5, 0), (5, 1), (6, 0), (9, 0)]
+    ]
+    assert values(frame) == [VALUES] * 7
+    rejected = [(entry["source"], entry["row"], entry["reason"]) for entry in frame.attrs["rejected"]]
+    assert rejected == [
+        ("1.csv", None, "no_rows"),
+        ("4.csv", None, "no_rows"),
+        ("7.csv", None, "no_rows"),
+        ("8.csv", 0, "cell_count"),
+    ]
+
+
 def test_noise_is_passed_over_and_links_do_not_lead_out(tmp_path: Path) -> None:
     root = tmp_path / "root"
     for folder in ("video.csv", "a_aligned", "b_aligned", ".cache"):
@@ -387,9 +417,6 @@ def test_details_with_fields_missing_and_odd_bytes(tmp_path: Path) -> None:
 
 # Damage
 
-GOOD = "\n".join(
-    [HEADER + ", note", *(f"{ROW.replace('1', str(number), 1)}, word {number}" for number in range(1, 6)), ""]
-)
 PIECES = [
     b"\n",
     b"\r",
@@ -406,37 +433,48 @@ PIECES = [
     b";",
     b"\xef\xbb\xbf",
 ]
-cuts = st.integers(0, len(GOOD))
+cuts = st.integers(0, 500)
 mutations = st.lists(st.tuples(cuts, st.integers(0, 12), st.sampled_from(PIECES) | st.binary(max_size=3)), max_size=4)
+
+
+def good(rows: int) -> bytes:
+    lines = [f"{ROW.replace('1', str(number), 1)}, word {number}" for number in range(1, rows + 1)]
+    return "\n".join([f"{HEADER}, note", *lines, ""]).encode()
 
 
 def mutate(data: bytes, changes: list[tuple[int, int, bytes]]) -> bytes:
     for start, length, piece in changes:
+        start %= len(data) + 1
         data = data[:start] + piece + data[start + length :]
     return data
 
 
-@settings(max_examples=150, deadline=None)
-@given(changes=mutations, columns=st.sampled_from([None, ["AU01_r", "frame"], ["nothing"]]))
+@settings(max_examples=100, deadline=None)
+@given(
+    rows=st.sampled_from([1, 5]), changes=mutations, columns=st.sampled_from([None, ["AU01_r", "frame"], ["nothing"]])
+)
 def test_damage_never_raises_and_every_line_is_accounted_for(
-    tmp_path_factory: pytest.TempPathFactory, changes: list[tuple[int, int, bytes]], columns: list[str] | None
+    tmp_path_factory: pytest.TempPathFactory,
+    rows: int,
+    changes: list[tuple[int, int, bytes]],
+    columns: list[str] | None,
 ) -> None:
     root = tmp_path_factory.mktemp("damaged")
-    damaged = mutate(GOOD.encode(), changes)
-    (root / "a.csv").write_bytes(damaged)
-    (root / "b.csv").write_text(GOOD)
+    damaged = mutate(good(rows), changes)
+    for name, data in (("a.csv", good(1)), ("b.csv", damaged), ("c.csv", good(3))):
+        (root / name).write_bytes(data)
     frame = read_openface(root, columns)
-    neighbour = frame[frame["source"] == "b.csv"]
-    assert neighbour["row"].tolist() == [0, 1, 2, 3, 4]
+    ours = frame[frame["source"] == "b.csv"]
+    others = frame[frame["source"] != "b.csv"]
+    assert [*zip(others["source"], others["row"], strict=True)] == [("a.csv", 0), *(("c.csv", row) for row in range(3))]
     rejected = [entry["row"] for entry in frame.attrs["rejected"]]
     if rejected == [None]:
-        assert len(frame) == 5
+        assert len(ours) == 0
         return
     lines = [line for line in damaged.splitlines() if line.strip()]
-    taken = frame.loc[frame["source"] == "a.csv", "row"].tolist()
-    assert sorted(taken + rejected) == list(range(len(lines) - 1))
+    assert sorted(ours["row"].tolist() + rejected) == list(range(len(lines) - 1))
     if columns is None:
-        assert_rows_as_in_pandas(frame[frame["source"] == "a.csv"], root / "a.csv")
+        assert_rows_as_in_pandas(ours, root / "b.csv")
 
 
 def assert_rows_as_in_pandas(ours: pd.DataFrame, path: Path) -> None:
