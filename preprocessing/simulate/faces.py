@@ -1,0 +1,199 @@
+"""A folder of simulated faces: who is on which picture, what is true of it, and what OpenFace would have written.
+
+Image i is a pure function of the options and i. Images are written in batches, each with a file of its truth written
+after its last picture, so that a command that was killed goes on with the first batch that lacks it.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import shutil
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from preprocessing.compute import cores, ignore
+from preprocessing.errors import GatedVAEError
+from preprocessing.files import locked, read_json, write_bytes, write_json, write_parquet
+from preprocessing.simulate.images import IMPOSSIBLE, LOW_CONFIDENCE, NOT_FOUND, person_of, write_image
+from preprocessing.simulate.options import FaceReport, FaceSimulation
+
+VERSION = 1  # of what is drawn and written: another version in the same folder is refused
+BATCH = 250  # images
+OPTIONS, TRUTH, IDENTITY, PARTITION = "simulation.json", "truth.parquet", "identity.txt", "partition.txt"
+PROCESSED, PARTS = "processed", ".parts"
+
+
+def simulate_faces(
+    options: FaceSimulation,
+    out: Path,
+    *,
+    workers: int | None = None,
+    overwrite: bool = False,
+    progress: Callable[[int], None] = ignore,
+) -> FaceReport:
+    """Draw faces and write what OpenFace's FaceLandmarkImg would write for them.
+
+    Parameters
+    ----------
+    out:
+        Gets ``processed/`` (the CSVs, details and 112x112 aligned faces), ``identity.txt``, ``partition.txt`` and, last,
+        ``truth.parquet``: one row per image with the values without noise (pose_Rx .. AU45_r, light, person, outcome).
+        An interrupted call goes on where it stopped; a finished one does nothing.
+    workers:
+        Processes (every core when None). They do not change what is written.
+    overwrite:
+        Replace what an earlier call wrote here.
+    progress:
+        Called with the number of images that are there so far.
+
+    Raises
+    ------
+    GatedVAEError
+        When `out` holds faces of other options or of another origin, when it is in use, or when writing fails.
+    """
+    if workers is not None and workers < 1:
+        raise GatedVAEError(f"{workers} workers cannot do anything.", "", "Give --workers 1 or more.")
+    try:
+        with locked(out):
+            _claim(options, out, overwrite)
+            done = (out / TRUTH).exists()
+            if not done:
+                _draw_missing(options, out, workers or cores(), progress)
+                _finish(options, out)
+            return _report(pq.read_table(out / TRUTH, columns=["outcome", "faces", "person"]), done)
+    except OSError as error:
+        remedy = "Make room or choose another folder, then run the same command again: it goes on where it stopped."
+        raise GatedVAEError(f"{out} cannot be written.", str(error), remedy) from error
+    except BrokenProcessPool as error:
+        remedy = "Run the same command again, with fewer --workers if memory is short: it goes on where it stopped."
+        raise GatedVAEError("A drawing process died.", "It may have run out of memory.", remedy) from error
+
+
+def _claim(options: FaceSimulation, out: Path, overwrite: bool) -> None:
+    """Make `out` the folder of these options, or refuse it."""
+    wanted = {"version": VERSION, **asdict(options)}
+    if (out / OPTIONS).exists():
+        if overwrite:
+            _clear(out)
+        elif read_json(out / OPTIONS, "Choose another folder, or give --overwrite.") == wanted:
+            return
+        else:
+            remedy = "Choose another folder, or give --overwrite."
+            raise GatedVAEError(f"{out} holds faces simulated with other options.", f"See {out / OPTIONS}.", remedy)
+    elif any((out / name).exists() for name in (PROCESSED, TRUTH, IDENTITY, PARTITION)):
+        why = f"It has files of the same names but no {OPTIONS}."
+        raise GatedVAEError(f"{out} was not made by `pipe simulate`.", why, "Choose another folder.")
+    write_json(out / OPTIONS, wanted)
+
+
+def _clear(out: Path) -> None:
+    """Remove what an earlier call wrote, the mark that it is ours last."""
+    (out / TRUTH).unlink(missing_ok=True)
+    for folder in (PARTS, PROCESSED):
+        if (out / folder).exists():
+            shutil.rmtree(out / folder)
+    for name in (IDENTITY, PARTITION, OPTIONS):
+        (out / name).unlink(missing_ok=True)
+
+
+def _part(out: Path, start: int) -> Path:
+    return out / PARTS / f"{start:08d}.parquet"
+
+
+def _draw_missing(options: FaceSimulation, out: Path, workers: int, progress: Callable[[int], None]) -> None:
+    """Draw every batch that lacks its truth."""
+    (out / PROCESSED).mkdir(exist_ok=True)
+    sizes = {start: min(BATCH, options.n + 1 - start) for start in range(1, options.n + 1, BATCH)}
+    missing = [start for start in sizes if not _part(out, start).exists()]
+    there = options.n - sum(sizes[start] for start in missing)
+    progress(there)
+    if workers == 1 or len(missing) == 1:
+        for start in missing:
+            there += draw_batch(options, out, start)
+            progress(there)
+    else:
+        _draw_in_processes(options, out, missing, min(workers, len(missing)), lambda n: progress(there + n))
+
+
+def _draw_in_processes(
+    options: FaceSimulation, out: Path, missing: list[int], workers: int, progress: Callable[[int], None]
+) -> None:
+    """Draw batches in fresh processes: half of the work is Python's own, which threads would not share."""
+    fresh = multiprocessing.get_context("spawn")
+    done = 0
+    with ProcessPoolExecutor(workers, mp_context=fresh, initializer=_begin_worker, initargs=(os.getpid(),)) as pool:
+        futures = [pool.submit(draw_batch, options, out, start) for start in missing]
+        try:
+            for future in as_completed(futures):
+                done += future.result()
+                progress(done)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _begin_worker(parent: int) -> None:
+    """Keep this worker to one thread, and make it end when the process that started it does, even by kill -9."""
+    import cv2
+
+    cv2.setNumThreads(1)
+    threading.Thread(target=_end_after, args=(parent,), daemon=True).start()
+
+
+def _end_after(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
+
+
+def draw_batch(options: FaceSimulation, out: Path, start: int) -> int:
+    """Draw and write the images of one batch, then its truth; return their number."""
+    _keep_memory()
+    numbers = range(start, min(start + BATCH, options.n + 1))
+    rows = [write_image(options, out / PROCESSED, number) for number in numbers]
+    write_parquet(_part(out, start), pa.Table.from_pylist(rows), schema_version=VERSION)
+    return len(rows)
+
+
+def _keep_memory() -> None:
+    """Have glibc keep the memory of freed arrays: getting cleared pages anew would cost as much as the drawing.
+
+    It raises its thresholds for giving memory back to the largest block freed so far, up to 32 MiB.
+    """
+    np.empty(30 << 20, np.uint8)
+
+
+def _finish(options: FaceSimulation, out: Path) -> None:
+    """Join the batches' truth, write the lists and, last, truth.parquet."""
+    table = pa.concat_tables([pq.read_table(_part(out, start)) for start in range(1, options.n + 1, BATCH)])
+    names, persons = table["image"].to_pylist(), table["person"].to_pylist()
+    partitions = [person_of(options.seed, person)[1] for person in persons]
+    for path, values in ((out / IDENTITY, persons), (out / PARTITION, partitions)):
+        write_bytes(path, "".join(f"{name} {value}\n" for name, value in zip(names, values, strict=True)).encode())
+    write_parquet(out / TRUTH, table.add_column(2, "partition", pa.array(partitions)), schema_version=VERSION)
+    shutil.rmtree(out / PARTS)
+
+
+def _report(table: pa.Table, already_done: bool) -> FaceReport:
+    outcomes = Counter(table["outcome"].to_pylist())
+    return FaceReport(
+        images=len(table),
+        found=len(table) - outcomes[NOT_FOUND],
+        not_found=outcomes[NOT_FOUND],
+        two_faces=table["faces"].to_pylist().count(2),
+        low_confidence=outcomes[LOW_CONFIDENCE],
+        impossible=outcomes[IMPOSSIBLE],
+        people=len(set(table["person"].to_pylist())),
+        already_done=already_done,
+    )
