@@ -26,7 +26,7 @@ from pairing.tickets import Ticket, identity, manifest_json, to_arrow, to_flight
 from preprocessing.errors import GatedVAEError
 from preprocessing.store import open_store
 
-CLOSING_SECONDS = 5.0  # for streams whose clients do not read
+CLOSING_SECONDS = 3.0  # for streams to end in
 
 ACTIONS = {
     "partners": 'Partners of samples: {"partition", "ids", "kind": "random" or "nearest", "count": 1, "seed": 0}.',
@@ -91,12 +91,16 @@ class PairService(flight.FlightServerBase):  # type: ignore[misc]
             raise GatedVAEError(f"{options.location(options.port)} cannot be served.", why, str(error)) from None
         self.address = options.location(self.port)
 
-    def close(self) -> None:
-        """End open streams, whose clients will try again, and stop listening; at most some seconds."""
+    def close(self) -> bool:
+        """End open streams, whose clients will try again, and stop listening; whether that was done within some seconds.
+
+        A stream whose client does not read cannot be ended from here: it ends with the process.
+        """
         self._closing.set()
         ending = threading.Thread(target=self.shutdown, daemon=True)
         ending.start()
         ending.join(CLOSING_SECONDS)
+        return not ending.is_alive()
 
     @_answered
     def list_flights(self, context: flight.ServerCallContext, criteria: bytes) -> Iterator[flight.FlightInfo]:  # noqa: ARG002

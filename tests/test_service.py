@@ -365,12 +365,14 @@ class Process:
         return self._process.returncode
 
 
-def test_the_command_says_where_it_serves_and_ends_on_sigterm(store: Store) -> None:
+def test_the_command_says_where_it_serves_and_ends_on_sigterm_though_a_client_does_not_read(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "big", 400, size=256)
     process = Process(store.path)
     assert process.line == f"serving {store.path} at grpc://127.0.0.1:{process.port}\n"
-    reader = flight.connect(process.address).do_get(ticket(batch_size=1, images=True))
+    reader = flight.connect(process.address).do_get(ticket(batch_size=4, images=True))
     reader.read_chunk()
     assert process.stop() == 0
+    reader.cancel()
 
 
 def test_killed_and_started_again_in_mid_epoch_every_pair_comes_once(tmp_path: Path) -> None:
