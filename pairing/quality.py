@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pairing.draws import Ints
-
 Values = npt.NDArray[np.floating[Any]]
 
 
@@ -39,25 +37,23 @@ class ColumnQuality:
     correlation_uniform: float | None
 
 
-def column_quality(name: str, values: Values, target: Ints, uniform: Ints, *, shared: bool) -> ColumnQuality:
+def column_quality(name: str, own: Values, target: Values, uniform: Values, *, shared: bool) -> ColumnQuality:
     """Compare inputs with their targets in one column.
 
     Parameters
     ----------
-    values:
-        The column (N,): radians where `name` is a pose's, else taken as they are.
-    target, uniform:
-        Each sample's partner as drawn, and as drawn uniformly from its group (N,).
+    own, target, uniform:
+        Values of the inputs, of their targets as drawn, and of targets drawn uniformly from the group, (n,) each:
+        radians where `name` is a pose's, else taken as they are.
     """
-    unit = "degrees" if name.startswith("pose_R") else "intensity"
-    values = np.degrees(values) if unit == "degrees" else values
+    unit, factor = ("degrees", 180 / np.pi) if name.startswith("pose_R") else ("intensity", 1.0)
     return ColumnQuality(
         shared=shared,
         unit=unit,
-        apart=float(np.abs(values - values[target]).mean()),
-        apart_random=mean_difference(values),
-        correlation=correlation(values, target),
-        correlation_uniform=correlation(values, uniform),
+        apart=float(factor * np.abs(own - target).mean(dtype=np.float64)),
+        apart_random=factor * mean_difference(own),
+        correlation=correlation(own, target),
+        correlation_uniform=correlation(own, uniform),
     )
 
 
@@ -68,22 +64,16 @@ def mean_difference(values: Values) -> float:
     return float(2 * (np.sort(values) * ranks).sum() / (count * (count - 1)))
 
 
-def correlation(values: Values, target: Ints) -> float | None:
-    """Pearson's correlation between inputs and targets; None where either is constant."""
-    both = np.stack([values, values[target]]).astype(np.float64)
+def correlation(a: Values, b: Values) -> float | None:
+    """Pearson's correlation; None where either is constant."""
+    both = np.stack([a, b]).astype(np.float64)
+    smallest = 1e-12 * np.abs(both).max()
     both -= both.mean(axis=1, keepdims=True)
     spread = np.sqrt(np.square(both).sum(axis=1))
-    if not (spread > 1e-12 * np.abs(values).max()).all():
-        return None
-    return float(both[0] @ both[1] / spread.prod())
+    return float(both[0] @ both[1] / spread.prod()) if (spread > smallest).all() else None
 
 
-def same_share(labels: npt.NDArray[Any], target: Ints) -> float:
-    """Share of pairs whose two samples carry the same label."""
-    return float((labels == labels[target]).mean())
-
-
-def size_histogram(sizes: Ints) -> dict[str, int]:
+def size_histogram(sizes: npt.NDArray[np.integer[Any]]) -> dict[str, int]:
     """Count groups by size: none, 1, 2-3, 4-7, 8-15 ..., up to the largest there is."""
     bins = np.bincount(np.frexp(sizes)[1])  # 0 for 0, else 1 + floor(log2(size))
     names = ["0", "1", *(f"{2**power}-{2 ** (power + 1) - 1}" for power in range(1, len(bins)))]
