@@ -9,6 +9,7 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import lru_cache
 from typing import Any
 
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its log would bury the three lines that say what is wrong
@@ -106,6 +107,11 @@ class Ticket:
         names = (chosen,) if isinstance(chosen, str) else chosen
         return Cut(names, self.batch_size, self.rank, self.world_size)
 
+    def batch_bytes(self, store: Store) -> int:
+        """Bytes of a record batch of `batch_size` rows, about."""
+        height, width = store.manifest["image_shape"]
+        return self.batch_size * (_ID_BYTES + 2 * int(height) * int(width) * self.images)
+
     def schema(self, store: Store) -> pa.Schema:
         """The columns of its record batches.
 
@@ -115,10 +121,10 @@ class Ticket:
             When a record batch would be larger than the service sends.
         """
         height, width = store.manifest["image_shape"]
-        row = _ID_BYTES + 2 * height * width * self.images
-        if self.batch_size * row > MAX_BATCH_BYTES:
+        if self.batch_bytes(store) > MAX_BATCH_BYTES:
             why = f"A batch of {self.batch_size} takes more than {MAX_BATCH_BYTES >> 20} MiB."
-            raise GatedVAEError("The batches are too large.", why, f"Ask for {MAX_BATCH_BYTES // row} or fewer.")
+            most = MAX_BATCH_BYTES * self.batch_size // self.batch_bytes(store)
+            raise GatedVAEError("The batches are too large.", why, f"Ask for {most} or fewer.")
         columns: dict[str, pa.DataType] = {"partition": pa.string()}
         columns |= dict.fromkeys(("input_id", "target_id", "group"), pa.int64())
         if self.images:
@@ -157,10 +163,15 @@ def identity(store: Store) -> str:
 
 def to_arrow(batch: Batch, schema: pa.Schema) -> pa.RecordBatch:
     """A batch as a record batch, its arrays uncopied."""
-    columns = [pa.repeat(batch.partition, len(batch.input_id)), *map(pa.array, batch[1:4])]
+    columns = [_repeated(batch.partition, len(batch.input_id)), *map(pa.array, batch[1:4])]
     if batch.input is not None and batch.target is not None:
         columns += [_pixels(batch.input), _pixels(batch.target)]
     return pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+@lru_cache(maxsize=64)  # making it takes longer than all the rest of a batch of ids
+def _repeated(partition: str, count: int) -> pa.Array:
+    return pa.repeat(partition, count)
 
 
 def _pixels(images: Images) -> pa.Array:

@@ -239,21 +239,22 @@ def test_a_store_replaced_while_served_is_refused(client: flight.FlightClient, s
     assert client.do_get(ticket()).read_all().num_rows == 300
 
 
-def test_a_client_that_vanishes_frees_its_stream(serve: Callable[..., PairService]) -> None:
-    address = serve(max_streams=1).address
-    long = ticket(batch_size=1, images=True)
-    with flight.connect(address) as first, flight.connect(address) as second:
-        reader = first.do_get(long)
-        reader.read_chunk()
-        with pytest.raises(flight.FlightUnavailableError, match="All 1 streams are taken"):
-            second.do_get(ticket()).read_all()
-        reader.cancel()
-    del reader
-    with flight.connect(address) as third:
-        deadline = time.monotonic() + 5
-        while act(third, "statistics")["streams_open"]:
-            assert time.monotonic() < deadline
-        assert third.do_get(ticket()).read_all().num_rows == 300
+def test_a_client_that_vanishes_frees_its_stream(tmp_path: Path) -> None:
+    service = PairService(make_store(tmp_path / "big", 400, size=256).path, ServiceOptions(port=0, max_streams=1))
+    long = ticket(batch_size=4, images=True)  # more than the transport takes at once
+    try:
+        with flight.connect(service.address) as first, flight.connect(service.address) as second:
+            reader = first.do_get(long)
+            reader.read_chunk()
+            with pytest.raises(flight.FlightUnavailableError, match="All 1 streams are taken"):
+                second.do_get(ticket()).read_all()
+            reader.cancel()
+            deadline = time.monotonic() + 5
+            while act(second, "statistics")["streams_open"]:
+                assert time.monotonic() < deadline
+            assert second.do_get(ticket()).read_all().num_rows == 400
+    finally:
+        service.close()
 
 
 def test_a_slow_client_does_not_make_the_server_run_ahead(tmp_path: Path) -> None:
