@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from preprocessing.compute import run_tasks
 from preprocessing.errors import GatedVAEError
 from preprocessing.faces import INTENSITIES, POSE
-from preprocessing.files import locked, write_json, write_parquet
+from preprocessing.files import file_digest, locked, write_json, write_parquet
 from preprocessing.join import Limits, choose_faces
 from preprocessing.rounds import Job, Progress, decode_all, drop_failed, read_all
 from preprocessing.samples import join_rejected, sample_table, to_rejected, undetected
@@ -116,25 +116,29 @@ def preprocess_celeba(
 
 
 def _build(job: Job, options: CelebaOptions, out: Path) -> None:
-    faces, unread = read_all(job)
+    faces, unread = read_all(job)  # rebound as it shrinks: at most one large table is kept
     if not {*POSE, *INTENSITIES} & set(faces):
         raise _no_labels(options, unread)
     lonely = undetected(job.source)
     seen = len(faces) + len(unread) + len(lonely)
-    taken, dropped = choose_faces(faces, Limits(options.min_confidence, options.max_angle))
-    shards = decode_all(job, taken["picture"].tolist())
-    taken, failed = drop_failed(taken, shards)
+    faces, dropped = choose_faces(faces, Limits(options.min_confidence, options.max_angle))
+    shards = decode_all(job, faces["picture"].tolist())
+    faces, failed = drop_failed(faces, shards)
     rejected = join_rejected([unread, lonely, to_rejected(dropped), failed])
-    if len(taken) + len(rejected) != seen:
-        raise AssertionError(f"{len(taken)} taken and {len(rejected)} rejected are not the {seen} seen")
-    if taken.empty:
+    taken = len(faces)
+    if taken + len(rejected) != seen:
+        raise AssertionError(f"{taken} taken and {len(rejected)} rejected are not the {seen} seen")
+    if not taken:
         raise _nothing_left(options, rejected)
     job.progress(1, 1, "writing")
     staged = job.work / "store"
-    write_images(images_path(staged), map(load_pixels, shards), len(taken), options.size)
-    write_parquet(samples_path(staged), sample_table(taken, job.source), schema_version=SCHEMA_VERSION)
+    write_images(images_path(staged), map(load_pixels, shards), taken, options.size)
+    write_parquet(samples_path(staged), sample_table(faces, job.source), schema_version=SCHEMA_VERSION)
     write_parquet(rejected_path(staged), rejected, schema_version=SCHEMA_VERSION)
-    write_json(manifest_path(staged), _manifest(job, seen, len(taken)))
+    digests = {
+        path.name: file_digest(path) for path in (images_path(staged), samples_path(staged), rejected_path(staged))
+    }
+    write_json(manifest_path(staged), {**_manifest(job, seen, taken), "digests": digests})
     publish(out, staged)
 
 

@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from preprocessing.listing import DETAILS
 from preprocessing.openface import read_csvs
-from preprocessing.pictures import DETAILS, WHOLE_IMAGE, aligned_faces, given_input
+from preprocessing.pictures import WHOLE_IMAGE, aligned_faces, given_input
 
 POSE = ("pose_Rx", "pose_Ry", "pose_Rz")
 INTENSITIES = tuple(f"AU{unit:02d}_r" for unit in (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 45))

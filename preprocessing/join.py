@@ -97,19 +97,17 @@ def drop_poor(sieve: Sieve, limits: Limits) -> None:
 
 def drop_others(sieve: Sieve) -> None:
     """Keep the most confident face of each image."""
-    faces = sieve.faces
-    order = faces.assign(confidence=faces.get("confidence", 0.0)).sort_values(
-        ["confidence", "face"], ascending=[False, True], kind="stable"
+    faces = sieve.faces[["source", "frame", "face"]]
+    faces = faces.assign(
+        confidence=sieve.faces.get("confidence", 0.0), image=faces.groupby(["source", "frame"]).ngroup()
     )
-    best = order.drop_duplicates(["source", "frame"]).set_index(["source", "frame"])["face"]
-
-    def taken(others: pd.DataFrame) -> pd.Series:
-        return best.reindex(pd.MultiIndex.from_frame(others[["source", "frame"]])).set_axis(others.index)
-
+    ranked = faces.sort_values(["confidence", "face"], ascending=[False, True], kind="stable")
+    best = ranked.drop_duplicates("image")
+    taken = faces["image"].map(best.set_index("image")["face"])
     sieve.drop(
-        ~faces.index.isin(order.index[~order.duplicated(["source", "frame"])]),
-        lambda others: (taken(others) == others["face"]).map({True: "duplicate", False: "other_face"}),
-        lambda others: "face " + taken(others).astype(str) + " was taken",
+        ~faces.index.to_series().isin(best.index),
+        lambda others: (taken[others.index] == others["face"]).map({True: "duplicate", False: "other_face"}),
+        lambda others: "face " + taken[others.index].astype(str) + " was taken",
     )
 
 

@@ -9,14 +9,13 @@ from __future__ import annotations
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from operator import attrgetter
 from pathlib import Path, PurePosixPath
 
 from preprocessing.errors import GatedVAEError
+from preprocessing.listing import ALIGNED, UNREADABLE, list_files
 
-DETAILS = "_of_details.txt"
 WHOLE_IMAGE = -1  # frame number of a face in a single image
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png")  # what OpenFace reads from a folder of images
@@ -31,7 +30,7 @@ def aligned_faces(csv: str) -> dict[tuple[int, int], str]:
     Where one face was written in several formats, bmp goes before jpg and that before png.
     """
     found: dict[tuple[int, int], str] = {}
-    for entry in sorted(_entries(f"{csv[:-4]}_aligned"), key=attrgetter("name"), reverse=True):
+    for entry in sorted(_entries(csv[:-4] + ALIGNED), key=attrgetter("name"), reverse=True):
         match = _ALIGNED.fullmatch(entry.name)
         if match and entry.is_file(follow_symlinks=False):
             face, face_id, frame = match.groups()
@@ -121,12 +120,11 @@ def index_pictures(root: Path) -> WholePictures:
     Raises
     ------
     GatedVAEError
-        When it is not a folder or has no picture in it.
+        When it cannot be listed or has no picture in it.
     """
     remedy = f"Give the folder of the pictures ({', '.join(SUFFIXES)}) that OpenFace was run on."
-    if not root.is_dir():
-        raise GatedVAEError(f"There are no pictures at {root}.", "It is not a folder.", remedy)
-    pictures = WholePictures(root, dict(sorted(list_files(root, SUFFIXES))))
+    listed = sorted(list_files(root, SUFFIXES, remedy))
+    pictures = WholePictures(root, {name: size for name, size in listed if size != UNREADABLE})
     for relative in pictures.sizes:
         path = PurePosixPath(relative)
         pictures.by_name[path.name].append(relative)
@@ -135,26 +133,6 @@ def index_pictures(root: Path) -> WholePictures:
     if not pictures.sizes:
         raise GatedVAEError(f"There are no pictures in {root}.", "", remedy)
     return pictures
-
-
-def list_files(root: Path, suffixes: tuple[str, ...], folder: str = "") -> Iterator[tuple[str, int]]:
-    """Relative path and size of each file in a folder and the folders in it whose name ends in one of `suffixes`.
-
-    Hidden names, links and a CSV's folder of aligned faces are passed over.
-    """
-    entries = _entries(f"{root}/{folder}")
-    names = {entry.name for entry in entries}
-    for entry in entries:
-        name = entry.name
-        if name.startswith("."):
-            continue
-        if name.endswith("_aligned") and (name[:-8] + DETAILS in names or name[:-8] + ".csv" in names):
-            continue
-        if name.lower().endswith(suffixes):
-            if entry.is_file(follow_symlinks=False):
-                yield folder + name, entry.stat(follow_symlinks=False).st_size
-        elif entry.is_dir(follow_symlinks=False):
-            yield from list_files(root, suffixes, f"{folder}{name}/")
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:

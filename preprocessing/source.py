@@ -13,8 +13,8 @@ import pandas as pd
 from preprocessing.errors import GatedVAEError
 from preprocessing.files import digest
 from preprocessing.labels import read_identities, read_splits
-from preprocessing.openface import find_csvs
-from preprocessing.pictures import DETAILS, WholePictures, index_pictures, list_files
+from preprocessing.listing import DETAILS, list_files
+from preprocessing.pictures import WholePictures, index_pictures
 from preprocessing.store import SCHEMA_VERSION
 
 
@@ -99,21 +99,19 @@ def survey(options: CelebaOptions) -> Source:
     GatedVAEError
         When a folder or file is missing, has nothing to read in it, or a list has a bad line.
     """
-    root = options.openface.absolute()
-    csvs = [os.fspath(path) for path in find_csvs(root)]
-    sizes = dict(sorted(list_files(root, (".csv", DETAILS))))
-    if not csvs:
-        remedy = "Give the folder that was OpenFace's -out_dir."
+    root, remedy = options.openface.absolute(), "Give the folder that was OpenFace's -out_dir."
+    sizes = dict(sorted(list_files(root, (".csv", DETAILS), remedy)))
+    names = [name for name in sizes if not name.lower().endswith(DETAILS)]
+    if not names:
         raise GatedVAEError(
             f"There is no OpenFace output in {options.openface}.", "No file in it is named *.csv.", remedy
         )
-    names = [csv.removeprefix(f"{root}/") for csv in csvs]
     stems = {name[:-4] for name in names}
     pictures = index_pictures(options.images.absolute()) if options.images else None
     return Source(
         root=root,
-        csvs=csvs,
-        sizes=[sizes.get(name, 0) for name in names],
+        csvs=[f"{root}/{name}" for name in names],
+        sizes=[sizes[name] for name in names],
         lonely_details=[name for name in sizes if name.endswith(DETAILS) and name.removesuffix(DETAILS) not in stems],
         pictures=pictures,
         identities=read_identities(options.identities) if options.identities else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import cv2
@@ -12,6 +13,8 @@ from folders import GOOD, picture, seed_of, write_csv, write_details, write_imag
 
 from preprocessing.celeba import CelebaOptions, CelebaReport, preprocess_celeba
 from preprocessing.errors import GatedVAEError
+from preprocessing.openface import find_csvs
+from preprocessing.source import survey
 from preprocessing.store import open_store, rejected_path
 
 
@@ -296,6 +299,26 @@ def test_a_folder_given_relative_to_where_we_are(tmp_path: Path, monkeypatch: py
     assert (report.taken, report.rejected) == (1, {"no_face": 1})
 
 
+def test_lists_the_csvs_that_read_openface_reads(tmp_path: Path) -> None:
+    root = tmp_path / "of"
+    for stem in ("a", "deep/er/b", "deep/a_aligned/in_aligned"):
+        write_image_faces(root / Path(stem).parent, Path(stem).name, [{}])
+    write_csv(root / "own_aligned" / "c.csv", [GOOD])
+    write_csv(root / "a_aligned" / "no.csv", [GOOD])
+    write_csv(root / ".hidden" / "no.csv", [GOOD])
+    write_csv(root / ".no.csv", [GOOD])
+    write_csv(root / "UPPER.CSV", [GOOD])
+    write_csv(root / "folder.csv" / "d.csv", [GOOD])
+    (root / "link.csv").symlink_to("a.csv")
+    (root / "linked").symlink_to("deep")
+    (root / "broken.csv").symlink_to("nothing")
+    (root / "loop").symlink_to(".")
+    os.mkfifo(root / "pipe.csv")
+    listed = survey(CelebaOptions(root)).csvs
+    assert listed == [str(path) for path in find_csvs(root)]
+    assert len(listed) == 8
+
+
 @pytest.mark.parametrize(
     ("what", "options"),
     [
@@ -304,7 +327,8 @@ def test_a_folder_given_relative_to_where_we_are(tmp_path: Path, monkeypatch: py
         ("max_angle", {"max_angle": float("nan")}),
         ("There is no OpenFace output", {"openface": "empty"}),
         ("absent", {"openface": "absent"}),
-        ("There are no pictures", {"images": Path("absent")}),
+        ("absent cannot be listed", {"images": "absent"}),
+        ("There are no pictures", {"images": "empty"}),
         ("has pose or action unit columns", {"openface": "gaze"}),
         ("Rejected: 1 no_picture", {"openface": "bare"}),
         ("Line 2", {"identities": "bad.txt"}),
