@@ -16,7 +16,7 @@ def cluster(
     store: StorePath,
     pose: Annotated[int, typer.Option(min=1, help="Pose clusters (pitch and yaw).")] = 2500,
     expression: Annotated[int, typer.Option(min=1, help="Expression clusters (action unit intensities).")] = 4000,
-    draws: Draws = 4,
+    draws: Draws = 8,
     seed: Seed = 0,
     device: Device = "auto",
     scale: Annotated[

@@ -1,0 +1,131 @@
+"""The pair loader beside a bare gather and a DataLoader: `python -m benchmarks.loader [--samples 100000] [--repeats 5]`.
+
+A made-up store of 64x64 images with two partitions; batches of 128 pairs. The floor gathers the same rows from the same array.
+The peer is a torch DataLoader over a map-style dataset that reads one pair per item, as most code does. The last comparison
+trains a model with the loader, and with one batch that stays where it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from benchmarks.timing import alternate, ratio, show
+from models.vae import GatedVAE, GatedVAEConfig, draw_noise
+from pairing.draws import Members
+from pairing.loader import PairBatch, PairLoader
+from pairing.tables import write_groups, write_pairs
+from pipelines.processor import keep_freed_memory
+from preprocessing.files import write_json, write_parquet
+from preprocessing.store import SCHEMA_VERSION, Store, images_path, manifest_path, open_store, samples_path
+
+BATCH, BATCHES = 128, 300
+
+
+def make_store(path: Path, samples: int) -> Store:
+    """A store of random pixels with pairs in two partitions."""
+    path.mkdir(parents=True)
+    images = np.lib.format.open_memmap(images_path(path), mode="w+", dtype=np.uint8, shape=(samples, 64, 64))
+    images[:] = np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)
+    images.flush()
+    write_parquet(samples_path(path), pa.table({"sample_id": np.arange(samples)}), schema_version=SCHEMA_VERSION)
+    manifest = {"schema_version": SCHEMA_VERSION, "kind": "celeba", "source_digest": "", "image_shape": [64, 64]}
+    write_json(manifest_path(path), {**manifest, "taken": samples, "parameters": {}})
+    for name, groups in (("pose", 1000), ("expression", 1500)):
+        group = np.random.default_rng(1).permutation(samples).astype(np.int32) % groups
+        members = Members.of(group)
+        write_groups(path, name, group, np.zeros(samples, np.float32))
+        write_pairs(path, name, group, lambda ids, draw, of=members: of.partners(ids, seed=0, draw=draw), 1)
+    made = {name: {"method": "kmeans", "seed": 0, "draws": 1} for name in ("pose", "expression")}
+    return open_store(path).with_partitions(made)
+
+
+class Items(Dataset[tuple[torch.Tensor, torch.Tensor]]):
+    """One pair per item."""
+
+    def __init__(self, images: np.ndarray, inputs: np.ndarray, targets: np.ndarray) -> None:  # type: ignore[type-arg]
+        self.images, self.inputs, self.targets = images, inputs, targets
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        return torch.from_numpy(self.images[self.inputs[index]]), torch.from_numpy(self.images[self.targets[index]])
+
+
+def train_on(batches: Iterator[PairBatch], model: GatedVAE) -> None:
+    optimiser = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
+    for step, batch in enumerate(batches):
+        noise = draw_noise(model.config, len(batch.input), seed=0, step=step, device="cpu")
+        model.loss(batch.input, batch.target, batch.partition, noise).total.backward()
+        optimiser.step()
+        optimiser.zero_grad(set_to_none=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--samples", type=int, default=100_000)
+    parser.add_argument("--repeats", type=int, default=5)
+    options = parser.parse_args()
+    keep_freed_memory()
+    with tempfile.TemporaryDirectory() as folder:
+        return show(compare(make_store(Path(folder) / "store", options.samples), options.repeats))
+
+
+def compare(store: Store, repeats: int) -> list[dict[str, object]]:
+    loader = PairLoader(store.path, BATCH, prefetch=0)
+    kept = list(islice(loader, BATCHES))
+    images = np.asarray(store.images)
+    rows = [(batch.input_id.numpy(), batch.target_id.numpy()) for batch in kept]
+    items = Items(images, np.concatenate([row[0] for row in rows]), np.concatenate([row[1] for row in rows]))
+
+    def gather() -> None:
+        for inputs, targets in rows:
+            images.take(inputs, axis=0)
+            images.take(targets, axis=0)
+
+    running = iter(loader)
+
+    def ours() -> None:
+        nonlocal running
+        if loader.step + BATCHES > len(loader):
+            running = iter(loader)
+        for _ in islice(running, BATCHES):
+            pass
+
+    def per_item(workers: int) -> Callable[[], None]:
+        def run() -> None:
+            for _ in DataLoader(items, batch_size=BATCH, num_workers=workers):
+                pass
+
+        return run
+
+    times = alternate({"gather": gather, "ours": ours, "items": per_item(0), "workers": per_item(2)}, repeats)
+    model = GatedVAE(GatedVAEConfig({"pose": 2, "expression": 2}, network="fc", widths=(512, 512)), "bf16")
+    steps = alternate(
+        {
+            "fed": lambda: train_on(islice(PairLoader(store.path, BATCH), 100), model),
+            "resident": lambda: train_on(iter(kept[:1] * 100), model),
+        },
+        repeats,
+    )
+    return [
+        ratio("loader, 128 pairs", "bare gather", times["ours"], times["gather"], 1.5),
+        ratio("loader, 128 pairs", "DataLoader per item", times["ours"], times["items"], 8, at_most=False),
+        ratio("loader, 128 pairs", "DataLoader, 2 workers", times["ours"], times["workers"], 8, at_most=False),
+        ratio("step fed by the loader", "one resident batch", steps["resident"], steps["fed"], 0.9, at_most=False)
+        | {"note": "speed fed / speed resident"},
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
