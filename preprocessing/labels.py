@@ -45,7 +45,7 @@ def look_up(labels: pd.Series, images: pd.Series) -> pd.Series:
 
 
 def _stems(names: pd.Series) -> pd.Series:
-    return names.str.replace(r"\.[A-Za-z]+$", "", regex=True)
+    return names.str.replace(r"(?i)\.(?:bmp|jpe?g|png)$", "", regex=True)
 
 
 def _read_numbers(path: Path, allowed: Mapping[int, str] | None = None) -> dict[str, int]:
