@@ -19,11 +19,13 @@ from pipelines.commands import (
     inspect,
     pair,
     preprocess,
+    report,
     reproduce,
     serve,
     simulate,
     train,
     traverse,
+    verify,
 )
 from preprocessing.errors import GatedVAEError
 
@@ -48,8 +50,10 @@ VERBS: dict[str, Callable[..., None]] = {
     "evaluate": evaluate.evaluate,
     "traverse": traverse.traverse,
     "encode": encode.encode,
+    "report": report.report,
     "serve": serve.serve,
     "inspect": inspect.inspect,
+    "verify": verify.verify,
 }
 for name, verb in VERBS.items():
     app.command(name)(verb)

@@ -1,10 +1,11 @@
-"""Codes of images, in batches."""
+"""Codes of images and images of codes, in batches."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -53,11 +54,11 @@ def _ignore(done: int, total: int) -> None:
 @torch.no_grad()
 def encode_images(
     model: GatedVAE,
-    images: npt.NDArray[np.uint8],
+    images: npt.NDArray[Any],
     ids: npt.NDArray[np.int64] | None = None,
     progress: Progress = _ignore,
 ) -> Codes:
-    """Encode images (N, H, W), or those at `ids`, with a model that is in evaluation mode."""
+    """Encode images (N, H, W), uint8 or in [0, 1], or those at `ids`, with a model that is in evaluation mode."""
     ids = np.arange(len(images), dtype=np.int64) if ids is None else ids
     device = next(model.parameters()).device
     means, stds = [], []
@@ -68,6 +69,17 @@ def encode_images(
         stds.append((0.5 * posterior.logvar).exp().cpu().numpy())
         progress(min(start + BATCH, len(ids)), len(ids))
     return Codes(np.concatenate(means), np.concatenate(stds))
+
+
+@torch.no_grad()
+def decode_codes(model: GatedVAE, codes: Floats) -> Floats:
+    """Mean images (n, H, W) in [0, 1] of codes (n, M)."""
+    device = next(model.parameters()).device
+    images = []
+    for start in range(0, len(codes), BATCH):
+        batch = torch.from_numpy(codes[start : start + BATCH]).to(device)
+        images.append(torch.sigmoid(model.decode(batch).float()).cpu().numpy())
+    return np.concatenate(images)
 
 
 def encode_store(

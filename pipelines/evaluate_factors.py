@@ -51,7 +51,7 @@ class FactorScores:
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values for ``metrics.json``."""
-        scores = {name: _plain_dci(score, self.factors) for name, score in self.dci.items()}
+        scores = {name: plain_dci(score, self.factors) for name, score in self.dci.items()}
         return {
             "samples": self.samples,
             "codes": "posterior means",
@@ -133,7 +133,8 @@ def _rotation(
     return {"mean": score.mean, **per_shape}
 
 
-def _plain_dci(score: DCI, factors: tuple[str, ...]) -> dict[str, Any]:
+def plain_dci(score: DCI, factors: tuple[str, ...]) -> dict[str, Any]:
+    """The scores as plain values, per factor by name."""
     return {
         "disentanglement": score.disentanglement,
         "completeness": score.completeness,

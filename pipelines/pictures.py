@@ -8,22 +8,25 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from matplotlib.figure import Figure
 
-from models.figures import hinton, png, reconstruction_grid, sample_grid, traversal_grid
+from models.figures import hinton, pair_sheet, png, reconstruction_grid, sample_grid, swap_grid, traversal_grid
 from models.vae import GatedVAE
 from pairing.loader import PairLoader
-from pipelines.encoding import encode_images
+from pairing.tables import PairTable
+from pipelines.encoding import decode_codes, encode_images
+from pipelines.evaluate_faces import FaceScores
 from pipelines.evaluate_factors import FactorScores, kl_per_dimension
 from pipelines.run import Run
 from preprocessing.errors import GatedVAEError
 from preprocessing.files import write_bytes
+from preprocessing.store import Store, pairs_path
 
 DEAD_KL = 0.05  # nats below which a dimension carries next to nothing
 ENCODED = 2000  # images that decide which dimensions are active, and which image is typical
 
 Floats = npt.NDArray[np.float32]
+Ids = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -33,14 +36,6 @@ class Traversals:
     path: Path
     sample: int
     activity: dict[str, float]
-
-
-@torch.no_grad()
-def decode_codes(model: GatedVAE, codes: Floats) -> Floats:
-    """Mean images (n, H, W) in [0, 1] of codes (n, M)."""
-    device = next(model.parameters()).device
-    images: Floats = torch.sigmoid(model.decode(torch.from_numpy(codes).to(device)).float()).cpu().numpy()
-    return images
 
 
 def draw_traversals(
@@ -56,7 +51,7 @@ def draw_traversals(
     store, model = run.store(), run.model()
     if sample is not None and not 0 <= sample < len(store):
         raise GatedVAEError(f"There is no sample {sample}.", f"The store has {len(store):,}.", "Choose a smaller one.")
-    ids = np.sort(np.random.default_rng(0).choice(len(store), min(ENCODED, len(store)), replace=False))
+    ids = _some(store, ENCODED, seed=0)
     codes = encode_images(model, store.images, ids)
     if sample is None:
         sample = int(ids[np.square(codes.mean - codes.mean.mean(0)).sum(1).argmin()])
@@ -79,7 +74,7 @@ def draw_traversals(
     return Traversals(path, sample, {f"z{dim}": value for dim, value in enumerate(activity)})
 
 
-def draw_factor_figures(run: Run, scores: FactorScores) -> list[Path]:
+def draw_score_figures(run: Run, scores: FactorScores | FaceScores) -> list[Path]:
     """Hinton diagrams of every regressor, reconstructions beside their targets, and random images of the store."""
     paths = []
     for name, score in scores.dci.items():
@@ -87,7 +82,7 @@ def draw_factor_figures(run: Run, scores: FactorScores) -> list[Path]:
         paths.append(save(figure, run.figures / f"hinton_{name}.png"))
     paths.append(draw_reconstructions(run))
     store = run.store()
-    ids = np.sort(np.random.default_rng(1).choice(len(store), 64, replace=False))
+    ids = _some(store, 64, seed=1)
     paths.append(save(sample_grid(np.asarray(store.images).take(ids, axis=0)), run.figures / "samples.png"))
     return paths
 
@@ -107,6 +102,66 @@ def draw_reconstructions(run: Run, columns: int = 12) -> Path:
         if tuned is not None:
             rows[f"{batch.partition}: fine-tuned"] = decode_codes(tuned, codes)
     return save(reconstruction_grid(rows), run.figures / "reconstructions.png")
+
+
+def draw_swaps(run: Run, *, rows: int = 6, columns: int = 8) -> Path | None:
+    """Decode the first partition of row images with the second partition of column images; None where there is one only.
+
+    Row and column images are spread evenly over their partition's busiest dimension. Further partitions are the row's.
+    """
+    store, model = run.store(), run.model()
+    if len(model.partitions) < 2:
+        return None
+    (first, by_row), (second, by_column) = list(model.partitions.items())[:2]
+    ids = _some(store, ENCODED, seed=0)
+    codes = encode_images(model, store.images, ids)
+    activity = np.array(kl_per_dimension(codes))
+    sources = [
+        _spread(codes.mean[:, part.start + int(activity[part].argmax())], count)
+        for part, count in ((by_row, rows), (by_column, columns))
+    ]
+    mixed = np.repeat(codes.mean[sources[0]][:, None], len(sources[1]), axis=1)
+    mixed[:, :, by_column] = codes.mean[sources[1]][:, by_column]
+    images = decode_codes(model, mixed.reshape(-1, mixed.shape[2])).reshape(*mixed.shape[:2], *store.images.shape[1:])
+    shown = [np.asarray(store.images).take(ids[source], axis=0) for source in sources]
+    return save(swap_grid(images, *shown, names=(first, second)), run.figures / "swaps.png")
+
+
+def draw_pairs(store: Store, out: Path, *, rows: int = 8, partners: int = 4, seed: int = 0) -> Path:
+    """Draw random images beside the partners that the store's pair tables give them, as many as there are draws at most.
+
+    Raises
+    ------
+    GatedVAEError
+        When the store has no pairs yet.
+    """
+    if not store.partitions:
+        raise GatedVAEError(f"{store.path} has no pairs yet.", "", "Run `pipe cluster` or `pipe pair` on it first.")
+    images, ids = np.asarray(store.images), _some(store, rows, seed)
+    found = {name: images[_partners(store, name, ids, partners)] for name in store.partitions}
+    return save(pair_sheet(images[ids], found), out)
+
+
+def _partners(store: Store, partition: str, ids: Ids, count: int) -> Ids:
+    """Partners of `ids` (n,) in the first draws of a pair table: (n, count), or fewer columns where it has fewer draws."""
+    table = PairTable(pairs_path(store.path, partition))
+    found = np.empty((len(ids), min(count, table.draws)), np.int64)
+    block, row = np.divmod(ids, table.block_size)
+    for index in np.unique(block):
+        for draw in range(found.shape[1]):
+            found[block == index, draw] = table.block(int(index), draw)[1][row[block == index]]
+    return found
+
+
+def _some(store: Store, count: int, seed: int) -> Ids:
+    """Random images of a store, ascending; all where there are no more."""
+    return np.sort(np.random.default_rng(seed).choice(len(store), min(count, len(store)), replace=False))
+
+
+def _spread(values: Floats, count: int) -> Ids:
+    """Rows at evenly spaced ranks of values (n,), the outermost 2% left out."""
+    ranks = np.linspace(0.02, 0.98, count) * (len(values) - 1)
+    return np.argsort(values, kind="stable")[ranks.round().astype(np.int64)]
 
 
 def tuned_model(run: Run) -> GatedVAE | None:

@@ -1,11 +1,7 @@
-"""The paper's Table 1 at a stated scale: many runs, one process per core, resumable run by run."""
+"""The paper's Table 1 at a stated scale."""
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +10,8 @@ from models.objectives import ObjectiveConfig
 from models.vae import GatedVAEConfig
 from pairing.exact import pair_exactly
 from pipelines.evaluate_factors import REGRESSORS, evaluate_factors
-from pipelines.run import TrainConfig, open_run
-from pipelines.trainer import TrainOptions, train
+from pipelines.run import Run, TrainConfig, open_run
+from pipelines.tasks import Progress, Task, do_tasks, ignore, is_finished
 from preprocessing.dsprites import preprocess_dsprites
 from preprocessing.errors import GatedVAEError
 from preprocessing.files import locked
@@ -74,9 +70,6 @@ class Job:
         return f"{self.model}-{self.gating}-{self.seed}"
 
 
-Progress = Callable[[int, int, str], None]  # (runs done, runs in all, the last one's name)
-
-
 def jobs_of(models: list[str], gatings: list[str], seeds: int) -> list[Job]:
     """Every run, all models of a seed before the next seed, so that a part of them is a smaller table."""
     for asked, known in ((models, list(OBJECTIVES)), (gatings, list(GATINGS))):
@@ -93,7 +86,7 @@ def reproduce(
     *,
     store: Path | None = None,
     workers: int | None = None,
-    progress: Progress | None = None,
+    progress: Progress = ignore,
 ) -> list[dict[str, Any]]:
     """Train and evaluate every job under `out`, skipping what is finished.
 
@@ -104,20 +97,16 @@ def reproduce(
     GatedVAEError
         When a run fails; those that are finished stay.
     """
-    report = progress or _ignore
     with locked(out):
         store = prepare_store(store or out / "store")
-        left = [job for job in jobs if not is_finished(out / job.name)]
-        done = len(jobs) - len(left)
-        report(done, len(jobs), "")
-        for job in _in_processes(left, schedule, out, store, workers or len(os.sched_getaffinity(0))):
-            done += 1
-            report(done, len(jobs), job.name)
+        tasks = [Task(job.name, config_of(job, schedule, store), evaluate) for job in jobs]
+        do_tasks(tasks, out, workers=workers, progress=progress)
     return [row for job in finished_jobs(out) for row in rows_of(job, out)]
 
 
-def _ignore(done: int, total: int, note: str) -> None:
-    """Show nothing."""
+def evaluate(run: Run) -> dict[str, Any]:
+    """Score a run, as plain values."""
+    return evaluate_factors(run).to_dict()
 
 
 def prepare_store(path: Path) -> Path:
@@ -125,11 +114,6 @@ def prepare_store(path: Path) -> Path:
     preprocess_dsprites(path)
     pair_exactly(open_store(path), SHARES)
     return path
-
-
-def is_finished(run: Path) -> bool:
-    """Whether a run was trained and evaluated."""
-    return (run / "config.json").exists() and "evaluate" in open_run(run).read_metrics()
 
 
 def finished_jobs(out: Path) -> list[Job]:
@@ -168,33 +152,6 @@ def config_of(job: Job, schedule: Schedule, store: Path) -> TrainConfig:
         precision=schedule.precision,
         open_every=gating.open_every,
     )
-
-
-def do_job(job: Job, schedule: Schedule, out: Path, store: Path) -> Job:
-    """Train and evaluate one run on one core (called in a process of its own)."""
-    import torch
-
-    torch.set_num_threads(1)
-    folder = out / job.name
-    train(config_of(job, schedule, store), TrainOptions(folder, device="cpu", checkpoint_every=2000))
-    run = open_run(folder)
-    run.add_metrics("evaluate", evaluate_factors(run).to_dict())
-    return job
-
-
-def _in_processes(jobs: list[Job], schedule: Schedule, out: Path, store: Path, workers: int) -> Iterator[Job]:
-    """Yield jobs as they finish; after a failure the others that have begun are finished first."""
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, max(len(jobs), 1)), mp_context=context) as pool:
-        pending: set[Future[Job]] = {pool.submit(do_job, job, schedule, out, store) for job in jobs}
-        try:
-            while pending:
-                finished, pending = wait(pending, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    yield future.result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
 
 
 def rows_of(job: Job, out: Path) -> list[dict[str, Any]]:

@@ -1,46 +1,137 @@
-"""`pipe evaluate`: how well a run's codes separate the factors."""
+"""`pipe evaluate`: how well a run's codes separate what its pairs share."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pipelines.options import AsJson, RunPath, Seed
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from models.metrics import DCI
+    from pipelines.evaluate_faces import FaceScores
+    from pipelines.evaluate_factors import FactorScores
+    from pipelines.swap import SwapScores
+
+SHORT = {"random_forest": "forest"}
+DCI_SCORES = ("disentanglement", "completeness", "uninformativeness")
+
 
 def evaluate(
     run: RunPath,
-    samples: Annotated[int, typer.Option(min=100, help="Random images to encode (dSprites).")] = 10_000,
+    samples: Annotated[
+        int | None, typer.Option(min=100, help="Random images at most.", show_default="20,000 faces, 10,000 dSprites")
+    ] = None,
+    truth: Annotated[
+        Path | None, typer.Option(help="truth.parquet of simulated faces, to judge by.", show_default="labels judge")
+    ] = None,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
-    """Measure a run: metrics.json, tables and Hinton diagrams.
+    """Measure a run: metrics.json, tables, Hinton diagrams, swaps.
+
+    A store of known factors is judged by them. Faces are judged by pose and action units, on people that the read-outs have not
+    seen.
 
     Example: pipe evaluate run
     """
     from pipelines import console
-    from pipelines.evaluate_factors import evaluate_factors
-    from pipelines.pictures import draw_factor_figures
+    from pipelines.evaluate_faces import SAMPLES, evaluate_faces
+    from pipelines.evaluate_factors import TEST_SAMPLES, evaluate_factors
+    from pipelines.pictures import draw_score_figures
     from pipelines.run import open_run
 
     opened = open_run(run)
-    scores = evaluate_factors(opened, samples=samples, seed=seed)
+    scores: FactorScores | FaceScores
+    if "factors" in opened.store().manifest:
+        if truth is not None:
+            raise typer.BadParameter("--truth is for faces; this run's store has exact factors.")
+        scores = evaluate_factors(opened, samples=samples or TEST_SAMPLES, seed=seed)
+        rows = _factor_rows(scores)
+    else:
+        scores = evaluate_faces(opened, samples=samples or SAMPLES, seed=seed, truth=truth)
+        rows = _face_rows(scores)
     opened.add_metrics("evaluate", console.plain(scores.to_dict()))
-    pictures = draw_factor_figures(opened, scores)
-    names = ["disentanglement", "completeness", "uninformativeness"]
-    table = [[name, *(getattr(score, key) for key in names)] for name, score in scores.dci.items()]
-    errors = [[name, *score.uninformativeness_per_factor] for name, score in scores.dci.items()]
-    r2 = [[name, *values.values()] for name, values in scores.partition_r2.items()]
-    rows: dict[str, object] = {
-        "run": run,
-        "DCI": console.grid(["regressor", *names], table),
-        "uninformativeness": console.grid(["regressor", *scores.factors], errors),
-        "R2 by partition": console.grid(["partition", *scores.factors], r2),
-        "partition score": scores.partition_score,
+    rows |= {"DCI": _dci(scores.dci), "KL by dimension": " ".join(f"{value:.2f}" for value in scores.kl)}
+    rows["pictures"] = "\n".join(path.name for path in draw_score_figures(opened, scores))
+    console.show(scores.to_dict(), {"run": run, **rows, "in": opened.figures}, as_json=as_json)
+
+
+def _factor_rows(scores: FactorScores) -> dict[str, object]:
+    from pipelines import console
+
+    errors = {
+        name: dict(zip(scores.factors, score.uninformativeness_per_factor, strict=True))
+        for name, score in scores.dci.items()
+    }
+    parts = scores.partition_r2
+    r2 = [[name, *(parts[part][name] for part in parts), gap] for name, gap in scores.partition_score.items()]
+    return {
+        "uninformativeness": console.grid(
+            ["factor", *errors], [[name, *(error[name] for error in errors.values())] for name in scores.factors]
+        ),
+        "R2 by partition": console.grid(["factor", *parts, "partition score"], r2),
         "rotation, circular": scores.rotation,
         "others": scores.others,
-        "KL by dimension": " ".join(f"{value:.2f}" for value in scores.kl),
-        "pictures": "\n".join(map(str, pictures)),
     }
-    console.show(scores.to_dict(), rows, as_json=as_json)
+
+
+def _face_rows(scores: FaceScores) -> dict[str, object]:
+    from pipelines import console
+
+    rows: dict[str, object] = {
+        "images": f"{scores.images:,}, {scores.held_out:,} of them held out",
+        "split": scores.split_by,
+        "judged by": scores.judged_by,
+    }
+    if scores.constant:
+        rows["left out"] = f"{', '.join(scores.constant)}: the same in every image of one side"
+    summary = [
+        [
+            f"{SHORT.get(readout, readout)}, {codes}",
+            name,
+            *map(_short, (found.own, found.other, found.all, found.score)),
+        ]
+        for readout, codes in scores.tables
+        for name, found in scores.summary(readout, codes).items()
+    ]
+    header = ["read from", "R2 of", "own", "other", "all", "gap"]
+    rows["summary"] = console.grid(header, summary) if summary else "no partition is named pose or expression"
+    rows["R2 (ridge, samples)"] = _r2(scores)
+    rows["swap test"] = "none: it needs a pose and an expression" if scores.swap is None else _swap(scores.swap)
+    return rows | {"reconstruction": scores.reconstruction}
+
+
+def _r2(scores: FaceScores) -> Table:
+    from pipelines import console
+
+    table = scores.tables["ridge", "sample"]
+    cells = [[name, *map(_short, column)] for name, column in zip(table.factors, table.r2.T, strict=True)]
+    return console.grid(["factor", *table.partitions], cells)
+
+
+def _swap(swap: SwapScores) -> Table:
+    from pipelines import console
+
+    judges = {
+        "nearer in read-outs": swap.by_readout,
+        "nearer in labels": swap.by_labels,
+        "the same, not swapped": swap.unswapped_by_labels,
+    }
+    cells = [[name, *map(_short, (found.pose, found.expression, found.both))] for name, found in judges.items()]
+    return console.grid([f"{swap.pairs:,} pairs", "A's pose", "B's expression", "both"], cells)
+
+
+def _dci(scores: dict[str, DCI]) -> Table:
+    from pipelines import console
+
+    cells = [[name, *(f"{getattr(score, name):.3f}" for score in scores.values())] for name in DCI_SCORES]
+    return console.grid(["", *scores], cells)
+
+
+def _short(value: float) -> str:
+    return f"{value:.2f}"

@@ -12,21 +12,27 @@ from pipelines.options import AsJson
 
 def inspect(
     path: Annotated[Path, typer.Argument(help="A store or a run.", show_default=False)],
+    pairs: Annotated[
+        Path | None, typer.Option(help="PNG to draw: some images beside their partners.", show_default="not drawn")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Show what is in a store or a run.
 
-    Example: pipe inspect store
+    Example: pipe inspect store --pairs pairs.png
     """
     from preprocessing.store import manifest_path
 
-    if (path / "config.json").exists() and not manifest_path(path).exists():
+    is_run = (path / "config.json").exists() and not manifest_path(path).exists()
+    if is_run and pairs is not None:
+        raise typer.BadParameter("--pairs is for a store; `pipe report` shows a run's pairs.")
+    if is_run:
         _run(path, as_json=as_json)
     else:
-        _store(path, as_json=as_json)
+        _store(path, pairs, as_json=as_json)
 
 
-def _store(path: Path, *, as_json: bool) -> None:
+def _store(path: Path, pairs: Path | None, *, as_json: bool) -> None:
     from pipelines import console
     from preprocessing.store import open_store
 
@@ -45,6 +51,10 @@ def _store(path: Path, *, as_json: bool) -> None:
         rows[f"partition {name}"] = {key: value for key, value in made.items() if not isinstance(value, dict | list)}
     if not store.partitions:
         rows["partitions"] = "none yet: run `pipe cluster` or `pipe pair`"
+    if pairs is not None:
+        from pipelines.pictures import draw_pairs
+
+        rows["pairs"] = draw_pairs(store, pairs)
     console.show(manifest, rows, as_json=as_json)
 
 

@@ -1,0 +1,23 @@
+"""`pipe report`: a run as one HTML file."""
+
+from __future__ import annotations
+
+from pipelines.options import AsJson, RunPath
+
+
+def report(run: RunPath, as_json: AsJson = False) -> None:
+    """Write RUN/report.html: configuration, scores, traversals, swaps, pairs. It opens offline and holds pictures of the store.
+
+    Run `pipe evaluate` first to have the scores in it.
+
+    Example: pipe report run
+    """
+    from pipelines import console
+    from pipelines.report import write_report
+    from pipelines.run import open_run
+
+    made = write_report(open_run(run))
+    rows: dict[str, object] = {"report": made.path, "size": f"{made.size / 1e6:.1f} MB"}
+    if not made.has_scores:
+        rows["scores"] = f"none yet: run `pipe evaluate {run}`, then this again"
+    console.show(made, rows, as_json=as_json)

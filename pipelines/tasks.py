@@ -1,0 +1,78 @@
+"""Many runs, one process per core, resumable run by run: each is trained, evaluated, and then done."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipelines.run import Run, TrainConfig, open_run
+from pipelines.trainer import TrainOptions, train
+
+Evaluate = Callable[[Run], dict[str, Any]]  # what to file under `evaluate`; a function that processes can be sent
+Progress = Callable[[int, int, str], None]  # (runs done, runs in all, the last one's name)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One run to train and evaluate, in a folder of this name."""
+
+    name: str
+    config: TrainConfig
+    evaluate: Evaluate
+
+
+def ignore(done: int, total: int, note: str) -> None:
+    """Show nothing."""
+
+
+def do_tasks(tasks: Sequence[Task], out: Path, *, workers: int | None = None, progress: Progress = ignore) -> None:
+    """Train and evaluate every task under `out`, skipping what is finished; after a failure those begun are finished first.
+
+    Raises
+    ------
+    GatedVAEError
+        When a run fails; those that are finished stay.
+    """
+    left = [task for task in tasks if not is_finished(out / task.name)]
+    done = len(tasks) - len(left)
+    progress(done, len(tasks), "")
+    for task in _in_processes(left, out, workers or len(os.sched_getaffinity(0))):
+        done += 1
+        progress(done, len(tasks), task.name)
+
+
+def is_finished(run: Path) -> bool:
+    """Whether a run was trained and evaluated."""
+    return (run / "config.json").exists() and "evaluate" in open_run(run).read_metrics()
+
+
+def do_task(task: Task, out: Path) -> Task:
+    """Train and evaluate one run on one core (called in a process of its own)."""
+    import torch
+
+    torch.set_num_threads(1)
+    folder = out / task.name
+    train(task.config, TrainOptions(folder, device="cpu", checkpoint_every=2000))
+    run = open_run(folder)
+    run.add_metrics("evaluate", task.evaluate(run))
+    return task
+
+
+def _in_processes(tasks: list[Task], out: Path, workers: int) -> Iterator[Task]:
+    """Yield tasks as they finish."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(workers, max(len(tasks), 1)), mp_context=context) as pool:
+        pending: set[Future[Task]] = {pool.submit(do_task, task, out) for task in tasks}
+        try:
+            while pending:
+                finished, pending = wait(pending, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    yield future.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
