@@ -395,6 +395,58 @@ def test_killed_and_started_again_in_mid_epoch_every_pair_comes_once(tmp_path: P
     assert again[0].stop() == 0
 
 
+CLIENT = """
+import sys
+from pairing.loader import PairLoader
+address, rank, done, path = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+loader = PairLoader(address, 4, rank=rank, world_size=3)
+loader.load_state_dict({**loader.state_dict(), "step": done})
+with open(path, "a") as lines:
+    for batch in loader:
+        print(batch.partition, *batch.input_id.tolist(), file=lines, flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_a_soak_with_clients_and_server_killed_gives_every_pair_once_to_one_rank(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "store", 30_000, size=32)
+    generator, server = np.random.default_rng(0), Process(store.path)
+    logs, errors = [tmp_path / f"rank{rank}" for rank in range(3)], tmp_path / "errors"
+
+    def start(rank: int) -> subprocess.Popen[bytes]:
+        whole = logs[rank].read_text().rpartition("\n") if logs[rank].exists() else ("", "", "")
+        logs[rank].write_text(whole[0] + whole[1])  # without a line that was torn
+        done = str(whole[0].count("\n") + len(whole[1]))
+        command = [sys.executable, "-c", CLIENT, server.address, str(rank), done, str(logs[rank])]
+        with errors.open("ab") as messages:
+            return subprocess.Popen(command, stderr=messages)
+
+    clients = [start(rank) for rank in range(3)]
+    kills = 0
+    while any(client.poll() != 0 for client in clients):
+        time.sleep(float(generator.uniform(1, 4)))
+        victim = int(generator.integers(4))
+        if victim == 3:
+            server.kill()
+            server = Process(store.path, server.port)
+        elif clients[victim].poll() != 0:  # running, or it met no server at its very start, where it does not try again
+            clients[victim].kill()
+            clients[victim].wait()
+            clients[victim] = start(victim)
+        kills += 1
+    assert kills >= 3
+    failures = re.findall(r"^\S*Error.*", errors.read_text(), re.MULTILINE)
+    assert all("No service answers" in failure for failure in failures), failures
+    seen = Counter(
+        (line.split()[0], int(sample))
+        for log in logs
+        for line in log.read_text().splitlines()
+        for sample in line.split()[1:]
+    )
+    assert seen == Counter({(name, sample): 1 for name in ("pose", "expression") for sample in range(30_000)})
+    assert server.stop() == 0
+
+
 def test_a_service_that_stays_away_or_comes_back_with_another_store(
     tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
