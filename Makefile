@@ -18,7 +18,7 @@ demo: $(VENV)/installed
 	$(BIN)/pipe preprocess celeba --openface $(OUT)/faces/processed --identities $(OUT)/faces/identity.txt --out $(OUT)/store
 	$(BIN)/pipe cluster $(OUT)/store --pose 40 --expression 40 --strata 8
 	$(BIN)/python -c "import pandas; print(pandas.read_parquet('$(OUT)/store/pairs').head())"
-	$(BIN)/pipe train $(OUT)/store --out $(OUT)/run --epochs 40
+	$(BIN)/pipe train $(OUT)/store --out $(OUT)/run --epochs 60
 	$(BIN)/pipe traverse $(OUT)/run
 
 ## The fast tests; GATED_VAE_DATA names the folder of real inputs, without it the tests that need them are skipped.
