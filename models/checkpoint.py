@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -31,11 +32,6 @@ class Checkpoint:
         stem = f"step-{step:09d}"
         return cls(step, folder / f"{stem}.safetensors", folder / f"{stem}.state.safetensors")
 
-    def remove(self) -> None:
-        """Delete it, the weights first: without them it does not count."""
-        self.weights.unlink(missing_ok=True)
-        self.state.unlink(missing_ok=True)
-
 
 def checkpoints(folder: Path) -> list[Checkpoint]:
     """The complete checkpoints of a folder, oldest first."""
@@ -53,6 +49,8 @@ def save_checkpoint(
 ) -> None:
     """Save model, optimiser and position; the weights come last, so a checkpoint that has them is whole.
 
+    Each file's metadata holds the SHA-256 of its tensors, in a single entry: safetensors writes several in random order.
+
     Parameters
     ----------
     position:
@@ -66,10 +64,55 @@ def save_checkpoint(
         for index, slots in optimiser.state_dict()["state"].items()
         for key, value in slots.items()
     }
+    weights = {name: value.contiguous() for name, value in model.state_dict().items()}
     with atomic_path(checkpoint.state) as path:
-        save_file(tensors, path, metadata={"position": json.dumps(position)})
+        save_file(tensors, path, metadata={"position": json.dumps({**position, "sha256": _digest(tensors)})})
     with atomic_path(checkpoint.weights) as path:
-        save_file({name: value.contiguous() for name, value in model.state_dict().items()}, path)
+        save_file(weights, path, metadata={"sha256": _digest(weights)})
+
+
+def read_state(checkpoint: Checkpoint) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """The optimiser's tensors and the position; `ValueError` when the file is damaged."""
+    tensors, metadata = _read(checkpoint.state)
+    try:
+        position = dict(json.loads(metadata["position"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{checkpoint.state} has no position: {error}") from error
+    _compare(checkpoint.state, tensors, position.pop("sha256", None))
+    return tensors, position
+
+
+def prune(folder: Path, keep: int) -> None:
+    """Keep the newest `keep` checkpoints; remove older ones, and what a death has left of others."""
+    kept = {path for checkpoint in checkpoints(folder)[-keep:] for path in (checkpoint.weights, checkpoint.state)}
+    for path in sorted(folder.glob("step-*.safetensors"), key=lambda path: path.name.endswith(".state.safetensors")):
+        if path not in kept:  # the weights first: without them a checkpoint does not count
+            path.unlink()
+    for path in folder.glob(".step-*.partial"):
+        path.unlink()
+
+
+def _digest(tensors: Mapping[str, torch.Tensor]) -> str:
+    """SHA-256 over tensors in the order of their names."""
+    hasher = hashlib.sha256()
+    for name in sorted(tensors):
+        hasher.update(name.encode())
+        hasher.update(tensors[name].detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return hasher.hexdigest()
+
+
+def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Tensors and metadata of a safetensors file; `ValueError` where it is damaged."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            return load_file(path), file.metadata() or {}
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ValueError(f"{path} cannot be loaded: {str(error).splitlines()[0]}") from error
+
+
+def _compare(path: Path, tensors: Mapping[str, torch.Tensor], expected: str | None) -> None:
+    if expected is not None and _digest(tensors) != expected:
+        raise ValueError(f"{path} cannot be loaded: its tensors were changed after they were saved")
 
 
 def load_weights(checkpoint: Checkpoint, model: nn.Module) -> None:
@@ -80,10 +123,14 @@ def load_weights(checkpoint: Checkpoint, model: nn.Module) -> None:
     ValueError
         When the file is damaged or belongs to another model.
     """
+    tensors, metadata = _read(checkpoint.weights)
+    _compare(checkpoint.weights, tensors, metadata.get("sha256"))
     try:
-        model.load_state_dict(load_file(checkpoint.weights))
-    except (SafetensorError, RuntimeError) as error:
-        raise ValueError(f"{checkpoint.weights} cannot be loaded: {str(error).splitlines()[0]}") from error
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise ValueError(
+            f"{checkpoint.weights} does not fit the model: {' '.join(str(error).split())[:200]}"
+        ) from error
 
 
 def load_state(checkpoint: Checkpoint, model: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Any]:
@@ -94,16 +141,14 @@ def load_state(checkpoint: Checkpoint, model: nn.Module, optimiser: torch.optim.
     ValueError
         When the file is damaged or belongs to another model.
     """
+    tensors, position = read_state(checkpoint)
     try:
-        with safe_open(checkpoint.state, framework="pt") as file:
-            position = json.loads(file.metadata()["position"])
-        tensors = load_file(checkpoint.state)
         slots = [name.rpartition("/") for name in tensors]
         index = {name: number for number, (name, _) in enumerate(model.named_parameters())}
         state: dict[int, dict[str, torch.Tensor]] = {}
         for (owner, _, key), value in zip(slots, tensors.values(), strict=True):
             state.setdefault(index[owner], {})[key] = value
         optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{checkpoint.state} cannot be loaded: {error}") from error
-    return dict(position)
+    except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{checkpoint.state} does not fit the model: {' '.join(str(error).split())[:200]}") from error
+    return position

@@ -259,13 +259,15 @@ def factor_names(store: Store) -> tuple[str, ...]:
 
 
 def _already_made(store: Store, records: Mapping[str, dict[str, Any]], overwrite: bool) -> set[str]:
-    """Tell which partitions are there just so; refuse to replace one that differs."""
-    made = set()
+    """Tell which partitions are there just so, none if they may be replaced; else refuse to replace one that differs."""
+    made: set[str] = set()
+    if overwrite:
+        return made
     for name, record in records.items():
         found = store.partitions.get(name)
         if found is not None and all(found.get(key) == value for key, value in record.items()):
             made.add(name)
-        elif found is not None and not overwrite:
+        elif found is not None:
             differing = next(key for key, value in record.items() if found.get(key) != value)
             why = f"Its {differing} is {found.get(differing)}, this command's is {record[differing]}."
             raise GatedVAEError(f"Partition {name} exists and differs.", why, "Choose another name or add --overwrite.")

@@ -12,27 +12,29 @@ Record = dict[str, Any]
 
 
 def already_made(store: Store, records: Mapping[str, Record], overwrite: bool) -> set[str]:
-    """Tell which partitions were made just so.
+    """Tell which partitions were made just so; none are to count when they may be replaced.
 
     Parameters
     ----------
     records:
         Partition -> how it is to be made. Keys that only the manifest has (results) do not count.
     overwrite:
-        Whether partitions made otherwise may be replaced.
+        Make all of them again, whatever is there.
 
     Raises
     ------
     GatedVAEError
         When one was made otherwise and may not be replaced.
     """
-    made = set()
+    made: set[str] = set()
+    if overwrite:
+        return made
     for name, record in records.items():
         found = store.partitions.get(name)
         differing = [key for key, value in record.items() if found is not None and found.get(key) != value]
         if found is not None and not differing:
             made.add(name)
-        elif found is not None and not overwrite:
+        elif found is not None:
             why = f"Its {differing[0]} is {found.get(differing[0])}, this command's is {record[differing[0]]}."
             raise GatedVAEError(f"Partition {name} exists and differs.", why, "Use the same options, or --overwrite.")
     return made

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -122,7 +124,8 @@ class Run:
         if checkpoint is None:
             raise GatedVAEError(f"{self.path} has no checkpoint yet.", "", "Train it first: `pipe train ... --out` it.")
         model = GatedVAE(self.config.model)
-        load_weights(checkpoint, model)
+        with usable(checkpoint):
+            load_weights(checkpoint, model)
         return model.to(device).eval()
 
     def store(self) -> Store:
@@ -132,6 +135,18 @@ class Run:
             why = "The store holds other samples than those it was trained on."
             raise GatedVAEError(f"{self.path} does not fit {store.path}.", why, "Train again, or restore the store.")
         return store
+
+
+@contextmanager
+def usable(checkpoint: Checkpoint) -> Iterator[None]:
+    """Say what to do about a checkpoint that cannot be used."""
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        remedy = (
+            f"Delete {checkpoint.weights.name}, then run the same command again: training goes on from an earlier one."
+        )
+        raise GatedVAEError("A checkpoint cannot be used.", f"{error}.", remedy) from None
 
 
 def _config_path(path: Path) -> Path:

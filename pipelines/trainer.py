@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
-from models.checkpoint import Checkpoint, checkpoints, load_state, load_weights, save_checkpoint
+from models.checkpoint import Checkpoint, load_state, load_weights, prune, save_checkpoint
 from models.vae import GatedVAE, draw_noise
 from pairing.loader import PairBatch, PairLoader
 from pipelines.processor import choose_device, keep_freed_memory
-from pipelines.run import Run, TrainConfig, create_run, open_run
+from pipelines.run import Run, TrainConfig, create_run, open_run, usable
 from preprocessing.errors import GatedVAEError
 from preprocessing.files import atomic_path, locked
 
@@ -80,6 +80,7 @@ def train(config: TrainConfig, options: TrainOptions, progress: Progress = _no_p
         start = trainer.step
         if start < steps:
             trainer.fit(options, progress)
+        if run.read_metrics().get("train", {}).get("steps") != steps:  # a death may have come after the last checkpoint
             run.add_metrics("train", {"steps": steps, "losses": trainer.losses})
         return TrainReport(options.out, steps, steps - start, run.read_metrics()["train"]["losses"])
 
@@ -100,10 +101,12 @@ def _loader(config: TrainConfig, options: TrainOptions) -> PairLoader:
 
 
 def _clear(out: Path) -> None:
-    """Remove a run's files; refuse a folder that is not a run."""
+    """Remove a run's files, the configuration last: what is left by a death is still a run. Refuse any other folder."""
     with locked(out):
+        if all(entry.name.startswith(".") for entry in out.iterdir()):
+            return
         open_run(out)
-        for entry in out.iterdir():
+        for entry in sorted(out.iterdir(), key=lambda entry: entry.name == "config.json"):
             if entry.name in ("checkpoints", "figures"):
                 shutil.rmtree(entry)
             elif entry.name in ("config.json", "metrics.json") or entry.name.startswith("events."):
@@ -135,14 +138,15 @@ class Trainer:
         return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
 
     def _restore(self, checkpoint: Checkpoint) -> None:
-        load_weights(checkpoint, self.model)
-        position = load_state(checkpoint, self.model, self.optimiser)
-        self.loader.load_state_dict(position["loader"])
-        self.losses, self.step, self._saved = position["losses"], position["step"], position["step"]
-        self._sums = {
-            name: {key: torch.tensor(value, dtype=torch.float64) for key, value in sums.items()}
-            for name, sums in position["sums"].items()
-        }
+        with usable(checkpoint):
+            load_weights(checkpoint, self.model)
+            position = load_state(checkpoint, self.model, self.optimiser)
+            self.loader.load_state_dict(position["loader"])
+            self.losses, self.step, self._saved = position["losses"], position["step"], position["step"]
+            self._sums = {
+                name: {key: torch.tensor(value, dtype=torch.float64) for key, value in sums.items()}
+                for name, sums in position["sums"].items()
+            }
 
     def fit(self, options: TrainOptions, progress: Progress) -> None:
         """Train to the last step, saving on the way and when told to stop."""
@@ -234,8 +238,7 @@ class Trainer:
             Checkpoint.at(self.run.checkpoints, self.step), self.model, self.optimiser, position, atomic_path
         )
         self._saved = self.step
-        for old in checkpoints(self.run.checkpoints)[:-KEPT_CHECKPOINTS]:
-            old.remove()
+        prune(self.run.checkpoints, KEPT_CHECKPOINTS)
 
 
 @contextmanager

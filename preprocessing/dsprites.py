@@ -6,7 +6,6 @@ value / 255 as in every store; the official file has 0 and 1.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import shutil
 import zipfile
@@ -24,7 +23,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from preprocessing.errors import GatedVAEError
-from preprocessing.files import atomic_path, digest, locked, write_json, write_parquet
+from preprocessing.files import atomic_path, digest, file_digest, locked, write_json, write_parquet
 from preprocessing.sprites import PLACES, RENDERER_VERSION, SIZE, Images, draw_everywhere
 from preprocessing.store import (
     SCHEMA_VERSION,
@@ -101,7 +100,8 @@ def preprocess_dsprites(
         _write_images(images_path(out), _counted(blocks, total, progress), total)
         write_parquet(samples_path(out), sample_table(FACTORS), schema_version=SCHEMA_VERSION)
         write_parquet(rejected_path(out), _nothing_rejected(), schema_version=SCHEMA_VERSION)
-        write_json(manifest_path(out), manifest)
+        digests = {path.name: file_digest(path) for path in (images_path(out), samples_path(out), rejected_path(out))}
+        write_json(manifest_path(out), {**manifest, "digests": digests})
     return DSpritesReport(out, source, total, already_done=False)
 
 
@@ -218,8 +218,7 @@ def _nothing_rejected() -> pa.Table:
 
 def _file_digest(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+        return file_digest(path)
     except OSError as error:
         raise GatedVAEError(f"{path} cannot be read.", error.strerror or str(error), _FETCH) from None
 

@@ -78,10 +78,11 @@ def read_json(path: Path, remedy: str) -> dict[str, Any]:
 
 
 def write_parquet(path: Path, table: pa.Table, *, schema_version: int, **options: Any) -> None:
-    """Write an Arrow table as Parquet atomically, the schema version in its metadata (zstd unless told)."""
+    """Write an Arrow table as Parquet atomically: schema version in its metadata, page checksums, zstd unless told."""
     metadata = {**(table.schema.metadata or {}), SCHEMA_KEY: str(schema_version).encode()}
     with atomic_path(path) as partial:
-        pq.write_table(table.replace_schema_metadata(metadata), partial, **{"compression": "zstd", **options})
+        options = {"compression": "zstd", "write_page_checksum": True, **options}
+        pq.write_table(table.replace_schema_metadata(metadata), partial, **options)
 
 
 def digest(*parts: bytes | str) -> str:
@@ -91,6 +92,12 @@ def digest(*parts: bytes | str) -> str:
         data = part.encode() if isinstance(part, str) else part
         hasher.update(len(data).to_bytes(8, "little") + data)
     return f"sha256:{hasher.hexdigest()}"
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, as ``sha256:<hex>``."""
+    with path.open("rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
 @contextmanager

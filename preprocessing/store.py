@@ -5,6 +5,8 @@ This module owns the layout on disk, the schema version and the manifest; nothin
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -31,7 +33,8 @@ class Store:
         The store's folder.
     manifest:
         ``store.json`` as a dict: schema_version, kind, source_digest, image_shape, seen, taken, rejected, parameters,
-        and `partitions` (name -> how its groups and pairs were made), in the order in which training alternates.
+        digests (SHA-256 by file name), and `partitions` (name -> how its groups and pairs were made), in the order in
+        which training alternates.
     """
 
     path: Path
@@ -143,4 +146,58 @@ def open_store(path: str | Path) -> Store:
     missing = [key for key in ("kind", "image_shape", "taken", "parameters") if key not in manifest]
     if missing:
         raise GatedVAEError(f"{manifest_path(path)} is incomplete.", f"It lacks {', '.join(missing)}.", REBUILD)
+    wrong = next((key for key, fits in _FORMS.items() if key in manifest and not fits(manifest[key])), None)
+    if wrong:
+        raise GatedVAEError(f"{manifest_path(path)} is damaged.", f"Its {wrong} cannot be what it says.", REBUILD)
     return Store(path, manifest)
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**40
+
+
+def _is_shape(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(_is_count(side) and 0 < side < 2**16 for side in value)
+
+
+def _is_partitions(value: Any) -> bool:
+    return isinstance(value, dict) and all(_is_partition(name, record) for name, record in value.items())
+
+
+def _is_partition(name: str, record: Any) -> bool:
+    """Whether a partition's name cannot lead out of the store and its record says how it was made."""
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", name) or not isinstance(record, dict):
+        return False
+    factors = record.get("factors", [])
+    counts = all(_is_count(record.get(key, 0)) for key in ("draws", "k", "groups", "merged"))
+    return isinstance(record.get("method"), str) and counts and _is_strings(factors) and _is_seed(record.get("seed", 0))
+
+
+def _is_seed(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _is_strings(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def _is_factors(value: Any) -> bool:
+    return isinstance(value, dict) and all(_is_count(size) and size > 0 for size in value.values())
+
+
+def _is_dict(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+_FORMS: dict[str, Callable[[Any], bool]] = {
+    "kind": lambda value: isinstance(value, str),
+    "source_digest": lambda value: isinstance(value, str),
+    "image_shape": _is_shape,
+    "seen": _is_count,
+    "taken": _is_count,
+    "rejected": _is_count,
+    "parameters": _is_dict,
+    "digests": _is_dict,
+    "factors": _is_factors,
+    "partitions": _is_partitions,
+}

@@ -120,7 +120,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path, store: Store) -> None:
     train(config(store), TrainOptions(tmp_path / "run"))
     weights = checkpoints(tmp_path / "run" / "checkpoints")[-1].weights
     weights.write_bytes(weights.read_bytes()[:100])
-    with pytest.raises(ValueError, match="step-000000030"):
+    with pytest.raises(GatedVAEError, match="step-000000030"):
         open_run(tmp_path / "run").model()
 
 

@@ -1,0 +1,127 @@
+"""Whether a store's groups and pairs keep their promises, read one block at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from pairing.tables import PairTable, read_groups
+from preprocessing.store import Store, centroids_path, groups_path, pairs_path
+from preprocessing.verify import Problem, checked, open_parquet, schema_faults
+
+UNRECORDED = "store.json names no such partition."
+
+Groups = npt.NDArray[np.int32]
+
+
+def verify_partitions(store: Store) -> Iterator[Problem]:
+    """Check groups, centroids and pairs of every partition, and that there are none besides.
+
+    In memory are the groups of one partition (4 bytes a sample) and one block of its pairs (about a million).
+    """
+    for name, record in store.partitions.items():
+        remedy = _remedy(store, record)
+        groups: list[Groups] = []
+        checks = {
+            groups_path(store.path, name): partial(_groups, store, name, groups),
+            pairs_path(store.path, name): partial(_pairs, store, name, record, groups),
+        }
+        if record.get("method") == "kmeans":
+            checks[centroids_path(store.path, name)] = partial(_centroids, store, name, record, groups)
+        for path, check in checks.items():
+            found = checked(path, lambda: [*check()])  # noqa: B023
+            yield from (Problem(path, what, remedy) for what in found)
+    yield from _unrecorded(store)
+
+
+def _remedy(store: Store, record: dict[str, Any]) -> str:
+    if record.get("method") == "exact":
+        return f"Run the same `pipe pair {store.path}` again with --overwrite."
+    return f"Run the same `pipe cluster {store.path}` again with --overwrite."
+
+
+def _groups(store: Store, name: str, keep: list[Groups]) -> Iterator[str]:
+    path = groups_path(store.path, name)
+    kinds = {"sample_id": pa.types.is_integer, "group": pa.types.is_integer, "distance": pa.types.is_floating}
+    yield from schema_faults(open_parquet(path), kinds)
+    group, distance = read_groups(store.path, name)
+    if len(group) != len(store):
+        yield f"It has {len(group)} rows, the store {len(store)} samples."
+        return
+    if group.min(initial=0) < 0:
+        yield "Some samples are in no group."
+        return
+    alone = int((np.bincount(group) == 1).sum())
+    if alone:
+        yield f"{alone} samples are alone in their group."
+    if not np.all(distance >= 0) or not np.isfinite(distance).all():
+        yield "Some distances are negative or not finite."
+    keep.append(group)
+
+
+def _pairs(store: Store, name: str, record: dict[str, Any], groups: list[Groups]) -> Iterator[str]:
+    path = pairs_path(store.path, name)
+    kinds = dict.fromkeys(("input_id", "target_id", "group", "draw"), pa.types.is_integer)
+    file = open_parquet(path)
+    yield from schema_faults(file, kinds)
+    table = PairTable(path)
+    if (table.rows, table.draws) != (len(store), record.get("draws")):
+        yield f"It has {table.draws} draws of {table.rows} inputs, not {record.get('draws')} of {len(store)}."
+        return
+    for block, size in enumerate(table.block_sizes):
+        draws = file.read_row_group(block, columns=["draw"])["draw"].to_numpy()
+        if not np.array_equal(draws, np.repeat(np.arange(table.draws), size)):
+            yield f"Its draws are not in order in row group {block}."
+        for draw in range(table.draws):
+            faults = _pair_faults(table, block, draw, groups)
+            if faults:
+                yield from (f"Draw {draw}, row group {block}: {fault}" for fault in faults)
+                return
+
+
+def _pair_faults(table: PairTable, block: int, draw: int, groups: list[Groups]) -> list[str]:
+    """Check one draw of one block; `PairTable.block` has checked that each input comes once."""
+    input_id, target_id, group = table.block(block, draw)
+    outside = int(np.count_nonzero((target_id < 0) | (target_id >= table.rows)))
+    if outside:
+        return [f"{outside} targets are no samples."]
+    faults = {"targets are their own input": target_id == input_id}
+    if groups:  # else they could not be read, which was said
+        own = groups[0]
+        faults["rows name another group than the groups table"] = own[input_id] != group
+        faults["targets are of another group"] = own[target_id] != group
+    return [f"{int(wrong.sum())} {what}." for what, wrong in faults.items() if wrong.any()]
+
+
+def _centroids(store: Store, name: str, record: dict[str, Any], groups: list[Groups]) -> Iterator[str]:
+    file = open_parquet(centroids_path(store.path, name))
+    columns = record.get("columns", [])
+    integers = {"group": pa.types.is_integer, "size": pa.types.is_integer}
+    yield from schema_faults(file, {**integers, **dict.fromkeys(columns, pa.types.is_floating)})
+    table = file.read()
+    if table.num_rows != record.get("k"):
+        yield f"It has {table.num_rows} clusters, not {record.get('k')}."
+    elif groups and not np.array_equal(table["size"], np.bincount(groups[0], minlength=table.num_rows)):
+        yield "Its sizes are not those of the groups."
+    if not all(np.isfinite(table[column]).all() for column in columns):
+        yield "Some centroids are not finite."
+
+
+def _unrecorded(store: Store) -> Iterator[Problem]:
+    """Tables of partitions that the manifest does not name: a command was interrupted while it made them."""
+    for path_of in (groups_path, pairs_path):
+        here = path_of(store.path, "").parents[1]
+        names = {path_of(store.path, name).parent.name: name for name in store.partitions}
+        strays = sorted(entry for entry in _entries(here) if entry.name not in names)
+        remedy = "Run the command that was interrupted, `pipe cluster` or `pipe pair`, again; or remove it."
+        yield from (Problem(stray, UNRECORDED, remedy) for stray in strays)
+
+
+def _entries(folder: Path) -> list[Path]:
+    return list(folder.iterdir()) if folder.is_dir() else []

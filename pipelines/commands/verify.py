@@ -1,0 +1,34 @@
+"""`pipe verify`: whether a store or a run is whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines.options import AsJson
+
+
+def verify(
+    path: Annotated[Path, typer.Argument(help="A store or a run.", show_default=False)],
+    as_json: AsJson = False,
+) -> None:
+    """Read every file of a store or run, hold it against what it must be, and say what is wrong and what mends it.
+
+    Exits with 1 when something is wrong. Nothing is changed.
+
+    Example: pipe verify store
+    """
+    from pipelines import console
+    from pipelines.verify import verify as check
+    from preprocessing.errors import GatedVAEError
+
+    report = check(path)
+    found = [[str(problem.path), problem.what, problem.remedy] for problem in report.problems]
+    whole = console.grid(["file", "what is wrong", "what mends it"], found) if found else "whole"
+    console.show(report, {"checked": path, **report.holds, "found": whole}, as_json=as_json)
+    if report.problems:
+        first = report.problems[0]
+        what = f"{path} is damaged: {len(found)} {'thing is' if len(found) == 1 else 'things are'} wrong."
+        raise GatedVAEError(what, f"{first.path}: {first.what}", first.remedy)

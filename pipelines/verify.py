@@ -1,0 +1,100 @@
+"""Whether a store or a run is whole: every file is read and held against what it must be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from models.checkpoint import Checkpoint, checkpoints, load_weights, read_state
+from models.vae import GatedVAE
+from pairing.verify import verify_partitions
+from pipelines.run import Run, open_run, usable
+from preprocessing.errors import GatedVAEError
+from preprocessing.store import Store, manifest_path, open_store
+from preprocessing.verify import Problem, manifest_faults, verify_store
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """What was checked and what is wrong.
+
+    Attributes
+    ----------
+    path:
+        The store or run.
+    holds:
+        What it holds, by name, for people.
+    problems:
+        Everything that is wrong; empty when it is whole.
+    """
+
+    path: Path
+    holds: dict[str, Any]
+    problems: list[Problem]
+
+
+def verify(path: Path) -> VerifyReport:
+    """Check a store (manifest, images, tables, groups, pairs) or a run (configuration, metrics, checkpoints).
+
+    Raises
+    ------
+    GatedVAEError
+        When it is neither, or so damaged that it cannot be opened.
+    """
+    if (path / "config.json").exists() and not manifest_path(path).exists():
+        run = open_run(path)
+        return VerifyReport(path, _run_holds(run), list(_run_problems(run)))
+    store = open_store(path)
+    return VerifyReport(path, _store_holds(store), list(_store_problems(store)))
+
+
+def _store_problems(store: Store) -> Iterator[Problem]:
+    manifest = manifest_path(store.path)
+    remedy = "Run the same `pipe preprocess` again with --overwrite."
+    yield from (Problem(manifest, fault, remedy) for fault in manifest_faults(store.manifest))
+    yield from verify_store(store)
+    yield from verify_partitions(store)
+
+
+def _store_holds(store: Store) -> dict[str, Any]:
+    manifest = store.manifest
+    account = {"samples": len(store), "rejected": manifest.get("rejected"), "seen": manifest.get("seen")}
+    pairs = {name: f"{len(store) * made.get('draws', 0):,} pairs" for name, made in store.partitions.items()}
+    return {**account, **pairs}
+
+
+def _run_problems(run: Run) -> Iterator[Problem]:
+    try:
+        run.read_metrics()
+    except GatedVAEError as error:
+        yield Problem.of(run.metrics, error)
+    for checkpoint in checkpoints(run.checkpoints):
+        try:
+            _check_checkpoint(run, checkpoint)
+        except GatedVAEError as error:
+            yield Problem.of(checkpoint.weights, error)
+    if Path(run.config.store).is_dir():  # else a service's address, or the store has moved
+        try:
+            run.store()
+        except GatedVAEError as error:
+            yield Problem.of(Path(run.config.store), error)
+
+
+def _check_checkpoint(run: Run, checkpoint: Checkpoint) -> None:
+    model = GatedVAE(run.config.model)
+    with usable(checkpoint):
+        load_weights(checkpoint, model)
+        _, position = read_state(checkpoint)
+        if position["step"] != checkpoint.step or not {"loader", "losses", "sums"} <= position.keys():
+            raise ValueError(f"{checkpoint.state} has the position of step {position['step']}")
+        if not all(bool(torch.isfinite(weight).all()) for weight in model.parameters()):
+            raise ValueError(f"{checkpoint.weights} has weights that are not finite")
+
+
+def _run_holds(run: Run) -> dict[str, Any]:
+    latest = run.latest()
+    return {"store": run.config.store, "trained": f"{latest.step:,} steps" if latest else "no step is saved yet"}
