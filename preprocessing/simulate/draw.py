@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from preprocessing.simulate import hair, head, paint
-from preprocessing.simulate.landmarks import RIGID, Array, Shape, place
+from preprocessing.simulate.landmarks import RIGID, Array, Shape, place, response
 from preprocessing.simulate.look import Look
 
 SIZE = 112  # pixels a side, as -simsize 112
@@ -68,11 +68,12 @@ class Scene:
 
 @dataclass(frozen=True)
 class Face:
-    """What one scene gives: the mesh (rows, columns, 3), the places (68, 2) and the 3D landmarks (68, 3), head frame, mm."""
+    """A head: mesh (rows, columns, 3) and landmarks (68, 3) in mm of the head frame, places (68, 2), what shows (17,)."""
 
     mesh: Array
     places: Array
     landmarks: Array
+    shown: Array
 
 
 def rotation(pose: tuple[float, float, float]) -> Array:
@@ -89,11 +90,12 @@ def rotation(pose: tuple[float, float, float]) -> Array:
 
 def build(person: Person, intensities: Array) -> Face:
     """The head of one person at 17 intensities."""
-    mesh = head.vertices(person.skull, intensities, hair.height(person.look))
-    places = place(person.shape, intensities)
+    shown = response(intensities)
+    mesh = head.vertices(person.skull, shown, hair.height(person.look))
+    places = place(person.shape, shown)
     where = np.vstack([head.jaw_places(), head.mesh_places(places[17:])])
-    skin = head.vertices(person.skull, intensities) if person.look.bangs else mesh
-    return Face(mesh, places, head.on_surface(skin, where))
+    skin = head.vertices(person.skull, shown) if person.look.bangs else mesh
+    return Face(mesh, places, head.on_surface(skin, where), shown)
 
 
 @lru_cache(maxsize=1)
@@ -120,7 +122,7 @@ def draw(scene: Scene, face: Face | None = None) -> Array:
     turn = rotation(scene.pose)
     seen = face.landmarks @ rotation(scene.fitted or scene.pose).T
     to_picture = alignment(seen) * SCALE * SUPER
-    texture = paint.paint(scene.person.look, face.places, scene.intensities, scene.gaze, scene.person.seed)
+    texture = paint.paint(scene.person.look, face.places, face.shown, scene.gaze, scene.person.seed)
     buffer = _backdrop(scene.backdrop)
     _splat(buffer, face.mesh, texture, turn, to_picture, scene.light)
     if scene.person.look.long_hair:

@@ -29,7 +29,7 @@ from preprocessing.simulate.images import IMPOSSIBLE, LOW_CONFIDENCE, NOT_FOUND,
 from preprocessing.simulate.options import FaceReport, FaceSimulation
 
 VERSION = 1  # of what is drawn and written: another version in the same folder is refused
-BATCH = 250  # images
+BATCH = 100  # images
 OPTIONS, TRUTH, IDENTITY, PARTITION = "simulation.json", "truth.parquet", "identity.txt", "partition.txt"
 PROCESSED, PARTS = "processed", ".parts"
 

@@ -21,6 +21,7 @@ AU_NAMES = (
     *("AU14", "AU15", "AU17", "AU20", "AU23", "AU25", "AU26", "AU45"),
 )
 FULL = 5.0  # the top of OpenFace's intensity scale
+SOFT = 2.0  # intensity by which 63% of what a unit can do in the end is done
 
 OPPOSITE = np.array(
     [
@@ -33,7 +34,7 @@ RIGID = [1, 2, 3, 4, 12, 13, 14, 15, 27, 28, 29, *range(31, 37), 39, 40, 41, 42,
 
 # The side of the picture's left, and the midline; the other side is its mirror image. The outline of the jaw is given
 # by the angle around the head in degrees instead of x, for it lies where x says little.
-JAW_DEGREES = np.array([-88, -87, -85, -81, -74, -63, -46, -24, 0.0])
+JAW_DEGREES = np.array([-78, -80, -81, -80, -74, -63, -46, -24, 0.0])
 JAW_V = np.array([-38, -18, 2, 22, 42, 58, 70, 76, 79.0])
 NEUTRAL_LEFT = {
     17: (-58, -53), 18: (-49, -59), 19: (-37, -61.5), 20: (-24, -60), 21: (-12, -57.5),
@@ -119,8 +120,16 @@ def au(intensities: Array, name: str) -> float:
     return float(intensities[AU_NAMES.index(name)]) / FULL
 
 
+def response(intensities: Array) -> Array:
+    """How far intensities (..., 17) in 0..5 show, in 0..5: the first units of intensity do more than the last.
+
+    Real labels seldom pass 2.5. What they mean must be seen in 64x64 pixels all the same, and 5 must not tear the face.
+    """
+    return np.asarray(FULL * (1 - np.exp(-intensities / SOFT)) / (1 - np.exp(-FULL / SOFT)))
+
+
 def place(shape: Shape, intensities: Array) -> Array:
-    """Places (68, 2) of one person's landmarks at 17 intensities in 0..5; the first 17 (the jaw) are left at zero."""
+    """Places (68, 2) of one person's landmarks at 17 `response`s in 0..5; the first 17 (the jaw) are left at zero."""
     points: Array = _person(shape) + np.tensordot(intensities, MOVE, axes=1)
     _close_eyes(points, au(intensities, "AU45") * FULL / CLOSED_AT)
     _close_lips(points)

@@ -47,7 +47,7 @@ def _occlusion() -> Array:
 def _beard_mask() -> Array:
     """Where a full beard grows, float32 0..1."""
     mask = np.zeros(SHAPE, np.uint8)
-    outline = [(-86, -10), (-80, 12), (-62, 22), (-42, 26), (-30, 17), (-14, 14), (0, 16)]
+    outline = [(-88, -12), (-80, -6), (-74, 22), (-56, 36), (-40, 38), (-29, 24), (-14, 14), (0, 16)]
     points = np.array([*outline, *[(-d, v) for d, v in outline[::-1]], (95, 100), (-95, 100)], float)
     fill(mask, of_mesh(head.degree_places(points[:, 0], points[:, 1])), 255)
     return cv2.GaussianBlur(mask, (0, 0), 5).astype(np.float32) / 255
@@ -155,7 +155,7 @@ def _folds(places: Array, intensities: Array) -> list[tuple[list[tuple[float, fl
     on = {name: au(intensities, name) for name in AU_NAMES}
     x, y = places[54]
     lid = [(float(px), float(py) - 3.2) for px, py in places[42:46]]
-    smile = min(0.8, 0.1 + 0.6 * on["AU12"] + 0.5 * on["AU10"] + 0.4 * on["AU09"])
+    smile = min(0.8, 0.1 + 0.5 * on["AU12"] + 0.4 * on["AU10"] + 0.4 * on["AU09"])
     brow = float(places[22:25, 1].mean())
     return [
         (lid, 0.35, 0.8),
