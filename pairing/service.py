@@ -27,7 +27,7 @@ from pairing.tickets import Ticket, identity, manifest_json, to_arrow, to_flight
 from preprocessing.errors import GatedVAEError
 from preprocessing.store import open_store
 
-MIN_SENT_BYTES = 256 << 10  # small record batches are handed to Flight several at a time, at a third of the cost
+MIN_SENT_BYTES = 1 << 20  # small record batches are handed to Flight several at a time, at a third of the cost
 CLOSING_SECONDS = 3.0  # for streams to end in
 
 ACTIONS = {
