@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= out/demo
 FACES ?= 2000
+EPOCHS ?= 60
 
 .PHONY: demo test check slow constraints clean
 
@@ -18,7 +19,7 @@ demo: $(VENV)/installed
 	$(BIN)/pipe preprocess celeba --openface $(OUT)/faces/processed --identities $(OUT)/faces/identity.txt --out $(OUT)/store
 	$(BIN)/pipe cluster $(OUT)/store --pose 40 --expression 40 --strata 8
 	$(BIN)/python -c "import pandas; print(pandas.read_parquet('$(OUT)/store/pairs').head())"
-	$(BIN)/pipe train $(OUT)/store --out $(OUT)/run --epochs 60
+	$(BIN)/pipe train $(OUT)/store --out $(OUT)/run --epochs $(EPOCHS)
 	$(BIN)/pipe traverse $(OUT)/run
 
 ## The fast tests; GATED_VAE_DATA names the folder of real inputs, without it the tests that need them are skipped.
