@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from preprocessing.faces import LABELS, POSE
+from preprocessing.faces import LABELS, POSE, PRESENCES
 from preprocessing.pictures import WHOLE_IMAGE, WholePictures
 
 Texts = Callable[[pd.DataFrame], pd.Series]
@@ -81,10 +81,16 @@ def choose_faces(faces: pd.DataFrame, limits: Limits) -> tuple[pd.DataFrame, pd.
 
 
 def drop_poor(sieve: Sieve, limits: Limits) -> None:
-    """Drop faces whose own values rule them out; a source without such a column is not judged by it."""
+    """Drop faces whose own values rule them out.
+
+    Labels that the store will have must be finite in every row, so that whoever reads it need not look for gaps. Presences
+    alone may be missing, all of them, where CSVs with and without them lie in one folder.
+    """
     labels = [name for name in LABELS if name in sieve.faces]
     pose = [name for name in POSE if name in sieve.faces]
     finite = np.isfinite(sieve.faces[labels])
+    presences = [name for name in PRESENCES if name in labels]
+    finite.loc[sieve.faces[presences].isna().all(axis=1), presences] = True
     sieve.drop(~finite.all(axis=1), "not_finite", lambda faces: _shown(faces, ~finite.loc[faces.index]))
     if "success" in sieve.faces:
         sieve.drop(sieve.faces["success"] == 0, "no_success", "OpenFace says success 0")

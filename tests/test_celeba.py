@@ -278,6 +278,25 @@ def test_sources_with_pose_or_action_units_alone(tmp_path: Path, missing: str, l
     assert samples["image"].tolist() == ["a"]
 
 
+def test_flavours_in_one_folder(tmp_path: Path) -> None:
+    """Presences may be missing altogether; pose or intensities that other files have may not."""
+    rows = {"all": GOOD, "bare": {name: value for name, value in GOOD.items() if not name.endswith("_c")}}
+    rows |= {
+        "gap": GOOD | {"AU12_c": "nan", "AU28_c": 1},
+        "aus": {name: GOOD[name] for name in ("confidence", "AU01_r", "AU12_r")},
+    }
+    for stem, row in rows.items():
+        write_csv(
+            tmp_path / "of" / f"{stem}.csv", [{"face": 0, **row, "AU28_c": 0} if stem == "all" else {"face": 0, **row}]
+        )
+        write_picture(tmp_path / "of" / f"{stem}_aligned" / "face_det_000000.bmp", 1)
+    _, samples, _, rejected = make(tmp_path)
+    assert samples["image"].tolist() == ["all", "bare"]
+    assert samples["AU12_c"].isna().tolist() == [False, True]
+    details = dict(zip(rejected["source"], rejected["reason"] + ": " + rejected["detail"], strict=True))
+    assert details == {"aus.csv": "not_finite: pose_Rx is nan", "gap.csv": "not_finite: AU12_c is nan"}
+
+
 def test_names_that_are_no_text_and_rows_that_are_no_rows(tmp_path: Path) -> None:
     for stem in ("caf\udce9", "with, comma", "new\nline", "é"):
         write_image_faces(tmp_path / "of", stem, [{}])
