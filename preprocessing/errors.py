@@ -17,7 +17,8 @@ class GatedVAEError(Exception):
     """
 
     def __init__(self, what: str, why: str = "", remedy: str = "") -> None:
-        super().__init__("\n".join(line for line in (what, why, remedy) if line))
+        lines = (" ".join(text.splitlines()) for text in (what, why, remedy))  # names and causes may hold newlines
+        super().__init__("\n".join(line for line in lines if line))
         self.what, self.why, self.remedy = what, why, remedy
 
     def __reduce__(self) -> tuple[type[GatedVAEError], tuple[str, str, str]]:

@@ -226,15 +226,18 @@ def _convert(layout: Layout, table: pa.Table) -> tuple[pd.DataFrame, dict[int, s
     """Finish the columns that are still bytes; also return the rows that hold no number where one must be."""
     table = table.select(range(len(layout.wanted))).rename_columns(list(layout.wanted))
     frame = table.to_pandas() if layout.wanted else pd.DataFrame(index=range(table.num_rows))
+    made: dict[str, Any] = {}
     bad: dict[int, str] = {}
     for name, kind in zip(table.column_names, table.schema.types, strict=True):
         if _is_numeric(kind):
             continue
         cells = table[name].to_pylist()
         if is_numeric_name(name):
-            frame[name], rows = numbers(cells)
+            made[name], rows = numbers(cells)
             for row in rows:
                 bad.setdefault(row, f"{name} is {cells[row].strip()[:40].decode('utf-8', 'backslashreplace')!r}.")
         else:
-            frame[name] = user_column(cells)
+            made[name] = user_column(cells)
+    if made:  # all at once: putting columns in one by one takes a time quadratic in their number
+        frame = pd.DataFrame({name: made.get(name, column) for name, column in frame.items()})
     return frame, bad

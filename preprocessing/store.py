@@ -20,6 +20,8 @@ from preprocessing.files import read_json, write_json
 
 SCHEMA_VERSION = 1
 
+_REQUIRED = ("kind", "source_digest", "image_shape", "seen", "taken", "rejected", "parameters")
+
 REBUILD = "Run `pipe preprocess` again with --overwrite."
 
 
@@ -143,7 +145,7 @@ def open_store(path: str | Path) -> Store:
     if version != SCHEMA_VERSION:
         why = f"It was written with schema version {version}; this version reads {SCHEMA_VERSION}."
         raise GatedVAEError(f"{path} cannot be opened.", why, REBUILD)
-    missing = [key for key in ("kind", "image_shape", "taken", "parameters") if key not in manifest]
+    missing = [key for key in _REQUIRED if key not in manifest]
     if missing:
         raise GatedVAEError(f"{manifest_path(path)} is incomplete.", f"It lacks {', '.join(missing)}.", REBUILD)
     wrong = next((key for key, fits in _FORMS.items() if key in manifest and not fits(manifest[key])), None)
