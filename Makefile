@@ -6,7 +6,7 @@ OUT ?= out/demo
 FACES ?= 2000
 EPOCHS ?= 60
 
-.PHONY: demo test check slow constraints clean
+.PHONY: demo test check slow bench constraints clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -40,3 +40,8 @@ constraints:
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+
+## Every stage beside its floor and its peers, as ratios; wants a quiet machine. Bars that are missed are told, not fatal.
+BENCHMARKS := openface_csv images preprocess kmeans pairs loader step dci service
+bench: $(VENV)/installed
+	for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name || true; done

@@ -12,13 +12,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from collections.abc import Callable
 
 import numpy as np
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.linear_model import Lasso
 
+from benchmarks.timing import seconds
 from models.metrics import dci, random_split
 from models.metrics.arrays import Array
 
@@ -36,12 +36,6 @@ def made_up(rows: int, latent: int, factors: int) -> tuple[Array, Array]:
     codes = rng.normal(size=(rows, latent))
     truth = np.tanh(codes @ rng.normal(size=(latent, factors)) / 2) + 0.3 * rng.normal(size=(rows, factors))
     return codes, truth
-
-
-def seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
 
 
 def ratios(regressor: str, shape: tuple[int, int, int], repeats: int) -> Array:

@@ -13,7 +13,6 @@ import json
 import os
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from multiprocessing import get_context
 from pathlib import Path
@@ -22,6 +21,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from benchmarks.timing import alternate
 from preprocessing.compute import cores, run_tasks
 from preprocessing.images import use_one_thread
 from preprocessing.shards import SHARD_PICTURES, decode_shard
@@ -57,23 +57,6 @@ def make_up(folder: Path, count: int) -> None:
         pixels = cv2.resize(rng.integers(0, 256, (12, 12), dtype=np.uint8), (112, 112), interpolation=cv2.INTER_CUBIC)
         (folder / f"{number:06d}_aligned").mkdir()
         cv2.imwrite(f"{folder}/{number:06d}_aligned/face_det_000000.jpg", pixels)
-
-
-def timed(work: Run) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
-def alternate(runs: dict[str, Run], repeats: int) -> dict[str, np.ndarray[Any, Any]]:
-    """Seconds of each run, after one to warm up, in turns."""
-    for work in runs.values():
-        work()
-    times = {name: np.empty(repeats) for name in runs}
-    for turn in range(repeats):
-        for name, work in runs.items():
-            times[name][turn] = timed(work)
-    return times
 
 
 def record(stage: str, data: str, peer: str, ratio: np.ndarray[Any, Any], bar: float) -> dict[str, Any]:

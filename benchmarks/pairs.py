@@ -12,7 +12,6 @@ import json
 import os
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from benchmarks.timing import alternate
 from pairing.draws import Members
 from pairing.tables import DRAWS, PairTable, write_pairs
 from preprocessing.store import pairs_path
@@ -38,19 +38,6 @@ def uneven_groups(groups: int) -> Group:
     sizes = np.bincount(group, minlength=groups)
     group[sizes[group] < 2] = sizes.argmax()
     return group
-
-
-def seconds(work: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
-def alternate(runs: dict[str, Callable[[], object]], repeats: int) -> dict[str, np.ndarray[Any, Any]]:
-    for work in runs.values():  # warm up
-        work()
-    turns = [[seconds(work) for work in runs.values()] for _ in range(repeats)]
-    return dict(zip(runs, np.array(turns).T, strict=True))
 
 
 def report(stage: str, groups: int, ours: np.ndarray[Any, Any], rows: int, **facts: Any) -> None:

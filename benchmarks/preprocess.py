@@ -20,7 +20,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from benchmarks.images import Run, alternate, bare, find_pictures, record
+from benchmarks.images import Run, bare, find_pictures, record
+from benchmarks.timing import alternate
 from preprocessing.celeba import CelebaOptions, preprocess_celeba
 from preprocessing.compute import cores, run_tasks
 from preprocessing.faces import LABELS, PLACES
