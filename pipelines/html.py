@@ -17,7 +17,8 @@ _PAGE = Template("""<!DOCTYPE html>
 <title>$title</title>
 <style>
 :root { color-scheme: light }
-body { margin: 2.5rem auto; max-width: 68rem; padding: 0 1.5rem; background: white; color: #222; font: 15px/1.5 system-ui, sans-serif }
+body { margin: 2.5rem auto; max-width: 68rem; padding: 0 1.5rem; background: white; color: #222;
+  font: 15px/1.5 system-ui, sans-serif }
 h1 { font-size: 1.5rem; margin: 0 0 1rem; overflow-wrap: anywhere }
 h2 { font-size: 1.15rem; margin: 2.5rem 0 .6rem; padding-top: .6rem; border-top: 1px solid #e3e3e3 }
 p { max-width: 46rem; margin: .5rem 0; color: #555 }

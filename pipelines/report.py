@@ -53,7 +53,8 @@ def _facts(run: Run, store: Store) -> str:
         "latent": ", ".join(f"{name} {size}" for name, size in model.latent.items()),
         "gate": f"{model.context} as context" if model.gate else "none: an ordinary VAE, target = input",
         "objective": f"{model.objective.name}, KL weight {model.objective.beta:g}, {model.network} network",
-        "training": f"{length}, batch {config.batch_size}, rate {config.lr:g} {config.schedule}, {config.precision}, seed {config.seed}",
+        "training": f"{length}, batch {config.batch_size}, rate {config.lr:g} {config.schedule},"
+        f" {config.precision}, seed {config.seed}",
         "weights": f"step {latest.step:,}{done}" if latest else "none",
     }
     for name, losses in trained.get("losses", {}).items():
@@ -90,7 +91,10 @@ def _face_scores(scores: Values) -> list[str]:
     left_out = f" Left out, as constant: {', '.join(scores['constant'])}." if scores["constant"] else ""
     judge = "the truth" if scores["judged_by"] == "truth" else "OpenFace's labels"
     who = f"{scores['held_out']:,} of {scores['images']:,} images judge, by {judge}. Split {scores['split_by']}.{left_out}"
-    parts = [html.note(who)]
+    short = scores["summary"]["ridge"]["sample"]
+    titles = {"own": "own partition", "other": "best other", "all": "whole latent", "score": "own less other"}
+    columns = {title: {name: found[key] for name, found in short.items()} for key, title in titles.items()}
+    parts = [html.note(who), html.table("Mean R2 of a partition's factors (ridge, posterior samples)", columns)]
     for codes in ("sample", "mean"):
         parts.append(
             html.table(f"R2 of each factor by partition (ridge, posterior {codes}s)", scores["r2"]["ridge"][codes])
@@ -103,8 +107,8 @@ def _face_scores(scores: Values) -> list[str]:
         }
         rows = {names[key]: value for key, value in scores["swap"].items() if key in names}
         keys = {"pose": "A's pose", "expression": "B's expression", "both": "both"}
-        columns = {title: {name: found[key] for name, found in rows.items()} for key, title in keys.items()}
-        parts.append(html.table(f"Swap test: shares of {scores['swap']['pairs']:,} pairs", columns))
+        shares = {title: {name: found[key] for name, found in rows.items()} for key, title in keys.items()}
+        parts.append(html.table(f"Swap test: shares of {scores['swap']['pairs']:,} pairs", shares))
     return [
         *parts,
         html.table("Root mean squared error per pixel (0..1)", {"reconstruction": scores["reconstruction"]}),

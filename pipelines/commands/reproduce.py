@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.options import AsJson
+from pipelines.options import AsJson, StorePath
 
 app = typer.Typer(no_args_is_help=True, help="Repeat published experiments at a stated scale.")
 
@@ -73,3 +73,55 @@ def table1(
     console.show(
         rows, {"results": out / "table1.parquet", "tables": out / "table1.md", "disentanglement": grid}, as_json=as_json
     )
+
+
+@app.command("faces")
+def faces(
+    store: StorePath,
+    out: Annotated[Path, typer.Option(help="Folder for runs and results.")] = Path("out/faces"),
+    truth: Annotated[
+        Path | None, typer.Option(help="truth.parquet of simulated faces, to judge by.", show_default="labels judge")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of every kind.")] = 3,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of every run.")] = 4000,
+    beta: Annotated[float, typer.Option(min=0, help="KL weight; ungated_beta takes four times as much.")] = 0.25,
+    latent: Annotated[
+        str | None, typer.Option(help="NAME=SIZE,... for every partition.", show_default="the preset's")
+    ] = None,
+    lr: Annotated[float, typer.Option(help="Adam's rate.")] = 5e-4,
+    schedule: Annotated[str, typer.Option(help="constant, or cosine down to 0.")] = "cosine",
+    gatings: Annotated[str, typer.Option(help="Which kinds.")] = "ungated,ungated_beta,gated,exchange",
+    precision: Annotated[str, typer.Option(help="fp32, bf16 or auto.")] = "auto",
+    workers: Annotated[int | None, typer.Option(min=1, help="Runs at a time.", show_default="one per core")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train and score gated and ordinary VAEs on a clustered store of faces; stopped, it goes on run by run.
+
+    Writes OUT/faces.parquet, one row per run, partition, factor, read-out and kind of codes, and OUT/faces.md.
+
+    Example: pipe reproduce faces store --seeds 1 --steps 500
+    """
+    import pandas as pd
+    import pyarrow as pa
+
+    from pipelines import console
+    from pipelines.faces_table import faces_markdown, faces_preamble
+    from pipelines.processor import choose_precision
+    from pipelines.reproduce_faces import FacePlan, reproduce_faces
+    from preprocessing.files import write_bytes, write_parquet
+
+    plan = FacePlan(store, steps, beta, latent, lr, schedule, precision=choose_precision(precision, "cpu"), truth=truth)
+    with console.progress("runs") as update:
+        runs = reproduce_faces(plan, gatings.split(","), seeds, out, workers=workers, progress=update)
+    rows = pd.DataFrame([row for run in runs for row in run.rows()])
+    write_parquet(out / "faces.parquet", pa.Table.from_pandas(rows, preserve_index=False), schema_version=1)
+    write_bytes(out / "faces.md", faces_markdown(runs, faces_preamble(plan, runs)).encode())
+    mean = rows[(rows["regressor"] == "ridge") & (rows["codes"] == "sample") & (rows["factor"] == "pose_Ry")]
+    table = mean.pivot_table(values="r2", index="gating", columns="partition", sort=False)
+    cells = [
+        [name, *(f"{value:.2f}" for value in line)] for name, line in zip(table.index, table.to_numpy(), strict=True)
+    ]
+    shown: dict[str, object] = {"results": out / "faces.parquet", "tables": out / "faces.md", "runs": len(runs)}
+    if cells:
+        shown["R2 of yaw (ridge, samples)"] = console.grid(["", *table.columns], cells)
+    console.show(rows.to_dict("records"), shown, as_json=as_json)

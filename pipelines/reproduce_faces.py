@@ -1,0 +1,172 @@
+"""Faces, gated and not, on one store: the same network and steps, several seeds, the same scores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from models.vae import GatedVAEConfig
+from pipelines.evaluate_faces import evaluate_faces, long_rows
+from pipelines.presets import PRESETS, choose_latent
+from pipelines.run import Run, TrainConfig, open_run
+from pipelines.tasks import Progress, Task, do_tasks, ignore, is_finished
+from preprocessing.errors import GatedVAEError
+from preprocessing.files import locked
+from preprocessing.store import Store, open_store
+
+PRESET = PRESETS["faces"]
+
+
+@dataclass(frozen=True)
+class FaceGating:
+    """One way to train on the same images: with which gate, and how often the others' KL weight."""
+
+    gate: bool
+    context: str = "input"
+    times: float = 1.0
+
+
+FACE_GATINGS = {
+    "ungated": FaceGating(gate=False),
+    "ungated_beta": FaceGating(gate=False, times=4.0),  # what the paper's 4 is to a VAE's 1
+    "gated": FaceGating(gate=True),
+    "exchange": FaceGating(gate=True, context="target"),
+}
+
+
+@dataclass(frozen=True)
+class FacePlan:
+    """What all runs have in common.
+
+    Attributes
+    ----------
+    beta:
+        Weight of the KL divergence.
+    latent:
+        Sizes by partition as ``NAME=SIZE,...``; the preset's when None.
+    truth:
+        Where the true values are (simulated faces); by default the store's labels judge.
+    """
+
+    store: Path
+    steps: int = 4000
+    beta: float = PRESET.objective.beta
+    latent: str | None = None
+    lr: float = PRESET.lr
+    schedule: str = "cosine"
+    batch_size: int = 128
+    precision: str = "bf16"
+    truth: Path | None = None
+
+
+@dataclass(frozen=True)
+class FaceRun:
+    """A finished run: what was varied, and all that `pipe evaluate` found."""
+
+    data: str
+    gating: str
+    seed: int
+    steps: int
+    scores: dict[str, Any]
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows of faces.parquet: data, gating, seed, steps, partition, factor, regressor, codes, r2."""
+        key = {"data": self.data, "gating": self.gating, "seed": self.seed, "steps": self.steps}
+        return [key | row for row in long_rows(self.scores)]
+
+
+def reproduce_faces(
+    plan: FacePlan,
+    gatings: Sequence[str],
+    seeds: int,
+    out: Path,
+    *,
+    workers: int | None = None,
+    progress: Progress = ignore,
+) -> list[FaceRun]:
+    """Train and evaluate every gating with every seed under `out`, skipping what is finished.
+
+    Returns all finished runs of the plan, those of earlier calls included.
+
+    Raises
+    ------
+    GatedVAEError
+        When a gating is unknown, the store is not one of faces with pairs, `out` holds runs of another plan, or a run fails;
+        those that are finished stay.
+    """
+    unknown = [name for name in gatings if name not in FACE_GATINGS]
+    if unknown:
+        raise GatedVAEError(f"There is no {unknown[0]!r} to reproduce.", "", f"Choose from {', '.join(FACE_GATINGS)}.")
+    store = open_store(plan.store)
+    if "factors" in store.manifest:
+        raise GatedVAEError(f"{plan.store} holds no faces.", "", "Use `pipe reproduce table1` for dSprites.")
+    evaluate = partial(evaluate_plain, truth=plan.truth)
+    tasks = [
+        Task(f"{name}-{seed}", face_config(plan, store, name, seed), evaluate)
+        for seed in range(seeds)
+        for name in gatings
+    ]
+    with locked(out):
+        _refuse_others(tasks, plan, store, out)
+        do_tasks(tasks, out, workers=workers, progress=progress)
+    return finished_runs(plan, store, out)
+
+
+def _refuse_others(tasks: Sequence[Task], plan: FacePlan, store: Store, out: Path) -> None:
+    """Refuse a folder whose finished runs were made or judged in another way, lest one table mixes them."""
+    for task in tasks:
+        folder = out / task.name
+        if is_finished(folder) and not _fits(open_run(folder), task.config, plan, store):
+            why = "It was trained with other options, on another store, or judged by something else."
+            raise GatedVAEError(f"{folder} is another run.", why, "Choose another --out.")
+
+
+def _fits(run: Run, config: TrainConfig, plan: FacePlan, store: Store) -> bool:
+    judge = "truth" if plan.truth else "labels"
+    same_store = run.store_digest == store.manifest["source_digest"]
+    return same_store and run.config == config and run.read_metrics()["evaluate"]["judged_by"] == judge
+
+
+def face_config(plan: FacePlan, store: Store, gating: str, seed: int) -> TrainConfig:
+    """The configuration of one run."""
+    way = FACE_GATINGS[gating]
+    height, width = store.manifest["image_shape"]
+    model = GatedVAEConfig(
+        latent=choose_latent(plan.latent, PRESET, store),
+        image_shape=(height, width),
+        network=PRESET.network,
+        objective=replace(PRESET.objective, beta=plan.beta * way.times),
+        gate=way.gate,
+        context=way.context,
+    )
+    return TrainConfig(
+        store=str(plan.store),
+        model=model,
+        steps=plan.steps,
+        batch_size=plan.batch_size,
+        lr=plan.lr,
+        schedule=plan.schedule,
+        seed=seed,
+        precision=plan.precision,
+    )
+
+
+def evaluate_plain(run: Run, truth: Path | None) -> dict[str, Any]:
+    """Score a run, as plain values."""
+    return evaluate_faces(run, truth=truth).to_dict()
+
+
+def finished_runs(plan: FacePlan, store: Store, out: Path) -> list[FaceRun]:
+    """The finished runs of a folder that belong to the plan, by gating and seed."""
+    found = []
+    data = "simulated" if plan.truth else store.kind
+    for folder in out.iterdir():
+        gating, _, seed = folder.name.rpartition("-")
+        if gating in FACE_GATINGS and seed.isdigit() and is_finished(folder):
+            run = open_run(folder)
+            if _fits(run, face_config(plan, store, gating, int(seed)), plan, store):
+                found.append(FaceRun(data, gating, int(seed), plan.steps, run.read_metrics()["evaluate"]))
+    return sorted(found, key=lambda run: (list(FACE_GATINGS).index(run.gating), run.seed))
