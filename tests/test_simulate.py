@@ -152,6 +152,16 @@ def test_an_image_depends_on_the_seed_and_its_number_only(folder, tmp_path):
     assert ours.items() <= digests(folder[0]).items()
 
 
+def test_label_options_leave_pictures_and_truth_alone(folder, tmp_path):
+    options = {**vars(MANY_FAILURES), "n": 4, "pose_noise": 3.0, "label_noise": 0.0, "confounding": 1.0}
+    simulate_faces(FaceSimulation(**options), tmp_path, workers=1)
+    ours = {name: value for name, value in digests(tmp_path).items() if name.endswith(".bmp")}
+    assert len(ours) >= 3
+    assert ours.items() <= digests(folder[0]).items()
+    truth, before = (pd.read_parquet(out / "truth.parquet") for out in (tmp_path, folder[0]))
+    pd.testing.assert_frame_equal(truth, before.head(4))
+
+
 def test_an_interrupted_run_goes_on_where_it_stopped(folder, tmp_path):
     class Killed(BaseException):
         pass

@@ -51,7 +51,8 @@ def simulate_faces(
         ``truth.parquet``: one row per image with the values without noise (pose_Rx .. AU45_r, light, person, outcome).
         An interrupted call goes on where it stopped; a finished one does nothing.
     workers:
-        Processes (every core when None). They do not change what is written.
+        Processes (every core when None). They do not change what is written. They start afresh: a script that calls
+        this with more than one keeps the call below ``if __name__ == "__main__":``.
     overwrite:
         Replace what an earlier call wrote here.
     progress:
@@ -71,6 +72,7 @@ def simulate_faces(
             if not done:
                 _draw_missing(options, out, workers or cores(), progress)
                 _finish(options, out)
+            shutil.rmtree(out / PARTS, ignore_errors=True)  # also what a call killed right here left behind
             return _report(pq.read_table(out / TRUTH, columns=["outcome", "faces", "person"]), done)
     except OSError as error:
         remedy = "Make room or choose another folder, then run the same command again: it goes on where it stopped."
@@ -182,7 +184,6 @@ def _finish(options: FaceSimulation, out: Path) -> None:
     for path, values in ((out / IDENTITY, persons), (out / PARTITION, partitions)):
         write_bytes(path, "".join(f"{name} {value}\n" for name, value in zip(names, values, strict=True)).encode())
     write_parquet(out / TRUTH, table.add_column(2, "partition", pa.array(partitions)), schema_version=VERSION)
-    shutil.rmtree(out / PARTS)
 
 
 def _report(table: pa.Table, already_done: bool) -> FaceReport:

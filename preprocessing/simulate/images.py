@@ -75,9 +75,8 @@ def _portrait(
     scene = _make_scene(person, truth, rng)
     spot = openface.Spot(rng.normal(0.62, 0.032), rng.normal(88.5, 0.9), rng.normal(135.6, 1.3))
     if outcome in (LOW_CONFIDENCE, IMPOSSIBLE):
-        said = labels.lost(
-            label_rng, 0.983 if outcome == IMPOSSIBLE else float(label_rng.choice([0.017, 0.683, 0.783]))
-        )
+        unsure = float(label_rng.choice([0.017, 0.683, 0.783], p=[0.7, 0.15, 0.15]))
+        said = labels.lost(label_rng, 0.983 if outcome == IMPOSSIBLE else unsure)
         pitch, yaw, roll = said.pose
         scene = replace(scene, fitted=(pitch, yaw, roll))
     else:
@@ -104,12 +103,6 @@ def _truth_row(truth: labels.Truth, scene: Scene) -> dict[str, Any]:
     intensities = {f"{name}_r": value for name, value in zip(AU_NAMES, truth.intensities.tolist(), strict=True)}
     light = {f"light_{name}": value for name, value in asdict(scene.light).items()}
     look = scene.person.look
-    person = {
-        "skin": look.skin,
-        "hair": look.hair,
-        "beard": look.beard,
-        "glasses": look.glasses,
-        "long_hair": look.long_hair,
-    }
+    person = {name: getattr(look, name) for name in ("skin", "hair", "beard", "glasses", "long_hair")}
     background = {"background": scene.backdrop.grey, "background_contrast": scene.backdrop.contrast}
     return pose | intensities | light | background | person

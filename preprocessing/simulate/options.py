@@ -18,12 +18,13 @@ class FaceSimulation:
     n:
         Images, named 000001.jpg and up.
     people:
-        Identities; about 20 images each when None, as in CelebA.
+        Identities; about 20 images each when None, as in CelebA. Where it is given, the first images of a larger
+        simulation are those of a smaller one.
     pose_noise, label_noise:
         Scale of the errors of the pose and of the action units; 0 gives the truth (rounded as OpenFace rounds).
     confounding:
         How far the labels of the action units depend on the pose: 0 not at all, 1 as strongly as in OpenFace. What is
-        true, and so what is drawn, never does.
+        true never does. Pictures are the same whatever these three are.
     not_found, two_faces, low_confidence, impossible:
         Shares of images without a face, with two, with one below 0.8, and with a confident one in an impossible pose.
     """
