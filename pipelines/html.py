@@ -23,7 +23,7 @@ h1 { font-size: 1.5rem; margin: 0 0 1rem; overflow-wrap: anywhere }
 h2 { font-size: 1.15rem; margin: 2.5rem 0 .6rem; padding-top: .6rem; border-top: 1px solid #e3e3e3 }
 p { max-width: 46rem; margin: .5rem 0; color: #555 }
 table { border-collapse: collapse; margin: .8rem 0; font-variant-numeric: tabular-nums }
-caption { text-align: left; color: #555; padding-bottom: .3rem }
+caption { text-align: left; color: #555; padding-bottom: .3rem; white-space: nowrap }
 th, td { padding: .15rem .7rem; text-align: right; border-bottom: 1px solid #eee }
 th:first-child, td:first-child { text-align: left }
 td { overflow-wrap: anywhere }

@@ -111,7 +111,9 @@ def _face_scores(scores: Values) -> list[str]:
         parts.append(html.table(f"Swap test: shares of {scores['swap']['pairs']:,} pairs", shares))
     return [
         *parts,
-        html.table("Root mean squared error per pixel (0..1)", {"reconstruction": scores["reconstruction"]}),
+    error = scores["reconstruction"]
+    rmse = f"{error['rmse']:.3f}; the mean image in its stead would have {error['rmse_of_mean_image']:.3f}."
+    return [*parts, html.note(f"Reconstruction: root mean squared error per pixel (0..1) {rmse}")]
     ]
 
 

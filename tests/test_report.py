@@ -74,7 +74,7 @@ def test_scores_are_those_that_were_measured(run: Path) -> None:
         "r2": {"ridge": {"sample": r2, "mean": r2}},
         "swap": swap,
         "dci": {"lasso": dci},
-        "reconstruction": {"rmse": 0.1},
+        "reconstruction": {"rmse": 0.1, "rmse_of_mean_image": 0.2},
     }
     scores |= {"summary": {"ridge": {"sample": {"pose": {"own": 0.81, "other": 0.12, "all": 0.9, "score": 0.69}}}}}
     opened.add_metrics("evaluate", scores)
