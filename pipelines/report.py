@@ -109,12 +109,9 @@ def _face_scores(scores: Values) -> list[str]:
         keys = {"pose": "A's pose", "expression": "B's expression", "both": "both"}
         shares = {title: {name: found[key] for name, found in rows.items()} for key, title in keys.items()}
         parts.append(html.table(f"Swap test: shares of {scores['swap']['pairs']:,} pairs", shares))
-    return [
-        *parts,
     error = scores["reconstruction"]
     rmse = f"{error['rmse']:.3f}; the mean image in its stead would have {error['rmse_of_mean_image']:.3f}."
     return [*parts, html.note(f"Reconstruction: root mean squared error per pixel (0..1) {rmse}")]
-    ]
 
 
 def _pictures(run: Run, store: Store) -> list[str]:
