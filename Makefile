@@ -6,7 +6,7 @@ OUT ?= out/demo
 FACES ?= 2000
 EPOCHS ?= 60
 
-.PHONY: demo test check slow bench constraints clean
+.PHONY: demo test check slow faults fuzz audit bench constraints clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -28,6 +28,24 @@ test: $(VENV)/installed
 
 slow: $(VENV)/installed
 	$(BIN)/pytest -m slow
+
+# Faults and fuzzing write and sync thousands of files: in memory where there is such a folder.
+SCRATCH := $(shell test -w /dev/shm && echo /dev/shm || echo /tmp)
+FUZZ_SECONDS ?= 150
+
+## A fault at every write of every command (kill -9, full disk, I/O error ...), then the same command again.
+faults: $(VENV)/installed
+	TMPDIR=$(SCRATCH) $(BIN)/pytest -m slow -s tests/test_faults.py
+
+## Damaged CSVs, folders, stores, runs and archives, for FUZZ_SECONDS.
+fuzz: $(VENV)/installed
+	TMPDIR=$(SCRATCH) $(BIN)/python tests/fuzz.py --seconds $(FUZZ_SECONDS)
+
+## Known weaknesses of the pinned versions, as the package index's advisories list them: needs that index itself, not a mirror.
+audit:
+	$(PYTHON) -m venv $(VENV)/audit
+	$(VENV)/audit/bin/pip install --quiet --disable-pip-version-check pip-audit
+	$(VENV)/audit/bin/pip-audit --strict --requirement constraints.txt --no-deps --disable-pip
 
 ## Lint, format and types.
 check: $(VENV)/installed

@@ -34,7 +34,7 @@ TERM = Fault("SIGTERM", -signal.SIGTERM)
 FULL = Fault("disk full", errno.ENOSPC, GROW, lasting=True)
 BROKEN = Fault("I/O error", errno.EIO)
 READ_ONLY = Fault("read-only", errno.EROFS, lasting=True)
-FAULTS = (KILL, TERM, FULL, BROKEN, READ_ONLY)
+FAULTS = (KILL, FULL, BROKEN)
 
 
 @dataclass(frozen=True)
@@ -107,9 +107,12 @@ class Campaign:
     failures: list[str] = field(default_factory=list)
 
     def run(self, command: Command, faults: tuple[Fault, ...] = FAULTS) -> None:
+        """Inject each fault at each call; and let the folder be read-only from the start."""
         expected, old = self._undisturbed(command)
-        for fault in faults:
+        for fault in (*faults, READ_ONLY):
             calls = self._on(command, lambda words, root: self.server.run(words, root, fault)).calls  # noqa: B023
+            if fault is READ_ONLY:
+                calls = 1
             for at in range(1, calls + 1):
                 for what in self._inject(command, fault, at, expected, old):
                     self.failures.append(f"{command.name}, {fault.name} at call {at} of {calls}: {what}")
