@@ -12,8 +12,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-Gather = Callable[[torch.Tensor], torch.Tensor]
-
 
 @dataclass(frozen=True)
 class ObjectiveConfig:
@@ -80,10 +78,13 @@ class _BernoulliLoss(torch.autograd.Function):
         return residual * grads[0].to(residual.dtype), None
 
 
-def bernoulli_loss(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-    """Bernoulli cross-entropy summed over pixels, mean over the batch: logits and target (B, H, W), target in [0, 1]."""
+def bernoulli_loss(logits: torch.Tensor, target: torch.Tensor, count: int | None = None) -> torch.Tensor:
+    """Bernoulli cross-entropy summed over pixels, mean over the batch: logits and target (B, H, W), target in [0, 1].
+
+    `count` is the size of the batch where these are only some of its images: then this is their part of the mean.
+    """
     total = _BernoulliLoss.apply(logits.float(), target.float())  # type: ignore[no-untyped-call]
-    return total / len(logits)  # type: ignore[no-any-return]
+    return total / (len(logits) if count is None else count)  # type: ignore[no-any-return]
 
 
 def gaussian_kl(posterior: Posterior) -> torch.Tensor:

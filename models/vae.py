@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from models.distributed import Shares, sum_over_ranks
 from models.gate import exchange, gate, partition_slices
 from models.networks import NETWORKS
 from models.objectives import ObjectiveConfig, Posterior, bernoulli_loss, regulariser
@@ -118,7 +119,14 @@ class GatedVAE(nn.Module):
         """Logits (B, H, W) of codes (B, M); their sigmoid is the mean image."""
         return self.decoder(codes.to(self.dtype))  # type: ignore[no-any-return]
 
-    def loss(self, images: torch.Tensor, target: torch.Tensor, partition: str | None, noise: torch.Tensor) -> Loss:
+    def loss(
+        self,
+        images: torch.Tensor,
+        target: torch.Tensor,
+        partition: str | None,
+        noise: torch.Tensor,
+        shares: Shares | None = None,
+    ) -> Loss:
         """The loss of one step.
 
         Parameters
@@ -129,18 +137,24 @@ class GatedVAE(nn.Module):
             The partition whose factors the pairs share; None opens all of them.
         noise:
             Standard normal (3, B, M): for the input's sample, the target's sample and the prior's.
+        shares:
+            Where these are one rank's rows of a batch: how it lies on the ranks. `total` then has this rank's part of the
+            reconstruction, so that its gradients are to be summed over ranks; `terms` are those of the whole batch.
         """
+        shares = shares or Shares((len(images),))
         posterior = self.encode(images)
         through = None if partition is None else self.partitions[partition]
         gated = posterior if through is None else posterior.map(lambda tensor: gate(tensor, through))
         codes = gated.sample(noise[0])
         regularised = gated if self.config.gate_regulariser else posterior
-        terms = regulariser(self.config.objective, regularised, codes, noise[2])
+        mean, logvar, sample, prior = shares.gather(regularised.mean, regularised.logvar, codes, noise[2])
+        terms = regulariser(self.config.objective, Posterior(mean, logvar), sample, prior)
         if through is not None and self.config.context == "target":
             codes = exchange(codes, self._context(target, noise[1]), through)
-        terms["reconstruction"] = bernoulli_loss(self.decode(codes), self.pixels(target))
+        terms["reconstruction"] = bernoulli_loss(self.decode(codes), self.pixels(target), shares.whole)
         total = torch.stack(list(terms.values())).sum()
-        return Loss(total, {name: term.detach() for name, term in terms.items()})
+        detached = {name: term.detach() for name, term in terms.items()}
+        return Loss(total, detached | {"reconstruction": sum_over_ranks(detached["reconstruction"])})
 
     @torch.no_grad()
     def _context(self, target: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:

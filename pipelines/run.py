@@ -72,6 +72,13 @@ class TrainConfig:
         if self.schedule not in ("constant", "cosine"):
             raise GatedVAEError(f"There is no schedule {self.schedule!r}.", "", "Choose constant or cosine.")
 
+    def pairs_per_rank(self, ranks: int) -> int:
+        """Each rank's pairs in a step; refused where they cannot be equally many."""
+        if self.batch_size % ranks:
+            why = f"The batch size {self.batch_size} does not divide by {ranks}."
+            raise GatedVAEError(f"{ranks} ranks cannot share a batch.", why, "Choose another --batch-size.")
+        return self.batch_size // ranks
+
     def to_dict(self) -> dict[str, Any]:
         """As plain values for JSON."""
         return asdict(self) | {"model": self.model.to_dict()}

@@ -6,7 +6,7 @@ import math
 import shutil
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -15,7 +15,9 @@ from typing import Any
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
+from models import distributed
 from models.checkpoint import Checkpoint, load_state, load_weights, prune, save_checkpoint
+from models.distributed import Shares
 from models.vae import GatedVAE, draw_noise
 from pairing.loader import PairBatch, PairLoader
 from pipelines.processor import choose_device, keep_freed_memory
@@ -70,26 +72,48 @@ def train(config: TrainConfig, options: TrainOptions, progress: Progress = _no_p
     InterruptedTrainingError
         When SIGINT or SIGTERM came; the state is saved.
     """
-    if options.overwrite and options.out.exists():
+    first = distributed.rank() == 0  # the rank that writes
+    if first and options.overwrite and options.out.exists():
         _clear(options.out)
-    with locked(options.out):
+    with locked(options.out) if first else nullcontext():
         loader = _loader(config, options)
-        run = create_run(options.out, config, str(loader.store.manifest["source_digest"]), extend=options.resume)
+        run = _open(config, options, str(loader.store.manifest["source_digest"]))
         steps = config.steps or (config.epochs or 0) * len(loader)
         trainer = Trainer(run, loader, steps, choose_device(options.device))
         start = trainer.step
+        _agree(start, options)
         if start < steps:
             trainer.fit(options, progress)
-        if run.read_metrics().get("train", {}).get("steps") != steps:  # a death may have come after the last checkpoint
+        done = run.read_metrics().get("train", {}).get("steps") == steps  # a death may come after the last checkpoint
+        if first and not done:
             run.add_metrics("train", {"steps": steps, "losses": trainer.losses})
+        distributed.everyone(0)
         return TrainReport(options.out, steps, steps - start, run.read_metrics()["train"]["losses"])
+
+
+def _open(config: TrainConfig, options: TrainOptions, store_digest: str) -> Run:
+    """Open the run on every rank once the first has created it."""
+    if distributed.rank() == 0:
+        create_run(options.out, config, store_digest, extend=options.resume)
+    distributed.everyone(0)
+    return open_run(options.out)
+
+
+def _agree(start: int, options: TrainOptions) -> None:
+    """Refuse to go on from checkpoints that differ between ranks."""
+    starts = distributed.everyone(start)
+    if len(set(starts)) > 1:
+        why = f"They would go on from steps {', '.join(map(str, starts))}."
+        raise GatedVAEError(f"The ranks see different runs in {options.out}.", why, "Give an --out that all share.")
 
 
 def _loader(config: TrainConfig, options: TrainOptions) -> PairLoader:
     loader = PairLoader(
         config.store,
-        config.batch_size,
+        config.pairs_per_rank(distributed.world_size()),
         seed=config.seed,
+        rank=distributed.rank(),
+        world_size=distributed.world_size(),
         partitions=list(config.model.latent),
         prefetch=options.prefetch,
     )
@@ -121,6 +145,7 @@ class Trainer:
         self.run, self.config, self.loader, self.steps, self.device = run, run.config, loader, steps, device
         torch.manual_seed(self.config.seed)
         self.model = GatedVAE(self.config.model, self.config.precision).to(device)
+        distributed.synchronise_batch_norm(self.model)
         if self.config.initial:
             self.model.load_state_dict(open_run(Path(self.config.initial)).model(device).state_dict())
         self.optimiser = torch.optim.Adam(self._trained(), lr=self.config.lr, fused=True)
@@ -154,39 +179,42 @@ class Trainer:
         if self.config.decoder_only:
             self.model.encoder.eval()  # batch normalisation keeps its statistics too
         with _stop_signals() as stopped, _writer(self.run.path, self.step) as writer:
-            for batch in self._batches():
-                self._train_on(batch)
+            for batch, shares in self._batches():
+                self._train_on(batch, shares)
                 last = self.step == self.steps
                 if last or self.step % options.log_every == 0:
                     self._log(writer)
                 progress(self.step, self.steps, {name: sum(terms.values()) for name, terms in self.losses.items()})
-                if last or stopped or self.step % options.checkpoint_every == 0:
+                stop = any(distributed.everyone(len(stopped)))
+                if last or stop or self.step % options.checkpoint_every == 0:
                     self._save()
-                if stopped and not last:
+                if stop and not last:
                     why = f"The state after {self.step} of {self.steps} steps is saved."
                     raise InterruptedTrainingError(
                         "Training was interrupted.", why, "Run the same command again to go on."
                     )
 
-    def _batches(self) -> Iterator[PairBatch]:
+    def _batches(self) -> Iterator[tuple[PairBatch, Shares]]:
         """Batches until the last step; the last of an epoch is left out where it is too small for batch statistics."""
         while self.step < self.steps:
             for batch in self.loader:
-                if len(batch.input) >= 2:
+                shares = Shares.of(len(batch.input))
+                if shares.whole >= 2:
                     self.step += 1
-                    yield batch
+                    yield batch, shares
                 if self.step == self.steps:
                     return
 
-    def _train_on(self, batch: PairBatch) -> None:
+    def _train_on(self, batch: PairBatch, shares: Shares) -> None:
         config = self.config.model
         gated = self._gated()
         images = batch.input.to(self.device, non_blocking=True)
         target = batch.target.to(self.device, non_blocking=True) if gated else images
-        noise = draw_noise(config, len(images), seed=self.config.seed, step=self.step, device=self.device)
-        loss = self.model.loss(images, target, batch.partition if gated else None, noise)
+        noise = draw_noise(config, shares.whole, seed=self.config.seed, step=self.step, device=self.device)
+        loss = self.model.loss(images, target, batch.partition if gated else None, noise[:, shares.own], shares)
         self._set_rate()
         loss.total.backward()  # type: ignore[no-untyped-call]
+        distributed.sum_gradients(self.model.parameters())
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         sums = self._sums.setdefault(batch.partition if gated else OPEN, {})
@@ -206,7 +234,7 @@ class Trainer:
             for group in self.optimiser.param_groups:
                 group["lr"] = self.config.lr * 0.5 * (1.0 + math.cos(math.pi * share))
 
-    def _log(self, writer: SummaryWriter) -> None:
+    def _log(self, writer: SummaryWriter | None) -> None:
         """Mean losses since the last time, per partition; stop where they are not finite."""
         for partition, sums in self._sums.items():
             count = float(sums["steps"])
@@ -214,10 +242,12 @@ class Trainer:
             if not math.isfinite(sum(means.values())):
                 raise self._diverged(partition)
             self.losses[partition] = means
-            for name, value in means.items():
-                writer.add_scalar(f"{name}/{partition}", value, self.step)
-        writer.add_scalar("rate", self.optimiser.param_groups[0]["lr"], self.step)
-        self._sums = {}
+        logged, self._sums = list(self._sums), {}
+        if writer is not None:
+            for partition in logged:
+                for name, value in self.losses[partition].items():
+                    writer.add_scalar(f"{name}/{partition}", value, self.step)
+            writer.add_scalar("rate", self.optimiser.param_groups[0]["lr"], self.step)
 
     def _diverged(self, partition: str) -> GatedVAEError:
         why = f"By step {self.step} the loss of partition {partition} is not finite."
@@ -227,6 +257,11 @@ class Trainer:
     def _save(self) -> None:
         if any(not bool(torch.isfinite(parameter).all()) for parameter in self.model.parameters()):
             raise self._diverged("(any)")
+        self._saved = self.step
+        if distributed.rank() == 0:
+            self._write()
+
+    def _write(self) -> None:
         sums = {name: {key: float(value) for key, value in terms.items()} for name, terms in self._sums.items()}
         position: dict[str, Any] = {
             "step": self.step,
@@ -237,12 +272,15 @@ class Trainer:
         save_checkpoint(
             Checkpoint.at(self.run.checkpoints, self.step), self.model, self.optimiser, position, atomic_path
         )
-        self._saved = self.step
         prune(self.run.checkpoints, KEPT_CHECKPOINTS)
 
 
 @contextmanager
-def _writer(path: Path, step: int) -> Iterator[SummaryWriter]:
+def _writer(path: Path, step: int) -> Iterator[SummaryWriter | None]:
+    """TensorBoard's writer, on the first rank."""
+    if distributed.rank() != 0:
+        yield None
+        return
     writer = SummaryWriter(str(path), purge_step=step)
     try:
         yield writer

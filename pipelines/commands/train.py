@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -49,12 +50,13 @@ def train(
         int | None, typer.Option(min=1, help="Epochs over all pairs.", show_default="the preset's")
     ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Steps, instead of epochs.")] = None,
-    batch_size: Annotated[int, typer.Option(min=2, help="Pairs in a step.")] = 128,
+    batch_size: Annotated[int, typer.Option(min=2, help="Pairs in a step, over all ranks.")] = 128,
     lr: Annotated[float | None, typer.Option(help="Adam's rate.", show_default="the preset's")] = None,
     schedule: Annotated[str, typer.Option(help="constant, or cosine down to 0.")] = "constant",
     seed: Seed = 0,
     device: Device = "auto",
     precision: Annotated[str, typer.Option(help="fp32, bf16, or auto: bf16 where the processor has it.")] = "auto",
+    workers: Annotated[int, typer.Option(min=1, help="Processes on this machine that share every batch.")] = 1,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on, if asked for more steps beyond the end, too.")
     ] = False,
@@ -68,6 +70,7 @@ def train(
     from models.vae import GatedVAEConfig
     from pairing.loader import open_source
     from pipelines import console, trainer
+    from pipelines.distributed import on_ranks
     from pipelines.presets import choose_latent, choose_preset
     from pipelines.processor import choose_device, choose_precision
     from pipelines.run import TrainConfig
@@ -106,9 +109,14 @@ def train(
         open_every=open_every,
     )
     options = trainer.TrainOptions(out, device=device, resume=resume, overwrite=overwrite)
-    with console.progress("train") as update:
-        report = trainer.train(config, options, lambda done, total, losses: update(done, total, losses_note(losses)))
-    show_training(report, as_json=as_json)
+
+    def train_here() -> TrainReport:
+        with console.progress("train") as update:
+            return trainer.train(config, options, lambda done, total, losses: update(done, total, losses_note(losses)))
+
+    report = on_ranks(partial(trainer.train, config, options), train_here, workers=workers, device=device)
+    if report is not None:
+        show_training(report, as_json=as_json)
 
 
 def read_widths(text: str | None) -> tuple[int, ...]:
