@@ -52,7 +52,9 @@ def train(
     steps: Annotated[int | None, typer.Option(min=1, help="Steps, instead of epochs.")] = None,
     batch_size: Annotated[int, typer.Option(min=2, help="Pairs in a step, over all ranks.")] = 128,
     lr: Annotated[float | None, typer.Option(help="Adam's rate.", show_default="the preset's")] = None,
-    schedule: Annotated[str, typer.Option(help="constant, or cosine down to 0.")] = "constant",
+    schedule: Annotated[
+        str | None, typer.Option(help="constant, or cosine down to 0.", show_default="the preset's")
+    ] = None,
     seed: Seed = 0,
     device: Device = "auto",
     precision: Annotated[str, typer.Option(help="fp32, bf16, or auto: bf16 where the processor has it.")] = "auto",
@@ -103,7 +105,7 @@ def train(
         epochs=epochs or (None if steps else chosen.epochs),
         batch_size=batch_size,
         lr=lr or chosen.lr,
-        schedule=schedule,
+        schedule=schedule or chosen.schedule,
         seed=seed,
         precision=choose_precision(precision, choose_device(device)),
         open_every=open_every,
