@@ -22,10 +22,11 @@ class Preset:
     schedule: str = "cosine"  # so that batch normalisation's statistics settle before the model is used
 
 
-# The paper's constants; rates, schedules and lengths are ours.
+# The paper's constants; rates, schedules and lengths are ours, and so is the KL weight for faces: at a plain VAE's 1 all 24
+# dimensions die on 2,000 simulated faces (1,440 steps), since a pair in grey tells the decoder a few nats only.
 _SPRITES = {"network": "fc", "latent": {}, "latent_else": 2, "lr": 1e-3, "epochs": 1}
 PRESETS = {
-    "faces": Preset("conv", ObjectiveConfig("vae"), {"pose": 6, "expression": 18}, 6, 1e-3, 30),
+    "faces": Preset("conv", ObjectiveConfig("vae", beta=0.25), {"pose": 6, "expression": 18}, 6, 1e-3, 30),
     "dsprites-vae": Preset(objective=ObjectiveConfig("vae"), **_SPRITES),  # type: ignore[arg-type]
     "dsprites-beta": Preset(objective=ObjectiveConfig("beta", beta=4.0), **_SPRITES),  # type: ignore[arg-type]
     "dsprites-info": Preset(objective=ObjectiveConfig("info"), **_SPRITES),  # type: ignore[arg-type]
