@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= out/demo
 FACES ?= 2000
-EPOCHS ?= 60
+EPOCHS ?= 45
 
 .PHONY: demo test check slow faults fuzz audit bench constraints clean
 

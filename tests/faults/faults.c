@@ -2,7 +2,8 @@
  *
  * Preloaded (LD_PRELOAD), it stands between every library of the process and the C library, so that Python, Arrow and
  * Rust are met alike. Nothing is counted before faults_arm. The count lies in memory shared with forked children, so
- * that a parent can read it after a child's death.
+ * that a parent can read it after a child's death. Of many writes to one file in a row only the first three count: Parquet
+ * takes hundreds, and a fault at any of the others leaves the same folder but for bytes of a file that has no name yet.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -27,6 +28,8 @@ static int error_number;  /* errno to fail with, or minus a signal to send inste
 static int affected;      /* kinds that are counted */
 static int lasting;       /* whether every later call fails too */
 static long *count;
+static int last_fd = -1; /* the file of the last call, if that was a write */
+static int row;          /* writes to it in a row */
 
 __attribute__((constructor)) static void start(void) {
     count = mmap(NULL, sizeof *count, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
@@ -62,7 +65,9 @@ static int path_below(int folder, const char *path) {
 }
 
 static enum verdict strike(enum kind kind, int inside) {
-    if (!root[0] || !(kind & affected) || !inside) return PASS;
+    if (!inside) return PASS;
+    last_fd = -1;
+    if (!(kind & affected)) return PASS;
     long call = __sync_add_and_fetch(count, 1);
     if (!at || call < at || (call > at && !lasting)) return PASS;
     if (error_number == -SIGKILL) return DIE;
@@ -72,6 +77,14 @@ static enum verdict strike(enum kind kind, int inside) {
     }
     errno = error_number;
     return FAIL;
+}
+
+static enum verdict strike_write(int fd) {
+    if (!fd_below(fd)) return PASS;
+    row = fd == last_fd ? row + 1 : 1;
+    enum verdict verdict = row <= 3 || (lasting && at && *count >= at) ? strike(GROW, 1) : PASS;
+    last_fd = fd;
+    return verdict;
 }
 
 /* Replaces a function: `arguments` in brackets, `passed` on to the real one unless the call is struck. */
@@ -89,7 +102,7 @@ static enum verdict strike(enum kind kind, int inside) {
     ssize_t name arguments {                                                         \
         static ssize_t(*real) arguments;                                             \
         if (!real) real = (ssize_t(*) arguments)dlsym(RTLD_NEXT, #name);             \
-        enum verdict verdict = root[0] ? strike(GROW, fd_below(fd)) : PASS;          \
+        enum verdict verdict = root[0] ? strike_write(fd) : PASS;                    \
         if (verdict == DIE) {                                                        \
             ssize_t written = real half;                                             \
             (void)written;                                                           \

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 HEAVY = (
-    "torch.utils.tensorboard torch._dynamo pyarrow.parquet dask.threaded faiss cv2 preprocessing.celeba preprocessing.simulate.faces"
-    " pairing.cluster pairing.exact pipelines.trainer pipelines.encoding pipelines.verify"
+    "torch.utils.tensorboard torch._dynamo pyarrow.parquet dask.threaded faiss cv2 preprocessing.celeba"
+    " preprocessing.simulate.faces pairing.cluster pairing.exact pipelines.trainer pipelines.encoding pipelines.verify"
 )
 
 
