@@ -39,7 +39,7 @@ def make_store(path: Path, samples: int) -> Store:
     images.flush()
     write_parquet(samples_path(path), pa.table({"sample_id": np.arange(samples)}), schema_version=SCHEMA_VERSION)
     manifest = {"schema_version": SCHEMA_VERSION, "kind": "celeba", "source_digest": "", "image_shape": [64, 64]}
-    write_json(manifest_path(path), {**manifest, "taken": samples, "parameters": {}})
+    write_json(manifest_path(path), {**manifest, "seen": samples, "taken": samples, "rejected": 0, "parameters": {}})
     for name, groups in (("pose", 1000), ("expression", 1500)):
         group = np.random.default_rng(1).permutation(samples).astype(np.int32) % groups
         members = Members.of(group)

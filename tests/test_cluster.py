@@ -41,7 +41,10 @@ def store_of(path: Path, samples: pd.DataFrame) -> Path:
     path.mkdir(parents=True)
     samples.to_parquet(samples_path(path))
     manifest: dict[str, Any] = {"schema_version": 1, "kind": "celeba", "image_shape": [64, 64], "parameters": {}}
-    write_json(path / "store.json", {**manifest, "taken": len(samples)})
+    write_json(
+        path / "store.json",
+        {**manifest, "source_digest": "", "seen": len(samples), "taken": len(samples), "rejected": 0},
+    )
     return path
 
 

@@ -145,7 +145,10 @@ def make_store(folder: Path, samples: dict[str, object], factors: dict[str, int]
         "schema_version": layout.SCHEMA_VERSION,
         "kind": "test",
         "image_shape": [4, 4],
+        "source_digest": "",
+        "seen": len(table),
         "taken": len(table),
+        "rejected": 0,
         "parameters": {},
         "partitions": {},
     }
