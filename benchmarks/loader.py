@@ -1,6 +1,6 @@
 """The pair loader beside a bare gather and a DataLoader: `python -m benchmarks.loader [--samples 100000] [--repeats 5]`.
 
-A made-up store of 64x64 images with two partitions; batches of 128 pairs. The floor gathers the same rows from the same array.
+A made-up store of 64x64 images with two partitions; batches of 128 pairs, a whole epoch, opening included. The floor gathers the same rows.
 The peer is a torch DataLoader over a map-style dataset that reads one pair per item, as most code does. The last comparison
 trains a model with the loader, and with one batch that stays where it is.
 """
@@ -28,7 +28,7 @@ from pipelines.processor import keep_freed_memory
 from preprocessing.files import write_json, write_parquet
 from preprocessing.store import SCHEMA_VERSION, Store, images_path, manifest_path, open_store, samples_path
 
-BATCH, BATCHES = 128, 300
+BATCH = 128
 
 
 def make_store(path: Path, samples: int) -> Store:
@@ -83,9 +83,9 @@ def main() -> int:
 
 def compare(store: Store, repeats: int) -> list[dict[str, object]]:
     loader = PairLoader(store.path, BATCH, prefetch=0)
-    kept = list(islice(loader, BATCHES))
+    kept = list(islice(loader, 1))
     images = np.asarray(store.images)
-    rows = [(batch.input_id.numpy(), batch.target_id.numpy()) for batch in kept]
+    rows = [(batch.input_id.numpy(), batch.target_id.numpy()) for batch in PairLoader(store.path, BATCH, prefetch=0)]
     items = Items(images, np.concatenate([row[0] for row in rows]), np.concatenate([row[1] for row in rows]))
 
     def gather() -> None:
@@ -93,13 +93,8 @@ def compare(store: Store, repeats: int) -> list[dict[str, object]]:
             images.take(inputs, axis=0)
             images.take(targets, axis=0)
 
-    running = iter(loader)
-
     def ours() -> None:
-        nonlocal running
-        if loader.step + BATCHES > len(loader):
-            running = iter(loader)
-        for _ in islice(running, BATCHES):
+        for _ in PairLoader(store.path, BATCH, prefetch=0):
             pass
 
     def per_item(workers: int) -> Callable[[], None]:
@@ -114,7 +109,7 @@ def compare(store: Store, repeats: int) -> list[dict[str, object]]:
     steps = alternate(
         {
             "fed": lambda: train_on(islice(PairLoader(store.path, BATCH), 100), model),
-            "resident": lambda: train_on(iter(kept[:1] * 100), model),
+            "resident": lambda: train_on(iter(kept * 100), model),
         },
         repeats,
     )
