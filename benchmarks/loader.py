@@ -1,6 +1,7 @@
 """The pair loader beside a bare gather and a DataLoader: `python -m benchmarks.loader [--samples 100000] [--repeats 5]`.
 
-A made-up store of 64x64 images with two partitions; batches of 128 pairs, a whole epoch, opening included. The floor gathers the same rows.
+A made-up store of 64x64 images with two partitions; batches of 128 pairs, a whole epoch, opening included. The floor
+gathers the same rows.
 The peer is a torch DataLoader over a map-style dataset that reads one pair per item, as most code does. The last comparison
 trains a model with the loader, and with one batch that stays where it is.
 """
