@@ -35,7 +35,7 @@ FUZZ_SECONDS ?= 150
 
 ## A fault at every write of every command (kill -9, full disk, I/O error ...), then the same command again.
 faults: $(VENV)/installed
-	TMPDIR=$(SCRATCH) $(BIN)/pytest -m slow -s tests/test_faults.py
+	FAULTS_EVERY=1 TMPDIR=$(SCRATCH) $(BIN)/pytest -m slow -s tests/test_faults.py
 
 ## Damaged CSVs, folders, stores, runs and archives, for FUZZ_SECONDS.
 fuzz: $(VENV)/installed

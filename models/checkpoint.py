@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 AtomicPath = Callable[[Path], AbstractContextManager[Path]]
@@ -65,10 +65,11 @@ def save_checkpoint(
         for key, value in slots.items()
     }
     weights = {name: value.contiguous() for name, value in model.state_dict().items()}
+    # As bytes: safetensors writes files under temporary names of its own, which a death would leave behind.
     with atomic_path(checkpoint.state) as path:
-        save_file(tensors, path, metadata={"position": json.dumps({**position, "sha256": _digest(tensors)})})
+        path.write_bytes(save(tensors, {"position": json.dumps({**position, "sha256": _digest(tensors)})}))
     with atomic_path(checkpoint.weights) as path:
-        save_file(weights, path, metadata={"sha256": _digest(weights)})
+        path.write_bytes(save(weights, {"sha256": _digest(weights)}))
 
 
 def read_state(checkpoint: Checkpoint) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:

@@ -6,6 +6,7 @@ Verbs live in `pipelines.commands`, one file each, and import what is heavy only
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from collections.abc import Callable
 
@@ -83,7 +84,8 @@ def explain(error: Exception) -> str:
             errno.EROFS: "Choose a place you may write to.",
         }
         remedy = remedies.get(error.errno or 0, "Check the path, then run the same command again.")
-        return f"{error.filename or 'The operating system'}: {error.strerror or error}.\n{remedy}"
+        reason = os.strerror(error.errno) if error.errno else error.strerror or error
+        return f"{os.fsdecode(error.filename or 'The operating system')}: {reason}.\n{remedy}"
     if isinstance(error, ValueError):
         return f"{' '.join(str(error).split())}\nCheck the options; --debug shows where it was found."
     lines = f"Unexpected {type(error).__name__}: {' '.join(str(error).split())[:300]}"

@@ -13,13 +13,13 @@ from types import FrameType
 from typing import Any
 
 import torch
-from torch.utils.tensorboard import SummaryWriter
 
 from models import distributed
 from models.checkpoint import Checkpoint, load_state, load_weights, prune, save_checkpoint
 from models.distributed import Shares
 from models.vae import GatedVAE, draw_noise
 from pairing.loader import PairBatch, PairLoader
+from pipelines.events import EventLog
 from pipelines.processor import choose_device, keep_freed_memory
 from pipelines.run import Run, TrainConfig, create_run, open_run, usable
 from preprocessing.errors import GatedVAEError
@@ -178,12 +178,12 @@ class Trainer:
         self.model.train()
         if self.config.decoder_only:
             self.model.encoder.eval()  # batch normalisation keeps its statistics too
-        with _stop_signals() as stopped, _writer(self.run.path, self.step) as writer:
+        with _stop_signals() as stopped, _event_log(self.run.path, self.step) as events:
             for batch, shares in self._batches():
                 self._train_on(batch, shares)
                 last = self.step == self.steps
                 if last or self.step % options.log_every == 0:
-                    self._log(writer)
+                    self._log(events)
                 progress(self.step, self.steps, {name: sum(terms.values()) for name, terms in self.losses.items()})
                 stop = any(distributed.everyone(len(stopped)))
                 if last or stop or self.step % options.checkpoint_every == 0:
@@ -234,7 +234,7 @@ class Trainer:
             for group in self.optimiser.param_groups:
                 group["lr"] = self.config.lr * 0.5 * (1.0 + math.cos(math.pi * share))
 
-    def _log(self, writer: SummaryWriter | None) -> None:
+    def _log(self, events: EventLog | None) -> None:
         """Mean losses since the last time, per partition; stop where they are not finite."""
         for partition, sums in self._sums.items():
             count = float(sums["steps"])
@@ -243,11 +243,9 @@ class Trainer:
                 raise self._diverged(partition)
             self.losses[partition] = means
         logged, self._sums = list(self._sums), {}
-        if writer is not None:
-            for partition in logged:
-                for name, value in self.losses[partition].items():
-                    writer.add_scalar(f"{name}/{partition}", value, self.step)
-            writer.add_scalar("rate", self.optimiser.param_groups[0]["lr"], self.step)
+        if events is not None:
+            losses = {f"{term}/{name}": value for name in logged for term, value in self.losses[name].items()}
+            events.add(self.step, {**losses, "rate": self.optimiser.param_groups[0]["lr"]})
 
     def _diverged(self, partition: str) -> GatedVAEError:
         why = f"By step {self.step} the loss of partition {partition} is not finite."
@@ -276,16 +274,16 @@ class Trainer:
 
 
 @contextmanager
-def _writer(path: Path, step: int) -> Iterator[SummaryWriter | None]:
-    """TensorBoard's writer, on the first rank."""
+def _event_log(path: Path, step: int) -> Iterator[EventLog | None]:
+    """TensorBoard's events, on the first rank."""
     if distributed.rank() != 0:
         yield None
         return
-    writer = SummaryWriter(str(path), purge_step=step)
+    events = EventLog(path, step)
     try:
-        yield writer
+        yield events
     finally:
-        writer.close()
+        events.close()
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +26,42 @@ SCHEMA_KEY = b"gated_vae.schema_version"
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success sync it and rename it to `path`, on failure remove it."""
+    """Yield a temporary path beside `path`; on success sync it and rename it to `path`, on failure remove it.
+
+    Raises
+    ------
+    GatedVAEError
+        When another process is writing `path`.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
+    handle = _reserve(partial, f"{path} is being written by another process.")
     try:
         yield partial
         commit(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
+    except BaseException as error:
+        if isinstance(error, OSError):
+            error.filename = os.fspath(path)  # Arrow names none, and nobody knows the temporary name
+        with suppress(OSError):  # on a disk that fails it may fail, too: the next writing overwrites it
+            partial.unlink(missing_ok=True)
         raise
+    finally:
+        os.close(handle)
+
+
+def _reserve(partial: Path, taken: str) -> int:
+    """Create a file, or take over one that a dead process has left, and lock it; return its handle."""
+    while True:
+        handle = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            _lock(handle, taken, "Wait for it to finish, or choose another name.")
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(handle), partial.stat()):
+                    return handle  # else its writer has renamed it meanwhile
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)
 
 
 def commit(partial: Path, path: Path) -> None:
@@ -109,12 +136,17 @@ def locked(folder: Path, remedy: str = "Wait for it to finish, or choose another
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
-                raise
-            raise GatedVAEError(f"{folder} is in use by another process.", "", remedy) from None
+        _lock(handle, f"{folder} is in use by another process.", remedy)
         yield
     finally:
         os.close(handle)
+
+
+def _lock(handle: int, taken: str, remedy: str) -> None:
+    """Lock an open file until it is closed; raise `GatedVAEError` when another process has locked it."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+            raise
+        raise GatedVAEError(taken, "", remedy) from None

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 HEAVY = (
-    "torch.utils.tensorboard torch._dynamo pyarrow.parquet dask.threaded faiss cv2 preprocessing.celeba"
+    "torch._dynamo tensorboard.summary.writer pyarrow.parquet dask.threaded faiss cv2 preprocessing.celeba"
     " preprocessing.simulate.faces pairing.cluster pairing.exact pipelines.trainer pipelines.encoding pipelines.verify"
 )
 
