@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from faultlib import FAULTS, TERM, Campaign, Command, Server
+from faultlib import FAULTS, TERM, Campaign, Command, Server, read_tree
 from folders import write_image_faces
 
 from pairing.verify import UNRECORDED
 from pipelines.verify import verify
+from preprocessing.celeba import CelebaOptions, preprocess_celeba
 from preprocessing.files import locked
 
 pytestmark = [
@@ -89,6 +92,28 @@ def test_a_fault_at_every_write(name: str, server: Server, made: Path, tmp_path:
     print(f"\n{name}: {sum(campaign.injected.values())} faults injected:", campaign.injected)
     assert not campaign.failures, "\n".join(campaign.failures[:20])
     assert sum(campaign.injected.values()) > 3
+
+
+def test_a_worker_of_a_cluster_that_dies_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from distributed import LocalCluster
+
+    monkeypatch.setattr("preprocessing.rounds.SHARD_PICTURES", 2)
+    for number in range(24):
+        write_image_faces(tmp_path / "of", f"{number:02d}", [{}])
+    options = CelebaOptions(tmp_path / "of", size=16)
+    preprocess_celeba(options, tmp_path / "whole", workers=1)
+    with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
+        killed: list[int] = []
+
+        def kill(done: int, total: int, note: str) -> None:  # noqa: ARG001
+            if done > 26 and not killed:
+                killed.append(cluster.workers[0].process.pid)
+                os.kill(killed[0], signal.SIGKILL)
+
+        address = cluster.scheduler_address
+        preprocess_celeba(options, tmp_path / "store", scheduler=address, progress=kill)
+    assert killed
+    assert read_tree(tmp_path / "store") == read_tree(tmp_path / "whole")
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "encode"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import time
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
@@ -66,6 +67,7 @@ def test_many_writers_of_one_file_never_mix(tmp_path: Path) -> None:
         data = path.read_bytes()
         assert (len(data), len(set(data))) == (20_000, 1)
         seen.add(data[0])
+        time.sleep(0.001)
     assert [writer.exitcode for writer in writers] == [0] * 3
     assert len(seen) > 1
     assert list(tmp_path.iterdir()) == [path]
