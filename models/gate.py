@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 
@@ -39,3 +39,13 @@ def exchange(latent: torch.Tensor, context: torch.Tensor, partition: slice) -> t
     """
     before, after = context[:, : partition.start], context[:, partition.stop :]
     return torch.cat([before.detach(), latent[:, partition], after.detach()], dim=1)
+
+
+def compose(latents: torch.Tensor, partitions: Iterable[slice]) -> torch.Tensor:
+    """Take each partition from a latent of its own: `latents` (P, B, M), one per partition in order, to (B, M).
+
+    Where the p-th latents are those of images that share with the targets partition p's factors and nothing else, a code can only
+    hold what it is meant to, whatever the gradients do; so none is stopped, every partition learns in every step, and the decoder
+    is told all that the partitions stand for. (Kin to the swapping of attributes between images in GZS-Net, Ge et al. 2021.)
+    """
+    return torch.cat([latent[:, partition] for latent, partition in zip(latents, partitions, strict=True)], dim=1)

@@ -10,10 +10,11 @@ import torch
 from torch import nn
 
 from models.distributed import Shares, sum_over_ranks
-from models.gate import exchange, gate, partition_slices
+from models.gate import compose, exchange, gate, partition_slices
 from models.networks import NETWORKS
 from models.objectives import ObjectiveConfig, Posterior, bernoulli_loss, regulariser
 
+CONTEXTS = ("input", "target", "partners")
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -35,11 +36,12 @@ class GatedVAEConfig:
     objective:
         What is added to the reconstruction.
     gate:
-        Train on pairs, gradients reaching the encoder through one partition a step. Without it, an ordinary VAE.
+        Train on pairs, gradients reaching the encoder only through the partition a pair stands for. Without it, an ordinary VAE.
     gate_regulariser:
         Whether the regulariser's gradient passes the gate too, or reaches the whole latent.
     context:
-        Where the other partitions' codes come from in a gated step: ``input`` (the paper) or ``target`` (the exchange gate).
+        Where the other partitions' codes come from in a gated step: ``input`` (the paper), ``target`` (the exchange gate), or
+        ``partners``: every partition's code from a partner of its own, all of them open.
     """
 
     latent: Mapping[str, int]
@@ -55,10 +57,10 @@ class GatedVAEConfig:
         partition_slices(self.latent)
         if self.network not in NETWORKS:
             raise ValueError(f"There is no network {self.network!r}; choose from {', '.join(NETWORKS)}.")
-        if self.context not in ("input", "target"):
-            raise ValueError(f"The context is 'input' or 'target', not {self.context!r}.")
-        if self.context == "target" and not self.gate:
-            raise ValueError("The exchange gate (context 'target') needs the gate.")
+        if self.context not in CONTEXTS:
+            raise ValueError(f"There is no context {self.context!r}; choose from {', '.join(CONTEXTS)}.")
+        if self.context != "input" and not self.gate:
+            raise ValueError(f"The context {self.context!r} needs the gate.")
 
     @property
     def latent_size(self) -> int:
@@ -132,7 +134,8 @@ class GatedVAE(nn.Module):
         Parameters
         ----------
         images, target:
-            uint8 (B, H, W): what is encoded and what is to be reconstructed.
+            uint8 (B, H, W): what is encoded and what is to be reconstructed. For the context ``partners`` images (P, B, H, W):
+            those that share each partition's factors with the targets, in the partitions' order.
         partition:
             The partition whose factors the pairs share; None opens all of them.
         noise:
@@ -141,8 +144,8 @@ class GatedVAE(nn.Module):
             Where these are one rank's rows of a batch: how it lies on the ranks. `total` then has this rank's part of the
             reconstruction, so that its gradients are to be summed over ranks; `terms` are those of the whole batch.
         """
-        shares = shares or Shares((len(images),))
-        posterior = self.encode(images)
+        shares = shares or Shares((len(target),))
+        posterior = self.encode(images) if images.dim() == 3 else self._composed(images)
         through = None if partition is None else self.partitions[partition]
         gated = posterior if through is None else posterior.map(lambda tensor: gate(tensor, through))
         codes = gated.sample(noise[0])
@@ -155,6 +158,11 @@ class GatedVAE(nn.Module):
         total = torch.stack(list(terms.values())).sum()
         detached = {name: term.detach() for name, term in terms.items()}
         return Loss(total, detached | {"reconstruction": sum_over_ranks(detached["reconstruction"])})
+
+    def _composed(self, images: torch.Tensor) -> Posterior:
+        """The posterior (B, M) whose partitions come from one image each of images (P, B, H, W)."""
+        together = self.encode(images.flatten(0, 1))
+        return together.map(lambda tensor: compose(tensor.view(*images.shape[:2], -1), self.partitions.values()))
 
     @torch.no_grad()
     def _context(self, target: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:

@@ -5,7 +5,7 @@ A batch is a pure function of (store, cut, seed, epoch, step), so whoever comput
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -23,6 +23,16 @@ WINDOW_ROWS = 2**20  # pairs shuffled together: about 24 MB a partition
 Ids = npt.NDArray[np.int64]
 Images = npt.NDArray[np.uint8]
 Rows = tuple[Ids, Ids, Ids]  # input_id, target_id, group: (n,) each
+
+
+class Batches(Protocol):
+    """Where a loader's batches come from: `StoreBatches`, `ServiceBatches` or several of them `Together`."""
+
+    def __len__(self) -> int:
+        """Steps in an epoch."""
+
+    def epoch(self, seed: int, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+        """The batches, with images, from `first_step` to the end of the epoch."""
 
 
 class PairSource(Protocol):
@@ -158,9 +168,12 @@ class Cut:
 
 
 class Batch(NamedTuple):
-    """One training batch as arrays: ids int64 (B,), images uint8 (B, H, W) where they come along."""
+    """One training batch as arrays: ids int64 (B,), images uint8 (B, H, W) where they come along.
 
-    partition: str
+    Where partitions come together, `partition` is None, and `target_id`, `group` and `target` have one more dimension in front.
+    """
+
+    partition: str | None
     input_id: Ids
     target_id: Ids
     group: Ids
@@ -200,6 +213,44 @@ class StoreBatches:
 
     def _gather(self, ids: Ids) -> Images:
         return self._images.take(ids, axis=0)
+
+
+class Together:
+    """Batches of several partitions with the same inputs: every input beside its partner in each of them.
+
+    Parameters
+    ----------
+    sources:
+        Batches of one partition each, in the partitions' order, cut alike.
+
+    Raises
+    ------
+    GatedVAEError
+        When the partitions visit their inputs in different orders (while iterating, too).
+    """
+
+    def __init__(self, sources: Sequence[Batches]) -> None:
+        self._sources = sources
+        if len({len(source) for source in sources}) > 1:
+            raise _APART
+
+    def __len__(self) -> int:
+        return len(self._sources[0])
+
+    def epoch(self, seed: int, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+        """Yield the batch of every step from `first_step` to the end of the epoch."""
+        for batches in zip(*(source.epoch(seed, epoch, first_step) for source in self._sources), strict=True):
+            _, input_id, target_id, group, _, target = map(list, zip(*batches, strict=True))
+            if any(not np.array_equal(input_id[0], other) for other in input_id[1:]):
+                raise _APART
+            yield Batch(None, input_id[0], np.stack(target_id), np.stack(group), batches[0].input, np.stack(target))
+
+
+_APART = GatedVAEError(
+    "The partitions' pairs do not come together.",
+    "Their tables are cut into different blocks, as they were made with different --draws.",
+    "Make them with the same --draws: `pipe cluster` or `pipe pair` with --overwrite.",
+)
 
 
 def _no_rows() -> Rows:

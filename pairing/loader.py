@@ -7,25 +7,15 @@ import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
-from pairing.batches import Batch, Cut, StoreBatches
+from pairing.batches import Batch, Batches, Cut, StoreBatches, Together
 from preprocessing.errors import GatedVAEError
 from preprocessing.store import Store, open_store
 
 ADDRESS = ("grpc://", "grpc+tls://")  # how the address of a pairing service starts
-
-
-class Batches(Protocol):
-    """Where a loader's batches come from: `StoreBatches` or `ServiceBatches`."""
-
-    def __len__(self) -> int:
-        """Steps in an epoch."""
-
-    def epoch(self, seed: int, epoch: int, first_step: int = 0) -> Iterator[Batch]:
-        """The batches, with images, from `first_step` to the end of the epoch."""
 
 
 def open_source(source: str | Path) -> Store:
@@ -52,14 +42,14 @@ class PairBatch:
     Attributes
     ----------
     partition:
-        The partition whose factors the pairs share.
+        The partition whose factors the pairs share; None where each of the P partitions has a target for every input.
     input_id, target_id, group:
-        int64 (B,).
+        int64 (B,); of all partitions together the latter two (P, B).
     input, target:
-        Images, uint8 (B, H, W).
+        Images, uint8 (B, H, W); of all partitions together the targets (P, B, H, W).
     """
 
-    partition: str
+    partition: str | None
     input_id: torch.Tensor
     target_id: torch.Tensor
     group: torch.Tensor
@@ -68,7 +58,7 @@ class PairBatch:
 
 
 class PairLoader:
-    """Iterate over the batches of an epoch; partitions take turns from step to step.
+    """Iterate over the batches of an epoch; partitions take turns from step to step, or come together.
 
     Every pair of the epoch comes exactly once, to exactly one rank. The last batch of a partition is smaller where the pairs
     do not divide evenly. Iterating again goes on with the next epoch; after `load_state_dict`, with the next step.
@@ -87,6 +77,8 @@ class PairLoader:
         This process and the number of processes that share the pairs.
     partitions:
         The partitions to visit, in this order; all of the store's by default.
+    together:
+        Every batch has, for each of its inputs, a target in every partition; an epoch visits each sample once.
     prefetch:
         Batches prepared ahead in a background thread; 0 prepares them when asked. The batches are the same.
 
@@ -106,20 +98,23 @@ class PairLoader:
         rank: int = 0,
         world_size: int = 1,
         partitions: list[str] | None = None,
+        together: bool = False,
         prefetch: int = 2,
     ) -> None:
         self.store = open_source(source)
         self.partitions = partitions or list(self.store.partitions)
         if not self.partitions:
             raise GatedVAEError(f"{source} has no pairs yet.", "", "Run `pipe cluster` or `pipe pair` on it first.")
-        cut = Cut(tuple(self.partitions), batch_size, rank, world_size)
+        turns = [tuple(self.partitions)] if not together else [(name,) for name in self.partitions]
+        cuts = [Cut(names, batch_size, rank, world_size) for names in turns]
         self.batch_size, self.seed, self.rank, self.world_size = batch_size, seed, rank, world_size
         self.epoch, self.step, self._prefetch = epoch, 0, prefetch
-        self._global_batch = cut.global_batch
-        self._batches = _open_batches(source, self.store, cut)
+        self._global_batch = cuts[0].global_batch
+        sources = [_open_batches(source, self.store, cut) for cut in cuts]
+        self._batches = Together(sources) if together else sources[0]
 
     def __len__(self) -> int:
-        """Steps in an epoch, over all partitions."""
+        """Steps in an epoch."""
         return len(self._batches)
 
     def state_dict(self) -> dict[str, int]:

@@ -33,6 +33,7 @@ class Gating:
     gate: bool = True
     context: str = "input"
     open_every: int = 0
+    own_share: float = 0.0
     beta: float | None = None  # replaces the beta-VAE's, where the method is ours
 
 
@@ -41,6 +42,7 @@ GATINGS = {
     "gated": Gating(),
     "exchange": Gating(context="target"),
     "exchange_open": Gating(context="target", open_every=4, beta=0.5),
+    "partners": Gating(context="partners", own_share=0.25, beta=0.5),
 }
 
 
@@ -151,6 +153,7 @@ def config_of(job: Job, schedule: Schedule, store: Path) -> TrainConfig:
         seed=job.seed,
         precision=schedule.precision,
         open_every=gating.open_every,
+        own_share=gating.own_share,
     )
 
 

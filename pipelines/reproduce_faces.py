@@ -26,6 +26,7 @@ class FaceGating:
 
     gate: bool
     context: str = "input"
+    own_share: float = 0.0
     times: float = 1.0
 
 
@@ -34,6 +35,7 @@ FACE_GATINGS = {
     "ungated_beta": FaceGating(gate=False, times=4.0),  # what the paper's 4 is to a VAE's 1
     "gated": FaceGating(gate=True),
     "exchange": FaceGating(gate=True, context="target"),
+    "partners": FaceGating(gate=True, context="partners", own_share=0.25),
 }
 
 
@@ -151,6 +153,7 @@ def face_config(plan: FacePlan, store: Store, gating: str, seed: int) -> TrainCo
         schedule=plan.schedule,
         seed=seed,
         precision=plan.precision,
+        own_share=way.own_share,
     )
 
 

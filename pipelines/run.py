@@ -39,6 +39,8 @@ class TrainConfig:
         ``fp32`` or ``bf16``.
     open_every:
         Above 0, every so-many-th round over the partitions is an ordinary one: target = input, the gate open.
+    own_share:
+        With partners as context: how often a partition's code comes from the target itself instead, 0 .. 1.
     decoder_only:
         Fine-tuning: the encoder stays as it is, targets are the inputs.
     initial:
@@ -55,6 +57,7 @@ class TrainConfig:
     seed: int = 0
     precision: str = "fp32"
     open_every: int = 0
+    own_share: float = 0.0
     decoder_only: bool = False
     initial: str | None = None
 
@@ -69,8 +72,16 @@ class TrainConfig:
         if self.open_every < 0 or self.open_every == 1:
             remedy = "Give 2 or more for every second round and so on, 0 for none, or --no-gate for all."
             raise GatedVAEError(f"--open-every {self.open_every} leaves no gated step.", "", remedy)
+        if not 0 <= self.own_share <= (1 if self.model.context == "partners" else 0):
+            why = f"Got {self.own_share:g} with the context {self.model.context}."
+            raise GatedVAEError("The own share cannot be used.", why, "Give 0 .. 1, with --context partners only.")
         if self.schedule not in ("constant", "cosine"):
             raise GatedVAEError(f"There is no schedule {self.schedule!r}.", "", "Choose constant or cosine.")
+
+    @property
+    def together(self) -> bool:
+        """Whether a step takes pairs of all partitions at once, instead of one after the other."""
+        return self.model.gate and self.model.context == "partners" and not self.decoder_only
 
     def pairs_per_rank(self, ranks: int) -> int:
         """Each rank's pairs in a step; refused where they cannot be equally many."""

@@ -26,7 +26,7 @@ from preprocessing.errors import GatedVAEError
 from preprocessing.files import atomic_path, locked
 
 KEPT_CHECKPOINTS = 2
-OPEN = "open"  # what losses of ordinary steps are filed under
+OPEN, TOGETHER = "open", "all"  # what losses of ordinary steps, and of all partitions at once, are filed under
 
 Progress = Callable[[int, int, dict[str, float]], None]  # (step, steps in all, latest losses)
 
@@ -115,6 +115,7 @@ def _loader(config: TrainConfig, options: TrainOptions) -> PairLoader:
         rank=distributed.rank(),
         world_size=distributed.world_size(),
         partitions=list(config.model.latent),
+        together=config.together,
         prefetch=options.prefetch,
     )
     height, width = loader.store.manifest["image_shape"]
@@ -210,6 +211,9 @@ class Trainer:
         gated = self._gated()
         images = batch.input.to(self.device, non_blocking=True)
         target = batch.target.to(self.device, non_blocking=True) if gated else images
+        if gated and self.config.together:  # pairs read the other way round: what is encoded are the partners
+            own = draw_own(self.config, shares.whole, self.step, self.device)[:, shares.own]
+            images, target = torch.where(own[:, :, None, None], images, target), images
         noise = draw_noise(config, shares.whole, seed=self.config.seed, step=self.step, device=self.device)
         loss = self.model.loss(images, target, batch.partition if gated else None, noise[:, shares.own], shares)
         self._set_rate()
@@ -217,7 +221,7 @@ class Trainer:
         distributed.sum_gradients(self.model.parameters())
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
-        sums = self._sums.setdefault(batch.partition if gated else OPEN, {})
+        sums = self._sums.setdefault((batch.partition or TOGETHER) if gated else OPEN, {})
         for name, term in {**loss.terms, "steps": torch.ones(())}.items():
             sums[name] = sums.get(name, torch.zeros((), dtype=torch.float64)) + term
 
@@ -225,7 +229,7 @@ class Trainer:
         """Whether this step is one for a partition, or an ordinary one."""
         if not self.config.model.gate or self.config.decoder_only:
             return False
-        rounds = (self.step - 1) // len(self.loader.partitions)
+        rounds = (self.step - 1) // (1 if self.config.together else len(self.loader.partitions))
         return not self.config.open_every or (rounds + 1) % self.config.open_every != 0
 
     def _set_rate(self) -> None:
@@ -271,6 +275,13 @@ class Trainer:
             Checkpoint.at(self.run.checkpoints, self.step), self.model, self.optimiser, position, atomic_path
         )
         prune(self.run.checkpoints, KEPT_CHECKPOINTS)
+
+
+def draw_own(config: TrainConfig, batch: int, step: int, device: str) -> torch.Tensor:
+    """Which partition's code comes from the target itself in a step, bool (P, batch): a pure function of (seed, step)."""
+    generator = torch.Generator(device=device)
+    generator.manual_seed((config.seed * 0x94D049BB133111EB + step * 0x9E3779B97F4A7C15 + 2) % 2**63)
+    return torch.rand(len(config.model.latent), batch, generator=generator, device=device) < config.own_share
 
 
 @contextmanager

@@ -33,9 +33,13 @@ CONV = replace(FC, network="conv", widths=(4, 4, 16))
 MODELS = {
     **{name: replace(FC, objective=ObjectiveConfig(name)) for name in ("vae", "beta", "info", "dip2")},
     "exchange": replace(FC, context="target"),
+    "partners": replace(FC, context="partners"),
     "whole regulariser": replace(FC, objective=ObjectiveConfig("dip2"), gate_regulariser=False),
     "conv": replace(CONV, objective=ObjectiveConfig("info")),
 }
+
+# The discrepancy is a difference of means of kernels near 1, each rounded to 2**-24, times lambda - 1 = 499.
+ROUNDING = {"mmd": 499 * 2**-22}
 
 Step = dict[str, torch.Tensor]
 
@@ -45,12 +49,14 @@ def step(config: GatedVAEConfig, rank: int, ranks: int) -> Step:
     torch.manual_seed(0)
     model = GatedVAE(config)
     synchronise_batch_norm(model)
-    images, target = torch.randint(0, 256, (2, BATCH, 16, 16), dtype=torch.uint8)
+    *images, target = torch.randint(0, 256, (1 + len(config.latent), BATCH, 16, 16), dtype=torch.uint8)
     own = share_of_rank(BATCH, rank, ranks)
     shares = Shares.of(own.stop - own.start)
     assert (shares.whole, shares.own) == (BATCH, own)
     noise = draw_noise(config, BATCH, seed=1, step=1, device="cpu")[:, own]
-    loss = model.loss(images[own], target[own], "pose", noise, shares)
+    together = config.context == "partners"
+    given = torch.stack(images)[:, own] if together else images[0][own]
+    loss = model.loss(given, target[own], None if together else "pose", noise, shares)
     loss.total.backward()  # type: ignore[no-untyped-call]
     sum_gradients(model.parameters())
     gradients = {name: value.grad for name, value in model.named_parameters() if value.grad is not None}
@@ -80,7 +86,8 @@ def test_two_ranks_have_the_gradients_of_one_process() -> None:
         assert shared[model].keys() == values.keys()
         for name in values.keys() - cancelled(values):
             largest = float(values[name].abs().max())
-            assert float((shared[model][name] - values[name]).abs().max()) <= 1e-5 * largest, (model, name)
+            bound = 1e-5 * largest + ROUNDING.get(name, 0.0)
+            assert float((shared[model][name] - values[name]).abs().max()) <= bound, (model, name)
             assert largest > 0
 
 

@@ -12,8 +12,10 @@ import pandas as pd
 import pytest
 
 from pairing import batches as batches_module
+from pairing.draws import draw_partners
 from pairing.exact import pair_exactly
 from pairing.loader import PairBatch, PairLoader
+from pairing.tables import write_pairs
 from preprocessing.errors import GatedVAEError
 from preprocessing.files import write_json
 from preprocessing.store import Store, manifest_path, open_store
@@ -146,3 +148,40 @@ def test_wrong_uses_say_what_to_do(store: Store) -> None:
     loader = PairLoader(store.with_partitions(store.partitions).path, 8)
     with pytest.raises(GatedVAEError, match="batches of 16"):
         loader.load_state_dict({**loader.state_dict(), "global_batch": 16})
+
+
+@pytest.mark.usefixtures("window")
+@pytest.mark.parametrize("prefetch", [0, 2])
+def test_together_every_input_comes_with_its_partner_of_each_partition(store: Store, prefetch: int) -> None:
+    loader = PairLoader(store.path, 32, seed=5, together=True, prefetch=prefetch)
+    images = np.asarray(store.images)
+    for epoch in range(4):
+        batches = list(loader)
+        assert len(batches) == len(loader) == 10
+        pairs = Counter()
+        for batch in batches:
+            assert batch.partition is None
+            assert np.array_equal(batch.input, images[batch.input_id])
+            assert np.array_equal(batch.target, images[batch.target_id])
+            for name, targets, groups in zip(("pose", "expression"), batch.target_id, batch.group, strict=True):
+                rows = zip(batch.input_id.tolist(), targets.tolist(), groups.tolist(), strict=True)
+                pairs.update((name, *row) for row in rows)
+        assert pairs == table(store, epoch % 3)
+
+
+def test_together_goes_on_and_is_shared_like_turns(store: Store) -> None:
+    whole = list(PairLoader(store.path, 32, seed=5, together=True))
+    resumed = PairLoader(store.path, 32, seed=5, together=True)
+    resumed.load_state_dict({"seed": 5, "epoch": 0, "step": 4, "global_batch": 32})
+    assert [batch.target_id.tolist() for batch in resumed] == [batch.target_id.tolist() for batch in whole[4:]]
+    ranks = [list(PairLoader(store.path, 16, seed=5, together=True, rank=r, world_size=2)) for r in range(2)]
+    for batch, *parts in zip(whole, *ranks, strict=True):
+        assert np.array_equal(np.concatenate([part.target_id for part in parts], 1), batch.target_id)
+
+
+def test_partitions_of_different_draws_do_not_come_together(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pairing.tables.BLOCK_ROWS", 256)
+    group = np.arange(len(store), dtype=np.int32) % 20
+    write_pairs(store.path, "pose", group, lambda ids, draw: draw_partners(group, draw=draw)[ids], 2)
+    with pytest.raises(GatedVAEError, match="do not come together"):
+        list(PairLoader(store.path, 32, together=True))

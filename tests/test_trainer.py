@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from models.checkpoint import checkpoints
 from models.objectives import ObjectiveConfig
 from models.vae import GatedVAE, GatedVAEConfig
+from pairing.loader import PairLoader
 from pipelines import trainer
 from pipelines.run import TrainConfig, open_run
 from pipelines.trainer import InterruptedTrainingError, TrainOptions, train
@@ -59,6 +60,48 @@ def test_interrupted_training_ends_in_the_same_bytes(tmp_path: Path, store: Stor
     last = {name: digest for name, digest in whole.items() if "30" in name or name.endswith(".json")}
     assert last.items() <= parts.items()
     assert len(last) == 4
+
+
+def test_with_partners_interrupted_training_ends_in_the_same_bytes(tmp_path: Path, store: Store) -> None:
+    wanted = config(store, model=replace(MODEL, context="partners"), own_share=0.25, open_every=5)
+    train(wanted, TrainOptions(tmp_path / "whole", log_every=4, checkpoint_every=10))
+    options = TrainOptions(tmp_path / "parts", log_every=4, checkpoint_every=10, prefetch=0)
+    with pytest.raises(InterruptedTrainingError, match="after 13 of 30"):
+        train(wanted, options, stop_at(13))
+    assert set(train(wanted, options).losses) == {"all", "open"}
+    weights = [checkpoints(tmp_path / name / "checkpoints")[-1].weights.read_bytes() for name in ("whole", "parts")]
+    assert weights[0] == weights[1]
+
+
+def test_with_partners_the_encoder_sees_each_partitions_own_and_rebuilds_the_input(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With no own share what is encoded are the table's partners; with all of it, the image itself in every partition."""
+    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+    honest = GatedVAE.loss
+
+    def watched(self: GatedVAE, images: torch.Tensor, target: torch.Tensor, *rest: object) -> object:
+        seen.append((images, target))
+        return honest(self, images, target, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(GatedVAE, "loss", watched)
+    for share in (0.0, 0.5, 1.0):
+        seen.clear()
+        wanted = config(store, model=replace(MODEL, context="partners"), steps=3, own_share=share)
+        train(wanted, TrainOptions(tmp_path / f"{share}"))
+        batches = list(PairLoader(store.path, 32, together=True))[:3]
+        own = []
+        for (images, target), batch in zip(seen, batches, strict=True):
+            assert torch.equal(target, batch.input)
+            is_own = (images == target).all(-1).all(-1)
+            assert torch.equal(images[~is_own], batch.target[~is_own])
+            own.append(is_own.float())
+        assert float(torch.stack(own).mean()) == pytest.approx(share, abs=0.15 if share == 0.5 else 0)
+
+
+def test_an_own_share_without_partners_is_refused(store: Store) -> None:
+    with pytest.raises(GatedVAEError, match="context input"):
+        config(store, own_share=0.25)
 
 
 def test_a_death_between_checkpoints_ends_in_the_same_bytes(tmp_path: Path, store: Store) -> None:

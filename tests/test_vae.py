@@ -96,5 +96,5 @@ def test_config_survives_json() -> None:
 
 @pytest.mark.parametrize("wrong", [{"network": "cnn"}, {"context": "both"}])
 def test_unknown_choices_are_refused(wrong: dict[str, str]) -> None:
-    with pytest.raises(ValueError, match=r"choose from|is 'input' or 'target'"):
+    with pytest.raises(ValueError, match="choose from"):
         GatedVAEConfig(LATENT, **wrong)  # type: ignore[arg-type]

@@ -42,10 +42,15 @@ def train(
         bool, typer.Option("--gate/--no-gate", help="Without the gate an ordinary VAE, target = input.")
     ] = True,
     gate_regulariser: Annotated[bool, typer.Option(help="Gate the regulariser's gradient too.")] = True,
-    context: Annotated[str, typer.Option(help="Other partitions' codes come from the input or the target.")] = "input",
+    context: Annotated[
+        str, typer.Option(help="Other partitions' codes come from the input, the target, or partners.")
+    ] = "input",
     open_every: Annotated[
         int, typer.Option(min=0, help="Every so-many-th round an ordinary one, target = input; 0 for none.")
     ] = 0,
+    own_share: Annotated[
+        float, typer.Option(min=0, max=1, help="With partners: how often a code is the target's own instead.")
+    ] = 0.0,
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Epochs over all pairs.", show_default="the preset's")
     ] = None,
@@ -109,6 +114,7 @@ def train(
         seed=seed,
         precision=choose_precision(precision, choose_device(device)),
         open_every=open_every,
+        own_share=own_share,
     )
     options = trainer.TrainOptions(out, device=device, resume=resume, overwrite=overwrite)
 
