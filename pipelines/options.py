@@ -9,6 +9,9 @@ import typer
 
 StorePath = Annotated[Path, typer.Argument(help="The store's folder.", show_default=False)]
 RunPath = Annotated[Path, typer.Argument(help="The run's folder.", show_default=False)]
+MovedStore = Annotated[
+    Path | None, typer.Option("--store", help="The run's store, if it is elsewhere now.", show_default="as trained")
+]
 OutStore = Annotated[Path, typer.Option("--out", help="Folder of the store to write.", show_default=False)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what was made there with other options.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]

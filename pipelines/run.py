@@ -10,6 +10,7 @@ from typing import Any
 
 from models.checkpoint import Checkpoint, checkpoints, load_weights
 from models.vae import GatedVAE, GatedVAEConfig
+from pairing.loader import ADDRESS
 from preprocessing.errors import GatedVAEError
 from preprocessing.files import read_json, write_json
 from preprocessing.store import Store, open_store
@@ -102,11 +103,12 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder and the configuration in it."""
+    """A run folder and the configuration in it; `moved`, where its store lies if not where it was trained from."""
 
     path: Path
     config: TrainConfig
     store_digest: str
+    moved: Path | None = None
 
     @property
     def figures(self) -> Path:
@@ -147,11 +149,16 @@ class Run:
         return model.to(device).eval()
 
     def store(self) -> Store:
-        """The store it was trained on; refused when that was replaced meanwhile."""
-        store = open_store(self.config.store)
+        """The store it was trained on; refused when that was replaced meanwhile, or is behind a service."""
+        if self.moved is None and self.config.store.startswith(ADDRESS):
+            why = f"It was trained from the service at {self.config.store}, which serves pairs alone."
+            remedy = "Give the folder that the service serves, or a copy: --store FOLDER."
+            raise GatedVAEError(f"The images of {self.path} are needed.", why, remedy)
+        store = open_store(self.moved or self.config.store)
         if store.manifest["source_digest"] != self.store_digest:
             why = "The store holds other samples than those it was trained on."
-            raise GatedVAEError(f"{self.path} does not fit {store.path}.", why, "Train again, or restore the store.")
+            remedy = "Train again, restore the store, or say where it is now: --store FOLDER."
+            raise GatedVAEError(f"{self.path} does not fit {store.path}.", why, remedy)
         return store
 
 
@@ -171,8 +178,8 @@ def _config_path(path: Path) -> Path:
     return path / "config.json"
 
 
-def open_run(path: Path) -> Run:
-    """Open a run folder.
+def open_run(path: Path, store: Path | None = None) -> Run:
+    """Open a run folder; its store is at `store` if not where it was trained from.
 
     Raises
     ------
@@ -185,7 +192,7 @@ def open_run(path: Path) -> Run:
         why = f"It has schema version {values.get('schema_version')}; this version reads {RUN_SCHEMA_VERSION}."
         raise GatedVAEError(f"{path} cannot be opened.", why, "Train it again.")
     try:
-        return Run(path, TrainConfig.from_dict(values["train"]), values["store_digest"])
+        return Run(path, TrainConfig.from_dict(values["train"]), values["store_digest"], store)
     except (KeyError, TypeError, ValueError) as error:
         raise GatedVAEError(f"{_config_path(path)} is damaged.", str(error), remedy) from None
 

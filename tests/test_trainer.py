@@ -196,3 +196,16 @@ def test_settings_that_make_no_sense_are_refused(store: Store, wrong: dict[str, 
 def test_open_rounds_come_for_every_partition(tmp_path: Path, store: Store) -> None:
     losses = train(config(store, open_every=2, steps=40), TrainOptions(tmp_path / "run", log_every=8)).losses
     assert set(losses) == {"pose", "expression", "open"}
+
+
+def test_a_store_that_moved_or_is_behind_a_service_is_asked_for(tmp_path: Path, store: Store) -> None:
+    train(config(store, steps=3), TrainOptions(tmp_path / "run"))
+    moved = store.path.rename(tmp_path / "moved")
+    with pytest.raises(GatedVAEError, match="store"):
+        open_run(tmp_path / "run").store()
+    assert open_run(tmp_path / "run", moved).store().path == moved
+    served = replace(open_run(tmp_path / "run"), config=config(store, store="grpc://127.0.0.1:8815"))
+    with pytest.raises(GatedVAEError, match="images") as refused:
+        served.store()
+    assert "--store FOLDER" in str(refused.value.remedy)
+    assert replace(served, moved=moved).store().path == moved

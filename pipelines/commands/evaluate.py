@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipelines.options import AsJson, RunPath, Seed
+from pipelines.options import AsJson, MovedStore, RunPath, Seed
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -29,6 +29,7 @@ def evaluate(
     truth: Annotated[
         Path | None, typer.Option(help="truth.parquet of simulated faces, to judge by.", show_default="labels judge")
     ] = None,
+    store: MovedStore = None,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
@@ -45,7 +46,7 @@ def evaluate(
     from pipelines.pictures import draw_score_figures
     from pipelines.run import open_run
 
-    opened = open_run(run)
+    opened = open_run(run, store)
     scores: FactorScores | FaceScores
     if "factors" in opened.store().manifest:
         if truth is not None:

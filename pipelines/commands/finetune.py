@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from pipelines.commands.train import losses_note, show_training
-from pipelines.options import AsJson, Device, Overwrite, RunPath
+from pipelines.options import AsJson, Device, MovedStore, Overwrite, RunPath
 
 
 def finetune(
@@ -17,6 +17,7 @@ def finetune(
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs over all images.", show_default="1")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Steps, instead of epochs.")] = None,
     lr: Annotated[float | None, typer.Option(help="Adam's rate.", show_default="the run's")] = None,
+    store: MovedStore = None,
     device: Device = "auto",
     overwrite: Overwrite = False,
     as_json: AsJson = False,
@@ -33,10 +34,10 @@ def finetune(
     from pipelines import console, trainer
     from pipelines.run import open_run
 
-    base = open_run(run)
-    base.store()  # refuse a store that was replaced since
+    base = open_run(run, store)
     config = replace(
         base.config,
+        store=str(base.store().path),
         steps=steps,
         epochs=epochs or (None if steps else 1),
         lr=lr or base.config.lr,

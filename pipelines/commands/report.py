@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pipelines.options import AsJson, RunPath
+from pipelines.options import AsJson, MovedStore, RunPath
 
 
-def report(run: RunPath, as_json: AsJson = False) -> None:
+def report(run: RunPath, store: MovedStore = None, as_json: AsJson = False) -> None:
     """Write RUN/report.html: configuration, scores, traversals, swaps, pairs. It opens offline and holds pictures of the store.
 
     Run `pipe evaluate` first to have the scores in it.
@@ -16,7 +16,7 @@ def report(run: RunPath, as_json: AsJson = False) -> None:
     from pipelines.report import write_report
     from pipelines.run import open_run
 
-    made = write_report(open_run(run))
+    made = write_report(open_run(run, store))
     rows: dict[str, object] = {"report": made.path, "size": f"{made.size / 1e6:.1f} MB"}
     if not made.has_scores:
         rows["scores"] = f"none yet: run `pipe evaluate {run}`, then this again"

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.options import AsJson, RunPath
+from pipelines.options import AsJson, MovedStore, RunPath
 
 
 def traverse(
@@ -20,6 +20,7 @@ def traverse(
     out: Annotated[
         Path | None, typer.Option(help="Where to write it.", show_default="RUN/figures/traversals.png")
     ] = None,
+    store: MovedStore = None,
     as_json: AsJson = False,
 ) -> None:
     """Draw one row per latent dimension, moved from -2 to +2 around an encoded image, partitions labelled.
@@ -30,6 +31,6 @@ def traverse(
     from pipelines.pictures import draw_traversals
     from pipelines.run import open_run
 
-    drawn = draw_traversals(open_run(run), sample=sample, reach=reach, steps=steps, out=out)
+    drawn = draw_traversals(open_run(run, store), sample=sample, reach=reach, steps=steps, out=out)
     rows = {"picture": drawn.path, "sample": drawn.sample, "activity (KL, nats)": drawn.activity}
     console.show(drawn, rows, as_json=as_json)
