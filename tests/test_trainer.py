@@ -204,7 +204,7 @@ def test_a_store_that_moved_or_is_behind_a_service_is_asked_for(tmp_path: Path, 
     with pytest.raises(GatedVAEError, match="store"):
         open_run(tmp_path / "run").store()
     assert open_run(tmp_path / "run", moved).store().path == moved
-    served = replace(open_run(tmp_path / "run"), config=config(store, store="grpc://127.0.0.1:8815"))
+    served = replace(open_run(tmp_path / "run"), config=replace(config(store), store="grpc://127.0.0.1:8815"))
     with pytest.raises(GatedVAEError, match="images") as refused:
         served.store()
     assert "--store FOLDER" in str(refused.value.remedy)
