@@ -41,11 +41,12 @@ faults: $(VENV)/installed
 fuzz: $(VENV)/installed
 	TMPDIR=$(SCRATCH) $(BIN)/python tests/fuzz.py --seconds $(FUZZ_SECONDS)
 
-## Known weaknesses of the pinned versions, as the package index's advisories list them: needs that index itself, not a mirror.
+## Known weaknesses of the pinned versions, as the package index's advisories list them. A mirror has no advisories: then each package
+## is listed as not audited, and only what is known to be weak fails.
 audit:
 	$(PYTHON) -m venv $(VENV)/audit
 	$(VENV)/audit/bin/pip install --quiet --disable-pip-version-check pip-audit
-	$(VENV)/audit/bin/pip-audit --strict --requirement constraints.txt --no-deps --disable-pip
+	$(VENV)/audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip
 
 ## Lint, format and types.
 check: $(VENV)/installed
