@@ -14,12 +14,15 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pairing.columns import Fit, LabelColumns
+from pairing.drawing import Drawing, discard_spilled
 from pairing.draws import Ints, Members
 from pairing.independent import IndependentPartners
-from pairing.kmeans import Groups, group_kmeans, merge_singletons
+from pairing.kmeans import Groups, merge_singletons
 from pairing.quality import ColumnQuality, column_quality, size_histogram
 from pairing.records import Record, already_made, strike
-from pairing.tables import DRAWS, Partners, write_groups, write_pairs
+from pairing.tables import DRAWS, write_groups, write_pairs
+from preprocessing.compute import dashboard
 from preprocessing.errors import GatedVAEError
 from preprocessing.files import locked, write_parquet
 from preprocessing.store import SCHEMA_VERSION, Store, centroids_path, open_store, samples_path
@@ -31,6 +34,7 @@ Columns = dict[str, list[str]]  # partition -> the columns it is clustered by
 PARTITIONS = {"pose": re.compile(r"pose_R[xy]"), "expression": re.compile(r"AU\d+_r")}
 MEASURED = re.compile(r"pose_R[xyz]|AU\d+_r")
 MEASURED_PAIRS = 1 << 18
+TRAIN_SAMPLE = 1 << 20  # more than the 256 points a centroid that K-Means looks at, at 4,000 clusters
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,8 @@ class ClusterOptions:
         the input's (16 is a good number); 1 draws uniformly.
     other_person:
         Avoid partners of the same identity.
+    train_sample:
+        Of a store of more samples, so many (by `seed`, evenly spread) decide the centroids; all are assigned.
     """
 
     pose: int = 2500
@@ -65,10 +71,15 @@ class ClusterOptions:
     scale: str = "none"
     strata: int = 1
     other_person: bool = False
+    train_sample: int = TRAIN_SAMPLE
 
     def clusters(self, partition: str) -> int:
         """Number of clusters of a partition."""
         return {"pose": self.pose, "expression": self.expression}[partition]
+
+    def fit(self, k: int, scale: str = "none") -> Fit:
+        """How columns are grouped into k."""
+        return Fit(k, self.seed, self.device, scale, self.train_sample)
 
 
 @dataclass(frozen=True)
@@ -120,6 +131,7 @@ def cluster_store(
     options: ClusterOptions | None = None,
     *,
     overwrite: bool = False,
+    scheduler: str | None = None,
     progress: Progress = lambda _message: None,
 ) -> tuple[ClusterReport, ...]:
     """Write groups, centroids and pairs of every partition the store has columns for, and record them in the store.
@@ -131,26 +143,33 @@ def cluster_store(
     ----------
     overwrite:
         Replace partitions that were made with other options.
+    scheduler:
+        Address of a Dask scheduler, whose workers see the store under the same path, assign samples and draw pairs; None
+        does it here. Centroids are fitted here. The bytes are the same where processors are of the same kind.
 
     Raises
     ------
     GatedVAEError
-        When no partition has columns, a count does not fit, an option has no meaning, or a partition was made
-        otherwise; nothing is written then.
+        When no partition has columns, a count does not fit, an option has no meaning, a partition was made
+        otherwise, or the scheduler does not answer; nothing is written then.
     """
     options = options or ClusterOptions()
     path = open_store(path).path
+    if scheduler is not None:
+        progress(dashboard(scheduler))
     with locked(path):
         store = open_store(path)
         columns = partition_columns(store)
         _check(store, columns, options)
-        records = {name: _record(name, columns, options) for name in columns}
+        records = {name: _record(name, columns, options, len(store)) for name in columns}
         made = already_made(store, records, overwrite)
         missing = [name for name in records if name not in made]
         store = strike(store, missing)
+        discard_spilled(store.path)
         for name in missing:
-            results = _cluster(store, name, columns, options, progress)
-            store = store.with_partitions(_ordered({**store.partitions, name: {**records[name], **results}}))
+            results = _Clustering(store, columns, options, scheduler, progress).make(name)
+            made_so = {key: value for key, value in records[name].items() if value is not None}
+            store = store.with_partitions(_ordered({**store.partitions, name: {**made_so, **results}}))
     return tuple(ClusterReport.read(name, store.partitions[name], name in made) for name in records)
 
 
@@ -177,13 +196,20 @@ def _check(store: Store, columns: Columns, options: ClusterOptions) -> None:
         why = f"Got draws {options.draws}, seed {options.seed}, strata {options.strata}, scale {options.scale}."
         remedy = f"Give draws >= 1, seed >= 0, strata 1 .. {most}, scale none or std."
         raise GatedVAEError("These options cannot be used.", why, remedy)
+    least = 2 * max(map(options.clusters, columns))
+    if len(store) > options.train_sample and options.train_sample < least:
+        why = f"{least // 2} clusters need {least} or more."
+        raise GatedVAEError(f"{options.train_sample} samples are too few to train on.", why, "Raise --train-sample.")
     if options.other_person and _persons(store) is None:
         remedy = "Preprocess with --identities, or pair without regard to persons."
         raise GatedVAEError("Pairs of different persons cannot be made.", "The store has no identities.", remedy)
 
 
-def _record(name: str, columns: Columns, options: ClusterOptions) -> Record:
-    """Describe how a partition is made; the device is left out, as it is no reason to make it again."""
+def _record(name: str, columns: Columns, options: ClusterOptions, samples: int) -> Record:
+    """Describe how a partition is made; the device is left out, as it is no reason to make it again.
+
+    What is None has no effect, and is not written.
+    """
     return {
         "method": "kmeans",
         "columns": columns[name],
@@ -193,6 +219,7 @@ def _record(name: str, columns: Columns, options: ClusterOptions) -> Record:
         "draws": options.draws,
         "strata": options.strata if len(columns) > 1 else 1,
         "other_person": options.other_person,
+        "train_sample": options.train_sample if samples > options.train_sample else None,
     }
 
 
@@ -202,39 +229,72 @@ def _ordered(partitions: dict[str, Record]) -> dict[str, Record]:
     return {name: partitions[name] for name in [*first, *partitions]}
 
 
-def _cluster(store: Store, name: str, columns: Columns, options: ClusterOptions, progress: Progress) -> Record:
-    """Make one partition: cluster, write, measure; return what its record says of the results."""
-    own = columns[name]
-    progress(f"{name}: {options.clusters(name)} clusters of {len(store)} samples by {len(own)} columns")
-    points, unit = _scaled(store.sample_columns(own).to_numpy(), options.scale)
-    found = group_kmeans(points, options.clusters(name), seed=options.seed, device=options.device)
-    groups, merged = merge_singletons(found, points)
-    write_groups(store.path, name, groups.group, groups.distance)
-    _write_centroids(store, name, own, groups, unit)
+@dataclass(frozen=True)
+class _Clustering:
+    """Makes the partitions of a store."""
 
-    progress(f"{name}: {len(store) * options.draws} pairs")
-    others = [column for other in columns if other != name for column in columns[other]]
-    uniform, drawn = _partners(store, groups.group, others, options)
-    pairs = write_pairs(store.path, name, groups.group, drawn, options.draws)
+    store: Store
+    columns: Columns
+    options: ClusterOptions
+    scheduler: str | None
+    progress: Progress
 
-    progress(f"{name}: measuring the pairs")
-    report = {
-        "empty": int((found.sizes == 0).sum()),
-        "merged": merged,
-        "sizes": size_histogram(groups.sizes),
-        "pairs": pairs,
-        **_measured(store, own, uniform, drawn),
-    }
-    return {"inertia": found.inertia, "report": report}
+    def make(self, name: str) -> Record:
+        """Make one partition: cluster, write, measure; return what its record says of the results."""
+        store, options, own = self.store, self.options, self._labels(self.columns[name])
+        k = options.clusters(name)
+        self.progress(f"{name}: {k} clusters of {len(store)} samples by {len(own.names)} columns")
+        found, unit = own.group(options.fit(k, options.scale))
+        groups, merged = merge_singletons(found, lambda rows: own.take(rows) / unit)
+        write_groups(store.path, name, groups.group, groups.distance)
+        _write_centroids(store, name, own.names, groups, unit)
 
+        self.progress(f"{name}: {len(store) * options.draws} pairs")
+        others = [column for other in self.columns if other != name for column in self.columns[other]]
+        uniform, drawn = self._partners(groups.group, others)
+        pairs = write_pairs(store.path, name, groups.group, drawn, options.draws, scheduler=self.scheduler)
 
-def _scaled(points: npt.NDArray[Any], scale: str) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """Divide columns by their units: 1 or, for ``std``, the standard deviation (1 for constants). Return both."""
-    if scale == "none":
-        return points, np.ones(points.shape[1])
-    unit = points.std(axis=0, dtype=np.float64)
-    unit[unit == 0] = 1
-    return points / unit, unit
+        self.progress(f"{name}: measuring the pairs")
+        report = {
+            "empty": int((found.sizes == 0).sum()),
+            "merged": merged,
+            "sizes": size_histogram(groups.sizes),
+            "pairs": pairs,
+            **self._measured(own.names, uniform, drawn),
+        }
+        return {"inertia": found.inertia, "report": report}
+
+    def _labels(self, names: list[str]) -> LabelColumns:
+        return LabelColumns(self.store, names, self.scheduler)
+
+    def _partners(self, group: Ints, others: list[str]) -> tuple[Drawing, Drawing]:
+        """Prepare two ways to draw partners: uniformly from the group, and as the options say."""
+        options, members = self.options, Members.of(group)
+        uniform = Drawing(members, options.seed)
+        strata = options.strata if others else 1
+        if strata == 1 and not options.other_person:
+            return uniform, uniform
+        stratum, centroids = np.zeros(len(group), np.int32), np.zeros((1, 1), np.float32)
+        if strata > 1:
+            cut, _ = self._labels(others).group(options.fit(strata))
+            stratum, centroids = cut.group, cut.centroids
+        person = _persons(self.store) if options.other_person else None
+        return uniform, Drawing(IndependentPartners.of(group, stratum, centroids, person), options.seed)
+
+    def _measured(self, shared: list[str], uniform: Drawing, drawn: Drawing) -> Record:
+        """Measure pairs of draw 0, at most `MEASURED_PAIRS`, in every column there is; one column in memory at a time."""
+        store = self.store
+        ids = np.arange(0, len(store), -(-len(store) // MEASURED_PAIRS))
+        target, plain = drawn(ids, 0), uniform(ids, 0)
+        rows = np.concatenate([ids, target, plain])
+        quality = {}
+        for column in pq.read_schema(samples_path(store.path)).names:
+            if MEASURED.fullmatch(column):
+                values = np.split(LabelColumns(store, [column]).take(rows)[:, 0], 3)
+                quality[column] = asdict(column_quality(column, *values, shared=column in shared))
+        person = _persons(store)
+        same = None if person is None else float((person[ids] == person[target]).mean())
+        return {"same_person": same, "quality": quality}
 
 
 def _write_centroids(store: Store, name: str, columns: list[str], groups: Groups, unit: npt.NDArray[Any]) -> None:
@@ -243,37 +303,6 @@ def _write_centroids(store: Store, name: str, columns: list[str], groups: Groups
     table = {"group": np.arange(len(centroids), dtype=np.int32), "size": groups.sizes.astype(np.int32)}
     table |= dict(zip(columns, centroids.T.copy(), strict=True))
     write_parquet(centroids_path(store.path, name), pa.table(table), schema_version=SCHEMA_VERSION)
-
-
-def _partners(store: Store, group: Ints, others: list[str], options: ClusterOptions) -> tuple[Partners, Partners]:
-    """Prepare two ways to draw partners: uniformly from the group, and as the options say."""
-    members = Members.of(group)
-    strata = options.strata if others else 1
-    drawn: Members | IndependentPartners = members
-    if strata > 1 or options.other_person:
-        labels = store.sample_columns(others).to_numpy() if strata > 1 else np.zeros((len(store), 1))
-        cut = group_kmeans(labels, strata, seed=options.seed, device=options.device)
-        person = _persons(store) if options.other_person else None
-        drawn = IndependentPartners.of(group, cut.group, cut.centroids, person)
-    return (
-        lambda ids, draw: members.partners(ids, seed=options.seed, draw=draw),
-        lambda ids, draw: drawn.partners(ids, seed=options.seed, draw=draw),
-    )
-
-
-def _measured(store: Store, shared: list[str], uniform: Partners, drawn: Partners) -> Record:
-    """Measure pairs of draw 0, at most `MEASURED_PAIRS`, in every column there is; one column in memory at a time."""
-    ids = np.arange(0, len(store), -(-len(store) // MEASURED_PAIRS))
-    target, plain = drawn(ids, 0), uniform(ids, 0)
-    quality = {}
-    for column in pq.read_schema(samples_path(store.path)).names:
-        if MEASURED.fullmatch(column):
-            values = store.sample_columns([column])[column].to_numpy()
-            found = column_quality(column, values[ids], values[target], values[plain], shared=column in shared)
-            quality[column] = asdict(found)
-    person = _persons(store)
-    same = None if person is None else float((person[ids] == person[target]).mean())
-    return {"same_person": same, "quality": quality}
 
 
 def _persons(store: Store) -> Ints | None:

@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 from typing import Any
 
@@ -19,14 +20,21 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow.parquet as pq
 
+from pairing.drawing import Drawing, discard_spilled
 from pairing.draws import BLOCK, Members, random_below
-from pairing.tables import Partners, write_groups, write_pairs
+from pairing.tables import write_groups, write_pairs
+from preprocessing.compute import dashboard
 from preprocessing.errors import GatedVAEError
 from preprocessing.files import locked
 from preprocessing.store import REBUILD, Store, open_store, samples_path
 
 Ids = npt.NDArray[np.int64]
 Progress = Callable[[int, int], None]  # (pairs written, pairs in all)
+
+
+def ignore(done: int, total: int) -> None:
+    """Progress hook that does nothing."""
+
 
 _FORM = "Write --share NAME=FACTOR[,FACTOR...], for example --share position=posX,posY."
 
@@ -200,7 +208,8 @@ def pair_exactly(
     draws: int = 1,
     seed: int = 0,
     overwrite: bool = False,
-    progress: Progress | None = None,
+    scheduler: str | None = None,
+    progress: Progress = ignore,
 ) -> tuple[ExactPartition, ...]:
     """Write groups and pairs of samples that agree in label columns, and record them in the store.
 
@@ -216,6 +225,9 @@ def pair_exactly(
         Which of the possible pairings.
     overwrite:
         Replace partitions of these names that were made otherwise.
+    scheduler:
+        Address of a Dask scheduler, whose workers see the store under the same path and draw the partners; None draws here.
+        The bytes are the same.
     progress:
         Called with the pairs written so far and the number to write.
 
@@ -223,12 +235,14 @@ def pair_exactly(
     ------
     GatedVAEError
         When a factor does not exist or lacks values, when the shared factors leave most samples alone, when a partition of
-        that name was made otherwise. Nothing is written then.
+        that name was made otherwise, when the scheduler does not answer. Nothing is written then.
     """
     if draws < 1 or seed < 0:
         raise GatedVAEError(
             "Pairs cannot be drawn.", f"Got draws {draws} and seed {seed}.", "Give draws >= 1, seed >= 0."
         )
+    if scheduler is not None:
+        dashboard(scheduler)  # before anything changes
     with locked(store.path):
         store = open_store(store.path)
         available = factor_names(store)
@@ -238,13 +252,15 @@ def pair_exactly(
         }
         made = _already_made(store, records, overwrite)
         groupings = {name: _grouping(store, record) for name, record in records.items() if name not in made}
-        counted = _counter(len(store) * draws * len(groupings), progress)
+        discard_spilled(store.path)
         if groupings.keys() & store.partitions.keys():  # no record may describe tables that are being replaced
             kept = {name: record for name, record in store.partitions.items() if name not in groupings}
             store = store.with_partitions(kept)
-        for name, grouping in groupings.items():
+        for place, (name, grouping) in enumerate(groupings.items()):
             write_groups(store.path, name, grouping.group, np.zeros(len(store), np.float32))
-            write_pairs(store.path, name, grouping.group, counted(grouping.partners), draws)
+            table = len(store) * draws
+            moved = partial(_move, progress, place * table, len(groupings) * table)
+            write_pairs(store.path, name, grouping.group, grouping.drawing, draws, scheduler=scheduler, progress=moved)
             counts = {"groups": int(grouping.group.max()) + 1, "merged": grouping.merged}
             store = store.with_partitions({**store.partitions, name: {**records[name], **counts}})
     return tuple(_report(name, store.partitions[name], name in made) for name in shares)
@@ -275,9 +291,21 @@ def _already_made(store: Store, records: Mapping[str, dict[str, Any]], overwrite
 
 
 @dataclass(frozen=True)
+class GridPartners:
+    """The partners of a grid's samples for some shared factors: arithmetic, so it needs no arrays."""
+
+    grid: FactorGrid
+    shared: tuple[str, ...]
+
+    def partners(self, ids: Ids, *, seed: int, draw: int) -> Ids:
+        """Draw for each of `ids` (n,) another sample that agrees in the shared factors."""
+        return self.grid.partners(ids, self.shared, seed=seed, draw=draw)
+
+
+@dataclass(frozen=True)
 class _Grouping:
     group: npt.NDArray[np.int32]
-    partners: Partners
+    drawing: Drawing
     merged: int = 0
 
 
@@ -286,14 +314,13 @@ def _grouping(store: Store, record: Mapping[str, Any]) -> _Grouping:
     factors, seed = record["factors"], record["seed"]
     if "factors" not in store.manifest:
         group, merged = group_by_labels(store.sample_columns(factors))
-        members = Members.of(group)
-        return _Grouping(group, lambda ids, draw: members.partners(ids, seed=seed, draw=draw), merged)
+        return _Grouping(group, Drawing(Members.of(group), seed), merged)
     grid = FactorGrid.of(store.manifest["factors"])
     if grid.size != len(store):
         why = f"Its factors have {grid.size} combinations, it holds {len(store)} samples."
         raise GatedVAEError(f"{store.path} is not a full factor grid.", why, REBUILD)
     group = grid.group(np.arange(grid.size), factors).astype(np.int32)
-    return _Grouping(group, lambda ids, draw: grid.partners(ids, factors, seed=seed, draw=draw))
+    return _Grouping(group, Drawing(GridPartners(grid, tuple(factors)), seed))
 
 
 def group_by_labels(labels: pd.DataFrame) -> tuple[npt.NDArray[np.int32], int]:
@@ -333,22 +360,9 @@ def _nearest_shared(sizes: npt.NDArray[np.int64]) -> Ids:
     return np.where(distance[0] <= distance[1], before, after)
 
 
-def _counter(total: int, progress: Progress | None) -> Callable[[Partners], Partners]:
-    """Make a wrapper that reports how many partners have been drawn, over all the functions it wraps."""
-    done = 0
-
-    def counted(partners: Partners) -> Partners:
-        def draw_and_count(ids: Ids, draw: int) -> Ids:
-            nonlocal done
-            drawn = partners(ids, draw)
-            done += len(ids)
-            if progress:
-                progress(done, total)
-            return drawn
-
-        return draw_and_count
-
-    return counted
+def _move(progress: Progress, before: int, total: int, done: int) -> None:
+    """Report `done` rows of one table, with those `before` it."""
+    progress(before + done, total)
 
 
 def _report(name: str, record: Mapping[str, Any], already_done: bool) -> ExactPartition:

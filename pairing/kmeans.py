@@ -7,6 +7,7 @@ two-dimensional data with thin tails, such as head poses.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,9 +18,10 @@ from scipy.spatial import cKDTree
 from preprocessing.errors import GatedVAEError
 
 MAX_POINTS_PER_CENTROID = 256  # above k times this many points, centroids are fitted to a random sample of that size
-BLOCK = 1 << 16
+BLOCK = 1 << 16  # points assigned at a time: a multiple of faiss's own blocks, so that cutting changes no rounding
 
 Floats = npt.NDArray[np.float32]
+Ids = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +53,66 @@ class Groups:
         return np.bincount(self.group, minlength=len(self.centroids))
 
 
+@dataclass(frozen=True, eq=False)
+class Centroids:
+    """Fitted centroids, to which any points can be assigned, anywhere.
+
+    Attributes
+    ----------
+    centred:
+        float32 (k, d), in the units they were fitted in.
+    centre, unit:
+        What was taken from the points (d,) before they were divided by `unit`: float32 distances far from the origin
+        misplace points.
+    """
+
+    centred: Floats
+    centre: npt.NDArray[np.float64]
+    unit: float
+
+    @property
+    def positions(self) -> Floats:
+        """The centroids in the units of the points, float32 (k, d)."""
+        return (self.centred * self.unit + self.centre).astype(np.float32)
+
+    def assign(self, points: npt.NDArray[Any], device: str = "auto") -> tuple[npt.NDArray[np.int32], Floats]:
+        """Find the nearest centroid of every point, int32 (N,), and the distance to it, float32 (N,).
+
+        Points may be cut anywhere at multiples of `BLOCK`: the bytes are those of all points at once.
+
+        Raises
+        ------
+        GatedVAEError
+            When points are not finite, faiss is missing or has no GPU to offer.
+        """
+        _check_finite(points)
+        index = _index(self.centred, device)
+        group, distance = np.empty(len(points), np.int32), np.empty(len(points), np.float32)
+        for start, stop in cut_blocks(len(points), BLOCK):
+            centred = ((points[start:stop] - self.centre) / self.unit).astype(np.float32)
+            group[start:stop] = index.search(centred, 1)[1].ravel()
+            apart = np.linalg.norm(centred - self.centred[group[start:stop]], axis=1)
+            distance[start:stop] = apart * self.unit
+        return group, distance
+
+
+def cut_blocks(count: int, size: int) -> list[tuple[int, int]]:
+    """Cut 0 .. count - 1 into blocks of `size`, (start, stop) each; the last takes what is left and is never smaller.
+
+    (faiss computes the distances of fewer than 20 points in another way, with other rounding.)
+    """
+    starts = range(0, max(1, count // size) * size, size)
+    return [(start, start + size) for start in starts[:-1]] + [(starts[-1], count)]
+
+
+def fit_kmeans(points: npt.ArrayLike, k: int, *, seed: int = 0, device: str = "auto") -> Centroids:
+    """Fit k centroids; parameters and errors as in `group_kmeans`."""
+    points = np.asarray(points)
+    _check(points, k)
+    centred, centre, unit = _centred(points)
+    return Centroids(_fit(centred, k, seed, device), centre, unit)
+
+
 def group_kmeans(points: npt.ArrayLike, k: int, *, seed: int = 0, device: str = "auto") -> Groups:
     """Group points around k centroids; every point belongs to its nearest.
 
@@ -60,7 +122,7 @@ def group_kmeans(points: npt.ArrayLike, k: int, *, seed: int = 0, device: str = 
     Parameters
     ----------
     points:
-        Finite numbers (N, d); centred here, because float32 distances far from the origin misplace points.
+        Finite numbers (N, d).
     k:
         Number of centroids, 1 .. N / 2. Fewer distinct points than k leave centroids without members.
     device:
@@ -71,19 +133,17 @@ def group_kmeans(points: npt.ArrayLike, k: int, *, seed: int = 0, device: str = 
     GatedVAEError
         When k does not fit, points are not finite, faiss is missing or has no GPU to offer.
     """
-    points = np.asarray(points)
-    _check(points, k)
-    centred, centre, unit = _centred(points)
-    centroids, group = _fit(centred, k, seed, device)
-    distance = np.empty(len(points), np.float32)
-    for start in range(0, len(points), BLOCK):
-        block = slice(start, start + BLOCK)
-        distance[block] = np.linalg.norm(centred[block] - centroids[group[block]], axis=1) * unit
-    return Groups((centroids * unit + centre).astype(np.float32), group, distance)
+    fitted = fit_kmeans(points, k, seed=seed, device=device)
+    return Groups(fitted.positions, *fitted.assign(np.asarray(points), device))
 
 
-def merge_singletons(groups: Groups, points: npt.ArrayLike) -> tuple[Groups, int]:
+def merge_singletons(groups: Groups, points_of: Callable[[Ids], npt.NDArray[Any]]) -> tuple[Groups, int]:
     """Move samples that are alone in their group to the nearest group of two or more; return how many were moved.
+
+    Parameters
+    ----------
+    points_of:
+        Gives the points (n, d) of samples (n,).
 
     Raises
     ------
@@ -97,7 +157,7 @@ def merge_singletons(groups: Groups, points: npt.ArrayLike) -> tuple[Groups, int
     hosts = np.flatnonzero(sizes > 1)
     if not len(hosts):
         raise GatedVAEError("Samples cannot be paired.", "Every sample is alone in its group.", "Use fewer groups.")
-    distance, nearest = cKDTree(groups.centroids[hosts]).query(np.asarray(points)[alone])
+    distance, nearest = cKDTree(groups.centroids[hosts]).query(points_of(alone))
     group, distances = groups.group.copy(), groups.distance.copy()
     group[alone], distances[alone] = hosts[nearest], distance
     return replace(groups, group=group, distance=distances), len(alone)
@@ -106,13 +166,17 @@ def merge_singletons(groups: Groups, points: npt.ArrayLike) -> tuple[Groups, int
 def _check(points: npt.NDArray[Any], k: int) -> None:
     if points.ndim != 2 or not points.size:
         raise GatedVAEError("Samples cannot be grouped.", f"They are {points.shape}; (N, d) numbers are needed.")
-    bad = np.count_nonzero(~np.isfinite(points).all(axis=1))
-    if bad:
-        raise GatedVAEError("Samples cannot be grouped.", f"{bad} of {len(points)} hold values that are not finite.")
+    _check_finite(points)
     most = len(points) // 2
     if not 1 <= k <= most:
         why = f"{len(points)} samples make at most {most}, so that every one has a partner."
         raise GatedVAEError(f"{k} groups are not possible.", why, f"Ask for {most} groups or fewer." if most else "")
+
+
+def _check_finite(points: npt.NDArray[Any]) -> None:
+    bad = np.count_nonzero(~np.isfinite(points).all(axis=1))
+    if bad:
+        raise GatedVAEError("Samples cannot be grouped.", f"{bad} of {len(points)} hold values that are not finite.")
 
 
 def _centred(points: npt.NDArray[Any]) -> tuple[Floats, npt.NDArray[np.float64], float]:
@@ -126,8 +190,8 @@ def _centred(points: npt.NDArray[Any]) -> tuple[Floats, npt.NDArray[np.float64],
     return centred, centre, unit
 
 
-def _fit(points: Floats, k: int, seed: int, device: str) -> tuple[Floats, npt.NDArray[np.int32]]:
-    """Run faiss: centroids (k, d) and the nearest one of every point."""
+def _fit(points: Floats, k: int, seed: int, device: str) -> Floats:
+    """Run faiss: centroids (k, d)."""
     faiss = _faiss()
     kmeans = faiss.Kmeans(
         points.shape[1],
@@ -139,8 +203,17 @@ def _fit(points: Floats, k: int, seed: int, device: str) -> tuple[Floats, npt.ND
         min_points_per_centroid=1,  # only a warning, which the report's histogram replaces
     )
     kmeans.train(points)
-    nearest = kmeans.assign(points)[1]
-    return kmeans.centroids, nearest.astype(np.int32)
+    return kmeans.centroids  # type: ignore[no-any-return]
+
+
+def _index(centroids: Floats, device: str) -> Any:
+    """Make faiss's index of the centroids, searched by comparing with each."""
+    faiss = _faiss()
+    index = faiss.IndexFlatL2(centroids.shape[1])
+    if _use_gpu(faiss, device):
+        index = faiss.index_cpu_to_all_gpus(index)
+    index.add(centroids)
+    return index
 
 
 def _use_gpu(faiss: Any, device: str) -> bool:

@@ -8,6 +8,7 @@ then costs little: the compressor finds the first draw's copy.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pairing.drawing import Partners, draw_blocks, index_type
 from pairing.draws import Ints
 from preprocessing.errors import GatedVAEError
 from preprocessing.files import SCHEMA_KEY, atomic_path, write_parquet
@@ -25,7 +27,7 @@ DRAWS = 8  # pairings of every sample: enough that an epoch rarely repeats a pai
 BLOCK_ROWS = 1 << 20
 
 Rows = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]  # input_id, target_id, group
-Partners = Callable[[npt.NDArray[np.int64], int], npt.NDArray[np.int64]]  # (ids, draw) -> one partner of each
+Progress = Callable[[int], None]  # told how many rows have been written
 
 _LAYOUT_KEYS = (b"gated_vae.inputs", b"gated_vae.draws", b"gated_vae.block")
 _REMAKE = "Make the pairs again: `pipe cluster` or `pipe pair` with --overwrite."
@@ -34,7 +36,7 @@ _REMAKE = "Make the pairs again: `pipe cluster` or `pipe pair` with --overwrite.
 def write_groups(store: Path, partition: str, group: Ints, distance: npt.NDArray[np.float32]) -> None:
     """Write which group each sample of a partition is in, and how far it lies from the group's centroid."""
     columns = {
-        "sample_id": np.arange(len(group), dtype=_index(len(group))),
+        "sample_id": np.arange(len(group), dtype=index_type(len(group))),
         "group": group.astype(np.int32, copy=False),
         "distance": distance.astype(np.float32, copy=False),
     }
@@ -53,17 +55,33 @@ def read_groups(store: Path, partition: str) -> tuple[npt.NDArray[np.int32], npt
     return group, distance
 
 
-def write_pairs(store: Path, partition: str, group: Ints, partners: Partners, draws: int) -> int:
-    """Write the pairs of a partition and return how many.
+def ignore(done: int) -> None:
+    """Progress hook that does nothing."""
+
+
+def write_pairs(
+    store: Path,
+    partition: str,
+    group: Ints,
+    partners: Partners,
+    draws: int,
+    *,
+    scheduler: str | None = None,
+    progress: Progress = ignore,
+) -> int:
+    """Write the pairs of a partition and return how many; a few blocks are in memory.
 
     Parameters
     ----------
     group:
         Group of every sample (N,).
     partners:
-        Gives each of the ids it is handed a partner for one draw: another sample of the same group.
+        Gives each of the ids it is handed a partner for one draw: another sample of the same group. A
+        `pairing.drawing.Drawing` where there is a scheduler.
     draws:
         How often every sample is an input.
+    scheduler:
+        Address of a Dask scheduler whose workers draw; None draws here. The bytes are the same.
 
     Raises
     ------
@@ -71,37 +89,31 @@ def write_pairs(store: Path, partition: str, group: Ints, partners: Partners, dr
         When `partners` breaks its promise. Nothing is written then.
     """
     size = max(1, BLOCK_ROWS // draws)
-    index = pa.from_numpy_dtype(_index(len(group)))
+    index = pa.from_numpy_dtype(index_type(len(group)))
     types = {"draw": pa.int32(), "group": pa.int32(), "input_id": index, "target_id": index}
     schema = pa.schema(
         [pa.field(name, kind, nullable=False) for name, kind in types.items()],
         {SCHEMA_KEY: str(SCHEMA_VERSION), **dict(zip(_LAYOUT_KEYS, map(str, (len(group), draws, size)), strict=True))},
     )
+    blocks = [(start, min(start + size, len(group))) for start in range(0, len(group), size)]
     with (
         atomic_path(pairs_path(store, partition)) as partial,
         pq.ParquetWriter(partial, schema, **_packing("input_id")) as writer,
+        closing(draw_blocks(store, group, partners, draws, blocks, scheduler=scheduler)) as drawn,
     ):
-        for start in range(0, len(group), size):
-            ids = np.arange(start, min(start + size, len(group)))
-            columns = _block(ids, group, partners, draws)
-            writer.write_table(pa.table(columns, schema), row_group_size=size * draws)
+        for (start, stop), targets in zip(blocks, drawn, strict=True):
+            writer.write_table(pa.table(_columns(group, start, targets), schema), row_group_size=size * draws)
+            progress(stop * draws)
     return len(group) * draws
 
 
-def _block(ids: npt.NDArray[np.int64], group: Ints, partners: Partners, draws: int) -> dict[str, Ints]:
-    """Pair the inputs `ids` for every draw, as the columns of one row group."""
-    own = group[ids].astype(np.int32, copy=False)
-    targets = np.empty((draws, len(ids)), _index(len(group)))
-    for draw in range(draws):
-        found = partners(ids, draw)
-        broken = np.count_nonzero((found == ids) | (group[found] != own))
-        if broken:
-            raise GatedVAEError("Pairs cannot be written.", f"{broken} partners are the input or of another group.")
-        targets[draw] = found
+def _columns(group: Ints, start: int, targets: Ints) -> dict[str, Ints]:
+    """The columns of one row group: the inputs from `start` on and their targets (draws, n)."""
+    draws, count = targets.shape
     return {
-        "draw": np.repeat(np.arange(draws, dtype=np.int32), len(ids)),
-        "group": np.tile(own, draws),
-        "input_id": np.tile(ids.astype(targets.dtype), draws),
+        "draw": np.repeat(np.arange(draws, dtype=np.int32), count),
+        "group": np.tile(group[start : start + count].astype(np.int32, copy=False), draws),
+        "input_id": np.tile(np.arange(start, start + count, dtype=targets.dtype), draws),
         "target_id": targets.ravel(),
     }
 
@@ -172,11 +184,6 @@ def _open(path: Path) -> pq.ParquetFile:
         raise GatedVAEError(f"{path} does not exist.", "", _REMAKE) from None
     except (OSError, pa.ArrowException) as error:
         raise GatedVAEError(f"{path} cannot be read.", str(error), _REMAKE) from None
-
-
-def _index(samples: int) -> type[np.int32] | type[np.int64]:
-    """Choose the narrowest type for sample ids."""
-    return np.int32 if samples <= 2**31 else np.int64
 
 
 def _packing(ordered: str) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from itertools import count
@@ -88,11 +89,56 @@ def _run_cluster(calls: Sequence[Callable[[], Result]], address: str, progress: 
     from distributed import as_completed
 
     with _connect(address) as client:
-        futures = [client.submit(call, pure=False) for call in calls]
-        for done, future in enumerate(as_completed(futures, loop=client.loop), start=1):  # type: ignore[no-untyped-call]
-            future.result()  # raises what the task raised
+        places = {client.submit(call, pure=False): place for place, call in enumerate(calls)}
+        results: dict[int, Result] = {}
+        for done, future in enumerate(as_completed(places, loop=client.loop), start=1):  # type: ignore[no-untyped-call]
+            results[places[future]] = future.result()  # raises what the task raised
+            future.release()  # a worker keeps no result that has been fetched
             progress(done)
-        return [future.result() for future in futures]
+        return [results[place] for place in range(len(calls))]
+
+
+def stream_tasks(
+    function: Callable[..., Result], tasks: Iterable[tuple[Any, ...]], *, scheduler: str | None = None
+) -> Iterator[Result]:
+    """Call `function` with each tuple of arguments and yield the results in the order of `tasks`, few at a time.
+
+    For results that do not fit into memory together: without a scheduler one is made when it is asked for, in this
+    thread; a cluster works on up to two tasks a thread ahead of what was asked for.
+
+    Raises
+    ------
+    GatedVAEError
+        When the scheduler does not answer within 5 seconds.
+    Exception
+        Whatever a task raised.
+    """
+    if scheduler is None:
+        yield from (function(*task) for task in tasks)
+        return
+    with _connect(scheduler) as client:
+        ahead = 2 * max(1, sum(client.nthreads().values()))
+        waiting: deque[Any] = deque()
+        for task in tasks:
+            waiting.append(client.submit(function, *task, pure=False))
+            if len(waiting) > ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def dashboard(scheduler: str) -> str:
+    """Where the dashboard of a Dask scheduler is to be looked at, in words.
+
+    Raises
+    ------
+    GatedVAEError
+        When the scheduler does not answer within 5 seconds.
+    """
+    with _connect(scheduler) as client:
+        shown = "dashboard" in client.scheduler_info(n_workers=0)["services"]
+        link = client.dashboard_link if shown else "it has no dashboard"
+        return f"Dask scheduler {scheduler}, {len(client.nthreads())} workers: {link}"
 
 
 def _connect(address: str) -> Any:

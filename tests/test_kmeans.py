@@ -130,17 +130,17 @@ def test_samples_alone_join_the_nearest_group_with_more_members() -> None:
     centroids = np.array([[0.1], [1.0], [9.1], [1.5], [50.0], [6.0]], np.float32)
     group = np.array([0, 0, 1, 2, 2, 3, 5], np.int32)
     distance = np.abs(points - centroids[group])[:, 0].astype(np.float32)
-    merged, count = merge_singletons(Groups(centroids, group, distance), points)
+    merged, count = merge_singletons(Groups(centroids, group, distance), points.__getitem__)
     assert count == 3
     assert merged.group.tolist() == [0, 0, 0, 2, 2, 0, 2]
     assert merged.distance == pytest.approx([0.1, 0.1, 0.9, 0.1, 0.1, 1.4, 3.1], abs=1e-6)
     assert group.tolist() == [0, 0, 1, 2, 2, 3, 5]  # the argument is left alone
-    assert merge_singletons(merged, points)[1] == 0
+    assert merge_singletons(merged, points.__getitem__)[1] == 0
 
 
 def test_a_grouping_of_single_samples_is_refused() -> None:
     points = np.arange(4.0)[:, None]
     with pytest.raises(GatedVAEError, match="Every sample is alone"):
         merge_singletons(
-            Groups(points.astype(np.float32), np.arange(4, dtype=np.int32), np.zeros(4, np.float32)), points
+            Groups(points.astype(np.float32), np.arange(4, dtype=np.int32), np.zeros(4, np.float32)), points.__getitem__
         )

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipelines.options import AsJson, Device, Draws, Overwrite, Seed, StorePath
+from pipelines.options import AsJson, Device, Draws, Overwrite, Scheduler, Seed, StorePath
 
 if TYPE_CHECKING:
     from pairing.cluster import ClusterReport
@@ -26,6 +26,10 @@ def cluster(
         int, typer.Option(min=1, help="Above 1: partners independent of the other partition's labels.")
     ] = 1,
     other_person: Annotated[bool, typer.Option("--other-person", help="Avoid partners of the same identity.")] = False,
+    train_sample: Annotated[
+        int, typer.Option(min=2, help="Of a larger store, so many samples decide the clusters; all are assigned.")
+    ] = 1 << 20,
+    scheduler: Scheduler = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
@@ -36,8 +40,8 @@ def cluster(
     from pairing.cluster import ClusterOptions, cluster_store
     from pipelines import console
 
-    options = ClusterOptions(pose, expression, draws, seed, device, scale, strata, other_person)
-    reports = cluster_store(store, options, overwrite=overwrite, progress=console.say)
+    options = ClusterOptions(pose, expression, draws, seed, device, scale, strata, other_person, train_sample)
+    reports = cluster_store(store, options, overwrite=overwrite, scheduler=scheduler, progress=console.say)
     rows: dict[str, object] = {"store": store}
     for report in reports:
         rows |= {f"{report.name} {key}": value for key, value in _describe(report).items()}

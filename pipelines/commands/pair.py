@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.options import AsJson, Draws, Overwrite, Seed, StorePath
+from pipelines.options import AsJson, Draws, Overwrite, Scheduler, Seed, StorePath
 
 
 def pair(
@@ -14,6 +14,7 @@ def pair(
     share: Annotated[list[str], typer.Option(help="NAME=FACTOR[,FACTOR...]; once per partition.", show_default=False)],
     draws: Draws = 1,
     seed: Seed = 0,
+    scheduler: Scheduler = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
@@ -23,11 +24,16 @@ def pair(
     """
     from pairing.exact import pair_exactly, parse_shares
     from pipelines import console
+    from preprocessing.compute import dashboard
     from preprocessing.store import open_store
 
-    opened = open_store(store)
+    opened, shares = open_store(store), parse_shares(share)
+    if scheduler is not None:
+        console.say(dashboard(scheduler))
     with console.progress("pair") as update:
-        made = pair_exactly(opened, parse_shares(share), draws=draws, seed=seed, overwrite=overwrite, progress=update)
+        made = pair_exactly(
+            opened, shares, draws=draws, seed=seed, overwrite=overwrite, scheduler=scheduler, progress=update
+        )
     rows = [
         [part.name, "+".join(part.factors), part.groups, part.merged, "was there" if part.already_done else "written"]
         for part in made

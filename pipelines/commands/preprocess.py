@@ -60,7 +60,10 @@ def celeba(
     """
     from pipelines import console
     from preprocessing.celeba import CelebaOptions, preprocess_celeba
+    from preprocessing.compute import dashboard
 
+    if scheduler is not None:
+        console.say(dashboard(scheduler))
     options = CelebaOptions(
         openface=openface,
         images=images,
