@@ -1,0 +1,231 @@
+"""Made-up stores of 100,000 to 10,000,000 faces through every stage: `nice python -m benchmarks.scale --out FOLDER`.
+
+Every stage runs in a process of its own, whose wall time and peak resident memory are appended to FOLDER/scale.jsonl; what is there
+is not run again. At the end come seconds per million pairs or samples, and how both grow with the number of samples.
+
+Labels are drawn from a seed table of made-up faces, with a little noise, and rounded as OpenFace rounds. Images are 8 x 8 and
+a hole: images.npy has its full length and takes no disk. Everything else is what a real store has, but for identities.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from itertools import islice, pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pyarrow import flight
+
+from pairing import columns
+from pairing.batches import Cut, StoreBatches
+from pairing.cluster import ClusterOptions, cluster_store
+from pairing.kmeans import fit_kmeans
+from pairing.tickets import Ticket
+from preprocessing.faces import INTENSITIES
+from preprocessing.files import write_json
+from preprocessing.store import SCHEMA_VERSION, images_path, manifest_path, open_store, samples_path
+
+SIDE, SEEDS, CHUNK = 8, 20_000, 1 << 20
+BATCH, SERVED = 1024, 2_000_000
+PAIRS = ("pairs", "loader", "serve")  # phases that count pairs, not samples
+
+Table = dict[str, np.ndarray[Any, Any]]
+Phases = dict[str, dict[str, float]]  # phase -> seconds, and units (samples or pairs) it worked on
+
+
+def seed_faces() -> Table:
+    """Made-up faces: poses with long tails, intensities mostly zero that lean on the yaw and go together."""
+    rng = np.random.default_rng(0)
+    pose = np.clip(rng.standard_t(5, (SEEDS, 3)) * [0.1, 0.2, 0.06], -1, 1)
+    mood = rng.gamma(1.0, 0.6, (SEEDS, 1))
+    units = rng.gamma(0.5, 1.0, (SEEDS, len(INTENSITIES))) * mood + 0.3 * np.abs(pose[:, [1]]) - 0.2
+    return {"pose": pose, "units": units}
+
+
+def labels(seeds: Table, start: int, stop: int) -> pa.Table:
+    """Rows start .. stop - 1 of samples.parquet."""
+    rng = np.random.default_rng([1, start])
+    chosen = rng.integers(0, SEEDS, stop - start)
+    pose = seeds["pose"][chosen] + rng.normal(0, 0.02, (stop - start, 3))
+    units = np.clip(seeds["units"][chosen] + rng.normal(0, 0.05, (stop - start, len(INTENSITIES))), 0, 5)
+    columns = {f"pose_R{axis}": pose[:, place].round(3) for place, axis in enumerate("xyz")}
+    columns |= {name: units[:, place].round(2) for place, name in enumerate(INTENSITIES)}
+    return pa.table({"sample_id": np.arange(start, stop), **columns})
+
+
+def make(path: Path, samples: int) -> Phases:
+    path.mkdir(parents=True)
+    seeds = seed_faces()
+    with pq.ParquetWriter(samples_path(path), labels(seeds, 0, 1).schema, compression="zstd") as writer:
+        for start in range(0, samples, CHUNK):
+            writer.write_table(labels(seeds, start, min(start + CHUNK, samples)), row_group_size=CHUNK)
+    with images_path(path).open("wb") as file:
+        header = {"descr": "|u1", "fortran_order": False, "shape": (samples, SIDE, SIDE)}
+        np.lib.format.write_array_header_1_0(file, header)
+        file.truncate(file.tell() + samples * SIDE * SIDE)
+    manifest = {"schema_version": SCHEMA_VERSION, "kind": "celeba", "source_digest": "", "image_shape": [SIDE, SIDE]}
+    write_json(manifest_path(path), {**manifest, "seen": samples, "taken": samples, "rejected": 0, "parameters": {}})
+    return {}
+
+
+def cluster(path: Path, samples: int) -> Phases:
+    """Both partitions at the command's defaults: `fit`, then `group` (assign, write), `pairs` (draw, write) and `measuring`."""
+    begun: list[tuple[str, float]] = []
+    fitting: list[float] = []
+
+    def note(message: str) -> None:
+        begun.append((next((name for name in ("measuring", "pairs") if name in message), "group"), time.perf_counter()))
+
+    def fit(*arguments: Any, **options: Any) -> Any:
+        start = time.perf_counter()
+        fitted = fit_kmeans(*arguments, **options)
+        fitting.append(time.perf_counter() - start)
+        return fitted
+
+    columns.fit_kmeans = fit
+    reports = cluster_store(path, ClusterOptions(), overwrite=True, progress=note)
+    begun.append(("", time.perf_counter()))
+    units = dict.fromkeys(("fit", "group", "measuring"), samples * len(reports))
+    units |= {"pairs": sum(report.pairs for report in reports)}
+    spent = dict.fromkeys(units, 0.0)
+    for (name, start), (_, stop) in pairwise(begun):
+        spent[name] += stop - start
+    spent |= {"fit": sum(fitting), "group": spent["group"] - sum(fitting)}
+    return {name: {"seconds": seconds, "units": units[name]} for name, seconds in spent.items()}
+
+
+def loader(path: Path, samples: int) -> Phases:
+    """An epoch of ids of both partitions."""
+    store = open_store(path)
+    batches = StoreBatches(store, Cut(tuple(store.partitions), BATCH))
+    start = time.perf_counter()
+    pairs = sum(len(batch.input_id) for batch in batches.epoch(0, 0, images=False))
+    assert pairs == samples * len(store.partitions)
+    return {"loader": {"seconds": time.perf_counter() - start, "units": pairs}}
+
+
+def read_served(address: str) -> dict[str, float]:
+    """Read the first ids of an epoch from a server."""
+    ticket = Ticket(None, batch_size=BATCH)
+    with flight.connect(address) as client:
+        start = time.perf_counter()
+        reader = client.do_get(flight.Ticket(ticket.to_bytes()))
+        pairs = sum(chunk.data.num_rows for chunk in islice(reader, SERVED // BATCH))
+        seconds = time.perf_counter() - start
+        reader.cancel()
+    return {"seconds": seconds, "units": pairs}
+
+
+STAGES: dict[str, Callable[[Path, int], Phases]] = {"make": make, "cluster": cluster, "loader": loader}
+
+
+def measured(words: list[str], work: Callable[[subprocess.Popen[str]], Phases]) -> dict[str, Any]:
+    """Run a child; what `work` makes of it, its wall time and its peak resident memory."""
+    start = time.perf_counter()
+    child = subprocess.Popen([sys.executable, "-m", *words], stdout=subprocess.PIPE, text=True)
+    phases = work(child)
+    _, status, usage = os.wait4(child.pid, 0)
+    child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode:
+        raise SystemExit(f"{' '.join(words)} failed.")
+    seconds = round(time.perf_counter() - start, 2)
+    return {"phases": phases, "seconds": seconds, "peak_mb": round(usage.ru_maxrss / 1024)}
+
+
+def told(child: subprocess.Popen[str]) -> Phases:
+    assert child.stdout
+    answer: Phases = json.loads(child.stdout.read() or "{}")
+    return answer
+
+
+def served(child: subprocess.Popen[str]) -> Phases:
+    assert child.stdout
+    found = read_served(child.stdout.readline().split()[-1])
+    child.terminate()
+    return {"serve": found}
+
+
+def run(out: Path, samples: int, *, keep: bool) -> None:
+    """Take a store of so many samples through the stages that have no record yet."""
+    log, path = out / "scale.jsonl", out / f"store-{samples}"
+    done = {record["stage"] for record in records(out) if record["samples"] == samples}
+    if done >= {*STAGES, "serve"}:
+        return
+    if "make" in done and not path.exists():
+        done = set()
+    for stage in (*STAGES, "serve"):
+        if stage in done:
+            continue
+        if stage == "make":
+            shutil.rmtree(path, ignore_errors=True)
+        if stage == "serve":
+            found = measured(["pipelines.cli", "serve", str(path), "--port", "0"], served)
+        else:
+            found = measured(["benchmarks.scale", "--stage", stage, "--samples", str(samples), "--out", str(out)], told)
+        sizes = {"disk_mb": round(sum(f.stat().st_blocks for f in path.rglob("*") if f.is_file()) / 2048)}
+        with log.open("a") as file:
+            print(json.dumps({"samples": samples, "stage": stage, **found, **sizes}), file=file)
+        print(samples, stage, found, file=sys.stderr, flush=True)
+    if not keep:
+        shutil.rmtree(path)
+
+
+def records(out: Path) -> list[dict[str, Any]]:
+    log = out / "scale.jsonl"
+    return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+
+
+def report(out: Path) -> None:
+    """Print a line per phase and size; the exponents are slopes of a straight line through the logarithms."""
+    rows: dict[str, list[tuple[int, float, float]]] = {}
+    for record in records(out):
+        for name, phase in record["phases"].items():
+            rows.setdefault(name, []).append((record["samples"], phase["seconds"], record["peak_mb"]))
+            per_million = round(1e6 * phase["seconds"] / phase["units"], 3)
+            unit = "pairs" if name in PAIRS else "samples"
+            line = {"samples": record["samples"], "phase": name, "seconds": round(phase["seconds"], 2)}
+            print(json.dumps(line | {f"s per million {unit}": per_million, "peak MB": record["peak_mb"]}))
+    for name, found in rows.items():
+        if len(found) > 1:
+            samples, seconds, peak = np.log(np.array(sorted(found))).T
+            slopes = {"seconds": np.polyfit(samples, seconds, 1)[0], "peak": np.polyfit(samples, peak, 1)[0]}
+            print(
+                json.dumps(
+                    {
+                        "phase": name,
+                        "grows with samples to the power": {k: round(float(v), 2) for k, v in slopes.items()},
+                    }
+                )
+            )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--samples", type=int, nargs="+", default=[10**5, 10**6, 10**7])
+    parser.add_argument("--keep", action="store_true", help="Keep the stores.")
+    parser.add_argument("--stage", choices=STAGES, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.stage:
+        (samples,) = options.samples
+        print(json.dumps(STAGES[options.stage](options.out / f"store-{samples}", samples)))
+        return 0
+    options.out.mkdir(parents=True, exist_ok=True)
+    for samples in options.samples:
+        run(options.out, samples, keep=options.keep)
+    report(options.out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
