@@ -62,6 +62,5 @@ class ConvTranspose2d(nn.ConvTranspose2d):
         if output_size is not None:
             raise ValueError("output_size is not supported.")
         bias = None if self.bias is None else self.bias.to(x.dtype)
-        return F.conv_transpose2d(
-            x, self.weight.to(x.dtype, memory_format=torch.channels_last), bias, self.stride, self.padding
-        )  # type: ignore[arg-type]
+        weight = self.weight.to(x.dtype, memory_format=torch.channels_last)
+        return F.conv_transpose2d(x, weight, bias, self.stride, self.padding)  # type: ignore[arg-type]
