@@ -68,7 +68,7 @@ def draw_block(group: Ints, partners: Partners, draws: int, start: int, stop: in
 
 def draw_blocks(
     store: Path, group: Ints, partners: Partners, draws: int, blocks: Sequence[Bounds], *, scheduler: str | None = None
-) -> Generator[Ints]:
+) -> Generator[Ints, None, None]:
     """Yield what `draw_block` draws for each of the blocks, in their order.
 
     Parameters

@@ -31,12 +31,11 @@ from preprocessing.store import REBUILD, Store, open_store, samples_path
 Ids = npt.NDArray[np.int64]
 Progress = Callable[[int, int], None]  # (pairs written, pairs in all)
 
+_FORM = "Write --share NAME=FACTOR[,FACTOR...], for example --share position=posX,posY."
+
 
 def ignore(done: int, total: int) -> None:
     """Progress hook that does nothing."""
-
-
-_FORM = "Write --share NAME=FACTOR[,FACTOR...], for example --share position=posX,posY."
 
 
 @dataclass(frozen=True)
