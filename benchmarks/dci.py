@@ -10,15 +10,15 @@ unless --full is given.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable
+from itertools import chain
 
 import numpy as np
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.linear_model import Lasso
 
-from benchmarks.timing import seconds
+from benchmarks.timing import Record, alternate, ratio, show
 from models.metrics import dci, random_split
 from models.metrics.arrays import Array
 
@@ -38,7 +38,7 @@ def made_up(rows: int, latent: int, factors: int) -> tuple[Array, Array]:
     return codes, truth
 
 
-def ratios(regressor: str, shape: tuple[int, int, int], repeats: int) -> Array:
+def compare(regressor: str, shape: tuple[int, int, int], repeats: int) -> Record:
     codes, factors = made_up(*shape)
     train = random_split(len(codes)).train
     x, y = ((a[train] - a[train].mean(0)) / a[train].std(0) for a in (codes, factors))
@@ -50,18 +50,10 @@ def ratios(regressor: str, shape: tuple[int, int, int], repeats: int) -> Array:
     def ours() -> None:
         dci(codes, factors, regressor)  # type: ignore[arg-type]
 
-    for warm_up in (floor, ours):
-        warm_up()
-    return np.array([seconds(ours) / seconds(floor) for _ in range(repeats)])
-
-
-def report(regressor: str, shape: tuple[int, int, int], repeats: int) -> bool:
-    """Print one record and tell whether the bar is met."""
-    measured = ratios(regressor, shape, repeats)
-    ratio, low, high = (round(float(f(measured)), 3) for f in (np.median, np.min, np.max))
-    record = {"stage": "dci", "regressor": regressor, "shape": shape, "repeats": repeats}
-    print(json.dumps({**record, "ratio": ratio, "low": low, "high": high, "bar": BAR, "met": ratio <= BAR}), flush=True)
-    return ratio <= BAR
+    times = alternate({"floor": floor, "ours": ours}, repeats)
+    rows, latent, count = shape
+    stage = f"DCI, {regressor.replace('_', ' ')}, {rows:,} x {latent}, {count} factors"
+    return ratio(stage, "bare scikit-learn fits", times["ours"], times["floor"], BAR)
 
 
 def main() -> int:
@@ -71,11 +63,10 @@ def main() -> int:
     )
     parser.add_argument("--full", action="store_true", help="forests on all 19 factors of the large size (20 minutes)")
     options = parser.parse_args()
-    met = [report("lasso", shape, 4 * options.repeats) for shape in (SMALL, LARGE)]
-    met += [
-        report("random_forest", shape, options.repeats) for shape in (SMALL, LARGE if options.full else LARGE_SHORT)
-    ]
-    return int(not all(met))
+    large = LARGE if options.full else LARGE_SHORT
+    lasso = (compare("lasso", shape, 4 * options.repeats) for shape in (SMALL, LARGE))
+    forests = (compare("random_forest", shape, options.repeats) for shape in (SMALL, large))
+    return show(chain(lasso, forests))
 
 
 if __name__ == "__main__":

@@ -1,33 +1,33 @@
-"""Decoding pictures beside a bare OpenCV loop: `python -m benchmarks.images [FOLDER] [--repeats 5]`.
+"""Decoding pictures beside bare OpenCV and Pillow loops: `python -m benchmarks.images [FOLDER] [--repeats 5]`.
 
 FOLDER holds what FaceLandmarkImg wrote, aligned faces included (default: celeba/processed of GATED_VAE_DATA; without it,
 pictures of that form are made up). The floor is cv2.imread and cv2.resize of the same files, whose names are known, into
-one array: on one core, and on every core in as many processes, started beforehand, that send nothing back. Ours is the
+one array: on one core, and on every core in as many processes, started beforehand, that send nothing back. Pillow, where it
+is installed, does the same on one core (grey, resized by averaging boxes). Ours is the
 decoding round of `pipe preprocess celeba`, checks and durable shards on disk included. Runs alternate.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import tempfile
 from collections.abc import Callable
+from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 
-from benchmarks.timing import alternate
+from benchmarks.timing import Record, alternate, ratio, show
 from preprocessing.compute import cores, run_tasks
 from preprocessing.images import use_one_thread
 from preprocessing.shards import SHARD_PICTURES, decode_shard
 
 SIZE = 64
-BARS = {"bare loop, one core": 1.1, "bare loop, every core": 1.1}  # most that ours may be of the peer's time
+STAGE = "images to 64x64 grey"
 
 Run = Callable[[], object]
 
@@ -36,6 +36,15 @@ def bare(files: list[str]) -> None:
     pixels = np.empty((len(files), SIZE, SIZE), np.uint8)
     for place, file in enumerate(files):
         cv2.resize(cv2.imread(file, cv2.IMREAD_GRAYSCALE), (SIZE, SIZE), pixels[place], interpolation=cv2.INTER_AREA)
+
+
+def with_pillow(files: list[str]) -> None:
+    from PIL import Image
+
+    pixels = np.empty((len(files), SIZE, SIZE), np.uint8)
+    for place, file in enumerate(files):
+        with Image.open(file) as image:
+            pixels[place] = image.convert("L").resize((SIZE, SIZE), Image.Resampling.BOX)
 
 
 def ours(files: list[str], workers: int) -> None:
@@ -59,13 +68,7 @@ def make_up(folder: Path, count: int) -> None:
         cv2.imwrite(f"{folder}/{number:06d}_aligned/face_det_000000.jpg", pixels)
 
 
-def record(stage: str, data: str, peer: str, ratio: np.ndarray[Any, Any], bar: float) -> dict[str, Any]:
-    figures = {"time": np.median(ratio), "low": ratio.min(), "high": ratio.max()}
-    rounded = {key: float(f"{value:.3g}") for key, value in figures.items()}
-    return {"stage": stage, "data": data, "peer": peer, **rounded, "met": bool(figures["time"] <= bar)}
-
-
-def compare(files: list[str], repeats: int) -> list[dict[str, Any]]:
+def compare(files: list[str], repeats: int) -> list[Record]:
     use_one_thread()
     count = cores()
     parts = [files[part::count] for part in range(count)]
@@ -76,12 +79,17 @@ def compare(files: list[str], repeats: int) -> list[dict[str, Any]]:
             "bare loop, every core": lambda: pool.map(bare, parts, chunksize=1),
             "ours, every core": lambda: ours(files, count),
         }
+        if find_spec("PIL"):
+            runs["Pillow"] = lambda: with_pillow(files)
         times = alternate(runs, repeats)
-    data = f"{len(files)} pictures, {count} cores"
-    return [
-        record("images", data, peer, times[peer.replace("bare loop", "ours")] / times[peer], bar)
-        for peer, bar in BARS.items()
+    records = [
+        ratio(STAGE, f"bare OpenCV loop, {where}", times[f"ours, {where}"], times[f"bare loop, {where}"], 1.1)
+        for where in ("one core", "every core")
     ]
+    if "Pillow" in times:
+        peer = "bare Pillow loop, one core"
+        records.append(ratio(STAGE, peer, times["ours, one core"], times["Pillow"], at_most=False))
+    return records
 
 
 def main() -> int:
@@ -94,9 +102,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as made_up:
         if arguments.folder is None:
             make_up(Path(made_up), arguments.files)
-        records = compare(find_pictures(arguments.folder or Path(made_up)), arguments.repeats)
-    print(*map(json.dumps, records), sep="\n")
-    return int(not all(record["met"] for record in records))
+        return show(compare(find_pictures(arguments.folder or Path(made_up)), arguments.repeats))
 
 
 if __name__ == "__main__":

@@ -9,11 +9,9 @@ file (pandas) or scan lazily (polars, pyarrow dataset), the first --peer-files o
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -24,12 +22,14 @@ import pandas as pd
 import pyarrow.csv
 import pyarrow.dataset
 
+from benchmarks.timing import Record, ratio, seconds, show
 from preprocessing import read_openface
 from preprocessing.openface import find_csvs
 
 INTENSITIES = [f"AU{unit:02d}_r" for unit in (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 45)]
 COLUMNS = ["face", "confidence", "pose_Rx", "pose_Ry", "pose_Rz", *INTENSITIES]
-BARS = {"open, read, close": 4.0, "pandas": 1 / 50, "polars": 1 / 10}  # most that ours may be of the peer's time
+STAGE = "OpenFace CSVs, one an image"
+SPEEDS = {"pandas, per file": 50.0, "polars, per file": 10.0, "pyarrow dataset": None}  # least times the peer's speed
 
 Files = list[Path]
 
@@ -74,39 +74,28 @@ def make_up(folder: Path, count: int) -> None:
         (folder / f"{number:06d}.csv").write_text(header + "\n" + ", ".join(cells) + "\n")
 
 
-def per_file(work: Callable[[], object], files: int) -> float:
-    start = time.perf_counter()
-    work()
-    return (time.perf_counter() - start) / files
-
-
-def compare(folder: Path, repeats: int, peer_files: int) -> list[dict[str, Any]]:
+def compare(folder: Path, repeats: int, peer_files: int) -> list[Record]:
     files = find_csvs(folder)
     some = files[:peer_files]
     runs: dict[str, tuple[Callable[[], object], int]] = {
         "ours": (lambda: read_openface(folder, COLUMNS), len(files)),
         "open, read, close": (lambda: bare(files), len(files)),
-        "pandas": (lambda: with_pandas(some), len(some)),
+        "pandas, per file": (lambda: with_pandas(some), len(some)),
         "pyarrow dataset": (lambda: with_dataset(some), len(some)),
     }
     if find_spec("polars"):
-        runs["polars"] = (lambda: with_polars(some), len(some))
+        runs["polars, per file"] = (lambda: with_polars(some), len(some))
     for work, _ in runs.values():  # warm up
         work()
     times = {name: np.empty(repeats) for name in runs}
     for turn in range(repeats):
         for name, (work, count) in runs.items():
-            times[name][turn] = per_file(work, count)
-    ours = times.pop("ours")
-    return [record(name, ours, theirs) for name, theirs in times.items()]
-
-
-def record(peer: str, ours: np.ndarray[Any, Any], theirs: np.ndarray[Any, Any]) -> dict[str, Any]:
-    ratio = ours / theirs
-    figures = {"time": np.median(ratio), "low": ratio.min(), "high": ratio.max()}
-    rounded = {key: float(f"{value:.3g}") for key, value in figures.items()}
-    met = bool(figures["time"] <= BARS.get(peer, np.inf))
-    return {"stage": "openface_csv", "data": "one CSV per image", "peer": peer, **rounded, "met": met}
+            times[name][turn] = seconds(work) / count
+    ours, floor = times.pop("ours"), times.pop("open, read, close")
+    return [
+        ratio(STAGE, "open, read, close", ours, floor, 4.0),
+        *(ratio(STAGE, peer, ours, theirs, SPEEDS[peer], at_most=False) for peer, theirs in times.items()),
+    ]
 
 
 def main() -> int:
@@ -120,9 +109,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as made_up:
         if arguments.folder is None:
             make_up(Path(made_up), arguments.files)
-        records = compare(arguments.folder or Path(made_up), arguments.repeats, arguments.peer_files)
-    print(*map(json.dumps, records), sep="\n")
-    return int(not all(record["met"] for record in records))
+        return show(compare(arguments.folder or Path(made_up), arguments.repeats, arguments.peer_files))
 
 
 if __name__ == "__main__":

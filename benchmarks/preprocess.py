@@ -18,16 +18,17 @@ import tempfile
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
-from benchmarks.images import Run, bare, find_pictures, record
-from benchmarks.timing import alternate
+from benchmarks.images import Run, bare, find_pictures
+from benchmarks.timing import Record, alternate, ratio, show
 from preprocessing.celeba import CelebaOptions, preprocess_celeba
 from preprocessing.compute import cores, run_tasks
 from preprocessing.faces import LABELS, PLACES
 from preprocessing.images import use_one_thread
 from preprocessing.openface import find_csvs, read_csvs
 from preprocessing.shards import cut_shards
+
+STAGE = "pipe preprocess celeba"
 
 
 def read(folder: Path, workers: int) -> None:
@@ -41,7 +42,7 @@ def whole(folder: Path, workers: int) -> None:
         preprocess_celeba(CelebaOptions(folder), Path(out), workers=workers)
 
 
-def compare(folder: Path, repeats: int) -> list[dict[str, Any]]:
+def compare(folder: Path, repeats: int) -> list[Record]:
     files, count = find_pictures(folder), cores()
     with get_context("spawn").Pool(count, use_one_thread) as pool:
         runs: dict[str, Run] = {}
@@ -51,14 +52,13 @@ def compare(folder: Path, repeats: int) -> list[dict[str, Any]]:
             runs[f"csv {workers}"] = partial(read, folder, workers)
             runs[f"decode {workers}"] = partial(pool.map, bare, parts, chunksize=1)
         times = alternate(runs, repeats)
-    data = f"{len(files)} pictures"
     parts_of = {workers: times[f"csv {workers}"] + times[f"decode {workers}"] for workers in (1, count)}
     seconds = {name: round(float(sorted(found)[repeats // 2]), 3) for name, found in times.items()}
-    print(json.dumps({"stage": "preprocess", "data": data, "seconds": seconds}))
+    print(json.dumps({"stage": STAGE, "pictures": len(files), "seconds": seconds}))
     return [
-        record("preprocess", data, "parts, one core", times["whole 1"] / parts_of[1], 1.3),
-        record("preprocess", data, "parts, every core", times[f"whole {count}"] / parts_of[count], 1.3),
-        record("preprocess", data, "itself on one core", times[f"whole {count}"] / times["whole 1"], 1.3 / count),
+        ratio(STAGE, "its CSVs and pictures alone, one core", times["whole 1"], parts_of[1], 1.3),
+        ratio(STAGE, "its CSVs and pictures alone, every core", times[f"whole {count}"], parts_of[count], 1.3),
+        ratio(STAGE, "itself on one core", times[f"whole {count}"], times["whole 1"], 1.3 / count),
     ]
 
 
@@ -70,12 +70,9 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.folder is None:
         parser.error("give a folder, or set GATED_VAE_DATA")
-    records = compare(arguments.folder, arguments.repeats)
-    print(*map(json.dumps, records), sep="\n")
-    print(
-        json.dumps({"stage": "preprocess", "resident_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024})
-    )
-    return int(not all(record["met"] for record in records))
+    missed = show(compare(arguments.folder, arguments.repeats))
+    print(json.dumps({"stage": STAGE, "resident_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024}))
+    return missed
 
 
 if __name__ == "__main__":

@@ -16,13 +16,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from pyarrow import flight
 
 from benchmarks.loader import make_store
-from benchmarks.timing import alternate, ratio, show
+from benchmarks.timing import Record, alternate, ratio, show
 from pairing.batches import StoreBatches
 from pairing.loader import prefetched
 from pairing.tickets import Ticket, to_arrow
@@ -67,7 +66,7 @@ def reading(client: flight.FlightClient, ticket: Ticket) -> Callable[[], None]:
     return run
 
 
-def compare(store: Store, size: int, repeats: int) -> list[dict[str, Any]]:
+def compare(store: Store, size: int, repeats: int) -> list[Record]:
     ids = Ticket(None, batch_size=size)
     local = StoreBatches(store, ids.cut(store))
     steps = PIXEL_PAIRS // size
@@ -93,8 +92,17 @@ def compare(store: Store, size: int, repeats: int) -> list[dict[str, Any]]:
     rates = {name: round(pairs[name] / float(np.median(taken)) / 1e6, 3) for name, taken in times.items()}
     print(json.dumps({"batch_size": size, "M pairs/s": rates}))
     return [
-        ratio(f"ids only, {size}", "loader, reading ahead", times["ids"], times["loader"], 0.5, at_most=False),
-        ratio(f"pixels, {size}", "plain Flight", times["pixels"], times["plain"], 0.5, at_most=False),
+        ratio(
+            f"service, ids only, batches of {size}",
+            "loader, reading ahead",
+            times["ids"],
+            times["loader"],
+            0.5,
+            at_most=False,
+        ),
+        ratio(
+            f"service, pixels, batches of {size}", "plain Flight", times["pixels"], times["plain"], 0.5, at_most=False
+        ),
     ]
 
 

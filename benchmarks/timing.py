@@ -1,16 +1,17 @@
-"""What the benchmarks share: alternating runs, ratios with their spread, one line of JSON for each bar."""
+"""What the benchmarks share: alternating runs, figures with their spread, one line of JSON for each."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 Seconds = npt.NDArray[np.float64]
+Record = dict[str, Any]
 
 
 def seconds(work: Callable[[], object]) -> float:
@@ -28,17 +29,29 @@ def alternate(runs: dict[str, Callable[[], object]], repeats: int) -> dict[str, 
     return dict(zip(runs, np.array(turns).T, strict=True))
 
 
-def ratio(stage: str, peer: str, ours: Seconds, theirs: Seconds, bar: float, *, at_most: bool = True) -> dict[str, Any]:
-    """Ours over theirs (`at_most`) or theirs over ours, turn by turn: median, least, greatest, and whether the bar is met."""
-    values = ours / theirs if at_most else theirs / ours
-    median = float(np.median(values))
-    spread = {"ratio": round(median, 3), "low": round(float(values.min()), 3), "high": round(float(values.max()), 3)}
-    met = median <= bar if at_most else median >= bar
-    return {"stage": stage, "peer": peer, **spread, "bar": f"{'<=' if at_most else '>='} {bar:g}", "met": bool(met)}
+def ratio(
+    stage: str, peer: str, ours: Seconds, theirs: Seconds, bar: float | None = None, *, at_most: bool = True
+) -> Record:
+    """Our time over theirs (`at_most`) or our speed over theirs, turn by turn."""
+    values, unit = (ours / theirs, "x the time") if at_most else (theirs / ours, "x the speed")
+    return figure(stage, peer, values, unit, bar, at_most=at_most)
 
 
-def show(records: list[dict[str, Any]]) -> int:
-    """Print one JSON line a record; the exit code is 0 when every bar is met."""
+def figure(
+    stage: str, peer: str, values: npt.ArrayLike, unit: str, bar: float | None = None, *, at_most: bool = True
+) -> Record:
+    """One record: median, least and greatest of `values`, and whether the median meets the bar (null without one)."""
+    median, low, high = (float(f"{f(np.asarray(values)):.4g}") for f in (np.median, np.min, np.max))
+    record = {"stage": stage, "peer": peer, "ratio": median, "low": low, "high": high, "unit": unit}
+    if bar is None:
+        return {**record, "bar": "", "met": None}
+    return {**record, "bar": f"{'<=' if at_most else '>='} {bar:g}", "met": median <= bar if at_most else median >= bar}
+
+
+def show(records: Iterable[Record]) -> int:
+    """Print one JSON line a record, as it comes; the exit code is 0 when every bar is met."""
+    missed = False
     for record in records:
-        print(json.dumps(record))
-    return 0 if all(record["met"] for record in records) else 1
+        print(json.dumps(record), flush=True)
+        missed |= record["met"] is False
+    return int(missed)

@@ -1,0 +1,191 @@
+"""A training step beside pythae's: `python -m benchmarks.pythae_step --python /tmp/pythae/bin/python [--repeats 10]`.
+
+pythae (Chadebec, Vincent, Allassonniere 2022) pins what it needs, so it lives in an environment of its own, whose interpreter
+is given here or as PYTHAE_PYTHON: `python -m venv /tmp/pythae && /tmp/pythae/bin/pip install pythae torch==2.13.0`. Both
+train beta-VAEs of the same layers on the same number of images of the same size, one thread each, one after the other in turn:
+
+- a step on one resident batch: pythae's model and Adam, as its trainer calls them, beside ours (gated);
+- an epoch: pythae's `BaseTrainer.train_step` with its data loader, beside ours with `PairLoader`.
+
+The other process is this file, run by the other interpreter with nothing but pythae in reach.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+BATCH, SIDE, WIDTH, LATENT, BETA = 128, 64, 512, 8, 4.0
+STEPS = 20  # in a turn, and in an epoch of either
+BAR = 4.0
+
+Work = Callable[[], None]
+
+
+def peer() -> dict[str, Work]:
+    """What pythae does, by name: only called in its environment."""
+    import torch
+    from pythae.data.datasets import BaseDataset, DatasetOutput  # type: ignore[import-not-found]
+    from pythae.models import BetaVAE, BetaVAEConfig  # type: ignore[import-not-found]
+    from pythae.models.base.base_utils import ModelOutput  # type: ignore[import-not-found]
+    from pythae.models.nn import BaseDecoder, BaseEncoder  # type: ignore[import-not-found]
+    from pythae.trainers import BaseTrainer, BaseTrainerConfig  # type: ignore[import-not-found]
+    from torch import nn
+
+    def hidden(inputs: int) -> list[nn.Module]:
+        return [nn.Linear(inputs, WIDTH), nn.BatchNorm1d(WIDTH), nn.ReLU()]
+
+    class Encoder(BaseEncoder):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.Sequential(
+                nn.Flatten(), *hidden(SIDE * SIDE), *hidden(WIDTH), nn.Linear(WIDTH, 2 * LATENT)
+            )
+
+        def forward(self, x: torch.Tensor) -> Any:
+            mean, logvar = self.layers(x).chunk(2, dim=1)
+            return ModelOutput(embedding=mean, log_covariance=logvar)
+
+    class Decoder(BaseDecoder):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.Sequential(
+                *hidden(LATENT), *hidden(WIDTH), nn.Linear(WIDTH, SIDE * SIDE), nn.Sigmoid()
+            )  # pythae's cross-entropy is one of probabilities
+
+        def forward(self, z: torch.Tensor) -> Any:
+            return ModelOutput(reconstruction=self.layers(z).view(-1, 1, SIDE, SIDE))
+
+    torch.set_num_threads(1)
+    config = BetaVAEConfig(
+        input_dim=(1, SIDE, SIDE), latent_dim=LATENT, beta=BETA, reconstruction_loss="bce", uses_default_encoder=False
+    )
+    model = BetaVAE(config, Encoder(), Decoder())
+    images = (torch.rand(STEPS * BATCH, 1, SIDE, SIDE) < 0.05).float()
+    out = tempfile.mkdtemp()
+    training = BaseTrainerConfig(
+        output_dir=out, per_device_train_batch_size=BATCH, learning_rate=1e-3, optimizer_cls="Adam", no_cuda=True
+    )
+    trainer = BaseTrainer(model, BaseDataset(images, torch.zeros(len(images))), training_config=training)
+    trainer.set_optimizer()
+    trainer.set_scheduler()
+    trainer._setup_callbacks()
+    trainer.callback_handler.callback_list = []  # neither progress bars nor printing
+    model.train()
+    batch = DatasetOutput(data=images[:BATCH])
+
+    def steps() -> None:
+        for _ in range(STEPS):
+            trainer._optimizers_step(model(batch, epoch=1, dataset_size=len(images), uses_ddp=False))
+
+    return {"steps": steps, "epoch": lambda: trainer.train_step(1)}
+
+
+def obey(works: dict[str, Work]) -> None:
+    """Do what standard input names, one word a line, and say when it is done."""
+    print("ready", flush=True)
+    for line in sys.stdin:
+        works[line.strip()]()
+        print("done", flush=True)
+
+
+@contextmanager
+def other_process(python: str) -> Iterator[Callable[[str], Work]]:
+    """Start the peer; yields what makes a function of the name of its work."""
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    process = subprocess.Popen(
+        [python, __file__, "--peer"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+
+    def expect(word: str) -> None:
+        for line in process.stdout or ():
+            if line.strip() == word:
+                return
+        raise RuntimeError(f"pythae in {python} has ended with exit code {process.wait()}.")
+
+    def work(name: str) -> Work:
+        def run() -> None:
+            print(name, file=process.stdin, flush=True)
+            expect("done")
+
+        return run
+
+    try:
+        expect("ready")
+        yield work
+    finally:
+        process.stdin.close()
+        process.wait(timeout=30)
+
+
+def ours(folder: Path, precision: str) -> dict[str, Work]:
+    """The same of this project."""
+    from itertools import islice
+
+    from benchmarks.loader import make_store, train_on
+    from models.objectives import ObjectiveConfig
+    from models.vae import GatedVAE, GatedVAEConfig
+    from pairing.loader import PairLoader
+
+    config = GatedVAEConfig(
+        {"pose": LATENT // 2, "expression": LATENT // 2},
+        network="fc",
+        widths=(WIDTH, WIDTH),
+        objective=ObjectiveConfig("beta", beta=BETA),
+    )
+    model = GatedVAE(config, precision)
+    path = make_store(
+        folder / "store", 5000
+    ).path  # several epochs' worth; as many steps as pythae's epoch has are taken
+    resident = next(iter(PairLoader(path, BATCH, prefetch=0)))
+    return {
+        "steps": lambda: train_on(iter([resident] * STEPS), model),
+        "epoch": lambda: train_on(islice(PairLoader(path, BATCH), STEPS), model),
+    }
+
+
+def compare(python: str, repeats: int) -> int:
+    import torch
+
+    from benchmarks.timing import alternate, ratio, show
+    from pipelines.processor import choose_precision, keep_freed_memory
+
+    torch.set_num_threads(1)
+    keep_freed_memory()
+    precision = choose_precision("auto", "cpu")
+    stage = f"training, width {WIDTH}, {precision}"
+    with tempfile.TemporaryDirectory() as folder, other_process(python) as theirs:
+        own = ours(Path(folder), precision)
+        runs = {f"{who} {name}": work for name in own for who, work in (("our", own[name]), ("their", theirs(name)))}
+        times = alternate(runs, repeats)
+    return show(
+        ratio(f"{stage}, {what}", "pythae", times[f"our {name}"], times[f"their {name}"], BAR, at_most=False)
+        for name, what in (("steps", "a step on a resident batch"), ("epoch", "an epoch with its loader"))
+    )
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--python", default=os.environ.get("PYTHAE_PYTHON"), help="interpreter that has pythae")
+    parser.add_argument("--repeats", type=int, default=10)
+    parser.add_argument("--peer", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.peer:
+        obey(peer())
+        return 0
+    if not options.python:
+        parser.error("give --python, or set PYTHAE_PYTHON, to an interpreter that has pythae")
+    return compare(options.python, options.repeats)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
