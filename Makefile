@@ -6,7 +6,7 @@ OUT ?= out/demo
 FACES ?= 2000
 EPOCHS ?= 45
 
-.PHONY: demo test check slow faults fuzz audit bench constraints clean
+.PHONY: demo test check slow faults fuzz soak audit bench scale constraints clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -41,6 +41,10 @@ faults: $(VENV)/installed
 fuzz: $(VENV)/installed
 	TMPDIR=$(SCRATCH) $(BIN)/python tests/fuzz.py --seconds $(FUZZ_SECONDS)
 
+## Three ranks read from a service for some minutes, clients and server killed and started again: every pair exactly once.
+soak: $(VENV)/installed
+	SOAK_SAMPLES=150000 $(BIN)/pytest -m slow -s -k soak tests/test_service.py
+
 ## Known weaknesses of the pinned versions, as the package index's advisories list them. A mirror has no advisories: then each package
 ## is listed as not audited, and only what is known to be weak fails.
 audit:
@@ -64,3 +68,7 @@ clean:
 BENCHMARKS := openface_csv images preprocess kmeans pairs loader step dci service
 bench: $(VENV)/installed
 	for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name || true; done
+
+## 100,000 to 10,000,000 made-up faces through every stage (an hour on two cores, 2 GB of disk); stopped, it goes on.
+scale: $(VENV)/installed
+	nice $(BIN)/python -m benchmarks.scale --out out/scale
