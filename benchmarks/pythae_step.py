@@ -77,7 +77,7 @@ def peer() -> dict[str, Work]:
     trainer.set_optimizer()
     trainer.set_scheduler()
     trainer._setup_callbacks()
-    trainer.callback_handler.callback_list = []  # neither progress bars nor printing
+    trainer.callback_handler.callbacks = []  # neither progress bars nor printing
     model.train()
     batch = DatasetOutput(data=images[:BATCH])
 
