@@ -64,10 +64,11 @@ constraints:
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache
 
-## Every stage beside its floor and its peers, as ratios; wants a quiet machine. Bars that are missed are told, not fatal.
-BENCHMARKS := openface_csv images preprocess kmeans pairs loader step dci service
+## Every stage beside its floor and its peers, as ratios, in a quarter of an hour at most; wants a quiet machine. Figures, table and picture
+## go to docs/. Bars that are missed are told, not fatal. PYTHAE_PYTHON names an interpreter that has pythae (docs/benchmarks.md).
 bench: $(VENV)/installed
-	for name in $(BENCHMARKS); do $(BIN)/python -m benchmarks.$$name || true; done
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'
+	$(BIN)/python -m benchmarks.record --seconds 880
 
 ## 100,000 to 10,000,000 made-up faces through every stage (an hour on two cores, 2 GB of disk); stopped, it goes on.
 scale: $(VENV)/installed

@@ -26,9 +26,11 @@ def keep_freed_memory() -> None:
 
 
 def choose_device(name: str) -> str:
-    """``auto`` is CUDA where there is one; CUDA where there is none is an error."""
+    """``auto`` is CUDA where there is one; CUDA where there is none is an error, and so is any other name than these and cpu."""
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
+    if name.partition(":")[0] not in ("cpu", "cuda"):
+        raise GatedVAEError(f"There is no device {name}.", "", "Use --device auto, cpu or cuda.")
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise GatedVAEError("There is no CUDA device.", f"--device {name} was asked for.", "Use --device auto or cpu.")
     return name
