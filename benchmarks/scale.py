@@ -28,7 +28,7 @@ from pyarrow import flight
 
 from pairing import columns
 from pairing.batches import Cut, StoreBatches
-from pairing.cluster import ClusterOptions, cluster_store
+from pairing.cluster import TRAIN_SAMPLE, ClusterOptions, cluster_store
 from pairing.kmeans import fit_kmeans
 from pairing.tickets import Ticket
 from preprocessing.faces import INTENSITIES
@@ -78,22 +78,22 @@ def make(path: Path, samples: int) -> Phases:
     return {}
 
 
-def cluster(path: Path, samples: int) -> Phases:
-    """Both partitions at the command's defaults: `fit`, then `group` (assign, write), `pairs` (draw, write) and `measuring`."""
+def cluster(path: Path, samples: int, options: ClusterOptions) -> Phases:
+    """Both partitions of the command: `fit`, then `group` (assign, write), `pairs` (draw, write) and `measuring`."""
     begun: list[tuple[str, float]] = []
     fitting: list[float] = []
 
     def note(message: str) -> None:
         begun.append((next((name for name in ("measuring", "pairs") if name in message), "group"), time.perf_counter()))
 
-    def fit(*arguments: Any, **options: Any) -> Any:
+    def fit(*arguments: Any, **chosen: Any) -> Any:
         start = time.perf_counter()
-        fitted = fit_kmeans(*arguments, **options)
+        fitted = fit_kmeans(*arguments, **chosen)
         fitting.append(time.perf_counter() - start)
         return fitted
 
     columns.fit_kmeans = fit
-    reports = cluster_store(path, ClusterOptions(), overwrite=True, progress=note)
+    reports = cluster_store(path, options, overwrite=True, progress=note)
     begun.append(("", time.perf_counter()))
     units = dict.fromkeys(("fit", "group", "measuring"), samples * len(reports))
     units |= {"pairs": sum(report.pairs for report in reports)}
@@ -126,7 +126,13 @@ def read_served(address: str) -> dict[str, float]:
     return {"seconds": seconds, "units": pairs}
 
 
-STAGES: dict[str, Callable[[Path, int], Phases]] = {"make": make, "cluster": cluster, "loader": loader}
+STAGES = ("make", "cluster", "loader")  # then serve
+
+
+def work(stage: str, path: Path, samples: int, train_sample: int) -> Phases:
+    if stage == "cluster":
+        return cluster(path, samples, ClusterOptions(train_sample=train_sample))
+    return {"make": make, "loader": loader}[stage](path, samples)
 
 
 def measured(words: list[str], work: Callable[[subprocess.Popen[str]], Phases]) -> dict[str, Any]:
@@ -155,7 +161,7 @@ def served(child: subprocess.Popen[str]) -> Phases:
     return {"serve": found}
 
 
-def run(out: Path, samples: int, *, keep: bool) -> None:
+def run(out: Path, samples: int, train_sample: int, *, keep: bool) -> None:
     """Take a store of so many samples through the stages that have no record yet."""
     log, path = out / "scale.jsonl", out / f"store-{samples}"
     done = {record["stage"] for record in records(out) if record["samples"] == samples}
@@ -171,7 +177,9 @@ def run(out: Path, samples: int, *, keep: bool) -> None:
         if stage == "serve":
             found = measured(["pipelines.cli", "serve", str(path), "--port", "0"], served)
         else:
-            found = measured(["benchmarks.scale", "--stage", stage, "--samples", str(samples), "--out", str(out)], told)
+            words = ["benchmarks.scale", "--stage", stage, "--out", str(out)]
+            words += ["--samples", str(samples), "--train-sample", str(train_sample)]
+            found = measured(words, told)
         sizes = {"disk_mb": round(sum(f.stat().st_blocks for f in path.rglob("*") if f.is_file()) / 2048)}
         with log.open("a") as file:
             print(json.dumps({"samples": samples, "stage": stage, **found, **sizes}), file=file)
@@ -199,30 +207,25 @@ def report(out: Path) -> None:
         if len(found) > 1:
             samples, seconds, peak = np.log(np.array(sorted(found))).T
             slopes = {"seconds": np.polyfit(samples, seconds, 1)[0], "peak": np.polyfit(samples, peak, 1)[0]}
-            print(
-                json.dumps(
-                    {
-                        "phase": name,
-                        "grows with samples to the power": {k: round(float(v), 2) for k, v in slopes.items()},
-                    }
-                )
-            )
+            power = {kind: round(float(slope), 2) for kind, slope in slopes.items()}
+            print(json.dumps({"phase": name, "grows with samples to the power": power}))
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--samples", type=int, nargs="+", default=[10**5, 10**6, 10**7])
+    parser.add_argument("--train-sample", type=int, default=TRAIN_SAMPLE, help="As of `pipe cluster`.")
     parser.add_argument("--keep", action="store_true", help="Keep the stores.")
     parser.add_argument("--stage", choices=STAGES, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.stage:
         (samples,) = options.samples
-        print(json.dumps(STAGES[options.stage](options.out / f"store-{samples}", samples)))
+        print(json.dumps(work(options.stage, options.out / f"store-{samples}", samples, options.train_sample)))
         return 0
     options.out.mkdir(parents=True, exist_ok=True)
     for samples in options.samples:
-        run(options.out, samples, keep=options.keep)
+        run(options.out, samples, options.train_sample, keep=options.keep)
     report(options.out)
     return 0
 
