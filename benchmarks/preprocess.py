@@ -15,11 +15,12 @@ import os
 import resource
 import sys
 import tempfile
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
-from benchmarks.images import Run, bare, find_pictures
+from benchmarks.images import Run, find_pictures, spread
 from benchmarks.timing import Record, alternate, ratio, show
 from preprocessing.celeba import CelebaOptions, preprocess_celeba
 from preprocessing.compute import cores, run_tasks
@@ -44,13 +45,13 @@ def whole(folder: Path, workers: int) -> None:
 
 def compare(folder: Path, repeats: int) -> list[Record]:
     files, count = find_pictures(folder), cores()
-    with get_context("spawn").Pool(count, use_one_thread) as pool:
+    with ProcessPoolExecutor(count, get_context("spawn"), use_one_thread) as pool:
         runs: dict[str, Run] = {}
         for workers in {1, count}:
             parts = [files[part::workers] for part in range(workers)]
             runs[f"whole {workers}"] = partial(whole, folder, workers)
             runs[f"csv {workers}"] = partial(read, folder, workers)
-            runs[f"decode {workers}"] = partial(pool.map, bare, parts, chunksize=1)
+            runs[f"decode {workers}"] = partial(spread, pool, parts)
         times = alternate(runs, repeats)
     parts_of = {workers: times[f"csv {workers}"] + times[f"decode {workers}"] for workers in (1, count)}
     seconds = {name: round(float(sorted(found)[repeats // 2]), 3) for name, found in times.items()}
