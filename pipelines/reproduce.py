@@ -42,7 +42,7 @@ GATINGS = {
     "gated": Gating(),
     "exchange": Gating(context="target"),
     "exchange_open": Gating(context="target", open_every=4, beta=0.5),
-    "partners": Gating(context="partners", own_share=0.25, beta=0.5),
+    "partners": Gating(context="partners", own_share=0.5, beta=0.5),
 }
 
 

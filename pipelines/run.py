@@ -41,7 +41,8 @@ class TrainConfig:
     open_every:
         Above 0, every so-many-th round over the partitions is an ordinary one: target = input, the gate open.
     own_share:
-        With partners as context: how often a partition's code comes from the target itself instead, 0 .. 1.
+        With partners as context: how often a partition's code comes from the target itself instead, 0 .. 1, at the first
+        step; the share falls evenly to 0 at the last.
     decoder_only:
         Fine-tuning: the encoder stays as it is, targets are the inputs.
     initial:
@@ -216,7 +217,7 @@ def create_run(path: Path, config: TrainConfig, store_digest: str, *, extend: bo
         write_json(_config_path(path), values)
         return run
     there = open_run(path)
-    if extend and config.schedule == "constant":
+    if extend and config.schedule == "constant" and not config.own_share:
         there = replace(there, config=replace(there.config, steps=config.steps, epochs=config.epochs))
         if there == run:
             write_json(_config_path(path), values)

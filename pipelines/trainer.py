@@ -212,7 +212,7 @@ class Trainer:
         images = batch.input.to(self.device, non_blocking=True)
         target = batch.target.to(self.device, non_blocking=True) if gated else images
         if gated and self.config.together:  # pairs read the other way round: what is encoded are the partners
-            own = draw_own(self.config, shares.whole, self.step, self.device)[:, shares.own]
+            own = draw_own(self.config, shares.whole, self.step, self.steps, self.device)[:, shares.own]
             images, target = torch.where(own[:, :, None, None], images, target), images
         noise = draw_noise(config, shares.whole, seed=self.config.seed, step=self.step, device=self.device)
         loss = self.model.loss(images, target, batch.partition if gated else None, noise[:, shares.own], shares)
@@ -277,11 +277,12 @@ class Trainer:
         prune(self.run.checkpoints, KEPT_CHECKPOINTS)
 
 
-def draw_own(config: TrainConfig, batch: int, step: int, device: str) -> torch.Tensor:
+def draw_own(config: TrainConfig, batch: int, step: int, steps: int, device: str) -> torch.Tensor:
     """Which partition's code comes from the target itself in a step, bool (P, batch): a pure function of (seed, step)."""
+    share = config.own_share * (1 - (step - 1) / steps)
     generator = torch.Generator(device=device)
     generator.manual_seed((config.seed * 0x94D049BB133111EB + step * 0x9E3779B97F4A7C15 + 2) % 2**63)
-    return torch.rand(len(config.model.latent), batch, generator=generator, device=device) < config.own_share
+    return torch.rand(len(config.model.latent), batch, generator=generator, device=device) < share
 
 
 @contextmanager

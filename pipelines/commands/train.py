@@ -49,7 +49,10 @@ def train(
         int, typer.Option(min=0, help="Every so-many-th round an ordinary one, target = input; 0 for none.")
     ] = 0,
     own_share: Annotated[
-        float, typer.Option(min=0, max=1, help="With partners: how often a code is the target's own instead.")
+        float,
+        typer.Option(
+            min=0, max=1, help="With partners: how often a code is the target's own at first; never at the end."
+        ),
     ] = 0.0,
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Epochs over all pairs.", show_default="the preset's")
