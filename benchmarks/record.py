@@ -114,6 +114,9 @@ def run_all(names: Iterable[str], seconds: float) -> Iterator[Record]:
     end = time.monotonic() + seconds
     made = {"processor": this_processor(), "date": f"{datetime.now(UTC):%Y-%m-%d}", "commit": this_commit()}
     for name in names:
+        if time.monotonic() > end:
+            print(f"{name}: no time was left", file=sys.stderr)
+            continue
         load = round(os.getloadavg()[0], 1)
         for record in run(name, min(MOST_SECONDS, max(1.0, end - time.monotonic()))):
             verdict = {True: "met", False: "MISSED", None: ""}[record["met"]]
