@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -93,6 +94,12 @@ def gaussian_kl(posterior: Posterior) -> torch.Tensor:
     return 0.5 * (mean.square() + logvar.exp() - 1.0 - logvar).mean(0)
 
 
+@lru_cache
+def _mmd_scales(latent_size: int, device: torch.device) -> torch.Tensor:
+    """The kernels' C (7,); kept, as making a tensor from numbers waits for a GPU."""
+    return 2.0 * latent_size * torch.tensor([0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0], device=device)
+
+
 def mmd(codes: torch.Tensor, prior: torch.Tensor) -> torch.Tensor:
     """Maximum mean discrepancy between `codes` (n, M) and a sample of the prior (m, M), unbiased, squared.
 
@@ -102,7 +109,7 @@ def mmd(codes: torch.Tensor, prior: torch.Tensor) -> torch.Tensor:
     Gretton et al. 2012, lemma 6). Unbiased means that it may come out below zero.
     """
     n, m = len(codes), len(prior)
-    scales = 2.0 * codes.shape[1] * torch.tensor([0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0], device=codes.device)
+    scales = _mmd_scales(codes.shape[1], codes.device)
 
     def kernel_sum(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         squared = (a.square().sum(1)[:, None] + b.square().sum(1)[None, :] - 2.0 * a @ b.T).clamp_min(0.0)

@@ -145,6 +145,7 @@ class Trainer:
         keep_freed_memory()
         self.run, self.config, self.loader, self.steps, self.device = run, run.config, loader, steps, device
         torch.manual_seed(self.config.seed)
+        torch.backends.cudnn.deterministic = True
         self.model = GatedVAE(self.config.model, self.config.precision).to(device)
         distributed.synchronise_batch_norm(self.model)
         if self.config.initial:
@@ -257,7 +258,7 @@ class Trainer:
         return GatedVAEError("Training diverged.", why, f"{kept}Lower --lr, or use --precision fp32, in another --out.")
 
     def _save(self) -> None:
-        if any(not bool(torch.isfinite(parameter).all()) for parameter in self.model.parameters()):
+        if not bool(torch.stack([torch.isfinite(parameter).all() for parameter in self.model.parameters()]).all()):
             raise self._diverged("(any)")
         self._saved = self.step
         if distributed.rank() == 0:
