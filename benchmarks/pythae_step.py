@@ -1,7 +1,7 @@
-"""A training step beside pythae's: `python -m benchmarks.pythae_step --python /tmp/pythae/bin/python [--repeats 10]`.
+"""A training step beside pythae's: `python -m benchmarks.pythae_step --python out/pythae/bin/python [--repeats 10]`.
 
 pythae (Chadebec, Vincent, Allassonniere 2022) pins what it needs, so it lives in an environment of its own, whose interpreter
-is given here or as PYTHAE_PYTHON: `python -m venv /tmp/pythae && /tmp/pythae/bin/pip install pythae torch==2.13.0`. Both
+is given here or as PYTHAE_PYTHON: `python -m venv out/pythae && out/pythae/bin/pip install pythae torch==2.13.0`. Both
 train beta-VAEs of the same layers on the same number of images of the same size, one thread each, one after the other in turn:
 
 - a step on one resident batch: pythae's model and Adam, as its trainer calls them, beside ours (gated);
