@@ -232,7 +232,7 @@ class Together:
     def __init__(self, sources: Sequence[Batches]) -> None:
         self._sources = sources
         if len({len(source) for source in sources}) > 1:
-            raise _APART
+            raise _apart()
 
     def __len__(self) -> int:
         return len(self._sources[0])
@@ -242,15 +242,14 @@ class Together:
         for batches in zip(*(source.epoch(seed, epoch, first_step) for source in self._sources), strict=True):
             _, input_id, target_id, group, _, target = map(list, zip(*batches, strict=True))
             if any(not np.array_equal(input_id[0], other) for other in input_id[1:]):
-                raise _APART
+                raise _apart()
             yield Batch(None, input_id[0], np.stack(target_id), np.stack(group), batches[0].input, np.stack(target))
 
 
-_APART = GatedVAEError(
-    "The partitions' pairs do not come together.",
-    "Their tables are cut into different blocks, as they were made with different --draws.",
-    "Make them with the same --draws: `pipe cluster` or `pipe pair` with --overwrite.",
-)
+def _apart() -> GatedVAEError:
+    why = "Their tables are cut into different blocks, as they were made with different --draws."
+    remedy = "Make them with the same --draws: `pipe cluster` or `pipe pair` with --overwrite."
+    return GatedVAEError("The partitions' pairs do not come together.", why, remedy)
 
 
 def _no_rows() -> Rows:
