@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pairing.batches import partition_record
+from pairing.columns import scaled, scales
 from pairing.draws import Members
 from pairing.tables import read_groups
 from pairing.tickets import read_object
@@ -128,7 +129,5 @@ class Partners:
             why = f"Partition {self._name} was not clustered: members of its groups are all equally near."
             raise GatedVAEError("There are no nearest partners.", why, "Ask for random ones.")
         points: npt.NDArray[np.float32] = self._store.sample_columns(self._made["columns"]).to_numpy(np.float32)
-        if self._made.get("scale") == "std":
-            unit = points.std(axis=0, dtype=np.float64)
-            points = (points / np.where(unit == 0, 1, unit)).astype(np.float32)
-        return points
+        scale = self._made.get("scale", "none")
+        return scaled(points, scales(points, scale), scale).astype(np.float32, copy=False)
