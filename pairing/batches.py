@@ -86,7 +86,7 @@ def pair_source(store: Store, partition: str) -> PairSource:
     made = partition_record(store, partition)
     if made["method"] == "exact" and "factors" in store.manifest:
         grid = FactorGrid.of(store.manifest["factors"])
-        return ExactPairs(grid, tuple(made["factors"]), int(made["seed"]))
+        return ExactPairs(grid, tuple(made["factors"]), int(made.get("stream", made["seed"])))
     return PairTable(pairs_path(store.path, partition))
 
 

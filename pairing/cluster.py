@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from pairing.columns import Fit, LabelColumns
 from pairing.drawing import Drawing, discard_spilled
-from pairing.draws import Ints, Members
+from pairing.draws import Ints, Members, partition_stream
 from pairing.independent import IndependentPartners
 from pairing.kmeans import Groups, merge_singletons
 from pairing.quality import ColumnQuality, column_quality, size_histogram
@@ -216,6 +216,7 @@ def _record(name: str, columns: Columns, options: ClusterOptions, samples: int) 
         "k": options.clusters(name),
         "scale": options.scale,
         "seed": options.seed,
+        "stream": partition_stream(options.seed, name),
         "draws": options.draws,
         "strata": options.strata if len(columns) > 1 else 1,
         "other_person": options.other_person,
@@ -251,7 +252,7 @@ class _Clustering:
 
         self.progress(f"{name}: {len(store) * options.draws} pairs")
         others = [column for other in self.columns if other != name for column in self.columns[other]]
-        uniform, drawn = self._partners(groups.group, others)
+        uniform, drawn = self._partners(name, groups.group, others)
         pairs = write_pairs(store.path, name, groups.group, drawn, options.draws, scheduler=self.scheduler)
 
         self.progress(f"{name}: measuring the pairs")
@@ -267,10 +268,10 @@ class _Clustering:
     def _labels(self, names: list[str]) -> LabelColumns:
         return LabelColumns(self.store, names, self.scheduler)
 
-    def _partners(self, group: Ints, others: list[str]) -> tuple[Drawing, Drawing]:
+    def _partners(self, name: str, group: Ints, others: list[str]) -> tuple[Drawing, Drawing]:
         """Prepare two ways to draw partners: uniformly from the group, and as the options say."""
-        options, members = self.options, Members.of(group)
-        uniform = Drawing(members, options.seed)
+        options, stream = self.options, partition_stream(self.options.seed, name)
+        uniform = Drawing(Members.of(group), stream)
         strata = options.strata if others else 1
         if strata == 1 and not options.other_person:
             return uniform, uniform
@@ -279,7 +280,7 @@ class _Clustering:
             cut, _ = self._labels(others).group(options.fit(strata))
             stratum, centroids = cut.group, cut.centroids
         person = _persons(self.store) if options.other_person else None
-        return uniform, Drawing(IndependentPartners.of(group, stratum, centroids, person), options.seed)
+        return uniform, Drawing(IndependentPartners.of(group, stratum, centroids, person), stream)
 
     def _measured(self, shared: list[str], uniform: Drawing, drawn: Drawing) -> Record:
         """Measure pairs of draw 0, at most `MEASURED_PAIRS`, in every column there is; one column in memory at a time."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,15 @@ def _mix(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
         np.multiply(x, factor, out=x)
     np.right_shift(x, np.uint64(31), out=shifted)
     return np.bitwise_xor(x, shifted, out=x)
+
+
+def partition_stream(seed: int, partition: str) -> int:
+    """Derive the seed of a partition's partners from the user's, below 2**53 (exact in any JSON reader).
+
+    One seed for all would draw the same random numbers for a sample in every partition: its partners by pose and by expression
+    would be alike in what neither shares.
+    """
+    return int.from_bytes(blake2b(f"{seed}/{partition}".encode(), digest_size=8).digest(), "little") >> 11
 
 
 def random_below(bound: npt.ArrayLike, ids: Ints, *, seed: int, draw: int) -> npt.NDArray[np.int64]:

@@ -21,7 +21,8 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from pairing.drawing import Drawing, discard_spilled
-from pairing.draws import BLOCK, Members, random_below
+from pairing.draws import BLOCK, Members, partition_stream, random_below
+from pairing.records import already_made
 from pairing.tables import write_groups, write_pairs
 from preprocessing.compute import dashboard
 from preprocessing.errors import GatedVAEError
@@ -246,10 +247,16 @@ def pair_exactly(
         store = open_store(store.path)
         available = factor_names(store)
         records: dict[str, dict[str, Any]] = {
-            name: {"method": "exact", "factors": [*choose_factors(shared, available)], "seed": seed, "draws": draws}
+            name: {
+                "method": "exact",
+                "factors": [*choose_factors(shared, available)],
+                "seed": seed,
+                "stream": partition_stream(seed, name),
+                "draws": draws,
+            }
             for name, shared in shares.items()
         }
-        made = _already_made(store, records, overwrite)
+        made = already_made(store, records, overwrite)
         groupings = {name: _grouping(store, record) for name, record in records.items() if name not in made}
         discard_spilled(store.path)
         if groupings.keys() & store.partitions.keys():  # no record may describe tables that are being replaced
@@ -273,22 +280,6 @@ def factor_names(store: Store) -> tuple[str, ...]:
     return tuple(name for name in columns if name not in ("sample_id", "image"))
 
 
-def _already_made(store: Store, records: Mapping[str, dict[str, Any]], overwrite: bool) -> set[str]:
-    """Tell which partitions are there just so, none if they may be replaced; else refuse to replace one that differs."""
-    made: set[str] = set()
-    if overwrite:
-        return made
-    for name, record in records.items():
-        found = store.partitions.get(name)
-        if found is not None and all(found.get(key) == value for key, value in record.items()):
-            made.add(name)
-        elif found is not None:
-            differing = next(key for key, value in record.items() if found.get(key) != value)
-            why = f"Its {differing} is {found.get(differing)}, this command's is {record[differing]}."
-            raise GatedVAEError(f"Partition {name} exists and differs.", why, "Choose another name or add --overwrite.")
-    return made
-
-
 @dataclass(frozen=True)
 class GridPartners:
     """The partners of a grid's samples for some shared factors: arithmetic, so it needs no arrays."""
@@ -310,16 +301,16 @@ class _Grouping:
 
 def _grouping(store: Store, record: Mapping[str, Any]) -> _Grouping:
     """Group the samples of a store by a partition's factors."""
-    factors, seed = record["factors"], record["seed"]
+    factors, stream = record["factors"], record["stream"]
     if "factors" not in store.manifest:
         group, merged = group_by_labels(store.sample_columns(factors))
-        return _Grouping(group, Drawing(Members.of(group), seed), merged)
+        return _Grouping(group, Drawing(Members.of(group), stream), merged)
     grid = FactorGrid.of(store.manifest["factors"])
     if grid.size != len(store):
         why = f"Its factors have {grid.size} combinations, it holds {len(store)} samples."
         raise GatedVAEError(f"{store.path} is not a full factor grid.", why, REBUILD)
     group = grid.group(np.arange(grid.size), factors).astype(np.int32)
-    return _Grouping(group, Drawing(GridPartners(grid, tuple(factors)), seed))
+    return _Grouping(group, Drawing(GridPartners(grid, tuple(factors)), stream))
 
 
 def group_by_labels(labels: pd.DataFrame) -> tuple[npt.NDArray[np.int32], int]:

@@ -31,11 +31,16 @@ def already_made(store: Store, records: Mapping[str, Record], overwrite: bool) -
         return made
     for name, record in records.items():
         found = store.partitions.get(name)
-        differing = [key for key, value in record.items() if found is not None and found.get(key) != value]
-        if found is not None and not differing:
+        if found is None:
+            continue
+        differing = [key for key, value in record.items() if found.get(key) != value]
+        if not differing:
             made.add(name)
-        elif found is not None:
-            why = f"Its {differing[0]} is {found.get(differing[0])}, this command's is {record[differing[0]]}."
+        else:
+            key = differing[0]
+            why = f"Its {key} is {found.get(key)}, this command's is {record[key]}."
+            if key == "stream":
+                why = "An earlier version made it, which drew partners alike in every partition."
             raise GatedVAEError(f"Partition {name} exists and differs.", why, "Use the same options, or --overwrite.")
     return made
 

@@ -172,7 +172,8 @@ def _is_partition(name: str, record: Any) -> bool:
         return False
     factors = record.get("factors", [])
     counts = all(_is_count(record.get(key, 0)) for key in ("draws", "k", "groups", "merged"))
-    return isinstance(record.get("method"), str) and counts and _is_strings(factors) and _is_seed(record.get("seed", 0))
+    seeds = all(_is_seed(record.get(key, 0)) for key in ("seed", "stream"))
+    return isinstance(record.get("method"), str) and counts and _is_strings(factors) and seeds
 
 
 def _is_seed(value: Any) -> bool:

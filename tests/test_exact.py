@@ -9,6 +9,7 @@ import pyarrow as pa
 import pytest
 from scipy import stats
 
+from pairing.batches import pair_source
 from pairing.draws import draw_partners
 from pairing.exact import FactorGrid, factor_names, group_by_labels, pair_exactly, parse_share, parse_shares
 from preprocessing import store as layout
@@ -203,8 +204,31 @@ def test_the_tables_of_a_grid_hold_what_the_grid_computes(grid_store: Store) -> 
     for name, shared in shares.items():
         pairs = check_pairs(store, name, store.samples[[*shared]], 3)
         for draw, one in pairs.groupby("draw"):
-            expected = SMALL.partners(one.input_id.to_numpy(), shared, seed=4, draw=int(draw))  # type: ignore[call-overload]
+            expected = SMALL.partners(
+                one.input_id.to_numpy(), shared, seed=store.partitions[name]["stream"], draw=int(draw)
+            )  # type: ignore[call-overload]
             assert np.array_equal(one.target_id, expected)
+
+
+def test_partners_in_different_partitions_are_independent_of_each_other(grid_store: Store) -> None:
+    pair_exactly(grid_store, {"left": ("a",), "right": ("b",)}, draws=200)
+    store = open_store(grid_store.path)
+    left, right = (
+        store.sample_columns(["d"])["d"].to_numpy()[pairs.sort_values(["draw", "input_id"]).target_id]
+        for pairs in (pd.read_parquet(layout.pairs_path(store.path, name)) for name in ("left", "right"))
+    )
+    assert abs(np.corrcoef(left, right)[0, 1]) < 4 / np.sqrt(len(left))
+
+
+def test_a_partition_of_before_streams_keeps_its_pairs(grid_store: Store) -> None:
+    pair_exactly(grid_store, {"p": ("a",)}, seed=3)
+    store = open_store(grid_store.path)
+    record = {key: value for key, value in store.partitions["p"].items() if key != "stream"}
+    store = store.with_partitions({"p": record})
+    _, target, _ = pair_source(store, "p").block(0, 0)
+    assert np.array_equal(target, SMALL.partners(np.arange(SMALL.size), ("a",), seed=3, draw=0))
+    with pytest.raises(GatedVAEError, match="An earlier version made it"):
+        pair_exactly(store, {"p": ("a",)}, seed=3)
 
 
 def test_pairs_by_a_label_column(label_store: Store) -> None:
