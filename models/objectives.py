@@ -136,28 +136,31 @@ def dip_penalty(covariance: torch.Tensor, lambda_od: float, lambda_d: float) -> 
 
 
 Terms = dict[str, torch.Tensor]
+# What comes on top of the KL divergence.
 Objective = Callable[[ObjectiveConfig, Posterior, torch.Tensor, torch.Tensor], Terms]
 
 
-def _beta(config: ObjectiveConfig, posterior: Posterior, codes: torch.Tensor, prior: torch.Tensor) -> Terms:  # noqa: ARG001
-    return {"kl": config.beta * gaussian_kl(posterior).sum()}
+def _plain(config: ObjectiveConfig, posterior: Posterior, codes: torch.Tensor, prior: torch.Tensor) -> Terms:  # noqa: ARG001
+    return {}
 
 
-def _info(config: ObjectiveConfig, posterior: Posterior, codes: torch.Tensor, prior: torch.Tensor) -> Terms:
-    weight = config.alpha + config.lambda_ - 1.0
-    return {"kl": (1.0 - config.alpha) * gaussian_kl(posterior).sum(), "mmd": weight * mmd(codes, prior)}
+def _info(config: ObjectiveConfig, posterior: Posterior, codes: torch.Tensor, prior: torch.Tensor) -> Terms:  # noqa: ARG001
+    return {"mmd": (config.alpha + config.lambda_ - 1.0) * mmd(codes, prior)}
 
 
 def _dip2(config: ObjectiveConfig, posterior: Posterior, codes: torch.Tensor, prior: torch.Tensor) -> Terms:  # noqa: ARG001
-    penalty = dip_penalty(dip_covariance(posterior), config.lambda_od, config.lambda_d)
-    return {"kl": config.beta * gaussian_kl(posterior).sum(), "dip": penalty}
+    return {"dip": dip_penalty(dip_covariance(posterior), config.lambda_od, config.lambda_d)}
 
 
-OBJECTIVES: dict[str, Objective] = {"vae": _beta, "beta": _beta, "info": _info, "dip2": _dip2}
+OBJECTIVES: dict[str, Objective] = {"vae": _plain, "beta": _plain, "info": _info, "dip2": _dip2}
 
 
 def regulariser(
-    config: ObjectiveConfig, posterior: Posterior, codes: torch.Tensor, prior: torch.Tensor
+    config: ObjectiveConfig,
+    posterior: Posterior,
+    codes: torch.Tensor,
+    prior: torch.Tensor,
+    kl_weights: torch.Tensor | None = None,
 ) -> dict[str, torch.Tensor]:
     """The weighted terms that an objective adds to the reconstruction, by name, each a scalar.
 
@@ -167,6 +170,8 @@ def regulariser(
         q(z|x) of the batch and one sample of it, (B, M).
     prior:
         A sample of the standard normal, (B, M), for the discrepancy.
+    kl_weights:
+        How much of the KL divergence each dimension pays, (M,); all of it when None.
 
     Raises
     ------
@@ -177,4 +182,7 @@ def regulariser(
         raise ValueError(
             f"The {config.name} objective compares samples of a batch: it needs a batch size of 2 or more."
         )
-    return OBJECTIVES[config.name](config, posterior, codes, prior)
+    kl = gaussian_kl(posterior)
+    weighted = (kl if kl_weights is None else kl_weights * kl).sum()
+    share = 1.0 - config.alpha if config.name == "info" else config.beta
+    return {"kl": share * weighted, **OBJECTIVES[config.name](config, posterior, codes, prior)}

@@ -42,6 +42,8 @@ class GatedVAEConfig:
     context:
         Where the other partitions' codes come from in a gated step: ``input`` (the paper), ``target`` (the exchange gate), or
         ``partners``: every partition's code from a partner of its own, all of them open.
+    kl_weights:
+        Partition name -> what its dimensions' KL divergence is multiplied by, on top of the objective's weight; 1 if not named.
     """
 
     latent: Mapping[str, int]
@@ -52,6 +54,7 @@ class GatedVAEConfig:
     gate: bool = True
     gate_regulariser: bool = True
     context: str = "input"
+    kl_weights: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         partition_slices(self.latent)
@@ -61,6 +64,10 @@ class GatedVAEConfig:
             raise ValueError(f"There is no context {self.context!r}; choose from {', '.join(CONTEXTS)}.")
         if self.context != "input" and not self.gate:
             raise ValueError(f"The context {self.context!r} needs the gate.")
+        if not self.kl_weights.keys() <= self.latent.keys() or any(weight < 0 for weight in self.kl_weights.values()):
+            raise ValueError(
+                f"KL weights {dict(self.kl_weights)} are not 0 or more for some of {', '.join(self.latent)}."
+            )
 
     @property
     def latent_size(self) -> int:
@@ -69,7 +76,7 @@ class GatedVAEConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values for JSON."""
-        return asdict(self) | {"latent": dict(self.latent)}
+        return asdict(self) | {"latent": dict(self.latent), "kl_weights": dict(self.kl_weights)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> GatedVAEConfig:
@@ -101,11 +108,14 @@ class GatedVAE(nn.Module):
         super().__init__()
         if precision not in PRECISIONS:
             raise ValueError(f"The precision is {' or '.join(PRECISIONS)}, not {precision!r}.")
+        self.kl_weights: torch.Tensor | None
         self.config, self.dtype = config, PRECISIONS[precision]
         self.partitions = partition_slices(config.latent)
         encoder, decoder, widths = NETWORKS[config.network]
         sizes = (config.image_shape, config.latent_size, config.widths or widths)
         self.encoder, self.decoder = encoder(*sizes), decoder(*sizes)
+        weights = [config.kl_weights.get(name, 1.0) for name, size in config.latent.items() for _ in range(size)]
+        self.register_buffer("kl_weights", torch.tensor(weights) if config.kl_weights else None, persistent=False)
 
     def pixels(self, images: torch.Tensor) -> torch.Tensor:
         """Scale uint8 images (B, H, W) to [0, 1] in the computing dtype; floating point images are taken as they are."""
@@ -151,7 +161,7 @@ class GatedVAE(nn.Module):
         codes = gated.sample(noise[0])
         regularised = gated if self.config.gate_regulariser else posterior
         mean, logvar, sample, prior = shares.gather(regularised.mean, regularised.logvar, codes, noise[2])
-        terms = regulariser(self.config.objective, Posterior(mean, logvar), sample, prior)
+        terms = regulariser(self.config.objective, Posterior(mean, logvar), sample, prior, self.kl_weights)
         if through is not None and self.config.context == "target":
             codes = exchange(codes, self._context(target, noise[1]), through)
         terms["reconstruction"] = bernoulli_loss(self.decode(codes), self.pixels(target), shares.whole)

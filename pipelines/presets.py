@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from models.objectives import ObjectiveConfig
@@ -50,17 +52,30 @@ def choose_latent(text: str | None, preset: Preset, store: Store) -> dict[str, i
         raise GatedVAEError(f"{store.path} has no pairs yet.", "", "Run `pipe cluster` or `pipe pair` on it first.")
     if text is None:
         return {name: preset.latent.get(name, preset.latent_else) for name in partitions}
-    latent = dict(map(_read_size, text.split(",")))
+    latent = {name: int(size) for name, size in _read_entries("--latent", text, r"[1-9]\d*")}
     if set(latent) != set(partitions) or len(latent) != len(text.split(",")):
         why = f"--latent names {', '.join(latent)}; the store has pairs for {', '.join(partitions)}."
         raise GatedVAEError("Latent sizes and partitions do not match.", why, "Give each partition one size.")
     return latent
 
 
-def _read_size(entry: str) -> tuple[str, int]:
-    name, _, size = entry.partition("=")
-    if not size.strip().isdigit() or int(size) < 1:
-        raise GatedVAEError(
-            f"--latent cannot be read at {entry!r}.", "", "Write NAME=SIZE,NAME=SIZE with sizes from 1."
-        )
-    return name.strip(), int(size)
+def choose_kl_weights(text: str | None, latent: Mapping[str, int]) -> dict[str, float]:
+    """Weights by partition from ``NAME=WEIGHT,...``; none where there is no text."""
+    weights = {name: float(weight) for name, weight in _read_entries("--kl-weights", text, r"\d+(\.\d+)?|\.\d+")}
+    unknown = [name for name in weights if name not in latent]
+    if unknown:
+        why = f"There are {', '.join(latent)}."
+        raise GatedVAEError(f"--kl-weights names {unknown[0]}, which is no partition.", why, "Name some of them.")
+    return weights
+
+
+def _read_entries(option: str, text: str | None, number: str) -> list[tuple[str, str]]:
+    """Cut ``NAME=NUMBER,...`` into pairs."""
+    pairs = []
+    for entry in text.split(",") if text else []:
+        name, _, value = (part.strip() for part in entry.partition("="))
+        if not re.fullmatch(number, value):
+            remedy = "Write NAME=NUMBER,NAME=NUMBER; sizes are whole and at least 1, weights not negative."
+            raise GatedVAEError(f"{option} cannot be read at {entry!r}.", "", remedy)
+        pairs.append((name, value))
+    return pairs

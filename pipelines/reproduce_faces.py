@@ -10,7 +10,7 @@ from typing import Any
 
 from models.vae import GatedVAEConfig
 from pipelines.evaluate_faces import evaluate_faces, long_rows
-from pipelines.presets import PRESETS, choose_latent
+from pipelines.presets import PRESETS, choose_kl_weights, choose_latent
 from pipelines.run import Run, TrainConfig, open_run
 from pipelines.tasks import Progress, Task, do_tasks, ignore, is_finished
 from preprocessing.errors import GatedVAEError
@@ -49,6 +49,8 @@ class FacePlan:
         Weight of the KL divergence.
     latent:
         Sizes by partition as ``NAME=SIZE,...``; the preset's when None.
+    kl_weights:
+        ``NAME=WEIGHT,...``: what `beta` is multiplied by in some partitions, where there is a gate.
     truth:
         Where the true values are (simulated faces); by default the store's labels judge.
     """
@@ -62,6 +64,7 @@ class FacePlan:
     batch_size: int = 128
     precision: str = "bf16"
     truth: Path | None = None
+    kl_weights: str | None = None
 
 
 @dataclass(frozen=True)
@@ -136,8 +139,10 @@ def face_config(plan: FacePlan, store: Store, gating: str, seed: int) -> TrainCo
     """The configuration of one run."""
     way = FACE_GATINGS[gating]
     height, width = store.manifest["image_shape"]
+    latent = choose_latent(plan.latent, PRESET, store)
     model = GatedVAEConfig(
-        latent=choose_latent(plan.latent, PRESET, store),
+        latent=latent,
+        kl_weights=choose_kl_weights(plan.kl_weights, latent) if way.gate else {},
         image_shape=(height, width),
         network=PRESET.network,
         objective=replace(PRESET.objective, beta=plan.beta * way.times),

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from models.gate import compose, exchange, gate, partition_slices
-from models.objectives import OBJECTIVES, ObjectiveConfig
+from models.objectives import OBJECTIVES, ObjectiveConfig, gaussian_kl
 from models.vae import GatedVAE, GatedVAEConfig, draw_noise
 
 LATENT = {"pose": 2, "expression": 3, "rest": 1}
@@ -64,6 +64,19 @@ def test_no_gradient_reaches_the_heads_of_a_closed_partition(objective: str, con
     assert reached == {*own, *(row + 6 for row in own)}
     assert set(heads.bias.grad.nonzero().flatten().tolist()) == reached
     assert all(bool(parameter.grad.abs().sum() > 0) for parameter in vae.decoder.parameters())
+
+
+def test_a_partition_may_pay_more_for_its_divergence() -> None:
+    noise = draw_noise(GatedVAEConfig(LATENT), 8, seed=0, step=1, device="cpu")
+    plain, weighted = model(), model(kl_weights={"expression": 3.0})
+    divergence = gaussian_kl(plain.encode(images(8, 1)))
+    kl = {name: float(divergence[own].sum()) for name, own in plain.partitions.items()}
+    found = weighted.loss(images(8, 1), images(8, 2), None, noise).terms["kl"]
+    assert float(found) == pytest.approx(sum(kl.values()) + 2 * kl["expression"], rel=1e-5)
+    assert weighted.state_dict().keys() == plain.state_dict().keys()
+    for wrong in ({"mouth": 1.0}, {"pose": -1.0}):
+        with pytest.raises(ValueError, match="KL weights"):
+            model(kl_weights=wrong)
 
 
 def test_forward_is_bit_identical_with_and_without_the_gate() -> None:

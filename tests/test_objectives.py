@@ -121,6 +121,14 @@ def test_terms_carry_their_weights() -> None:
     assert float(dip["dip"]) == pytest.approx(float(dip_penalty(dip_covariance(q), 2.0, 3.0)))
 
 
+def test_dimensions_may_pay_for_the_divergence_differently() -> None:
+    q = posterior(16, 4)
+    codes, prior = q.mean, torch.zeros(16, 4)
+    weights = torch.tensor([1.0, 0.0, 2.0, 0.5])
+    found = regulariser(ObjectiveConfig("beta", beta=4.0), q, codes, prior, weights)
+    assert float(found["kl"]) == pytest.approx(4 * float(gaussian_kl(q) @ weights))
+
+
 def test_a_discrepancy_that_would_repel_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 1"):
         ObjectiveConfig("info", alpha=-500.0, lambda_=500.0)

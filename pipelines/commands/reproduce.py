@@ -88,6 +88,10 @@ def faces(
     latent: Annotated[
         str | None, typer.Option(help="NAME=SIZE,... for every partition.", show_default="the preset's")
     ] = None,
+    kl_weights: Annotated[
+        str | None,
+        typer.Option(help="NAME=WEIGHT,...: times --beta, for some partitions of gated runs.", show_default="1 each"),
+    ] = None,
     lr: Annotated[float, typer.Option(help="Adam's rate.")] = 5e-4,
     schedule: Annotated[str, typer.Option(help="constant, or cosine down to 0.")] = "cosine",
     gatings: Annotated[str, typer.Option(help="Which kinds.")] = "ungated,ungated_beta,gated,exchange",
@@ -110,7 +114,17 @@ def faces(
     from pipelines.reproduce_faces import FacePlan, reproduce_faces
     from preprocessing.files import write_bytes, write_parquet
 
-    plan = FacePlan(store, steps, beta, latent, lr, schedule, precision=choose_precision(precision, "cpu"), truth=truth)
+    plan = FacePlan(
+        store,
+        steps,
+        beta,
+        latent,
+        lr,
+        schedule,
+        precision=choose_precision(precision, "cpu"),
+        truth=truth,
+        kl_weights=kl_weights,
+    )
     with console.progress("runs") as update:
         runs = reproduce_faces(plan, gatings.split(","), seeds, out, workers=workers, progress=update)
     rows = pd.DataFrame([row for run in runs for row in run.rows()])

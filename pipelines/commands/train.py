@@ -34,6 +34,10 @@ def train(
     latent: Annotated[
         str | None, typer.Option(help="NAME=SIZE,... for every partition.", show_default="the preset's")
     ] = None,
+    kl_weights: Annotated[
+        str | None,
+        typer.Option(help="NAME=WEIGHT,...: times --beta, for some partitions.", show_default="1 each"),
+    ] = None,
     network: Annotated[str | None, typer.Option(help="fc or conv.", show_default="the preset's")] = None,
     widths: Annotated[
         str | None, typer.Option(help="Hidden sizes, e.g. 512,512.", show_default="the network's")
@@ -81,7 +85,7 @@ def train(
     from pairing.loader import open_source
     from pipelines import console, trainer
     from pipelines.distributed import on_ranks
-    from pipelines.presets import choose_latent, choose_preset
+    from pipelines.presets import choose_kl_weights, choose_latent, choose_preset
     from pipelines.processor import choose_device, choose_precision
     from pipelines.run import TrainConfig
 
@@ -96,8 +100,10 @@ def train(
         "lambda_d": lambda_d,
     }
     height, width = opened.manifest["image_shape"]
+    sizes = choose_latent(latent, chosen, opened)
     model = GatedVAEConfig(
-        latent=choose_latent(latent, chosen, opened),
+        latent=sizes,
+        kl_weights=choose_kl_weights(kl_weights, sizes),
         image_shape=(height, width),
         network=network or chosen.network,
         widths=read_widths(widths),
