@@ -10,11 +10,13 @@ decoding round of `pipe preprocess celeba`, checks and durable shards on disk in
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
@@ -39,9 +41,33 @@ def bare(files: list[str]) -> None:
         cv2.resize(cv2.imread(file, cv2.IMREAD_GRAYSCALE), (SIZE, SIZE), pixels[place], interpolation=cv2.INTER_AREA)
 
 
-def spread(pool: ProcessPoolExecutor, parts: list[list[str]]) -> None:
-    """The bare loop over a part in each process; unlike a `Pool`, it does not wait for one that has died."""
-    list(pool.map(bare, parts))
+@contextmanager
+def bare_on(files: list[str], processes: int) -> Iterator[Callable[[int], None]]:
+    """Start processes that know the files; yields the bare loop over them, cut into so many parts.
+
+    The names go to them in a file and a task is two numbers: names through the pool's pipe, megabytes of them, can stall it.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        names = Path(folder, "names.json")
+        names.write_text(json.dumps(files))
+        with ProcessPoolExecutor(processes, get_context("spawn"), _know, (names,)) as pool:
+
+            def bare_in_parts(parts: int) -> None:
+                list(pool.map(_bare_part, range(parts), [parts] * parts))
+
+            yield bare_in_parts
+
+
+_known: list[str] = []
+
+
+def _know(names: Path) -> None:
+    use_one_thread()
+    _known.extend(json.loads(names.read_text()))
+
+
+def _bare_part(part: int, parts: int) -> None:
+    bare(_known[part::parts])
 
 
 def with_pillow(files: list[str]) -> None:
@@ -77,12 +103,11 @@ def make_up(folder: Path, count: int) -> None:
 def compare(files: list[str], repeats: int) -> list[Record]:
     use_one_thread()
     count = cores()
-    parts = [files[part::count] for part in range(count)]
-    with ProcessPoolExecutor(count, get_context("spawn"), use_one_thread) as pool:
+    with bare_on(files, count) as bare_in_parts:
         runs: dict[str, Run] = {
             "bare loop, one core": lambda: bare(files),
             "ours, one core": lambda: ours(files, 1),
-            "bare loop, every core": lambda: spread(pool, parts),
+            "bare loop, every core": lambda: bare_in_parts(count),
             "ours, every core": lambda: ours(files, count),
         }
         if find_spec("PIL"):

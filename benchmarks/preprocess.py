@@ -15,17 +15,14 @@ import os
 import resource
 import sys
 import tempfile
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
-from benchmarks.images import Run, find_pictures, spread
+from benchmarks.images import Run, bare_on, find_pictures
 from benchmarks.timing import Record, alternate, ratio, show
 from preprocessing.celeba import CelebaOptions, preprocess_celeba
 from preprocessing.compute import cores, run_tasks
 from preprocessing.faces import LABELS, PLACES
-from preprocessing.images import use_one_thread
 from preprocessing.openface import find_csvs, read_csvs
 from preprocessing.shards import cut_shards
 
@@ -45,13 +42,12 @@ def whole(folder: Path, workers: int) -> None:
 
 def compare(folder: Path, repeats: int) -> list[Record]:
     files, count = find_pictures(folder), cores()
-    with ProcessPoolExecutor(count, get_context("spawn"), use_one_thread) as pool:
+    with bare_on(files, count) as bare_in_parts:
         runs: dict[str, Run] = {}
         for workers in {1, count}:
-            parts = [files[part::workers] for part in range(workers)]
             runs[f"whole {workers}"] = partial(whole, folder, workers)
             runs[f"csv {workers}"] = partial(read, folder, workers)
-            runs[f"decode {workers}"] = partial(spread, pool, parts)
+            runs[f"decode {workers}"] = partial(bare_in_parts, workers)
         times = alternate(runs, repeats)
     parts_of = {workers: times[f"csv {workers}"] + times[f"decode {workers}"] for workers in (1, count)}
     seconds = {name: round(float(sorted(found)[repeats // 2]), 3) for name, found in times.items()}

@@ -69,7 +69,7 @@ def test_no_gradient_reaches_the_heads_of_a_closed_partition(objective: str, con
 def test_a_partition_may_pay_more_for_its_divergence() -> None:
     noise = draw_noise(GatedVAEConfig(LATENT), 8, seed=0, step=1, device="cpu")
     plain, weighted = model(), model(kl_weights={"expression": 3.0})
-    divergence = gaussian_kl(plain.encode(images(8, 1)))
+    divergence = gaussian_kl(plain.encode(images(8, 1))).detach()
     kl = {name: float(divergence[own].sum()) for name, own in plain.partitions.items()}
     found = weighted.loss(images(8, 1), images(8, 2), None, noise).terms["kl"]
     assert float(found) == pytest.approx(sum(kl.values()) + 2 * kl["expression"], rel=1e-5)
