@@ -60,11 +60,11 @@ def save_checkpoint(
     """
     names = [name for name, _ in model.named_parameters()]
     tensors = {
-        f"{names[index]}/{key}": value.contiguous()
+        f"{names[index]}/{key}": value.cpu().contiguous()
         for index, slots in optimiser.state_dict()["state"].items()
         for key, value in slots.items()
     }
-    weights = {name: value.contiguous() for name, value in model.state_dict().items()}
+    weights = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
     # As bytes: safetensors writes files under temporary names of its own, which a death would leave behind.
     with atomic_path(checkpoint.state) as path:
         path.write_bytes(save(tensors, {"position": json.dumps({**position, "sha256": _digest(tensors)})}))

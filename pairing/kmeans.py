@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -207,18 +208,29 @@ def _fit(points: Floats, k: int, seed: int, device: str) -> Floats:
 
 
 def _index(centroids: Floats, device: str) -> Any:
-    """Make faiss's index of the centroids, searched by comparing with each."""
+    """Make faiss's index of the centroids, searched by comparing with each; on GPUs, use the last one where it is the same."""
     faiss = _faiss()
-    index = faiss.IndexFlatL2(centroids.shape[1])
     if _use_gpu(faiss, device):
-        index = faiss.index_cpu_to_all_gpus(index)
+        return _index_on_gpus(centroids.tobytes(), centroids.shape[1])
+    index = faiss.IndexFlatL2(centroids.shape[1])
     index.add(centroids)
     return index
 
 
+@lru_cache(maxsize=1)  # GPU resources are dear to set up, and every shard of a table is assigned to the same centroids
+def _index_on_gpus(centroids: bytes, dimensions: int) -> Any:
+    faiss = _faiss()
+    index = faiss.index_cpu_to_all_gpus(faiss.IndexFlatL2(dimensions))
+    index.add(np.frombuffer(centroids, np.float32).reshape(-1, dimensions))
+    return index
+
+
+_DEVICES = "Use auto, cpu or cuda; CUDA_VISIBLE_DEVICES chooses among GPUs."
+
+
 def _use_gpu(faiss: Any, device: str) -> bool:
     if device not in ("auto", "cpu", "cuda"):
-        raise GatedVAEError(f"There is no device {device}.", "", "Use auto, cpu or cuda.")
+        raise GatedVAEError(f"There is no device {device} for K-Means.", "It takes all GPUs or none.", _DEVICES)
     found = device != "cpu" and faiss.get_num_gpus() > 0
     if device == "cuda" and not found:
         raise GatedVAEError("K-Means cannot run on a GPU.", "faiss finds none.", "Install gated-vae[gpu], or use cpu.")

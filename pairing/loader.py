@@ -81,6 +81,8 @@ class PairLoader:
         Every batch has, for each of its inputs, a target in every partition; an epoch visits each sample once.
     prefetch:
         Batches prepared ahead in a background thread; 0 prepares them when asked. The batches are the same.
+    pin_memory:
+        Put images where a GPU copies them from without making the host wait.
 
     Raises
     ------
@@ -100,6 +102,7 @@ class PairLoader:
         partitions: list[str] | None = None,
         together: bool = False,
         prefetch: int = 2,
+        pin_memory: bool = False,
     ) -> None:
         self.store = open_source(source)
         self.partitions = partitions or list(self.store.partitions)
@@ -108,7 +111,7 @@ class PairLoader:
         turns = [tuple(self.partitions)] if not together else [(name,) for name in self.partitions]
         cuts = [Cut(names, batch_size, rank, world_size) for names in turns]
         self.batch_size, self.seed, self.rank, self.world_size = batch_size, seed, rank, world_size
-        self.epoch, self.step, self._prefetch = epoch, 0, prefetch
+        self.epoch, self.step, self._prefetch, self._pin = epoch, 0, prefetch, pin_memory
         self._global_batch = cuts[0].global_batch
         sources = [_open_batches(source, self.store, cut) for cut in cuts]
         self._batches = Together(sources) if together else sources[0]
@@ -132,15 +135,17 @@ class PairLoader:
 
     def __iter__(self) -> Iterator[PairBatch]:
         """Yield the remaining batches of the epoch, then turn to the next epoch."""
-        batches = map(_as_tensors, self._batches.epoch(self.seed, self.epoch, self.step))
+        batches = (_as_tensors(batch, self._pin) for batch in self._batches.epoch(self.seed, self.epoch, self.step))
         for batch in prefetched(batches, self._prefetch) if self._prefetch else batches:
             self.step += 1
             yield batch
         self.epoch, self.step = self.epoch + 1, 0
 
 
-def _as_tensors(batch: Batch) -> PairBatch:
-    return PairBatch(batch.partition, *map(torch.from_numpy, batch[1:]))
+def _as_tensors(batch: Batch, pin: bool) -> PairBatch:
+    *ids, input_images, target = map(torch.from_numpy, batch[1:])
+    images = [tensor.pin_memory() if pin else tensor for tensor in (input_images, target)]
+    return PairBatch(batch.partition, *ids, *images)
 
 
 def prefetched(items: Iterator[Any], depth: int) -> Iterator[Any]:

@@ -88,6 +88,7 @@ def reproduce(
     *,
     store: Path | None = None,
     workers: int | None = None,
+    device: str = "cpu",
     progress: Progress = ignore,
 ) -> list[dict[str, Any]]:
     """Train and evaluate every job under `out`, skipping what is finished.
@@ -102,7 +103,7 @@ def reproduce(
     with locked(out):
         store = prepare_store(store or out / "store")
         tasks = [Task(job.name, config_of(job, schedule, store), evaluate) for job in jobs]
-        do_tasks(tasks, out, workers=workers, progress=progress)
+        do_tasks(tasks, out, workers=workers, device=device, progress=progress)
     return [row for job in finished_jobs(out) for row in rows_of(job, out)]
 
 

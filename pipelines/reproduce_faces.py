@@ -90,6 +90,7 @@ def reproduce_faces(
     out: Path,
     *,
     workers: int | None = None,
+    device: str = "cpu",
     progress: Progress = ignore,
 ) -> list[FaceRun]:
     """Train and evaluate every gating with every seed under `out`, skipping what is finished.
@@ -116,7 +117,7 @@ def reproduce_faces(
     ]
     with locked(out):
         _refuse_others(tasks, plan, store, out)
-        do_tasks(tasks, out, workers=workers, progress=progress)
+        do_tasks(tasks, out, workers=workers, device=device, progress=progress)
     return finished_runs(plan, store, out)
 
 

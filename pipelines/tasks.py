@@ -30,8 +30,22 @@ def ignore(done: int, total: int, note: str) -> None:
     """Show nothing."""
 
 
-def do_tasks(tasks: Sequence[Task], out: Path, *, workers: int | None = None, progress: Progress = ignore) -> None:
+def do_tasks(
+    tasks: Sequence[Task],
+    out: Path,
+    *,
+    workers: int | None = None,
+    device: str = "cpu",
+    progress: Progress = ignore,
+) -> None:
     """Train and evaluate every task under `out`, skipping what is finished; after a failure those begun are finished first.
+
+    Parameters
+    ----------
+    workers:
+        Runs at a time: one per core when None, or a single one on a GPU.
+    device:
+        Where to train; the scores are computed by the processor.
 
     Raises
     ------
@@ -41,7 +55,8 @@ def do_tasks(tasks: Sequence[Task], out: Path, *, workers: int | None = None, pr
     left = [task for task in tasks if not is_finished(out / task.name)]
     done = len(tasks) - len(left)
     progress(done, len(tasks), "")
-    for task in _in_processes(left, out, workers or len(os.sched_getaffinity(0))):
+    at_a_time = workers or (1 if device.startswith("cuda") else len(os.sched_getaffinity(0)))
+    for task in _in_processes(left, out, at_a_time, device):
         done += 1
         progress(done, len(tasks), task.name)
 
@@ -51,24 +66,24 @@ def is_finished(run: Path) -> bool:
     return (run / "config.json").exists() and "evaluate" in open_run(run).read_metrics()
 
 
-def do_task(task: Task, out: Path) -> Task:
-    """Train and evaluate one run on one core (called in a process of its own)."""
+def do_task(task: Task, out: Path, device: str) -> Task:
+    """Train and evaluate one run with one core (called in a process of its own)."""
     import torch
 
     torch.set_num_threads(1)
     folder = out / task.name
-    train(task.config, TrainOptions(folder, device="cpu", checkpoint_every=2000))
+    train(task.config, TrainOptions(folder, device=device, checkpoint_every=2000))
     run = open_run(folder)
     run.add_metrics("evaluate", task.evaluate(run))
     return task
 
 
-def _in_processes(tasks: list[Task], out: Path, workers: int) -> Iterator[Task]:
+def _in_processes(tasks: list[Task], out: Path, workers: int, device: str) -> Iterator[Task]:
     """Yield tasks as they finish."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(min(workers, max(len(tasks), 1)), mp_context=context) as pool:
-        pending: set[Future[Task]] = {pool.submit(do_task, task, out) for task in tasks}
+        pending: set[Future[Task]] = {pool.submit(do_task, task, out, device) for task in tasks}
         try:
             while pending:
                 finished, pending = wait(pending, return_when=FIRST_COMPLETED)

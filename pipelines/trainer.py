@@ -117,6 +117,7 @@ def _loader(config: TrainConfig, options: TrainOptions) -> PairLoader:
         partitions=list(config.model.latent),
         together=config.together,
         prefetch=options.prefetch,
+        pin_memory=choose_device(options.device).startswith("cuda"),
     )
     height, width = loader.store.manifest["image_shape"]
     if (height, width) != config.model.image_shape:
@@ -242,8 +243,9 @@ class Trainer:
     def _log(self, events: EventLog | None) -> None:
         """Mean losses since the last time, per partition; stop where they are not finite."""
         for partition, sums in self._sums.items():
-            count = float(sums["steps"])
-            means = {name: float(value) / count for name, value in sums.items() if name != "steps"}
+            totals = _to_numbers(sums)
+            count = totals.pop("steps")
+            means = {name: total / count for name, total in totals.items()}
             if not math.isfinite(sum(means.values())):
                 raise self._diverged(partition)
             self.losses[partition] = means
@@ -265,7 +267,7 @@ class Trainer:
             self._write()
 
     def _write(self) -> None:
-        sums = {name: {key: float(value) for key, value in terms.items()} for name, terms in self._sums.items()}
+        sums = {name: _to_numbers(terms) for name, terms in self._sums.items()}
         position: dict[str, Any] = {
             "step": self.step,
             "loader": self.loader.state_dict(),
@@ -284,6 +286,12 @@ def draw_own(config: TrainConfig, batch: int, step: int, steps: int, device: str
     generator = torch.Generator(device=device)
     generator.manual_seed((config.seed * 0x94D049BB133111EB + step * 0x9E3779B97F4A7C15 + 2) % 2**63)
     return torch.rand(len(config.model.latent), batch, generator=generator, device=device) < share
+
+
+def _to_numbers(terms: dict[str, torch.Tensor]) -> dict[str, float]:
+    """Bring scalars to the host, all at once: every question of its own would wait for a GPU."""
+    device = next((term.device for term in terms.values() if term.device.type != "cpu"), None)
+    return dict(zip(terms, torch.stack([term.to(device) for term in terms.values()]).tolist(), strict=True))
 
 
 @contextmanager

@@ -6,15 +6,18 @@ Tensors of two devices in one operation are an error there as on a GPU, and so i
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from conftest import make_store
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from models.objectives import ObjectiveConfig
 from models.vae import CONTEXTS, PRECISIONS, GatedVAE, GatedVAEConfig
+from pairing.loader import PairLoader
 
 BATCH, LATENT = 8, {"pose": 2, "expression": 3}
 META = torch.device("meta")
@@ -75,3 +78,20 @@ def test_the_watch_sees_a_copy_and_a_value_asked_for() -> None:
     assert copies.found == ["aten._to_copy.default"]
     with pytest.raises((RuntimeError, NotImplementedError)):
         bool(torch.zeros((), device=META))
+
+
+def test_images_for_a_gpu_are_pinned_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is no pinned memory without a GPU: what is asked for stands in for it."""
+    pinned: list[torch.Tensor] = []
+
+    def pin_memory(tensor: torch.Tensor) -> torch.Tensor:
+        pinned.append(tensor.clone())
+        return pinned[-1]
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin_memory)
+    path = make_store(tmp_path / "store", 60).path
+    batch = next(iter(PairLoader(path, 8, prefetch=0, pin_memory=True)))
+    assert [id(tensor) for tensor in pinned] == [id(batch.input), id(batch.target)]
+    plain = next(iter(PairLoader(path, 8, prefetch=0)))
+    assert len(pinned) == 2
+    assert torch.equal(plain.target, batch.target)

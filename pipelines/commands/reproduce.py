@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.options import AsJson, StorePath
+from pipelines.options import AsJson, Device, StorePath
 
 app = typer.Typer(no_args_is_help=True, help="Repeat published experiments at a stated scale.")
 
@@ -32,6 +32,7 @@ def table1(
     gatings: Annotated[str, typer.Option(help="ungated, gated, exchange, exchange_open.")] = "ungated,gated",
     precision: Annotated[str, typer.Option(help="fp32, bf16 or auto.")] = "auto",
     workers: Annotated[int | None, typer.Option(min=1, help="Runs at a time.", show_default="one per core")] = None,
+    device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Train and score the paper's models on dSprites; stopped, it goes on run by run.
@@ -45,16 +46,17 @@ def table1(
 
     from pipelines import console
     from pipelines.commands.train import read_widths
-    from pipelines.processor import choose_precision
+    from pipelines.processor import choose_device, choose_precision
     from pipelines.reproduce import Schedule, jobs_of
     from pipelines.reproduce import reproduce as run_all
     from pipelines.table1 import markdown
     from preprocessing.files import write_bytes, write_parquet
 
-    plan = Schedule(steps, lr, schedule, read_widths(widths), precision=choose_precision(precision, "cpu"))
+    device = choose_device(device)
+    plan = Schedule(steps, lr, schedule, read_widths(widths), precision=choose_precision(precision, device))
     jobs = jobs_of(models.split(","), gatings.split(","), seeds)
     with console.progress("runs") as update:
-        rows = run_all(jobs, plan, out, store=store, workers=workers, progress=update)
+        rows = run_all(jobs, plan, out, store=store, workers=workers, device=device, progress=update)
     results = pd.DataFrame(rows)
     write_parquet(out / "table1.parquet", pa.Table.from_pandas(results, preserve_index=False), schema_version=1)
     scale = (
@@ -97,6 +99,7 @@ def faces(
     gatings: Annotated[str, typer.Option(help="Which kinds.")] = "ungated,ungated_beta,gated,exchange",
     precision: Annotated[str, typer.Option(help="fp32, bf16 or auto.")] = "auto",
     workers: Annotated[int | None, typer.Option(min=1, help="Runs at a time.", show_default="one per core")] = None,
+    device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Train and score gated and ordinary VAEs on a clustered store of faces; stopped, it goes on run by run.
@@ -110,10 +113,11 @@ def faces(
 
     from pipelines import console
     from pipelines.faces_table import faces_markdown, faces_preamble
-    from pipelines.processor import choose_precision
+    from pipelines.processor import choose_device, choose_precision
     from pipelines.reproduce_faces import FacePlan, reproduce_faces
     from preprocessing.files import write_bytes, write_parquet
 
+    device = choose_device(device)
     plan = FacePlan(
         store,
         steps,
@@ -121,12 +125,12 @@ def faces(
         latent,
         lr,
         schedule,
-        precision=choose_precision(precision, "cpu"),
+        precision=choose_precision(precision, device),
         truth=truth,
         kl_weights=kl_weights,
     )
     with console.progress("runs") as update:
-        runs = reproduce_faces(plan, gatings.split(","), seeds, out, workers=workers, progress=update)
+        runs = reproduce_faces(plan, gatings.split(","), seeds, out, workers=workers, device=device, progress=update)
     rows = pd.DataFrame([row for run in runs for row in run.rows()])
     write_parquet(out / "faces.parquet", pa.Table.from_pandas(rows, preserve_index=False), schema_version=1)
     write_bytes(out / "faces.md", faces_markdown(runs, faces_preamble(plan, runs)).encode())
