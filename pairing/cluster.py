@@ -14,13 +14,14 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pairing.columns import Fit, LabelColumns
+from pairing.columns import Fit, LabelColumns, scaled, scales
 from pairing.drawing import Drawing, discard_spilled
 from pairing.draws import Ints, Members, partition_stream
 from pairing.independent import IndependentPartners
 from pairing.kmeans import Groups, merge_singletons
 from pairing.quality import ColumnQuality, column_quality, size_histogram
 from pairing.records import Record, already_made, strike
+from pairing.resolution import Choice, choose_clusters, repeated_apart
 from pairing.tables import DRAWS, write_groups, write_pairs
 from preprocessing.compute import dashboard
 from preprocessing.errors import GatedVAEError
@@ -34,6 +35,7 @@ Columns = dict[str, list[str]]  # partition -> the columns it is clustered by
 PARTITIONS = {"pose": re.compile(r"pose_R[xy]"), "expression": re.compile(r"AU\d+_r")}
 MEASURED = re.compile(r"pose_R[xyz]|AU\d+_r")
 MEASURED_PAIRS = 1 << 18
+AUTO = "auto"
 TRAIN_SAMPLE = 1 << 20  # more than the 256 points a centroid that K-Means looks at, at 4,000 clusters
 
 
@@ -44,7 +46,7 @@ class ClusterOptions:
     Attributes
     ----------
     pose, expression:
-        Number of clusters of each, at most half the samples.
+        Number of clusters of each, at most half the samples; ``auto`` chooses it (see `pairing.resolution`).
     draws:
         Partners drawn for every sample.
     seed:
@@ -63,8 +65,8 @@ class ClusterOptions:
         Of a store of more samples, so many (by `seed`, evenly spread) decide the centroids; all are assigned.
     """
 
-    pose: int = 2500
-    expression: int = 4000
+    pose: int | str = 2500
+    expression: int | str = 4000
     draws: int = DRAWS
     seed: int = 0
     device: str = "auto"
@@ -73,8 +75,8 @@ class ClusterOptions:
     other_person: bool = False
     train_sample: int = TRAIN_SAMPLE
 
-    def clusters(self, partition: str) -> int:
-        """Number of clusters of a partition."""
+    def clusters(self, partition: str) -> int | str:
+        """Number of clusters of a partition, or ``auto``."""
         return {"pose": self.pose, "expression": self.expression}[partition]
 
     def fit(self, k: int, scale: str = "none") -> Fit:
@@ -104,6 +106,8 @@ class ClusterReport:
         Column -> what its pairs have in common. Like `same_person` of draw 0, of at most 262,144 pairs evenly spread.
     already_done:
         True when it was there already and nothing was written.
+    choice:
+        Why there are k clusters, where their number was chosen.
     """
 
     name: str
@@ -117,13 +121,17 @@ class ClusterReport:
     same_person: float | None
     quality: dict[str, ColumnQuality]
     already_done: bool
+    choice: Choice | None = None
 
     @classmethod
     def read(cls, name: str, record: Record, already_done: bool) -> ClusterReport:
         """Read the report of a partition from its record in the manifest."""
         quality = {column: ColumnQuality(**found) for column, found in record["report"]["quality"].items()}
         made = {"columns": tuple(record["columns"]), "k": record["k"], "inertia": record["inertia"]}
-        return cls(name=name, already_done=already_done, **{**made, **record["report"], "quality": quality})
+        found = {**made, **record["report"], "quality": quality}
+        if "choice" in found:
+            found["choice"] = Choice(**found["choice"])
+        return cls(name=name, already_done=already_done, **found)
 
 
 def cluster_store(
@@ -187,16 +195,13 @@ def _check(store: Store, columns: Columns, options: ClusterOptions) -> None:
         raise GatedVAEError(f"{store.path} cannot be clustered.", why, "Use `pipe pair` for stores with factors.")
     most = len(store) // 2
     for name in columns:
-        if not 1 <= options.clusters(name) <= most:
-            what = f"{len(store)} samples cannot make {options.clusters(name)} {name} clusters."
-            remedy = f"Use --{name} {most} or fewer." if most else "Preprocess more images."
-            raise GatedVAEError(what, "Every sample needs a partner in its cluster.", remedy)
+        _check_clusters(name, columns[name], options.clusters(name), len(store))
     valid = options.draws >= 1 and options.seed >= 0 and 1 <= options.strata <= most
     if not valid or options.scale not in ("none", "std"):
         why = f"Got draws {options.draws}, seed {options.seed}, strata {options.strata}, scale {options.scale}."
         remedy = f"Give draws >= 1, seed >= 0, strata 1 .. {most}, scale none or std."
         raise GatedVAEError("These options cannot be used.", why, remedy)
-    least = 2 * max(map(options.clusters, columns))
+    least = 2 * max(k if isinstance(k, int) else 1 for k in map(options.clusters, columns))
     if len(store) > options.train_sample and options.train_sample < least:
         why = f"{least // 2} clusters need {least} or more."
         raise GatedVAEError(f"{options.train_sample} samples are too few to train on.", why, "Raise --train-sample.")
@@ -205,15 +210,31 @@ def _check(store: Store, columns: Columns, options: ClusterOptions) -> None:
         raise GatedVAEError("Pairs of different persons cannot be made.", "The store has no identities.", remedy)
 
 
+def _check_clusters(name: str, columns: list[str], clusters: int | str, samples: int) -> None:
+    """Refuse a number of clusters that `samples` cannot make, and words that are not ``auto``."""
+    if isinstance(clusters, str) and clusters != AUTO:
+        what = f"{clusters} is no number of {name} clusters."
+        raise GatedVAEError(what, "", f"Use --{name} {AUTO}, or a whole number.")
+    most = samples // 2
+    if not 1 <= (1 if isinstance(clusters, str) else clusters) <= most:
+        what = f"{samples} samples cannot make {clusters} {name} clusters."
+        remedy = f"Use --{name} {most} or fewer." if most else "Preprocess more images."
+        raise GatedVAEError(what, "Every sample needs a partner in its cluster.", remedy)
+    if clusters == AUTO:
+        repeated_apart(columns, np.ones(len(columns)))
+
+
 def _record(name: str, columns: Columns, options: ClusterOptions, samples: int) -> Record:
     """Describe how a partition is made; the device is left out, as it is no reason to make it again.
 
-    What is None has no effect, and is not written.
+    What is None has no effect, and is not written. Where k is a result, `clusters` tells what was asked for.
     """
+    clusters = options.clusters(name)
+    asked: Record = {"clusters": None, "k": clusters} if isinstance(clusters, int) else {"clusters": clusters}
     return {
         "method": "kmeans",
         "columns": columns[name],
-        "k": options.clusters(name),
+        **asked,
         "scale": options.scale,
         "seed": options.seed,
         "stream": partition_stream(options.seed, name),
@@ -243,7 +264,7 @@ class _Clustering:
     def make(self, name: str) -> Record:
         """Make one partition: cluster, write, measure; return what its record says of the results."""
         store, options, own = self.store, self.options, self._labels(self.columns[name])
-        k = options.clusters(name)
+        k, choice = self._clusters(name, own)
         self.progress(f"{name}: {k} clusters of {len(store)} samples by {len(own.names)} columns")
         found, unit = own.group(options.fit(k, options.scale))
         groups, merged = merge_singletons(found, lambda rows: own.take(rows) / unit)
@@ -263,7 +284,22 @@ class _Clustering:
             "pairs": pairs,
             **self._measured(own.names, uniform, drawn),
         }
-        return {"inertia": found.inertia, "report": report}
+        if choice is not None:
+            report["choice"] = asdict(choice)
+        return {"k": k, "inertia": found.inertia, "report": report}
+
+    def _clusters(self, name: str, own: LabelColumns) -> tuple[int, Choice | None]:
+        """Tell the number of clusters: the option's, or chosen, with the reason."""
+        options, clusters = self.options, self.options.clusters(name)
+        if isinstance(clusters, int):
+            return clusters, None
+        self.progress(f"{name}: choosing the number of clusters")
+        points = own.training(options.train_sample, options.seed)
+        unit = scales(points, options.scale)
+        repeated = repeated_apart(own.names, unit)
+        points = scaled(points, unit, options.scale)
+        choice = choose_clusters(points, repeated, seed=options.seed, device=options.device)
+        return choice.k, choice
 
     def _labels(self, names: list[str]) -> LabelColumns:
         return LabelColumns(self.store, names, self.scheduler)

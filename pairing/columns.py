@@ -102,6 +102,11 @@ class LabelColumns:
         back[order] = taken
         return back
 
+    def training(self, size: int, seed: int) -> Points:
+        """The rows that decide: `size` of them (see `training_rows`), or all where there are no more, (n, d)."""
+        samples = len(self.store)
+        return self.take(training_rows(samples, size, seed)) if samples > size else self.all()
+
     def group(self, fit: Fit) -> tuple[Groups, npt.NDArray[np.float64]]:
         """Group all rows by K-Means; return the groups, in units of each column's scale, and these scales (d,).
 
@@ -113,8 +118,7 @@ class LabelColumns:
         GatedVAEError
             As `group_kmeans` does.
         """
-        sampled = len(self.store) > fit.train_sample
-        points = self.take(training_rows(len(self.store), fit.train_sample, fit.seed)) if sampled else self.all()
+        points = self.training(fit.train_sample, fit.seed)
         unit = scales(points, fit.scale)
         centroids = fit_kmeans(scaled(points, unit, fit.scale), fit.k, seed=fit.seed, device=fit.device)
         del points

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from scipy.spatial.distance import cdist
 
 from pairing import cluster
 from pairing.cluster import ClusterOptions, cluster_store
+from pairing.verify import verify_partitions
+from pipelines import cli
 from preprocessing.errors import GatedVAEError
 from preprocessing.files import locked, write_json
 from preprocessing.store import centroids_path, open_store, samples_path
@@ -166,6 +169,7 @@ def test_a_store_with_one_kind_of_labels_gets_one_partition(tmp_path: Path, colu
         (POSE, ClusterOptions(pose=20, draws=0), "draws >= 1"),
         (POSE, ClusterOptions(pose=20, scale="range"), "scale none or std"),
         (POSE, ClusterOptions(pose=20, other_person=True), "no identities"),
+        (POSE, ClusterOptions(pose="many"), "many is no number of pose clusters"),
     ],
 )
 def test_what_cannot_be_done_is_refused_and_nothing_written(
@@ -223,3 +227,43 @@ def test_unknown_persons_are_not_one_person(tmp_path: Path) -> None:
     (pose,) = cluster_store(store_of(tmp_path / "store", samples[["sample_id", *POSE, "identity"]]), SMALL)
     assert pose.same_person is not None
     assert pose.same_person < 0.02
+
+
+def recorded(store: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((store / "store.json").read_text())["partitions"]
+    return found
+
+
+def test_a_chosen_number_of_clusters_is_recorded_with_its_reason(store: Path, tmp_path: Path) -> None:
+    chosen = ClusterOptions(pose="auto", expression="auto", draws=2)
+    reports = cluster_store(store, chosen)
+    assert [*verify_partitions(open_store(store))] == []
+    for report in reports:
+        record = recorded(store)[report.name]
+        assert report.choice is not None
+        assert record["clusters"] == "auto"
+        assert record["k"] == report.k == report.choice.k <= 600 // 20
+        assert record["report"]["choice"] == asdict(report.choice)
+    assert cluster_store(store, chosen) == tuple(replace(report, already_done=True) for report in reports)
+    same = ClusterOptions(pose=reports[0].k, expression=reports[1].k, draws=2)
+    with pytest.raises(GatedVAEError, match="Its clusters is auto, this command's is None"):
+        cluster_store(store, same)
+    plain = store_of(tmp_path / "plain", faces())
+    cluster_store(plain, same)
+    assert "clusters" not in recorded(plain)["pose"]
+    with pytest.raises(GatedVAEError, match="Its clusters is None, this command's is auto"):
+        cluster_store(plain, chosen)
+    tables = [{name: data for name, data in contents(path).items() if name != "store.json"} for path in (store, plain)]
+    assert tables[0] == tables[1]  # as if the number had been given
+
+
+def test_the_command_reads_a_number_or_auto(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for wrong in ("0", "-3", "many", "2.5", "Auto"):
+        with pytest.raises(SystemExit) as stopped:
+            cli.main(["cluster", str(store), "--pose", wrong])
+        assert stopped.value.code == 2
+        assert "neither a whole number" in " ".join(capsys.readouterr().err.replace("│", " ").split())
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["cluster", str(store), "--pose", "auto", "--expression", "5"])
+    assert stopped.value.code == 0
+    assert "labels of one face seen twice" in " ".join(capsys.readouterr().out.split())

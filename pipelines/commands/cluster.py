@@ -10,12 +10,17 @@ from pipelines.options import AsJson, Device, Draws, Overwrite, Scheduler, Seed,
 
 if TYPE_CHECKING:
     from pairing.cluster import ClusterReport
+    from pairing.resolution import Choice
 
 
 def cluster(
     store: StorePath,
-    pose: Annotated[int, typer.Option(min=1, help="Pose clusters (pitch and yaw).")] = 2500,
-    expression: Annotated[int, typer.Option(min=1, help="Expression clusters (action unit intensities).")] = 4000,
+    pose: Annotated[
+        str, typer.Option(metavar="K|auto", help="Pose clusters (pitch and yaw); auto: see below.")
+    ] = "2500",
+    expression: Annotated[
+        str, typer.Option(metavar="K|auto", help="Expression clusters (action unit intensities); auto: see below.")
+    ] = "4000",
     draws: Draws = 8,
     seed: Seed = 0,
     device: Device = "auto",
@@ -35,18 +40,40 @@ def cluster(
 ) -> None:
     """Group faces alike in head pose, and faces alike in expression, and draw pairs within the groups.
 
+    With auto there are the fewest clusters whose partners lie no farther apart than OpenFace's labels of one face seen twice
+    (measured on CelebA), and at most one per 20 faces.
+
     Example: pipe cluster store --pose 90 --expression 145
     """
     from pairing.cluster import ClusterOptions, cluster_store
     from pipelines import console
 
-    options = ClusterOptions(pose, expression, draws, seed, device, scale, strata, other_person, train_sample)
+    options = ClusterOptions(
+        pose=_clusters("--pose", pose),
+        expression=_clusters("--expression", expression),
+        draws=draws,
+        seed=seed,
+        device=device,
+        scale=scale,
+        strata=strata,
+        other_person=other_person,
+        train_sample=train_sample,
+    )
     reports = cluster_store(store, options, overwrite=overwrite, scheduler=scheduler, progress=console.say)
     rows: dict[str, object] = {"store": store}
     for report in reports:
         rows |= {f"{report.name} {key}": value for key, value in _describe(report).items()}
     rows["pairs"] = f'pandas.read_parquet("{store / "pairs"}")'
     console.show(reports, rows, as_json=as_json)
+
+
+def _clusters(option: str, value: str) -> int | str:
+    """Read a number of clusters, or ``auto``."""
+    if value == "auto":
+        return value
+    if not value.isdecimal() or int(value) < 1:
+        raise typer.BadParameter(f"{value!r} is neither a whole number from 1 on nor auto.", param_hint=f"'{option}'")
+    return int(value)
 
 
 def _describe(report: ClusterReport) -> dict[str, object]:
@@ -57,8 +84,10 @@ def _describe(report: ClusterReport) -> dict[str, object]:
         [column, found.unit, found.apart, found.apart_random, found.correlation]
         for column, found in report.quality.items()
     ]
+    chosen = {} if report.choice is None else {"chosen": _reason(report.choice)}
     return {
         "clusters": f"{report.k:,} by {', '.join(report.columns)}{done}",
+        **chosen,
         "inertia": report.inertia,
         "left alone": f"{report.merged:,} samples, merged into the nearest group; {report.empty:,} clusters empty",
         "group sizes": report.sizes,
@@ -67,3 +96,11 @@ def _describe(report: ClusterReport) -> dict[str, object]:
             ["", "unit", "apart", "random pairs apart", "correlation"], [list(row) for row in quality]
         ),
     }
+
+
+def _reason(choice: Choice) -> str:
+    """Say why so many clusters were chosen."""
+    apart, repeated = f"partners lie {choice.apart:.3g} apart", f"labels of one face seen twice {choice.repeated:.3g}"
+    if choice.apart <= choice.repeated:
+        return f"{choice.k:,} clusters: {apart}, {repeated}"
+    return f"{choice.k:,} clusters, the most that leaves 20 faces to each: {apart}, still more than {repeated}"
