@@ -87,9 +87,9 @@ def _factor_tables(runs: Sequence[FaceRun]) -> list[str]:
         factors = list(next(iter(table.values())))
         lines = []
         for factor in factors:
-            cells = [_over(_at("r2", readout, codes, name, factor)(run.scores) for run in mine) for name in table]
+            cells = [over_seeds(_at("r2", readout, codes, name, factor)(run.scores) for run in mine) for name in table]
             lines.append(" | ".join([factor, *cells]))
-        parts += [f"### {gating}, n={len(mine)}\n", _markdown(["factor", *table], lines)]
+        parts += [f"### {gating}, n={len(mine)}\n", markdown_table(["factor", *table], lines)]
     return parts
 
 
@@ -109,15 +109,17 @@ def _table(runs: Sequence[FaceRun], columns: Mapping[str, Column]) -> str:
     lines = []
     for gating in dict.fromkeys(run.gating for run in runs):
         mine = [run.scores for run in runs if run.gating == gating]
-        cells = [_over(map(column, mine)) for column in columns.values()]
+        cells = [over_seeds(map(column, mine)) for column in columns.values()]
         lines.append(" | ".join([f"{gating}, n={len(mine)}", *cells]))
-    return _markdown(["gating", *columns], lines)
+    return markdown_table(["gating", *columns], lines)
 
 
-def _over(values: Iterable[float | None]) -> str:
+def over_seeds(values: Iterable[float | None]) -> str:
+    """Mean and interval of what is known; - where nothing is."""
     known = pd.Series([value for value in values if value is not None], dtype=float)
     return interval(known) if len(known) else "-"
 
 
-def _markdown(header: Sequence[str], lines: Sequence[str]) -> str:
+def markdown_table(header: Sequence[str], lines: Sequence[str]) -> str:
+    """A table of Markdown; cells of a line are parted by `` | ``."""
     return "\n".join([f"| {' | '.join(header)} |", "|" + "---|" * len(header), *(f"| {line} |" for line in lines), ""])

@@ -143,3 +143,57 @@ def faces(
     if cells:
         shown["R2 of yaw (ridge, samples)"] = console.grid(["", *table.columns], cells)
     console.show(rows.to_dict("records"), shown, as_json=as_json)
+
+
+@app.command("curves")
+def curves(
+    out: Annotated[Path, typer.Option(help="Folder for pictures, stores, runs and results.")] = Path("out/curves"),
+    axes: Annotated[
+        str, typer.Option(help="What to vary: some of these.")
+    ] = "clusters,label_noise,wrong,confounding,images,pairing",
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of every point.")] = 3,
+    images: Annotated[int, typer.Option(min=1, help="Pictures of the base point, 32x32.")] = 4000,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of every run.")] = 600,
+    beta: Annotated[float, typer.Option(min=0, help="KL weight.")] = 0.25,
+    lr: Annotated[float, typer.Option(help="Adam's rate.")] = 1e-3,
+    precision: Annotated[str, typer.Option(help="fp32, bf16 or auto.")] = "auto",
+    workers: Annotated[int | None, typer.Option(min=1, help="Runs at a time.", show_default="one per core")] = None,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Show on simulated faces how many clusters to choose and how noisy labels may be; stopped, it goes on run by run.
+
+    Around a base point, one thing is varied at a time: numbers of clusters, noise of the labels, shares of wrong labels,
+    confounding of expression by pose, numbers of images, ways to pair. Writes OUT/curves.parquet, one row per axis, value
+    and seed, OUT/curves.md, a table per axis, and OUT/curves.png, a panel per axis.
+
+    Example: pipe reproduce curves --axes clusters,wrong --seeds 1 --steps 300
+    """
+    import pandas as pd
+    import pyarrow as pa
+
+    from pipelines import console
+    from pipelines.curves import CurvePlan, reproduce_curves
+    from pipelines.curves_table import curves_markdown, draw_curves
+    from pipelines.pictures import save
+    from pipelines.processor import choose_device, choose_precision
+    from preprocessing.files import write_bytes, write_parquet
+
+    device = choose_device(device)
+    plan = CurvePlan(images, steps, beta, lr, precision=choose_precision(precision, device))
+    with console.progress("curves") as update:
+        rows = reproduce_curves(plan, axes.split(","), seeds, out, workers=workers, device=device, progress=update)
+    results = pd.DataFrame(rows)
+    write_parquet(out / "curves.parquet", pa.Table.from_pandas(results, preserve_index=False), schema_version=1)
+    write_bytes(out / "curves.md", curves_markdown(results, plan).encode())
+    save(draw_curves(results), out / "curves.png")
+    shown: dict[str, object] = {"results": out / "curves.parquet", "tables": out / "curves.md"}
+    shown |= {"picture": out / "curves.png", "runs": len(results)}
+    names = ["pose_own", "pose_leak", "units_own", "units_leak"]
+    table = results.groupby(["axis", "value"], sort=False)[names].mean()
+    cells = [
+        [f"{axis} {value}", *(f"{cell:.2f}" for cell in line)]
+        for (axis, value), line in zip(table.index, table.to_numpy(), strict=True)
+    ]
+    shown["R2 (ridge, samples)"] = console.grid(["", *(name.replace("_", " ") for name in names)], cells)
+    console.show(rows, shown, as_json=as_json)

@@ -12,20 +12,21 @@ import shutil
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from preprocessing.compute import cores, ignore
 from preprocessing.errors import GatedVAEError
 from preprocessing.files import locked, read_json, write_bytes, write_json, write_parquet
-from preprocessing.simulate.images import IMPOSSIBLE, LOW_CONFIDENCE, NOT_FOUND, person_of, write_image
+from preprocessing.simulate.images import IMPOSSIBLE, LOW_CONFIDENCE, NOT_FOUND, person_of, read_portrait, write_image
 from preprocessing.simulate.options import FaceReport, FaceSimulation
 
 VERSION = 1  # of what is drawn and written: another version in the same folder is refused
@@ -80,6 +81,22 @@ def simulate_faces(
     except BrokenProcessPool as error:
         remedy = "Run the same command again, with fewer --workers if memory is short: it goes on where it stopped."
         raise GatedVAEError("A drawing process died.", "It may have run out of memory.", remedy) from error
+
+
+def simulate_labels(options: FaceSimulation, numbers: Iterable[int]) -> pd.DataFrame:
+    """What the CSVs of images say of their portraits, without drawing them: the same pictures with other labels are cheap.
+
+    Parameters
+    ----------
+    numbers:
+        Images, from 1.
+
+    Returns
+    -------
+    A row per number: confidence, pose_Rx .. AU45_c, rounded as OpenFace rounds. Where `options` loses faces, a row may
+    be of one that is lost or not found.
+    """
+    return pd.DataFrame([read_portrait(options, number) for number in numbers])
 
 
 def _claim(options: FaceSimulation, out: Path, overwrite: bool) -> None:

@@ -34,26 +34,52 @@ class Seen:
     spot: openface.Spot
 
 
+@dataclass(frozen=True)
+class _Begun:
+    """What an image starts with, before bystanders and drawing: whose it is, and the two chances that are left."""
+
+    outcome: str
+    person: int
+    second: float
+    first: float
+    portrait: Seen
+    truth: labels.Truth
+
+
 def write_image(options: FaceSimulation, folder: Path, number: int) -> dict[str, Any]:
     """Write one image's files; return its row of the truth."""
-    rng = np.random.default_rng([options.seed, SCENE, number])
-    label_rng = np.random.default_rng([options.seed, LABELS, number])
-    chance, second, first, who = rng.random(4)
-    outcome = _outcome(options, chance)
-    number_of_person = 1 + int(who * options.identities)
-    portrait, truth = _portrait(options, outcome, person_of(options.seed, number_of_person)[0], rng, label_rng)
-    seen = [] if outcome == NOT_FOUND else [portrait]
-    if seen and second < options.two_faces:
+    rng, label_rng = _streams(options, number)
+    begun = _begin(options, rng, label_rng)
+    seen = [] if begun.outcome == NOT_FOUND else [begun.portrait]
+    if seen and begun.second < options.two_faces:
         seen.append(_bystander(options, rng, label_rng))
-    portrait_last = len(seen) == 2 and first < 0.04  # rarely the tracker meets the bystander first
+    portrait_last = len(seen) == 2 and begun.first < 0.04  # rarely the tracker meets the bystander first
     if portrait_last:
         seen.reverse()
     stem = f"{number:06d}"
     built = [build(face.scene.person, face.scene.intensities) for face in seen]
     rows = [openface.row(i, face.labels, built[i], face.spot, label_rng) for i, face in enumerate(seen)]
     openface.write(folder, stem, rows, [draw(face.scene, built[i]) for i, face in enumerate(seen)])
-    identity = {"image": f"{stem}.jpg", "person": number_of_person, "outcome": outcome, "faces": len(seen)}
-    return identity | {"face": int(portrait_last)} | _truth_row(truth, portrait.scene)
+    identity = {"image": f"{stem}.jpg", "person": begun.person, "outcome": begun.outcome, "faces": len(seen)}
+    return identity | {"face": int(portrait_last)} | _truth_row(begun.truth, begun.portrait.scene)
+
+
+def read_portrait(options: FaceSimulation, number: int) -> dict[str, float]:
+    """What `write_image` writes of the labels of the portrait, by column, without drawing it."""
+    return openface.printed(_begin(options, *_streams(options, number)).portrait.labels)
+
+
+def _streams(options: FaceSimulation, number: int) -> tuple[np.random.Generator, np.random.Generator]:
+    """The random numbers of an image and those of its labels."""
+    return np.random.default_rng([options.seed, SCENE, number]), np.random.default_rng([options.seed, LABELS, number])
+
+
+def _begin(options: FaceSimulation, rng: np.random.Generator, label_rng: np.random.Generator) -> _Begun:
+    chance, second, first, who = rng.random(4)
+    outcome = _outcome(options, chance)
+    number_of_person = 1 + int(who * options.identities)
+    portrait, truth = _portrait(options, outcome, person_of(options.seed, number_of_person)[0], rng, label_rng)
+    return _Begun(outcome, number_of_person, second, first, portrait, truth)
 
 
 def _outcome(options: FaceSimulation, chance: float) -> str:

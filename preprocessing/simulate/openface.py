@@ -18,6 +18,7 @@ from preprocessing.simulate.labels import Labels
 from preprocessing.simulate.landmarks import AU_NAMES, Array
 
 FOCAL, CENTRE = 183.073, np.array([89.0, 109.0])
+POSE_NAMES = ("pose_Rx", "pose_Ry", "pose_Rz")
 PRESENCE_NAMES = (*AU_NAMES[:-1], "AU28", "AU45")
 SHAPE_PARAMETERS = 34
 LANDMARK_NOISE = 0.4  # pixels of the frame
@@ -46,7 +47,7 @@ def _columns() -> list[tuple[str, int]]:
     shape = [*("p_scale", "p_rx", "p_ry", "p_rz", "p_tx", "p_ty"), *_numbered("p", SHAPE_PARAMETERS)]
     groups = [
         (["face"], 0), (["confidence"], 3), (gaze, 6), (["gaze_angle_x", "gaze_angle_y"], 3), (eyes, 1),
-        (["pose_Tx", "pose_Ty", "pose_Tz"], 1), (["pose_Rx", "pose_Ry", "pose_Rz"], 3), (points, 1), (shape, 3),
+        (["pose_Tx", "pose_Ty", "pose_Tz"], 1), ([*POSE_NAMES], 3), (points, 1), (shape, 3),
         ([f"{name}_r" for name in AU_NAMES], 2), ([f"{name}_c" for name in PRESENCE_NAMES], 1),
     ]  # fmt: skip
     return [(name, decimals) for names, decimals in groups for name in names]
@@ -80,6 +81,15 @@ def row(index: int, labels: Labels, face: Face, spot: Spot, rng: np.random.Gener
         ]
     )
     return ROW % tuple(values)
+
+
+def printed(labels: Labels) -> dict[str, float]:
+    """The labels by column, as whoever reads the CSV finds them: rounded as OpenFace rounds."""
+    values = {"confidence": labels.confidence, **dict(zip(POSE_NAMES, labels.pose, strict=True))}
+    values |= {f"{name}_r": value for name, value in zip(AU_NAMES, labels.intensities, strict=True)}
+    values |= {f"{name}_c": value for name, value in zip(PRESENCE_NAMES, labels.presence, strict=True)}
+    decimals = dict(COLUMNS)
+    return {name: float(f"{value:.{decimals[name]}f}") for name, value in values.items()}
 
 
 def details(stem: str, found: bool) -> str:
