@@ -14,7 +14,8 @@ from models.gate import compose, exchange, gate, partition_slices
 from models.networks import NETWORKS
 from models.objectives import ObjectiveConfig, Posterior, bernoulli_loss, regulariser
 
-CONTEXTS = ("input", "target", "partners")
+CONTEXTS = ("input", "target", "partners", "composed")
+OPEN_CONTEXTS = ("partners", "composed")  # every partition learns in every step
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
@@ -41,7 +42,8 @@ class GatedVAEConfig:
         Whether the regulariser's gradient passes the gate too, or reaches the whole latent.
     context:
         Where the other partitions' codes come from in a gated step: ``input`` (the paper), ``target`` (the exchange gate), or
-        ``partners``: every partition's code from a partner of its own, all of them open.
+        from an image of their own that shares their factors with the target, all partitions open: its partners by the tables
+        (``partners``), or images of the batch, whose factors the target is composed of (``composed``).
     kl_weights:
         Partition name -> what its dimensions' KL divergence is multiplied by, on top of the objective's weight; 1 if not named.
     """
@@ -138,6 +140,7 @@ class GatedVAE(nn.Module):
         partition: str | None,
         noise: torch.Tensor,
         shares: Shares | None = None,
+        sources: torch.Tensor | None = None,
     ) -> Loss:
         """The loss of one step.
 
@@ -153,9 +156,11 @@ class GatedVAE(nn.Module):
         shares:
             Where these are one rank's rows of a batch: how it lies on the ranks. `total` then has this rank's part of the
             reconstruction, so that its gradients are to be summed over ranks; `terms` are those of the whole batch.
+        sources:
+            For the context ``composed``: which of the images gives each partition's code to each target, int64 (P, B).
         """
         shares = shares or Shares((len(target),))
-        posterior = self.encode(images) if images.dim() == 3 else self._composed(images)
+        posterior = self._posterior(images, sources)
         through = None if partition is None else self.partitions[partition]
         gated = posterior if through is None else posterior.map(lambda tensor: gate(tensor, through))
         codes = gated.sample(noise[0])
@@ -169,10 +174,15 @@ class GatedVAE(nn.Module):
         detached = {name: term.detach() for name, term in terms.items()}
         return Loss(total, detached | {"reconstruction": sum_over_ranks(detached["reconstruction"])})
 
-    def _composed(self, images: torch.Tensor) -> Posterior:
-        """The posterior (B, M) whose partitions come from one image each of images (P, B, H, W)."""
-        together = self.encode(images.flatten(0, 1))
-        return together.map(lambda tensor: compose(tensor.view(*images.shape[:2], -1), self.partitions.values()))
+    def _posterior(self, images: torch.Tensor, sources: torch.Tensor | None) -> Posterior:
+        """The posterior (B, M) of images (B, H, W), or that whose partitions come from different images (see `loss`)."""
+        if images.dim() == 4:
+            together = self.encode(images.flatten(0, 1)).map(lambda tensor: tensor.view(*images.shape[:2], -1))
+        elif sources is not None:
+            together = self.encode(images).map(lambda tensor: tensor[sources])
+        else:
+            return self.encode(images)
+        return together.map(lambda tensor: compose(tensor, self.partitions.values()))
 
     @torch.no_grad()
     def _context(self, target: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:

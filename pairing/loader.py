@@ -15,12 +15,15 @@ from pairing.batches import Batch, Batches, Cut, StoreBatches, Together
 from preprocessing.errors import GatedVAEError
 from preprocessing.store import Store, open_store
 
-ADDRESS = ("grpc://", "grpc+tls://")  # how the address of a pairing service starts
+
+def is_address(source: str | Path) -> bool:
+    """Whether a store is named by the address of a pairing service instead of its folder."""
+    return str(source).startswith(("grpc://", "grpc+tls://"))
 
 
 def open_source(source: str | Path) -> Store:
     """Open a store's folder or, of a store behind a pairing service, what its manifest says (images stay there)."""
-    if not str(source).startswith(ADDRESS):
+    if not is_address(source):
         return open_store(source)
     from pairing.remote import Service  # gRPC is loaded where it is used
 
@@ -28,7 +31,7 @@ def open_source(source: str | Path) -> Store:
 
 
 def _open_batches(source: str | Path, store: Store, cut: Cut) -> Batches:
-    if not str(source).startswith(ADDRESS):
+    if not is_address(source):
         return StoreBatches(store, cut)
     from pairing.remote import Service, ServiceBatches
 

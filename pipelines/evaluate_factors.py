@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,7 +77,7 @@ def evaluate_factors(run: Run, *, samples: int = TEST_SAMPLES, seed: int = 0) ->
     codes, factors = encode_sample(run, store, samples, seed)
     names = tuple(store.manifest["factors"])
     model_partitions = run.model().partitions
-    owner = owners(store, names)
+    owner = owners(store, names, model_partitions)
     owned = [names.index(name) for name in owner]
     scores = {name: dci(codes.mean, factors, name, seed=seed) for name in REGRESSORS}  # type: ignore[arg-type]
     table = (
@@ -107,11 +108,11 @@ def encode_sample(run: Run, store: Store, samples: int, seed: int) -> tuple[Code
     return encode_images(run.model(), store.images, ids), factors
 
 
-def owners(store: Store, factors: tuple[str, ...]) -> dict[str, str]:
-    """Factor -> the first partition whose pairs share it, in the order of `factors`; those that none shares are left out."""
+def owners(store: Store, factors: tuple[str, ...], partitions: Iterable[str]) -> dict[str, str]:
+    """Factor -> the first of `partitions` whose pairs share it, in the order of `factors`; those that none shares are left out."""
     found: dict[str, str] = {}
-    for partition, made in store.partitions.items():
-        found = dict.fromkeys(made.get("factors", ()), partition) | found
+    for partition in partitions:
+        found = dict.fromkeys(store.partitions[partition].get("factors", ()), partition) | found
     return {name: found[name] for name in factors if name in found}
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,16 @@ from preprocessing.files import locked
 from preprocessing.store import open_store
 
 # The paper's partitions and constants.
-SHARES = {"position": ("posX", "posY"), "rotation": ("orientation",), "shape": ("shape",), "size": ("scale",)}
+SHARES: dict[str, tuple[str, ...]] = {
+    "position": ("posX", "posY"),
+    "rotation": ("orientation",),
+    "shape": ("shape",),
+    "size": ("scale",),
+}
+LATENT = dict.fromkeys(SHARES, 2)
+# Ours: within one partition of x and y, nothing says which way the two dimensions lie. As many dimensions as the paper's.
+APART: dict[str, tuple[str, ...]] = {"x": ("posX",), "y": ("posY",)}
+LATENT_APART = {"x": 1, "y": 1, "rotation": 2, "shape": 2, "size": 2}
 OBJECTIVES = {
     "beta": ObjectiveConfig("beta", beta=4.0),
     "info": ObjectiveConfig("info"),
@@ -35,6 +45,7 @@ class Gating:
     open_every: int = 0
     own_share: float = 0.0
     beta: float | None = None  # replaces the beta-VAE's, where the method is ours
+    latent: Mapping[str, int] = field(default_factory=lambda: LATENT)
 
 
 GATINGS = {
@@ -43,6 +54,8 @@ GATINGS = {
     "exchange": Gating(context="target"),
     "exchange_open": Gating(context="target", open_every=4, beta=0.5),
     "partners": Gating(context="partners", own_share=0.5, beta=0.5),
+    "composed": Gating(context="composed", own_share=1.0, beta=0.5),
+    "composed_xy": Gating(context="composed", own_share=1.0, beta=0.5, latent=LATENT_APART),
 }
 
 
@@ -113,9 +126,9 @@ def evaluate(run: Run) -> dict[str, Any]:
 
 
 def prepare_store(path: Path) -> Path:
-    """Make the store of sprites with the paper's pairs, unless it is there."""
+    """Make the store of sprites with the paper's pairs, and those that share x or y alone, unless it is there."""
     preprocess_dsprites(path)
-    pair_exactly(open_store(path), SHARES)
+    pair_exactly(open_store(path), SHARES | APART)
     return path
 
 
@@ -137,7 +150,7 @@ def config_of(job: Job, schedule: Schedule, store: Path) -> TrainConfig:
     if gating.beta is not None:
         objective = replace(objective, beta=gating.beta)
     model = GatedVAEConfig(
-        latent=dict.fromkeys(SHARES, 2),
+        latent=dict(gating.latent),
         network="fc",
         widths=schedule.widths,
         objective=objective,

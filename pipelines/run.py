@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from models.checkpoint import Checkpoint, checkpoints, load_weights
-from models.vae import GatedVAE, GatedVAEConfig
-from pairing.loader import ADDRESS
+from models.vae import OPEN_CONTEXTS, GatedVAE, GatedVAEConfig
+from pairing.loader import is_address
 from preprocessing.errors import GatedVAEError
 from preprocessing.files import read_json, write_json
 from preprocessing.store import Store, open_store
@@ -41,8 +41,8 @@ class TrainConfig:
     open_every:
         Above 0, every so-many-th round over the partitions is an ordinary one: target = input, the gate open.
     own_share:
-        With partners as context: how often a partition's code comes from the target itself instead, 0 .. 1, at the first
-        step; the share falls evenly to 0 at the last.
+        With the contexts ``partners`` and ``composed``: how often a partition's code comes from the target itself (or from the
+        image that its target is composed from first) instead, 0 .. 1, at the first step; it falls evenly to 0 half-way through.
     decoder_only:
         Fine-tuning: the encoder stays as it is, targets are the inputs.
     initial:
@@ -74,9 +74,11 @@ class TrainConfig:
         if self.open_every < 0 or self.open_every == 1:
             remedy = "Give 2 or more for every second round and so on, 0 for none, or --no-gate for all."
             raise GatedVAEError(f"--open-every {self.open_every} leaves no gated step.", "", remedy)
-        if not 0 <= self.own_share <= (1 if self.model.context == "partners" else 0):
+        if not 0 <= self.own_share <= (1 if self.model.context in OPEN_CONTEXTS else 0):
             why = f"Got {self.own_share:g} with the context {self.model.context}."
-            raise GatedVAEError("The own share cannot be used.", why, "Give 0 .. 1, with --context partners only.")
+            raise GatedVAEError(
+                "The own share cannot be used.", why, f"Give 0 .. 1, with --context {' or '.join(OPEN_CONTEXTS)} only."
+            )
         if self.schedule not in ("constant", "cosine"):
             raise GatedVAEError(f"There is no schedule {self.schedule!r}.", "", "Choose constant or cosine.")
 
@@ -85,8 +87,16 @@ class TrainConfig:
         """Whether a step takes pairs of all partitions at once, instead of one after the other."""
         return self.model.gate and self.model.context == "partners" and not self.decoder_only
 
+    @property
+    def composed(self) -> bool:
+        """Whether the targets of a step are composed of the factors of its images."""
+        return self.model.gate and self.model.context == "composed" and not self.decoder_only
+
     def pairs_per_rank(self, ranks: int) -> int:
-        """Each rank's pairs in a step; refused where they cannot be equally many."""
+        """Each rank's pairs in a step; refused where they cannot be equally many, or must not be parted."""
+        if ranks > 1 and self.composed:
+            why = "Targets are composed of the images of a batch, which must be in one place."
+            raise GatedVAEError(f"{ranks} ranks cannot share a batch.", why, "Use one worker, or --context partners.")
         if self.batch_size % ranks:
             why = f"The batch size {self.batch_size} does not divide by {ranks}."
             raise GatedVAEError(f"{ranks} ranks cannot share a batch.", why, "Choose another --batch-size.")
@@ -151,7 +161,7 @@ class Run:
 
     def store(self) -> Store:
         """The store it was trained on; refused when that was replaced meanwhile, or is behind a service."""
-        if self.moved is None and self.config.store.startswith(ADDRESS):
+        if self.moved is None and is_address(self.config.store):
             why = f"It was trained from the service at {self.config.store}, which serves pairs alone."
             remedy = "Give the folder that the service serves, or a copy: --store FOLDER."
             raise GatedVAEError(f"The images of {self.path} are needed.", why, remedy)

@@ -17,8 +17,9 @@ import torch
 from models import distributed
 from models.checkpoint import Checkpoint, load_state, load_weights, prune, save_checkpoint
 from models.distributed import Shares
-from models.vae import GatedVAE, draw_noise
-from pairing.loader import PairBatch, PairLoader
+from models.vae import OPEN_CONTEXTS, GatedVAE, draw_noise
+from pairing.composed import Composition
+from pairing.loader import PairBatch, PairLoader, is_address
 from pipelines.events import EventLog
 from pipelines.processor import choose_device, keep_freed_memory
 from pipelines.run import Run, TrainConfig, create_run, open_run, usable
@@ -153,6 +154,7 @@ class Trainer:
             self.model.load_state_dict(open_run(Path(self.config.initial)).model(device).state_dict())
         self.optimiser = torch.optim.Adam(self._trained(), lr=self.config.lr, fused=True)
         self.step = 0
+        self._composition = _composition(self.config, loader)
         self.losses: dict[str, dict[str, float]] = {}
         self._sums: dict[str, dict[str, torch.Tensor]] = {}
         self._saved = 0
@@ -210,20 +212,25 @@ class Trainer:
 
     def _train_on(self, batch: PairBatch, shares: Shares) -> None:
         config = self.config.model
-        gated = self._gated()
+        gated, sources = self._gated(), None
         images = batch.input.to(self.device, non_blocking=True)
         target = batch.target.to(self.device, non_blocking=True) if gated else images
         if gated and self.config.together:  # pairs read the other way round: what is encoded are the partners
-            own = draw_own(self.config, shares.whole, self.step, self.steps, self.device)[:, shares.own]
+            own = draw_own(self.config, shares.whole, self.step, self.steps)[:, shares.own].to(self.device)
             images, target = torch.where(own[:, :, None, None], images, target), images
+        elif gated and self._composition is not None:
+            sources = draw_sources(self.config, len(images), self.step, self.steps)
+            target = self._composition.targets(batch.input_id, sources).to(self.device)
+            sources = sources.to(self.device)
         noise = draw_noise(config, shares.whole, seed=self.config.seed, step=self.step, device=self.device)
-        loss = self.model.loss(images, target, batch.partition if gated else None, noise[:, shares.own], shares)
+        partition = batch.partition if gated and sources is None else None
+        loss = self.model.loss(images, target, partition, noise[:, shares.own], shares, sources)
         self._set_rate()
         loss.total.backward()  # type: ignore[no-untyped-call]
         distributed.sum_gradients(self.model.parameters())
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
-        sums = self._sums.setdefault((batch.partition or TOGETHER) if gated else OPEN, {})
+        sums = self._sums.setdefault((partition or TOGETHER) if gated else OPEN, {})
         for name, term in {**loss.terms, "steps": torch.ones(())}.items():
             sums[name] = sums.get(name, torch.zeros((), dtype=torch.float64)) + term
 
@@ -231,7 +238,8 @@ class Trainer:
         """Whether this step is one for a partition, or an ordinary one."""
         if not self.config.model.gate or self.config.decoder_only:
             return False
-        rounds = (self.step - 1) // (1 if self.config.together else len(self.loader.partitions))
+        one_by_one = self.config.model.context not in OPEN_CONTEXTS
+        rounds = (self.step - 1) // (len(self.loader.partitions) if one_by_one else 1)
         return not self.config.open_every or (rounds + 1) % self.config.open_every != 0
 
     def _set_rate(self) -> None:
@@ -280,12 +288,31 @@ class Trainer:
         prune(self.run.checkpoints, KEPT_CHECKPOINTS)
 
 
-def draw_own(config: TrainConfig, batch: int, step: int, steps: int, device: str) -> torch.Tensor:
-    """Which partition's code comes from the target itself in a step, bool (P, batch): a pure function of (seed, step)."""
-    share = config.own_share * (1 - (step - 1) / steps)
-    generator = torch.Generator(device=device)
-    generator.manual_seed((config.seed * 0x94D049BB133111EB + step * 0x9E3779B97F4A7C15 + 2) % 2**63)
-    return torch.rand(len(config.model.latent), batch, generator=generator, device=device) < share
+def _composition(config: TrainConfig, loader: PairLoader) -> Composition | None:
+    if not config.composed:
+        return None
+    if is_address(config.store):
+        why = f"The images of {config.store} come in pairs, not on request."
+        raise GatedVAEError("Targets cannot be composed.", why, "Train from the store's folder, or --context partners.")
+    return Composition(loader.store, loader.partitions)
+
+
+def draw_own(config: TrainConfig, batch: int, step: int, steps: int) -> torch.Tensor:
+    """Which partition's code comes from the target's own image in a step, bool (P, batch): a pure function of (seed, step)."""
+    share = config.own_share * max(0.0, 1 - 2 * (step - 1) / steps)  # 0 from half-way on, while the rate is still high
+    return torch.rand(len(config.model.latent), batch, generator=_generator(config, step)) < share
+
+
+def draw_sources(config: TrainConfig, batch: int, step: int, steps: int) -> torch.Tensor:
+    """Which row of a batch gives each partition of each target, int64 (P, batch): its own, or that of a permutation."""
+    own = draw_own(config, batch, step, steps)
+    order = torch.rand(own.shape, generator=_generator(config, step, stream=1)).argsort(dim=1)
+    return torch.where(own, torch.arange(batch), order)
+
+
+def _generator(config: TrainConfig, step: int, stream: int = 0) -> torch.Generator:
+    seed = config.seed * 0x94D049BB133111EB + step * 0x9E3779B97F4A7C15 + 2 + stream
+    return torch.Generator().manual_seed(seed % 2**63)
 
 
 def _to_numbers(terms: dict[str, torch.Tensor]) -> dict[str, float]:

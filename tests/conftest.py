@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import pyarrow as pa
 import pytest
 
 from pairing.draws import Members
+from pairing.exact import FactorGrid
 from pairing.tables import write_groups, write_pairs
 from preprocessing.files import write_json, write_parquet
 from preprocessing.store import (
@@ -52,6 +54,16 @@ def make_store(path: Path, count: int = 300, *, size: int = 16, draws: int = 3) 
         write_pairs(path, name, group, lambda ids, draw: members.partners(ids, seed=0, draw=draw), draws)  # noqa: B023
     made = {name: {"method": "kmeans", "seed": 0, "draws": draws} for name in partitions}
     return open_store(path).with_partitions(made)
+
+
+def make_grid_store(path: Path, grid: FactorGrid) -> Store:
+    """A store of random images, one for each combination of a grid's factors, without pairs."""
+    store = make_store(path, grid.size)
+    for tables in ("groups", "pairs"):
+        shutil.rmtree(path / tables)
+    factors = dict(zip(grid.names, grid.sizes, strict=True))
+    write_json(manifest_path(path), {**store.manifest, "partitions": {}, "factors": factors})
+    return open_store(path)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import torch
 
 from models.gate import compose, exchange, gate, partition_slices
 from models.objectives import OBJECTIVES, ObjectiveConfig, gaussian_kl
-from models.vae import GatedVAE, GatedVAEConfig, draw_noise
+from models.vae import CONTEXTS, GatedVAE, GatedVAEConfig, draw_noise
 
 LATENT = {"pose": 2, "expression": 3, "rest": 1}
 
@@ -111,7 +111,7 @@ def test_the_regulariser_may_pass_around_the_gate() -> None:
     torch.testing.assert_close(got, alone.encoder.layers[-1].weight.grad[5], rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize("context", ["target", "partners"])
+@pytest.mark.parametrize("context", CONTEXTS[1:])
 def test_a_context_without_gate_is_refused(context: str) -> None:
     with pytest.raises(ValueError, match="needs the gate"):
         GatedVAEConfig(LATENT, gate=False, context=context)
@@ -125,6 +125,23 @@ def test_compose_takes_each_partition_of_a_latent_of_its_own() -> None:
     expected = torch.zeros(3, 4, 6)
     expected[0, :, :2], expected[1, :, 2:5], expected[2, :, 5:] = 1, 1, 1
     assert torch.equal(latents.grad, expected)
+
+
+def test_composed_codes_are_those_of_partners_that_come_from_the_batch_itself() -> None:
+    """Encoded once and distributed, or encoded once for each target: the same loss and gradients."""
+    noise = draw_noise(GatedVAEConfig(LATENT), 5, seed=0, step=1, device="cpu")
+    batch, target = images(5, 1), images(5, 4)
+    sources = torch.tensor([[4, 3, 2, 1, 0], [0, 0, 1, 3, 4], [1, 2, 3, 4, 0]])
+    composed, partners = model(context="composed").eval(), model(context="partners").eval()
+    losses = [
+        composed.loss(batch, target, None, noise, sources=sources),
+        partners.loss(batch[sources], target, None, noise),
+    ]
+    torch.testing.assert_close(losses[0].total, losses[1].total)
+    for loss in losses:
+        loss.total.backward()
+    for mine, theirs in zip(composed.parameters(), partners.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, theirs.grad, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("partition", list(LATENT))

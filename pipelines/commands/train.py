@@ -47,7 +47,8 @@ def train(
     ] = True,
     gate_regulariser: Annotated[bool, typer.Option(help="Gate the regulariser's gradient too.")] = True,
     context: Annotated[
-        str, typer.Option(help="Other partitions' codes come from the input, the target, or partners.")
+        str,
+        typer.Option(help="Other codes come from the input, the target, partners, or composed: see docs/methods.md."),
     ] = "input",
     open_every: Annotated[
         int, typer.Option(min=0, help="Every so-many-th round an ordinary one, target = input; 0 for none.")
@@ -55,7 +56,9 @@ def train(
     own_share: Annotated[
         float,
         typer.Option(
-            min=0, max=1, help="With partners: how often a code is the target's own at first; never at the end."
+            min=0,
+            max=1,
+            help="With partners, composed: how often a code is the target's own at first; never in the second half.",
         ),
     ] = 0.0,
     epochs: Annotated[
