@@ -15,10 +15,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pairing.columns import Fit, LabelColumns, scaled, scales
-from pairing.drawing import Drawing, discard_spilled
+from pairing.drawing import Drawing, Source, discard_spilled
 from pairing.draws import Ints, Members, partition_stream
 from pairing.independent import IndependentPartners
 from pairing.kmeans import Groups, merge_singletons
+from pairing.nearest import NearestPartners
 from pairing.quality import ColumnQuality, column_quality, size_histogram
 from pairing.records import Record, already_made, strike
 from pairing.resolution import Choice, choose_clusters, repeated_apart
@@ -61,6 +62,8 @@ class ClusterOptions:
         the input's (16 is a good number); 1 draws uniformly.
     other_person:
         Avoid partners of the same identity.
+    nearest:
+        Draw partners among so many nearest members of the cluster (see `pairing.nearest`); None draws among all.
     train_sample:
         Of a store of more samples, so many (by `seed`, evenly spread) decide the centroids; all are assigned.
     """
@@ -73,6 +76,7 @@ class ClusterOptions:
     scale: str = "none"
     strata: int = 1
     other_person: bool = False
+    nearest: int | None = None
     train_sample: int = TRAIN_SAMPLE
 
     def clusters(self, partition: str) -> int | str:
@@ -205,6 +209,21 @@ def _check(store: Store, columns: Columns, options: ClusterOptions) -> None:
     if len(store) > options.train_sample and options.train_sample < least:
         why = f"{least // 2} clusters need {least} or more."
         raise GatedVAEError(f"{options.train_sample} samples are too few to train on.", why, "Raise --train-sample.")
+    _check_partners(store, options)
+
+
+def _check_partners(store: Store, options: ClusterOptions) -> None:
+    """Refuse ways to draw partners that exclude each other, or that the store has no labels for."""
+    ways = {
+        "--nearest": options.nearest is not None,
+        "--strata or --other-person": options.strata > 1 or options.other_person,
+    }
+    chosen = [way for way, wanted in ways.items() if wanted]
+    if len(chosen) > 1:
+        why = "Each decides by itself which members of a cluster are drawn."
+        raise GatedVAEError(f"{' and '.join(chosen)} cannot be combined.", why, "Use one of them.")
+    if options.nearest is not None and options.nearest < 1:
+        raise GatedVAEError(f"{options.nearest} nearest members cannot be drawn from.", "", "Give --nearest 1 or more.")
     if options.other_person and _persons(store) is None:
         remedy = "Preprocess with --identities, or pair without regard to persons."
         raise GatedVAEError("Pairs of different persons cannot be made.", "The store has no identities.", remedy)
@@ -241,6 +260,7 @@ def _record(name: str, columns: Columns, options: ClusterOptions, samples: int) 
         "draws": options.draws,
         "strata": options.strata if len(columns) > 1 else 1,
         "other_person": options.other_person,
+        "nearest": options.nearest,
         "train_sample": options.train_sample if samples > options.train_sample else None,
     }
 
@@ -272,8 +292,9 @@ class _Clustering:
         _write_centroids(store, name, own.names, groups, unit)
 
         self.progress(f"{name}: {len(store) * options.draws} pairs")
-        others = [column for other in self.columns if other != name for column in self.columns[other]]
-        uniform, drawn = self._partners(name, groups.group, others)
+        stream = partition_stream(options.seed, name)
+        members = Members.of(groups.group)
+        uniform, drawn = Drawing(members, stream), Drawing(self._source(name, members, unit), stream)
         pairs = write_pairs(store.path, name, groups.group, drawn, options.draws, scheduler=self.scheduler)
 
         self.progress(f"{name}: measuring the pairs")
@@ -304,19 +325,22 @@ class _Clustering:
     def _labels(self, names: list[str]) -> LabelColumns:
         return LabelColumns(self.store, names, self.scheduler)
 
-    def _partners(self, name: str, group: Ints, others: list[str]) -> tuple[Drawing, Drawing]:
-        """Prepare two ways to draw partners: uniformly from the group, and as the options say."""
-        options, stream = self.options, partition_stream(self.options.seed, name)
-        uniform = Drawing(Members.of(group), stream)
-        strata = options.strata if others else 1
-        if strata == 1 and not options.other_person:
-            return uniform, uniform
-        stratum, centroids = np.zeros(len(group), np.int32), np.zeros((1, 1), np.float32)
+    def _source(self, name: str, members: Members, unit: npt.NDArray[np.float64]) -> Source:
+        """Prepare what partners are drawn from, as the options say: the groups alone, or with what else decides."""
+        if self.options.nearest is not None:
+            points = self._labels(self.columns[name]).all().astype(np.float32)
+            points = scaled(points, unit, self.options.scale).astype(np.float32, copy=False)
+            return NearestPartners.of(members, points, self.options.nearest)
+        others = [column for other in self.columns if other != name for column in self.columns[other]]
+        strata = self.options.strata if others else 1
+        if strata == 1 and not self.options.other_person:
+            return members
+        stratum, centroids = np.zeros(len(members.group), np.int32), np.zeros((1, 1), np.float32)
         if strata > 1:
-            cut, _ = self._labels(others).group(options.fit(strata))
+            cut, _ = self._labels(others).group(self.options.fit(strata))
             stratum, centroids = cut.group, cut.centroids
-        person = _persons(self.store) if options.other_person else None
-        return uniform, Drawing(IndependentPartners.of(group, stratum, centroids, person), stream)
+        person = _persons(self.store) if self.options.other_person else None
+        return IndependentPartners.of(members.group, stratum, centroids, person)
 
     def _measured(self, shared: list[str], uniform: Drawing, drawn: Drawing) -> Record:
         """Measure pairs of draw 0, at most `MEASURED_PAIRS`, in every column there is; one column in memory at a time."""

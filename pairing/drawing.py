@@ -1,7 +1,8 @@
 """Drawing the partners of a pair table block by block, in this process or on a Dask cluster.
 
-A cluster's workers map what they draw from (16 bytes a sample; 36 where partners are independent) from files beside the pair
-tables: their own memory holds one block each whatever the size of the store, and workers of one machine share the pages.
+A cluster's workers map what they draw from (16 bytes a sample; 36 where partners are independent, 12 + 4 K where they are among
+the K nearest) from files beside the pair tables: their own memory holds one block each whatever the size of the store, and workers
+of one machine share the pages.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import numpy.typing as npt
 
 from pairing.draws import Ints, Members
 from pairing.independent import IndependentPartners
+from pairing.nearest import NearestPartners
 from preprocessing.compute import stream_tasks
 from preprocessing.errors import GatedVAEError
 from preprocessing.files import atomic_path
@@ -28,7 +30,7 @@ Bounds = tuple[int, int]  # first input of a block, and the one after its last
 
 
 class Source(Protocol):
-    """What partners are drawn from: `Members`, `IndependentPartners`, or what pickles and is small."""
+    """What partners are drawn from: one of `_KINDS`, or what pickles and is small."""
 
     def partners(self, ids: Ids, *, seed: int, draw: int) -> Ids:
         """Draw one partner for each of the ids."""
@@ -106,9 +108,10 @@ def _draw_spilled(folder: str, drawing: Drawing | None, kind: str, seed: int, dr
     return draw_block(group, drawing or Drawing(_recall(_KINDS[kind], Path(folder, kind)), seed), draws, *block)
 
 
-_KINDS: dict[str, type[Members] | type[IndependentPartners]] = {
+_KINDS: dict[str, type[Members] | type[IndependentPartners] | type[NearestPartners]] = {
     "members": Members,
     "independent": IndependentPartners,
+    "nearest": NearestPartners,
 }
 
 

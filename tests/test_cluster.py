@@ -12,6 +12,7 @@ from scipy.spatial.distance import cdist
 
 from pairing import cluster
 from pairing.cluster import ClusterOptions, cluster_store
+from pairing.partners import Partners
 from pairing.verify import verify_partitions
 from pipelines import cli
 from preprocessing.errors import GatedVAEError
@@ -170,6 +171,12 @@ def test_a_store_with_one_kind_of_labels_gets_one_partition(tmp_path: Path, colu
         (POSE, ClusterOptions(pose=20, scale="range"), "scale none or std"),
         (POSE, ClusterOptions(pose=20, other_person=True), "no identities"),
         (POSE, ClusterOptions(pose="many"), "many is no number of pose clusters"),
+        (POSE, ClusterOptions(pose=20, nearest=0), "Give --nearest 1 or more"),
+        (
+            POSE,
+            ClusterOptions(pose=20, nearest=3, strata=2),
+            "--nearest and --strata or --other-person cannot be combined",
+        ),
     ],
 )
 def test_what_cannot_be_done_is_refused_and_nothing_written(
@@ -267,3 +274,25 @@ def test_the_command_reads_a_number_or_auto(store: Path, capsys: pytest.CaptureF
         cli.main(["cluster", str(store), "--pose", "auto", "--expression", "5"])
     assert stopped.value.code == 0
     assert "labels of one face seen twice" in " ".join(capsys.readouterr().out.split())
+
+
+def check_repeats(store: Path, options: ClusterOptions, key: str) -> None:
+    """A store made with options verifies, is left alone with the same ones, and is refused without the one of `key`."""
+    reports = cluster_store(store, options)
+    assert [*verify_partitions(open_store(store))] == []
+    assert all(record[key] == getattr(options, key) for record in recorded(store).values())
+    before = contents(store)
+    assert cluster_store(store, options) == tuple(replace(report, already_done=True) for report in reports)
+    with pytest.raises(GatedVAEError, match="exists and differs"):
+        cluster_store(store, replace(options, **{key: type(options)().__dict__[key]}))
+    assert contents(store) == before
+
+
+@pytest.mark.parametrize("scale", ["none", "std"])
+def test_partners_can_be_among_the_nearest_as_the_service_finds_them(store: Path, scale: str) -> None:
+    check_repeats(store, replace(SMALL, nearest=3, scale=scale), "nearest")
+    pairs = pd.read_parquet(store / "pairs")
+    for name in ("pose", "expression"):
+        nearest = Partners(open_store(store), name).nearest(range(600), 3)
+        own = pairs[pairs.partition == name]
+        assert all(target in nearest[sample] for sample, target in zip(own.input_id, own.target_id, strict=True))

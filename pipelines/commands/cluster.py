@@ -31,6 +31,10 @@ def cluster(
         int, typer.Option(min=1, help="Above 1: partners independent of the other partition's labels.")
     ] = 1,
     other_person: Annotated[bool, typer.Option("--other-person", help="Avoid partners of the same identity.")] = False,
+    nearest: Annotated[
+        int | None,
+        typer.Option(min=1, help="Partners among the K nearest members of the cluster.", show_default="all members"),
+    ] = None,
     train_sample: Annotated[
         int, typer.Option(min=2, help="Of a larger store, so many samples decide the clusters; all are assigned.")
     ] = 1 << 20,
@@ -57,6 +61,7 @@ def cluster(
         scale=scale,
         strata=strata,
         other_person=other_person,
+        nearest=nearest,
         train_sample=train_sample,
     )
     reports = cluster_store(store, options, overwrite=overwrite, scheduler=scheduler, progress=console.say)
