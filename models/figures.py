@@ -267,7 +267,9 @@ def curve_panels(panels: Sequence[Panel], *, columns: int = 3) -> Figure:
     for axes in grid[:, 0]:
         axes.set_ylabel("R2", fontsize=FONT, color=INK)
     handles, names = grid.flat[0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=min(4, len(names)), frameon=False, fontsize=FONT)
+    figure.legend(
+        handles, names, loc="outside lower center", ncols=columns + columns // 3, frameon=False, fontsize=FONT
+    )
     return figure
 
 

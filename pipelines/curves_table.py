@@ -39,22 +39,22 @@ def curves_markdown(results: pd.DataFrame, plan: CurvePlan) -> str:
         for value, group in rows.groupby("value", sort=False):
             cells = [over_seeds(group[name].dropna()) for name in SCORES]
             lines.append(" | ".join([f"{value}, n={len(group)}", *cells]))
-        parts += [f"## {TITLES[axis].capitalize()}\n", markdown_table([axis, *SCORES.values()], lines)]
+        parts += [f"## {TITLES[axis][0].upper()}{TITLES[axis][1:]}\n", markdown_table([axis, *SCORES.values()], lines)]
     return "\n".join(parts)
 
 
 def draw_curves(results: pd.DataFrame) -> Figure:
     """A panel per axis: what pose and expression tell of their own factors and of each other's."""
-    panels = []
-    for axis, rows in results.groupby("axis", sort=False):
-        groups = {str(value): group for value, group in rows.groupby("value", sort=False)}
+    return curve_panels([_panel(TITLES[axis], rows) for axis, rows in results.groupby("axis", sort=False)])
 
-        def runs(name: str) -> list[npt.NDArray[np.float64]]:
-            return [group[name].to_numpy() for group in groups.values()]  # noqa: B023
 
-        lines = {title: (runs(own), runs(leak)) for title, (own, leak) in LINES.items()}
-        panels.append(Panel(TITLES[axis], tuple(groups), lines))
-    return curve_panels(panels)
+def _panel(title: str, rows: pd.DataFrame) -> Panel:
+    groups = {str(value): group for value, group in rows.groupby("value", sort=False)}
+
+    def runs(name: str) -> list[npt.NDArray[np.float64]]:
+        return [group[name].to_numpy() for group in groups.values()]
+
+    return Panel(title, tuple(groups), {line: (runs(own), runs(leak)) for line, (own, leak) in LINES.items()})
 
 
 def _preamble(plan: CurvePlan) -> str:

@@ -5,7 +5,7 @@ The network itself was trained on all images of the store, without their labels;
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -122,7 +122,15 @@ class FaceScores:
         }
 
 
-def evaluate_faces(run: Run, *, samples: int = SAMPLES, seed: int = 0, truth: Path | None = None) -> FaceScores:
+def evaluate_faces(
+    run: Run,
+    *,
+    samples: int = SAMPLES,
+    seed: int = 0,
+    truth: Path | None = None,
+    readouts: Sequence[str] = READOUTS,
+    regressors: Sequence[str] = DCI_REGRESSORS,
+) -> FaceScores:
     """Encode faces and predict pitch, yaw and each action unit from each partition and from the whole latent.
 
     Parameters
@@ -131,6 +139,8 @@ def evaluate_faces(run: Run, *, samples: int = SAMPLES, seed: int = 0, truth: Pa
         How many images at most, at random.
     truth:
         Where the true values are (simulated faces); by default the store's labels judge.
+    readouts, regressors:
+        Which of the read-outs and of DCI's regressors; forests take most of the time.
 
     Raises
     ------
@@ -150,10 +160,10 @@ def evaluate_faces(run: Run, *, samples: int = SAMPLES, seed: int = 0, truth: Pa
         split_by=labels.split_by,
         factors=labels.factors,
         constant=labels.constant,
-        tables=read_tables(codes, labels, model.partitions, seed=seed),
+        tables=read_tables(codes, labels, model.partitions, readouts=readouts, seed=seed),
         dci={
             name: dci(codes.mean, labels.values, name, seed=seed, split=labels.split)  # type: ignore[arg-type]
-            for name in DCI_REGRESSORS
+            for name in regressors
         },
         reconstruction=_reconstruction(model, store, codes, labels),
         swap=swap_test(model, codes, labels, seed=seed),
@@ -162,7 +172,12 @@ def evaluate_faces(run: Run, *, samples: int = SAMPLES, seed: int = 0, truth: Pa
 
 
 def read_tables(
-    codes: Codes, labels: FaceLabels, partitions: dict[str, slice], *, seed: int = 0
+    codes: Codes,
+    labels: FaceLabels,
+    partitions: dict[str, slice],
+    *,
+    readouts: Sequence[str] = READOUTS,
+    seed: int = 0,
 ) -> dict[tuple[str, str], PartitionScores]:
     """Predict every factor from each partition and from all, by each read-out, from samples and from means."""
     # The table asks for an owner of each factor; where its own partition does not exist any will do: it enters no R2.
@@ -174,7 +189,7 @@ def read_tables(
         (readout, kind): partition_scores(
             given[kind], labels.values, partitions, owner, regressor=readout, seed=seed, split=labels.split
         )
-        for readout in READOUTS
+        for readout in readouts
         for kind in CODES
     }
 

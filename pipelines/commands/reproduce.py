@@ -195,5 +195,5 @@ def curves(
         [f"{axis} {value}", *(f"{cell:.2f}" for cell in line)]
         for (axis, value), line in zip(table.index, table.to_numpy(), strict=True)
     ]
-    shown["R2 (ridge, samples)"] = console.grid(["", *(name.replace("_", " ") for name in names)], cells)
+    shown["mean R2"] = console.grid(["", *(name.replace("_", " ") for name in names)], cells)
     console.show(rows, shown, as_json=as_json)
