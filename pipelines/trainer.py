@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import numpy as np
 import torch
 
 from models import distributed
@@ -219,9 +220,11 @@ class Trainer:
             own = draw_own(self.config, shares.whole, self.step, self.steps)[:, shares.own].to(self.device)
             images, target = torch.where(own[:, :, None, None], images, target), images
         elif gated and self._composition is not None:
-            sources = draw_sources(self.config, len(images), self.step, self.steps)
-            target = self._composition.targets(batch.input_id, sources).to(self.device)
-            sources = sources.to(self.device)
+            random = np.random.default_rng([self.config.seed, self.step])
+            share = own_share_at(self.config, self.step, self.steps)
+            dealt, target_id = self._composition.compose(batch.input_id.numpy(), share, random)
+            sources = torch.from_numpy(dealt).to(self.device)
+            target = torch.from_numpy(self._composition.images(target_id)).to(self.device)
         noise = draw_noise(config, shares.whole, seed=self.config.seed, step=self.step, device=self.device)
         partition = batch.partition if gated and sources is None else None
         loss = self.model.loss(images, target, partition, noise[:, shares.own], shares, sources)
@@ -297,22 +300,16 @@ def _composition(config: TrainConfig, loader: PairLoader) -> Composition | None:
     return Composition(loader.store, loader.partitions)
 
 
+def own_share_at(config: TrainConfig, step: int, steps: int) -> float:
+    """The own share of a step: from half-way on 0, while the rate is still high."""
+    return config.own_share * max(0.0, 1 - 2 * (step - 1) / steps)
+
+
 def draw_own(config: TrainConfig, batch: int, step: int, steps: int) -> torch.Tensor:
-    """Which partition's code comes from the target's own image in a step, bool (P, batch): a pure function of (seed, step)."""
-    share = config.own_share * max(0.0, 1 - 2 * (step - 1) / steps)  # 0 from half-way on, while the rate is still high
-    return torch.rand(len(config.model.latent), batch, generator=_generator(config, step)) < share
-
-
-def draw_sources(config: TrainConfig, batch: int, step: int, steps: int) -> torch.Tensor:
-    """Which row of a batch gives each partition of each target, int64 (P, batch): its own, or that of a permutation."""
-    own = draw_own(config, batch, step, steps)
-    order = torch.rand(own.shape, generator=_generator(config, step, stream=1)).argsort(dim=1)
-    return torch.where(own, torch.arange(batch), order)
-
-
-def _generator(config: TrainConfig, step: int, stream: int = 0) -> torch.Generator:
-    seed = config.seed * 0x94D049BB133111EB + step * 0x9E3779B97F4A7C15 + 2 + stream
-    return torch.Generator().manual_seed(seed % 2**63)
+    """Which partition's code comes from the target itself in a step, bool (P, batch): a pure function of (seed, step)."""
+    seed = config.seed * 0x94D049BB133111EB + step * 0x9E3779B97F4A7C15 + 2
+    generator = torch.Generator().manual_seed(seed % 2**63)
+    return torch.rand(len(config.model.latent), batch, generator=generator) < own_share_at(config, step, steps)
 
 
 def _to_numbers(terms: dict[str, torch.Tensor]) -> dict[str, float]:
