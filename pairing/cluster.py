@@ -14,6 +14,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pairing.balanced import LEAST, split_large
 from pairing.columns import Fit, LabelColumns, scaled, scales
 from pairing.drawing import Drawing, Source, discard_spilled
 from pairing.draws import Ints, Members, partition_stream
@@ -24,6 +25,7 @@ from pairing.quality import ColumnQuality, column_quality, size_histogram
 from pairing.records import Record, already_made, strike
 from pairing.resolution import Choice, choose_clusters, repeated_apart
 from pairing.tables import DRAWS, write_groups, write_pairs
+from pairing.weighted import WeightedPartners, confidence_weights
 from preprocessing.compute import dashboard
 from preprocessing.errors import GatedVAEError
 from preprocessing.files import locked, write_parquet
@@ -36,6 +38,7 @@ Columns = dict[str, list[str]]  # partition -> the columns it is clustered by
 PARTITIONS = {"pose": re.compile(r"pose_R[xy]"), "expression": re.compile(r"AU\d+_r")}
 MEASURED = re.compile(r"pose_R[xyz]|AU\d+_r")
 MEASURED_PAIRS = 1 << 18
+CONFIDENCE = "confidence"
 AUTO = "auto"
 TRAIN_SAMPLE = 1 << 20  # more than the 256 points a centroid that K-Means looks at, at 4,000 clusters
 
@@ -62,8 +65,12 @@ class ClusterOptions:
         the input's (16 is a good number); 1 draws uniformly.
     other_person:
         Avoid partners of the same identity.
+    balanced:
+        Cut clusters of more members (see `pairing.balanced`); None leaves them.
     nearest:
         Draw partners among so many nearest members of the cluster (see `pairing.nearest`); None draws among all.
+    confidence_weighted:
+        Draw partners by the weight of their confidence (see `pairing.weighted`).
     train_sample:
         Of a store of more samples, so many (by `seed`, evenly spread) decide the centroids; all are assigned.
     """
@@ -76,7 +83,9 @@ class ClusterOptions:
     scale: str = "none"
     strata: int = 1
     other_person: bool = False
+    balanced: int | None = None
     nearest: int | None = None
+    confidence_weighted: bool = False
     train_sample: int = TRAIN_SAMPLE
 
     def clusters(self, partition: str) -> int | str:
@@ -95,9 +104,10 @@ class ClusterReport:
     Attributes
     ----------
     name, columns, k:
-        The partition, what it was clustered by, and into how many clusters.
+        The partition, what it was clustered by, and into how many clusters (parts of large ones included).
     inertia:
-        Sum of squared distances to the centroids, in the units clustered, before single samples are merged.
+        Sum of squared distances to K-Means' centroids, in the units clustered, before single samples are merged and large
+        clusters cut.
     empty, merged:
         Clusters without members; samples alone in theirs, each merged into the nearest with more.
     sizes:
@@ -209,6 +219,11 @@ def _check(store: Store, columns: Columns, options: ClusterOptions) -> None:
     if len(store) > options.train_sample and options.train_sample < least:
         why = f"{least // 2} clusters need {least} or more."
         raise GatedVAEError(f"{options.train_sample} samples are too few to train on.", why, "Raise --train-sample.")
+    if options.balanced is not None and options.balanced < LEAST:
+        why = f"A cluster of one more than {options.balanced} would leave a part without pairs."
+        raise GatedVAEError(
+            f"Clusters of at most {options.balanced} cannot be made.", why, f"Give --balanced {LEAST} or more."
+        )
     _check_partners(store, options)
 
 
@@ -216,6 +231,7 @@ def _check_partners(store: Store, options: ClusterOptions) -> None:
     """Refuse ways to draw partners that exclude each other, or that the store has no labels for."""
     ways = {
         "--nearest": options.nearest is not None,
+        "--confidence-weighted": options.confidence_weighted,
         "--strata or --other-person": options.strata > 1 or options.other_person,
     }
     chosen = [way for way, wanted in ways.items() if wanted]
@@ -224,6 +240,9 @@ def _check_partners(store: Store, options: ClusterOptions) -> None:
         raise GatedVAEError(f"{' and '.join(chosen)} cannot be combined.", why, "Use one of them.")
     if options.nearest is not None and options.nearest < 1:
         raise GatedVAEError(f"{options.nearest} nearest members cannot be drawn from.", "", "Give --nearest 1 or more.")
+    if options.confidence_weighted and CONFIDENCE not in pq.read_schema(samples_path(store.path)).names:
+        remedy = "Preprocess from files of OpenFace that have it, or pair without --confidence-weighted."
+        raise GatedVAEError("Partners cannot be weighted.", f"The store has no column {CONFIDENCE}.", remedy)
     if options.other_person and _persons(store) is None:
         remedy = "Preprocess with --identities, or pair without regard to persons."
         raise GatedVAEError("Pairs of different persons cannot be made.", "The store has no identities.", remedy)
@@ -249,7 +268,8 @@ def _record(name: str, columns: Columns, options: ClusterOptions, samples: int) 
     What is None has no effect, and is not written. Where k is a result, `clusters` tells what was asked for.
     """
     clusters = options.clusters(name)
-    asked: Record = {"clusters": None, "k": clusters} if isinstance(clusters, int) else {"clusters": clusters}
+    given = isinstance(clusters, int) and options.balanced is None
+    asked: Record = {"clusters": None, "k": clusters} if given else {"clusters": clusters}
     return {
         "method": "kmeans",
         "columns": columns[name],
@@ -260,7 +280,9 @@ def _record(name: str, columns: Columns, options: ClusterOptions, samples: int) 
         "draws": options.draws,
         "strata": options.strata if len(columns) > 1 else 1,
         "other_person": options.other_person,
+        "balanced": options.balanced,
         "nearest": options.nearest,
+        "confidence_weighted": options.confidence_weighted or None,
         "train_sample": options.train_sample if samples > options.train_sample else None,
     }
 
@@ -288,6 +310,8 @@ class _Clustering:
         self.progress(f"{name}: {k} clusters of {len(store)} samples by {len(own.names)} columns")
         found, unit = own.group(options.fit(k, options.scale))
         groups, merged = merge_singletons(found, lambda rows: own.take(rows) / unit)
+        if options.balanced is not None:
+            groups = split_large(groups, options.balanced, lambda rows: own.take(rows) / unit)
         write_groups(store.path, name, groups.group, groups.distance)
         _write_centroids(store, name, own.names, groups, unit)
 
@@ -307,7 +331,7 @@ class _Clustering:
         }
         if choice is not None:
             report["choice"] = asdict(choice)
-        return {"k": k, "inertia": found.inertia, "report": report}
+        return {"k": len(groups.centroids), "inertia": found.inertia, "report": report}
 
     def _clusters(self, name: str, own: LabelColumns) -> tuple[int, Choice | None]:
         """Tell the number of clusters: the option's, or chosen, with the reason."""
@@ -331,6 +355,9 @@ class _Clustering:
             points = self._labels(self.columns[name]).all().astype(np.float32)
             points = scaled(points, unit, self.options.scale).astype(np.float32, copy=False)
             return NearestPartners.of(members, points, self.options.nearest)
+        if self.options.confidence_weighted:
+            confidence = LabelColumns(self.store, [CONFIDENCE]).all()[:, 0]
+            return WeightedPartners.of(members, confidence_weights(confidence))
         others = [column for other in self.columns if other != name for column in self.columns[other]]
         strata = self.options.strata if others else 1
         if strata == 1 and not self.options.other_person:

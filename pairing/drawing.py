@@ -1,8 +1,8 @@
 """Drawing the partners of a pair table block by block, in this process or on a Dask cluster.
 
-A cluster's workers map what they draw from (16 bytes a sample; 36 where partners are independent, 12 + 4 K where they are among
-the K nearest) from files beside the pair tables: their own memory holds one block each whatever the size of the store, and workers
-of one machine share the pages.
+A cluster's workers map what they draw from (bytes a sample: 16; 36 where partners are independent, 24 where they are weighted, 12
+and 4 K where they are among the K nearest) from files beside the pair tables: their own memory holds one block each whatever the
+size of the store, and workers of one machine share the pages.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import numpy.typing as npt
 from pairing.draws import Ints, Members
 from pairing.independent import IndependentPartners
 from pairing.nearest import NearestPartners
+from pairing.weighted import WeightedPartners
 from preprocessing.compute import stream_tasks
 from preprocessing.errors import GatedVAEError
 from preprocessing.files import atomic_path
@@ -108,10 +109,11 @@ def _draw_spilled(folder: str, drawing: Drawing | None, kind: str, seed: int, dr
     return draw_block(group, drawing or Drawing(_recall(_KINDS[kind], Path(folder, kind)), seed), draws, *block)
 
 
-_KINDS: dict[str, type[Members] | type[IndependentPartners] | type[NearestPartners]] = {
+_KINDS: dict[str, type[Source]] = {
     "members": Members,
     "independent": IndependentPartners,
     "nearest": NearestPartners,
+    "weighted": WeightedPartners,
 }
 
 

@@ -171,6 +171,10 @@ def test_a_store_with_one_kind_of_labels_gets_one_partition(tmp_path: Path, colu
         (POSE, ClusterOptions(pose=20, scale="range"), "scale none or std"),
         (POSE, ClusterOptions(pose=20, other_person=True), "no identities"),
         (POSE, ClusterOptions(pose="many"), "many is no number of pose clusters"),
+        (POSE, ClusterOptions(pose=20, confidence_weighted=True), "The store has no column confidence"),
+        (POSE, ClusterOptions(pose=20, confidence_weighted=True, nearest=3), "cannot be combined"),
+        (POSE, ClusterOptions(pose=20, confidence_weighted=True, other_person=True), "cannot be combined"),
+        (POSE, ClusterOptions(pose=20, balanced=2), "Give --balanced 3 or more"),
         (POSE, ClusterOptions(pose=20, nearest=0), "Give --nearest 1 or more"),
         (
             POSE,
@@ -276,23 +280,59 @@ def test_the_command_reads_a_number_or_auto(store: Path, capsys: pytest.CaptureF
     assert "labels of one face seen twice" in " ".join(capsys.readouterr().out.split())
 
 
-def check_repeats(store: Path, options: ClusterOptions, key: str) -> None:
+def check_repeats(store: Path, options: ClusterOptions, key: str, *, shown: object) -> None:
     """A store made with options verifies, is left alone with the same ones, and is refused without the one of `key`."""
     reports = cluster_store(store, options)
     assert [*verify_partitions(open_store(store))] == []
-    assert all(record[key] == getattr(options, key) for record in recorded(store).values())
+    assert all(record[key] == shown for record in recorded(store).values())
     before = contents(store)
     assert cluster_store(store, options) == tuple(replace(report, already_done=True) for report in reports)
     with pytest.raises(GatedVAEError, match="exists and differs"):
-        cluster_store(store, replace(options, **{key: type(options)().__dict__[key]}))
+        cluster_store(store, replace(options, **{key: getattr(ClusterOptions(), key)}))
     assert contents(store) == before
 
 
 @pytest.mark.parametrize("scale", ["none", "std"])
 def test_partners_can_be_among_the_nearest_as_the_service_finds_them(store: Path, scale: str) -> None:
-    check_repeats(store, replace(SMALL, nearest=3, scale=scale), "nearest")
+    check_repeats(store, replace(SMALL, nearest=3, scale=scale), "nearest", shown=3)
     pairs = pd.read_parquet(store / "pairs")
     for name in ("pose", "expression"):
         nearest = Partners(open_store(store), name).nearest(range(600), 3)
         own = pairs[pairs.partition == name]
         assert all(target in nearest[sample] for sample, target in zip(own.input_id, own.target_id, strict=True))
+
+
+def test_clusters_can_be_cut_to_a_size(store: Path) -> None:
+    options = ClusterOptions(pose=8, expression="auto", draws=2, balanced=20)
+    reports = cluster_store(store, options)
+    assert [*verify_partitions(open_store(store))] == []
+    samples, groups = faces(), pd.read_parquet(store / "groups")
+    for report in reports:
+        record, centroids = recorded(store)[report.name], pd.read_parquet(centroids_path(store, report.name))
+        own = groups[groups.partition == report.name]
+        assert centroids["size"].max() <= 20
+        assert record["k"] == report.k == len(centroids) == sum(report.sizes.values())
+        assert (record["clusters"], record["balanced"]) == (options.clusters(report.name), 20)
+        columns = list(report.columns)
+        apart = np.linalg.norm(samples[columns].to_numpy() - centroids[columns].to_numpy()[own.group], axis=1)
+        assert np.allclose(apart, own.distance, atol=1e-5)
+    assert reports[0].k > 8
+    assert cluster_store(store, options) == tuple(replace(report, already_done=True) for report in reports)
+    for other in (replace(options, balanced=21), replace(options, balanced=None), replace(options, pose=9)):
+        with pytest.raises(GatedVAEError, match="exists and differs"):
+            cluster_store(store, other)
+
+
+def test_partners_can_be_drawn_by_confidence(tmp_path: Path) -> None:
+    low = np.arange(600) % 2 == 0
+    samples = faces().assign(confidence=np.where(low, 0.817, 0.983))
+    store = store_of(tmp_path / "store", samples)
+    check_repeats(store, replace(SMALL, draws=8, confidence_weighted=True), "confidence_weighted", shown=True)
+    pairs, groups = pd.read_parquet(store / "pairs"), pd.read_parquet(store / "groups")
+    for name in ("pose", "expression"):
+        group = groups[groups.partition == name].group.to_numpy()
+        own = pairs[pairs.partition == name]
+        others = pd.DataFrame({"low": low, "group": group}).groupby("group").low.agg(["sum", "count"]).loc[group]
+        lows, highs = others["sum"].to_numpy() - low, (others["count"] - others["sum"]).to_numpy() - ~low
+        expected = (17 * lows / (17 * lows + 183 * highs)).mean()
+        assert low[own.target_id].mean() == pytest.approx(expected, abs=0.02)

@@ -32,6 +32,7 @@ MANY = 9000  # two shards of 4,096 samples, the second with the rest
 INDEPENDENT = ClusterOptions(pose=20, expression=30, draws=3, strata=4, other_person=True)
 SAMPLED = ClusterOptions(pose=20, expression=30, draws=3, train_sample=2000)
 NEAREST = ClusterOptions(pose=20, expression=30, draws=3, nearest=5)
+WEIGHTED = ClusterOptions(pose="auto", expression=30, draws=3, balanced=40, confidence_weighted=True)
 NOBODY = "tcp://127.0.0.1:9"
 
 
@@ -182,7 +183,7 @@ def test_a_scheduler_that_is_missing_is_told_and_nothing_written(
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("small_shards")
-@pytest.mark.parametrize("options", [SAMPLED, INDEPENDENT, NEAREST])
+@pytest.mark.parametrize("options", [SAMPLED, INDEPENDENT, NEAREST, WEIGHTED])
 def test_a_cluster_makes_the_same_bytes(cluster: Any, tmp_path: Path, options: ClusterOptions) -> None:
     here, there = (store_of(tmp_path / name, faces(MANY)) for name in ("here", "there"))
     cluster_store(here, options)

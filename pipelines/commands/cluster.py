@@ -31,10 +31,22 @@ def cluster(
         int, typer.Option(min=1, help="Above 1: partners independent of the other partition's labels.")
     ] = 1,
     other_person: Annotated[bool, typer.Option("--other-person", help="Avoid partners of the same identity.")] = False,
+    balanced: Annotated[
+        int | None,
+        typer.Option(min=3, help="Cut clusters of more members in halves, again and again.", show_default="any size"),
+    ] = None,
     nearest: Annotated[
         int | None,
         typer.Option(min=1, help="Partners among the K nearest members of the cluster.", show_default="all members"),
     ] = None,
+    confidence_weighted: Annotated[
+        bool,
+        typer.Option(
+            "--confidence-weighted",
+            help="Draw partners by OpenFace's detection confidence above 0.8 (at least 0.01): 0.983 is drawn 2.2 times as often as"
+            " 0.883, as labels differ more where confidence is low.",
+        ),
+    ] = False,
     train_sample: Annotated[
         int, typer.Option(min=2, help="Of a larger store, so many samples decide the clusters; all are assigned.")
     ] = 1 << 20,
@@ -61,7 +73,9 @@ def cluster(
         scale=scale,
         strata=strata,
         other_person=other_person,
+        balanced=balanced,
         nearest=nearest,
+        confidence_weighted=confidence_weighted,
         train_sample=train_sample,
     )
     reports = cluster_store(store, options, overwrite=overwrite, scheduler=scheduler, progress=console.say)
