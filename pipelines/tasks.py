@@ -12,6 +12,7 @@ from typing import Any
 
 from pipelines.run import Run, TrainConfig, open_run
 from pipelines.trainer import TrainOptions, train
+from preprocessing.compute import end_with
 
 Evaluate = Callable[[Run], dict[str, Any]]  # what to file under `evaluate`; a function that processes can be sent
 Progress = Callable[[int, int, str], None]  # (runs done, runs in all, the last one's name)
@@ -82,7 +83,8 @@ def _in_processes(tasks: list[Task], out: Path, workers: int, device: str) -> It
     """Yield tasks as they finish."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, max(len(tasks), 1)), mp_context=context) as pool:
+    workers = min(workers, max(len(tasks), 1))
+    with ProcessPoolExecutor(workers, mp_context=context, initializer=end_with, initargs=(os.getpid(),)) as pool:
         pending: set[Future[Task]] = {pool.submit(do_task, task, out, device) for task in tasks}
         try:
             while pending:

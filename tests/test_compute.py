@@ -3,6 +3,8 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -99,3 +101,29 @@ def test_a_cluster_gives_the_same(cluster: str) -> None:
 def test_the_task_of_a_worker_that_dies_is_done_again(cluster: str, tmp_path: Path) -> None:
     assert run_tasks(die_once, [(str(tmp_path), number) for number in range(6)], scheduler=cluster) == list(range(6))
     assert (tmp_path / "died").exists()
+
+
+def test_a_process_ends_when_the_one_that_started_it_is_killed() -> None:
+    child = (
+        "import os, sys, time; from preprocessing.compute import end_with; end_with(int(sys.argv[1])); time.sleep(60)"
+    )
+    parent = (
+        "import os, subprocess, sys; child = subprocess.Popen([sys.executable, '-c', sys.argv[1], str(os.getpid())]);"
+        "print(child.pid, flush=True); child.wait()"
+    )
+    with subprocess.Popen([sys.executable, "-c", parent, child], stdout=subprocess.PIPE, text=True) as started:
+        assert started.stdout is not None
+        grandchild = int(started.stdout.readline())
+        time.sleep(1)
+        started.kill()
+    deadline = time.monotonic() + 30
+    while _is_running(grandchild):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

@@ -9,8 +9,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import shutil
-import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -23,7 +21,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from preprocessing.compute import cores, ignore
+from preprocessing.compute import cores, end_with, ignore
 from preprocessing.errors import GatedVAEError
 from preprocessing.files import locked, read_json, write_bytes, write_json, write_parquet
 from preprocessing.simulate.images import IMPOSSIBLE, LOW_CONFIDENCE, NOT_FOUND, person_of, read_portrait, write_image
@@ -167,13 +165,7 @@ def _begin_worker(parent: int) -> None:
     import cv2
 
     cv2.setNumThreads(1)
-    threading.Thread(target=_end_after, args=(parent,), daemon=True).start()
-
-
-def _end_after(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(1)
-    os._exit(1)
+    end_with(parent)
 
 
 def draw_batch(options: FaceSimulation, out: Path, start: int) -> int:
