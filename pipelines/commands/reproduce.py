@@ -29,7 +29,10 @@ def table1(
     schedule: Annotated[str, typer.Option(help="constant, or cosine down to 0.")] = "cosine",
     widths: Annotated[str, typer.Option(help="Hidden sizes (the paper states none).")] = "256,256",
     models: Annotated[str, typer.Option(help="Objectives.")] = "beta,info,dip2",
-    gatings: Annotated[str, typer.Option(help="ungated, gated, exchange, exchange_open.")] = "ungated,gated",
+    gatings: Annotated[
+        str,
+        typer.Option(help="ungated, gated, exchange, exchange_open, partners, composed, composed_apart."),
+    ] = "ungated,gated",
     precision: Annotated[str, typer.Option(help="fp32, bf16 or auto.")] = "auto",
     workers: Annotated[int | None, typer.Option(min=1, help="Runs at a time.", show_default="one per core")] = None,
     device: Device = "auto",
