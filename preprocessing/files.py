@@ -14,12 +14,12 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import TYPE_CHECKING, Any
 
 from preprocessing.errors import GatedVAEError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 SCHEMA_KEY = b"gated_vae.schema_version"
 
@@ -106,6 +106,8 @@ def read_json(path: Path, remedy: str) -> dict[str, Any]:
 
 def write_parquet(path: Path, table: pa.Table, *, schema_version: int, **options: Any) -> None:
     """Write an Arrow table as Parquet atomically: schema version in its metadata, page checksums, zstd unless told."""
+    import pyarrow.parquet as pq  # where it is used: commands that write no table need not wait for it
+
     metadata = {**(table.schema.metadata or {}), SCHEMA_KEY: str(schema_version).encode()}
     with atomic_path(path) as partial:
         options = {"compression": "zstd", "write_page_checksum": True, **options}

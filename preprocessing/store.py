@@ -10,13 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from preprocessing.errors import GatedVAEError
 from preprocessing.files import read_json, write_json
+
+if TYPE_CHECKING:  # commands that read neither images nor tables need not wait for them
+    import numpy as np
+    import pandas as pd
 
 SCHEMA_VERSION = 1
 
@@ -63,6 +64,8 @@ class Store:
     @cached_property
     def images(self) -> np.memmap[Any, np.dtype[np.uint8]]:
         """Every image, uint8 (N, H, W), mapped read-only."""
+        import numpy as np
+
         images = np.load(images_path(self.path), mmap_mode="r", allow_pickle=False)
         expected = (len(self), *self.manifest["image_shape"])
         if images.dtype != np.uint8 or images.shape != expected:
@@ -77,6 +80,8 @@ class Store:
 
     def sample_columns(self, columns: list[str] | None = None) -> pd.DataFrame:
         """Read only some columns of samples.parquet (all when None)."""
+        import pandas as pd
+
         samples = pd.read_parquet(samples_path(self.path), columns=columns)
         if len(samples) != len(self):
             why = f"It has {len(samples)} rows, store.json says {len(self)}."
