@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import resources
 from io import StringIO
 
 import numpy as np
 import pandas as pd
 
+from pipelines.reproduce import GATINGS
+
 FACTORS = {"shape": "shape", "size": "scale", "rotation": "orientation", "x_position": "posX", "y_position": "posY"}
 MODELS = {"beta": "beta-VAE", "info": "InfoVAE", "dip2": "DIP-VAE-II"}
+KEY = ("regressor", "model", "gating", "steps")
 SCORES = ("disentanglement", "completeness", "uninformativeness")
 # Two-sided 95% quantiles of Student's t by degrees of freedom 1 .. 9; beyond, the normal's is close enough to say 2.
 STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
@@ -28,6 +32,18 @@ def paper() -> pd.DataFrame:
     """The paper's figures: table, regressor, model, gating, quantity, mean, std."""
     text = resources.files("pipelines").joinpath("paper_tables.csv").read_text()
     return pd.read_csv(StringIO(text))
+
+
+def merge(results: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Results of several folders or machines as one table, in the order of the paper's; of the same run the last stands."""
+    rows = pd.concat(results, ignore_index=True).drop_duplicates([*KEY, "seed"], keep="last")
+    orders = {"model": [*MODELS], "gating": [*GATINGS]}
+    return rows.sort_values(
+        ["model", "gating", "steps", "seed"],
+        key=lambda column: column.map(orders[column.name].index) if column.name in orders else column,
+        kind="stable",
+        ignore_index=True,
+    )
 
 
 def markdown(results: pd.DataFrame, preamble: str) -> str:
@@ -53,14 +69,17 @@ def markdown(results: pd.DataFrame, preamble: str) -> str:
 
 def _table(results: pd.DataFrame, known: pd.DataFrame, columns: dict[str, str]) -> str:
     lines = ["| regressor | model | gating | | " + " | ".join(columns) + " |", "|" + "---|" * (len(columns) + 4)]
-    for (regressor, model, gating), rows in results.groupby(["regressor", "model", "gating"], sort=False):
+    shown = set()
+    for (regressor, model, gating, steps), rows in results.groupby([*KEY], sort=False):
         which = (known["regressor"] == regressor) & (known["model"] == MODELS[model]) & (known["gating"] == gating)
         theirs = known[which].set_index("quantity")
-        if len(theirs):
+        if len(theirs) and (regressor, model, gating) not in shown:
+            shown.add((regressor, model, gating))
             cells = [f"{theirs.loc[name, 'mean']:.3f} (sd {theirs.loc[name, 'std']:.3f})" for name in columns]
             lines.append(f"| {regressor} | {MODELS[model]} | {gating} | paper | " + " | ".join(cells) + " |")
         ours = [interval(rows[column]) for column in columns.values()]
-        lines.append(f"| {regressor} | {MODELS[model]} | {gating} | ours, n={len(rows)} | " + " | ".join(ours) + " |")
+        whose = f"ours, {steps:,} steps, n={len(rows)}"
+        lines.append(f"| {regressor} | {MODELS[model]} | {gating} | {whose} | " + " | ".join(ours) + " |")
     return "\n".join(lines) + "\n"
 
 
@@ -68,9 +87,10 @@ def _others(results: pd.DataFrame) -> str:
     rows = results[results["regressor"] == "random_forest"]
     names = [name for name in rows.columns if name.startswith(("rotation_circular", "partition_score"))]
     names += ["mig", "sap", "modularity"]
-    lines = ["| model | gating | " + " | ".join(name.replace("_", " ") for name in names) + " |"]
-    lines.append("|" + "---|" * (len(names) + 2))
-    for (model, gating), group in rows.groupby(["model", "gating"], sort=False):
-        cells = [interval(group[name].dropna()) for name in names]
-        lines.append(f"| {MODELS[model]} | {gating} | " + " | ".join(cells) + " |")
+    lines = ["| model | gating | steps | " + " | ".join(name.replace("_", " ") for name in names) + " |"]
+    lines.append("|" + "---|" * (len(names) + 3))
+    for (model, gating, steps), group in rows.groupby([*KEY[1:]], sort=False):
+        known = [group[name].dropna() for name in names]
+        cells = [interval(values) if len(values) else "-" for values in known]
+        lines.append(f"| {MODELS[model]} | {gating} | {steps:,} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from pipelines.reproduce import Job, Schedule, config_of, jobs_of
-from pipelines.table1 import interval, markdown, paper
+from pipelines.table1 import interval, markdown, merge, paper
 from preprocessing.errors import GatedVAEError
 
 
@@ -17,6 +17,7 @@ def results() -> pd.DataFrame:
     rows = []
     for seed, value in enumerate((0.5, 0.7)):
         row: dict[str, object] = {"regressor": "random_forest", "model": "beta", "gating": "gated", "seed": seed}
+        row["steps"] = 5000
         names = ["disentanglement", "completeness", "uninformativeness", "mig", "sap", "modularity"]
         names += [
             f"{score}_{factor}"
@@ -39,9 +40,26 @@ def test_the_paper_stands_beside_ours() -> None:
     assert (
         "| random_forest | beta-VAE | gated | paper | 0.631 (sd 0.113) | 0.667 (sd 0.093) | 0.258 (sd 0.046) |" in text
     )
-    assert "| random_forest | beta-VAE | gated | ours, n=2 | 0.600 ± 1.271 | 0.600 ± 1.271 | 0.600 ± 1.271 |" in text
+    assert (
+        "| random_forest | beta-VAE | gated | ours, 5,000 steps, n=2 | 0.600 ± 1.271 | 0.600 ± 1.271 | 0.600 ± 1.271 |"
+        in text
+    )
     for title in ("Table 1", "Table 2", "Table 3", "Table 4"):
         assert title in text
+
+
+def test_schedules_are_told_apart_and_earlier_results_replaced() -> None:
+    longer = results().assign(steps=40_000, disentanglement=0.9)
+    text = markdown(merge([results(), longer]), "# Title\n")
+    assert "| gated | ours, 5,000 steps, n=2 | 0.600 ± 1.271 |" in text
+    assert "| gated | ours, 40,000 steps, n=2 | 0.900 ± 0.000 |" in text
+    assert text.count("| gated | paper |") == 4
+    again = results().assign(disentanglement=0.1)
+    merged = merge([results(), longer, again])
+    assert len(merged) == 4
+    assert sorted(merged.disentanglement) == [0.1, 0.1, 0.9, 0.9]
+    ungated = results().assign(gating="ungated")
+    assert merge([results(), ungated]).gating.tolist() == ["ungated"] * 2 + ["gated"] * 2
 
 
 def test_the_paper_s_figures_are_those_of_the_source(real_data: Path) -> None:

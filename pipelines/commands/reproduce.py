@@ -33,6 +33,10 @@ def table1(
         str,
         typer.Option(help="ungated, gated, exchange, exchange_open, partners, composed, composed_apart."),
     ] = "ungated,gated",
+    beside: Annotated[
+        list[Path] | None,
+        typer.Option(help="table1.parquet of other runs to add; repeat it for more.", show_default=False),
+    ] = None,
     precision: Annotated[str, typer.Option(help="fp32, bf16 or auto.")] = "auto",
     workers: Annotated[int | None, typer.Option(min=1, help="Runs at a time.", show_default="one per core")] = None,
     device: Device = "auto",
@@ -52,7 +56,7 @@ def table1(
     from pipelines.processor import choose_device, choose_precision
     from pipelines.reproduce import Schedule, jobs_of
     from pipelines.reproduce import reproduce as run_all
-    from pipelines.table1 import markdown
+    from pipelines.table1 import KEY, markdown, merge
     from preprocessing.files import write_bytes, write_parquet
 
     device = choose_device(device)
@@ -60,20 +64,20 @@ def table1(
     jobs = jobs_of(models.split(","), gatings.split(","), seeds)
     with console.progress("runs") as update:
         rows = run_all(jobs, plan, out, store=store, workers=workers, device=device, progress=update)
-    results = pd.DataFrame(rows)
+    results = merge([*map(pd.read_parquet, beside or []), pd.DataFrame(rows)])
     write_parquet(out / "table1.parquet", pa.Table.from_pandas(results, preserve_index=False), schema_version=1)
     scale = (
-        f"# Table 1 on {steps:,} steps\n\n"
-        f"Ours: {steps:,} steps a run (the paper: 50 epochs, 288,000 steps), batch {plan.batch_size}, Adam, rate {lr:g}"
+        "# Table 1\n\n"
+        f"Ours: steps as stated (the paper: 50 epochs, 288,000 steps), batch {plan.batch_size}, Adam, rate {lr:g}"
         f" {schedule} (the paper: 1e-4), hidden widths {widths} (the paper states none), {plan.precision}, n seeds;"
         " intervals are 95% of the mean over seeds (Student's t). Codes are posterior means of 10,000 random images, a"
         " quarter of them held out; scores as in the paper (Lasso 0.02; random forest of 10 trees, depth 12; NRMSE).\n"
     )
     write_bytes(out / "table1.md", markdown(results, scale).encode())
-    table = results.groupby(["regressor", "model", "gating"], sort=False)["disentanglement"].agg(["mean", "count"])
+    table = results.groupby([*KEY], sort=False)["disentanglement"].agg(["mean", "count"])
     grid = console.grid(
         ["", "D", "runs"],
-        [["  ".join(key), *line] for key, line in zip(table.index, table.to_numpy().tolist(), strict=True)],
+        [["  ".join(map(str, key)), *line] for key, line in zip(table.index, table.to_numpy().tolist(), strict=True)],
     )
     console.show(
         rows, {"results": out / "table1.parquet", "tables": out / "table1.md", "disentanglement": grid}, as_json=as_json
