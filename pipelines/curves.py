@@ -31,6 +31,7 @@ GATING = FACE_GATINGS["partners"]
 SIZE = 32  # pixels a side
 WIDTHS = (32, 32, 64, 256)
 LATENT = {"pose": 6, "expression": 18, "identity": 16}
+KL_WEIGHTS = {"expression": 0.3}
 DRAWS, STRATA = 8, 8
 IMAGES_PER_CLUSTER = {"pose": 80, "expression": 50}
 IMAGES_PER_PERSON = 20
@@ -40,6 +41,9 @@ PAIRINGS: dict[str, dict[str, Any]] = {
     "uniform": {"strata": 1},
     "independent": {},
     "other_person": {"other_person": True},
+    "nearest": {"strata": 1, "nearest": 5},
+    "balanced": {"balanced": 60},
+    "confidence": {"strata": 1, "confidence_weighted": True},
 }
 # What is varied, and over what: times the base's number (clusters, images), times OpenFace's own (label_noise, confounding),
 # a share of the samples (wrong), a name of `PAIRINGS`.
@@ -87,7 +91,7 @@ class CurvePlan:
 
     images: int = 4000
     steps: int = 600
-    beta: float = PRESET.objective.beta
+    beta: float = PRESET.objective.beta / 4  # images of a quarter of the preset's pixels earn a quarter of the nats
     lr: float = 1e-3
     schedule: str = "cosine"
     batch_size: int = 128
@@ -176,6 +180,7 @@ def curve_config(plan: CurvePlan, store: Store, seed: int) -> TrainConfig:
     """The configuration of one run: a partner for every partition, as `partners` of `pipe reproduce faces`."""
     model = GatedVAEConfig(
         latent=LATENT,
+        kl_weights=KL_WEIGHTS,
         image_shape=(SIZE, SIZE),
         network=PRESET.network,
         widths=WIDTHS,

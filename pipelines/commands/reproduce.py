@@ -161,7 +161,7 @@ def curves(
     seeds: Annotated[int, typer.Option(min=1, help="Runs of every point.")] = 3,
     images: Annotated[int, typer.Option(min=1, help="Pictures of the base point, 32x32.")] = 4000,
     steps: Annotated[int, typer.Option(min=1, help="Steps of every run.")] = 600,
-    beta: Annotated[float, typer.Option(min=0, help="KL weight.")] = 0.25,
+    beta: Annotated[float, typer.Option(min=0, help="KL weight.")] = 0.0625,
     lr: Annotated[float, typer.Option(help="Adam's rate.")] = 1e-3,
     precision: Annotated[str, typer.Option(help="fp32, bf16 or auto.")] = "auto",
     workers: Annotated[int | None, typer.Option(min=1, help="Runs at a time.", show_default="one per core")] = None,
