@@ -40,11 +40,14 @@ def step_of(
     )
     model = GatedVAE(config, precision).to(device)
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
-    host = (torch.rand(BATCH, 64, 64) < 0.05).to(torch.uint8) * 255
-    resident = host.to(device), host.flip(0).to(device)
+    image = (torch.rand(BATCH, 64, 64) < 0.05).to(torch.uint8) * 255
+    host = [image, image.flip(0)]
+    if fed:
+        host = [image.pin_memory() for image in host]  # as the loader does for a GPU
+    resident = [image.to(device) for image in host]
 
     def step() -> None:
-        pair = [image.to(device, non_blocking=True) for image in (host, host.flip(0))] if fed else resident
+        pair = [image.to(device, non_blocking=True) for image in host] if fed else resident
         noise = draw_noise(config, BATCH, seed=0, step=1, device=device)
         model.loss(pair[0], pair[1] if gate else pair[0], "shape" if gate else None, noise).total.backward()
         optimiser.step()
