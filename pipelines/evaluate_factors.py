@@ -81,7 +81,15 @@ def evaluate_factors(run: Run, *, samples: int = TEST_SAMPLES, seed: int = 0) ->
     owned = [names.index(name) for name in owner]
     scores = {name: dci(codes.mean, factors, name, seed=seed) for name in REGRESSORS}  # type: ignore[arg-type]
     table = (
-        partition_scores(codes.mean, factors[:, owned], model_partitions, owner, regressor="random_forest", seed=seed)
+        partition_scores(
+            codes.mean,
+            factors[:, owned],
+            model_partitions,
+            owner,
+            sharers=sharers(store, names, model_partitions),
+            regressor="random_forest",
+            seed=seed,
+        )
         if len(model_partitions) > 1 and owner
         else None
     )
@@ -114,6 +122,12 @@ def owners(store: Store, factors: tuple[str, ...], partitions: Iterable[str]) ->
     for partition in partitions:
         found = dict.fromkeys(store.partitions[partition].get("factors", ()), partition) | found
     return {name: found[name] for name in factors if name in found}
+
+
+def sharers(store: Store, factors: tuple[str, ...], partitions: Iterable[str]) -> dict[str, list[str]]:
+    """Factor -> all of `partitions` whose pairs share it."""
+    shares = {name: store.partitions[name].get("factors", ()) for name in partitions}
+    return {factor: [name for name, shared in shares.items() if factor in shared] for factor in factors}
 
 
 def kl_per_dimension(codes: Codes) -> list[float]:

@@ -36,6 +36,8 @@ def test_what_another_partition_knows_is_taken_off() -> None:
     result = partition_scores(leak, FACTORS, PARTITIONS, OWNER)
     assert result.r2[1, 0] == pytest.approx(0.5, abs=0.05)
     assert result.per_factor["yaw"] == pytest.approx(0.5, abs=0.05)
+    allowed = partition_scores(leak, FACTORS, PARTITIONS, OWNER, sharers={"yaw": ["pose", "expression"]})
+    assert allowed.per_factor["yaw"] == pytest.approx(1, abs=0.05)
     swapped = partition_scores(leak, FACTORS, PARTITIONS, {"yaw": "expression", "smile": "pose"})
     assert swapped.per_factor["yaw"] == pytest.approx(-0.5, abs=0.05)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,7 +28,7 @@ class PartitionScores:
     r2:
         float64 (P + 1, K): held-out R2, negative where the prediction is worse than the mean; 0 for a constant factor.
     per_factor:
-        Factor -> R2 from its own partition minus the best R2 from another, negative R2 counted as 0.
+        Factor -> R2 from its own partition minus the best R2 from one that is not meant to know it, negative R2 counted as 0.
     mean:
         Mean of `per_factor` over the factors that vary in both splits; 0.0 when none does.
     constant_factors:
@@ -55,6 +55,7 @@ def partition_scores(
     partitions: Mapping[str, slice],
     owner: Mapping[str, str],
     *,
+    sharers: Mapping[str, Collection[str]] | None = None,
     regressor: str = "ridge",
     seed: int = 0,
     split: Split | None = None,
@@ -73,6 +74,8 @@ def partition_scores(
         Name -> its dimensions of the latent; two at least.
     owner:
         Factor -> the partition it belongs to, one entry per column of `factors` and in their order.
+    sharers:
+        Factor -> other partitions that are meant to know it, too: what they know is no leak.
     split:
         Rows to fit on and to judge on (see `group_split` for a split by person); by default a random quarter is held out.
 
@@ -94,16 +97,20 @@ def partition_scores(
     for i, part in enumerate([*partitions.values(), slice(None)] if varying.any() else []):
         fit = fit_predict(regressor, (x_train[:, part], x_test[:, part]), y_train, derived_seed(seed, i))
         r2[i, varying] = 1.0 - nrmse(y_test, fit.predicted) ** 2
-    return _summary(r2, tuple(partitions), owner, varying)
+    return _summary(r2, tuple(partitions), owner, sharers or {}, varying)
 
 
 def _summary(
-    r2: Array, partitions: tuple[str, ...], owner: Mapping[str, str], varying: npt.NDArray[np.bool_]
+    r2: Array,
+    partitions: tuple[str, ...],
+    owner: Mapping[str, str],
+    sharers: Mapping[str, Collection[str]],
+    varying: npt.NDArray[np.bool_],
 ) -> PartitionScores:
     floored = np.maximum(r2[:-1], 0.0)
     own = np.array([partitions.index(name) for name in owner.values()])
-    is_own = np.arange(len(partitions))[:, None] == own
-    gaps = floored[own, np.arange(len(own))] - np.where(is_own, 0.0, floored).max(axis=0)
+    meant = np.array([[name in (mine, *sharers.get(f, ())) for f, mine in owner.items()] for name in partitions])
+    gaps = floored[own, np.arange(len(own))] - np.where(meant, 0.0, floored).max(axis=0)
     return PartitionScores(
         partitions=(*partitions, ALL),
         factors=tuple(owner),
