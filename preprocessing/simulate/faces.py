@@ -71,7 +71,8 @@ def simulate_faces(
             if not done:
                 _draw_missing(options, out, workers or cores(), progress)
                 _finish(options, out)
-            shutil.rmtree(out / PARTS, ignore_errors=True)  # also what a call killed right here left behind
+            if (out / PARTS).exists():  # also where a call that was killed right here left it behind
+                shutil.rmtree(out / PARTS)
             return _report(pq.read_table(out / TRUTH, columns=["outcome", "faces", "person"]), done)
     except OSError as error:
         remedy = "Make room or choose another folder, then run the same command again: it goes on where it stopped."
