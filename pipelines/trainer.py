@@ -86,6 +86,8 @@ def train(config: TrainConfig, options: TrainOptions, progress: Progress = _no_p
         _agree(start, options)
         if start < steps:
             trainer.fit(options, progress)
+        elif first:  # a death may have come between saving the last checkpoint and removing older ones
+            prune(run.checkpoints, KEPT_CHECKPOINTS)
         done = run.read_metrics().get("train", {}).get("steps") == steps  # a death may come after the last checkpoint
         if first and not done:
             run.add_metrics("train", {"steps": steps, "losses": trainer.losses})

@@ -249,3 +249,15 @@ def test_a_store_that_moved_or_is_behind_a_service_is_asked_for(tmp_path: Path, 
         served.store()
     assert "--store FOLDER" in str(refused.value.remedy)
     assert replace(served, moved=moved).store().path == moved
+
+
+def test_a_finished_run_keeps_no_more_checkpoints_than_others(tmp_path: Path, store: Store) -> None:
+    """As after a death between saving the last and removing the first."""
+    options = TrainOptions(tmp_path / "run", checkpoint_every=10)
+    train(config(store), options)
+    kept = checkpoints(tmp_path / "run" / "checkpoints")
+    for file in (kept[-1].weights, kept[-1].state):
+        old = file.with_name(file.name.replace("30", "05"))
+        old.write_bytes(file.read_bytes())
+    assert train(config(store), options).steps_now == 0
+    assert checkpoints(tmp_path / "run" / "checkpoints") == kept
