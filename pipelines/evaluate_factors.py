@@ -118,10 +118,7 @@ def encode_sample(run: Run, store: Store, samples: int, seed: int) -> tuple[Code
 
 def owners(store: Store, factors: tuple[str, ...], partitions: Iterable[str]) -> dict[str, str]:
     """Factor -> the first of `partitions` whose pairs share it, in the order of `factors`; those that none shares are left out."""
-    found: dict[str, str] = {}
-    for partition in partitions:
-        found = dict.fromkeys(store.partitions[partition].get("factors", ()), partition) | found
-    return {name: found[name] for name in factors if name in found}
+    return {factor: names[0] for factor, names in sharers(store, factors, partitions).items() if names}
 
 
 def sharers(store: Store, factors: tuple[str, ...], partitions: Iterable[str]) -> dict[str, list[str]]:
