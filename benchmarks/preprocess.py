@@ -1,10 +1,10 @@
 """`pipe preprocess celeba` beside its two parts: `python -m benchmarks.preprocess FOLDER [--repeats 5]`.
 
-FOLDER holds what FaceLandmarkImg wrote, aligned faces included (default: celeba/processed of GATED_VAE_DATA). The peers
-are the sum of its parts, each the least that must be done and with the same number of workers: `read_csvs` of the known
-files for the same columns, and a bare OpenCV loop over the known pictures (processes started beforehand); and the whole
-on one core, of which every core should leave little more than its share. Runs alternate; the largest resident memory of
-this process is told at the end.
+FOLDER holds what FaceLandmarkImg wrote, aligned faces included (default: celeba/processed of GATED_VAE_DATA; without it,
+faces are simulated). The peers are the sum of its parts, each the least that must be done and with the same number of
+workers: `read_csvs` of the known files for the same columns, and a bare OpenCV loop over the known pictures (processes
+started beforehand); and the whole on one core, of which every core should leave little more than its share. Runs
+alternate; the largest resident memory of this process is told at the end.
 """
 
 from __future__ import annotations
@@ -25,6 +25,8 @@ from preprocessing.compute import cores, run_tasks
 from preprocessing.faces import LABELS, PLACES
 from preprocessing.openface import find_csvs, read_csvs
 from preprocessing.shards import cut_shards
+from preprocessing.simulate import FaceSimulation, simulate_faces
+from preprocessing.simulate.faces import PROCESSED
 
 STAGE = "pipe preprocess celeba"
 
@@ -64,10 +66,12 @@ def main() -> int:
     real = os.environ.get("GATED_VAE_DATA")
     parser.add_argument("folder", nargs="?", type=Path, default=Path(real, "celeba", "processed") if real else None)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--faces", type=int, default=2000, help="how many to simulate when there is no folder")
     arguments = parser.parse_args()
-    if arguments.folder is None:
-        parser.error("give a folder, or set GATED_VAE_DATA")
-    missed = show(compare(arguments.folder, arguments.repeats))
+    with tempfile.TemporaryDirectory() as made_up:
+        if arguments.folder is None:
+            simulate_faces(FaceSimulation(arguments.faces), Path(made_up))
+        missed = show(compare(arguments.folder or Path(made_up, PROCESSED), arguments.repeats))
     print(json.dumps({"stage": STAGE, "resident_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024}))
     return missed
 

@@ -27,7 +27,7 @@ from preprocessing.files import locked, read_json, write_bytes, write_json, writ
 from preprocessing.simulate.images import IMPOSSIBLE, LOW_CONFIDENCE, NOT_FOUND, person_of, read_portrait, write_image
 from preprocessing.simulate.options import FaceReport, FaceSimulation
 
-VERSION = 1  # of what is drawn and written: another version in the same folder is refused
+VERSION = 2  # of what is drawn and written: another version in the same folder is refused
 BATCH = 100  # images
 OPTIONS, TRUTH, IDENTITY, PARTITION = "simulation.json", "truth.parquet", "identity.txt", "partition.txt"
 PROCESSED, PARTS = "processed", ".parts"

@@ -21,7 +21,7 @@ AU_NAMES = (
     *("AU14", "AU15", "AU17", "AU20", "AU23", "AU25", "AU26", "AU45"),
 )
 FULL = 5.0  # the top of OpenFace's intensity scale
-SOFT = 2.0  # intensity by which 63% of what a unit can do in the end is done
+SOFT = 1.0  # intensity by which 63% of what a unit can do in the end is done
 
 OPPOSITE = np.array(
     [
