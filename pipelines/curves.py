@@ -21,7 +21,7 @@ from pipelines.evaluate_faces import evaluate_faces
 from pipelines.presets import PRESETS
 from pipelines.reproduce_faces import FACE_GATINGS
 from pipelines.run import Run, TrainConfig, open_run
-from pipelines.tasks import Progress, Task, do_tasks, ignore, is_finished
+from pipelines.tasks import Progress, Task, do_tasks, finished_in, ignore, is_finished
 from preprocessing.errors import GatedVAEError
 from preprocessing.files import locked
 from preprocessing.store import Store, open_store
@@ -287,14 +287,13 @@ def _finished_rows(plan: CurvePlan, out: Path) -> Iterator[Row]:
 
 def _finished(plan: CurvePlan, point: Point, out: Path) -> list[Run]:
     """The finished runs of a point, by seed."""
-    found = []
-    for folder in _runs(out).iterdir():
-        name, _, seed = folder.name.rpartition("-")
-        if name == point.name and seed.isdigit() and is_finished(folder):
-            run = open_run(folder)
-            if run.config == curve_config(plan, open_store(_store_path(out, point)), int(seed)):
-                found.append(run)
-    return sorted(found, key=lambda run: run.config.seed)
+    found = [(seed, run) for name, seed, run in finished_in(_runs(out)) if name == point.name]
+    if not found:
+        return []
+    store = open_store(_store_path(out, point))
+    return [
+        run for seed, run in sorted(found, key=lambda pair: pair[0]) if run.config == curve_config(plan, store, seed)
+    ]
 
 
 def _row(plan: CurvePlan, axis: str, point: Point, run: Run) -> Row:

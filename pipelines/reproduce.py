@@ -12,7 +12,7 @@ from models.vae import GatedVAEConfig
 from pairing.exact import pair_exactly
 from pipelines.evaluate_factors import REGRESSORS, evaluate_factors
 from pipelines.run import Run, TrainConfig, open_run
-from pipelines.tasks import Progress, Task, do_tasks, ignore, is_finished
+from pipelines.tasks import Progress, Task, do_tasks, finished_in, ignore
 from preprocessing.dsprites import preprocess_dsprites
 from preprocessing.errors import GatedVAEError
 from preprocessing.files import locked
@@ -139,11 +139,10 @@ def prepare_store(path: Path) -> Path:
 def finished_jobs(out: Path) -> list[Job]:
     """The finished runs of a folder, by objective, gating and seed."""
     jobs = []
-    for folder in out.iterdir():
-        model, _, rest = folder.name.partition("-")
-        gating, _, seed = rest.partition("-")
-        if model in OBJECTIVES and gating in GATINGS and seed.isdigit() and is_finished(folder):
-            jobs.append(Job(model, gating, int(seed)))
+    for name, seed, _ in finished_in(out):
+        model, _, gating = name.partition("-")
+        if model in OBJECTIVES and gating in GATINGS:
+            jobs.append(Job(model, gating, seed))
     known = [list(OBJECTIVES), list(GATINGS)]
     return sorted(jobs, key=lambda job: (known[0].index(job.model), known[1].index(job.gating), job.seed))
 

@@ -12,7 +12,7 @@ from models.vae import GatedVAEConfig
 from pipelines.evaluate_faces import evaluate_faces, long_rows
 from pipelines.presets import PRESETS, choose_kl_weights, choose_latent
 from pipelines.run import Run, TrainConfig, open_run
-from pipelines.tasks import Progress, Task, do_tasks, ignore, is_finished
+from pipelines.tasks import Progress, Task, do_tasks, finished_in, ignore, is_finished
 from preprocessing.errors import GatedVAEError
 from preprocessing.files import locked
 from preprocessing.store import Store, open_store
@@ -172,10 +172,7 @@ def finished_runs(plan: FacePlan, store: Store, out: Path) -> list[FaceRun]:
     """The finished runs of a folder that belong to the plan, by gating and seed."""
     found = []
     data = "simulated" if plan.truth else store.kind
-    for folder in out.iterdir():
-        gating, _, seed = folder.name.rpartition("-")
-        if gating in FACE_GATINGS and seed.isdigit() and is_finished(folder):
-            run = open_run(folder)
-            if _fits(run, face_config(plan, store, gating, int(seed)), plan, store):
-                found.append(FaceRun(data, gating, int(seed), plan.steps, run.read_metrics()["evaluate"]))
+    for gating, seed, run in finished_in(out):
+        if gating in FACE_GATINGS and _fits(run, face_config(plan, store, gating, seed), plan, store):
+            found.append(FaceRun(data, gating, seed, plan.steps, run.read_metrics()["evaluate"]))
     return sorted(found, key=lambda run: (list(FACE_GATINGS).index(run.gating), run.seed))

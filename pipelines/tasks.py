@@ -67,6 +67,14 @@ def is_finished(run: Path) -> bool:
     return (run / "config.json").exists() and "evaluate" in open_run(run).read_metrics()
 
 
+def finished_in(out: Path) -> Iterator[tuple[str, int, Run]]:
+    """The finished runs of a folder, by name and seed: those in folders called ``NAME-SEED``."""
+    for folder in sorted(out.iterdir()):
+        name, _, seed = folder.name.rpartition("-")
+        if seed.isdigit() and is_finished(folder):
+            yield name, int(seed), open_run(folder)
+
+
 def do_task(task: Task, out: Path, device: str) -> Task:
     """Train and evaluate one run with one core (called in a process of its own)."""
     import torch
