@@ -31,20 +31,21 @@ def serve(
     """
     import os
     import signal
-    import threading
 
     from pairing.access import ServiceOptions
     from pairing.service import PairService
     from pipelines import console
 
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
+    stops = {signal.SIGINT, signal.SIGTERM}
+    signal.pthread_sigmask(
+        signal.SIG_BLOCK, stops
+    )  # in the server's threads, too: waited for, no handler can come too early
     options = ServiceOptions(host, port, token_file, tls_cert, tls_key, max_streams)
     service = PairService(store, options)
     if token_file and not tls_cert:
         console.say("The token travels unencrypted: give --tls-cert and --tls-key on a network that others use.")
     print(f"serving {store} at {service.address}", flush=True)
-    stop.wait()
+    signal.sigwait(stops)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, stops)  # a second one is obeyed at once
     if not service.close():
         os._exit(0)  # some client does not read; the server only reads, too, so nothing is lost
