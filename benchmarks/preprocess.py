@@ -1,4 +1,4 @@
-"""`pipe preprocess celeba` beside its two parts: `python -m benchmarks.preprocess FOLDER [--repeats 5]`.
+"""`pipe preprocess celeba` beside its two parts: `python -m benchmarks.preprocess [FOLDER] [--repeats 5]`.
 
 FOLDER holds what FaceLandmarkImg wrote, aligned faces included (default: celeba/processed of GATED_VAE_DATA; without it,
 faces are simulated). The peers are the sum of its parts, each the least that must be done and with the same number of

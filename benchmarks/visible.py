@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pairing.cluster import PARTITIONS
+from pipelines.face_labels import read_labels
 from preprocessing.store import open_store
 
 LEAST_VARIANCE = 0.05  # of a pixel's mean as a probability: where all pictures are black, a grey costs no infinity
@@ -47,15 +47,12 @@ def visible_nats(images: npt.NDArray[np.uint8], labels: npt.NDArray[np.float64])
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("store", type=Path)
-    parser.add_argument("--images", type=int, default=10_000, help="the first so many")
+    parser.add_argument("--images", type=int, default=10_000, help="random ones, at most")
     options = parser.parse_args()
     store = open_store(options.store)
-    count = min(options.images, len(store))
-    samples = store.samples.iloc[:count]
-    names = [name for form in PARTITIONS.values() for name in samples.columns if form.fullmatch(name)]
-    names = [name for name in names if samples[name].std() > 0]
-    nats = visible_nats(np.asarray(store.images[:count]), samples[names].to_numpy(np.float64))
-    for name, value in zip(names, nats, strict=True):
+    labels = read_labels(store, options.images)
+    nats = visible_nats(np.asarray(store.images)[labels.ids], labels.values)
+    for name, value in zip(labels.factors, nats, strict=True):
         print(f"{name:<10} {value:6.2f}")
     return 0
 

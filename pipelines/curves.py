@@ -287,12 +287,10 @@ def _finished_rows(plan: CurvePlan, out: Path) -> Iterator[Row]:
 
 def _finished(plan: CurvePlan, point: Point, out: Path) -> list[Run]:
     """The finished runs of a point, by seed."""
-    found = [(seed, run) for name, seed, run in finished_in(_runs(out)) if name == point.name]
-    if not found:
-        return []
-    store = open_store(_store_path(out, point))
     return [
-        run for seed, run in sorted(found, key=lambda pair: pair[0]) if run.config == curve_config(plan, store, seed)
+        run
+        for _, seed, run in finished_in(_runs(out), [point.name])
+        if run.config == curve_config(plan, open_store(_store_path(out, point)), seed)
     ]
 
 

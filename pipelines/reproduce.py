@@ -138,13 +138,8 @@ def prepare_store(path: Path) -> Path:
 
 def finished_jobs(out: Path) -> list[Job]:
     """The finished runs of a folder, by objective, gating and seed."""
-    jobs = []
-    for name, seed, _ in finished_in(out):
-        model, _, gating = name.partition("-")
-        if model in OBJECTIVES and gating in GATINGS:
-            jobs.append(Job(model, gating, seed))
-    known = [list(OBJECTIVES), list(GATINGS)]
-    return sorted(jobs, key=lambda job: (known[0].index(job.model), known[1].index(job.gating), job.seed))
+    ways = {f"{model}-{gating}": (model, gating) for model in OBJECTIVES for gating in GATINGS}
+    return [Job(*ways[name], seed) for name, seed, _ in finished_in(out, list(ways))]
 
 
 def config_of(job: Job, schedule: Schedule, store: Path) -> TrainConfig:

@@ -170,9 +170,9 @@ def evaluate_plain(run: Run, truth: Path | None) -> dict[str, Any]:
 
 def finished_runs(plan: FacePlan, store: Store, out: Path) -> list[FaceRun]:
     """The finished runs of a folder that belong to the plan, by gating and seed."""
-    found = []
     data = "simulated" if plan.truth else store.kind
-    for gating, seed, run in finished_in(out):
-        if gating in FACE_GATINGS and _fits(run, face_config(plan, store, gating, seed), plan, store):
-            found.append(FaceRun(data, gating, seed, plan.steps, run.read_metrics()["evaluate"]))
-    return sorted(found, key=lambda run: (list(FACE_GATINGS).index(run.gating), run.seed))
+    return [
+        FaceRun(data, gating, seed, plan.steps, run.read_metrics()["evaluate"])
+        for gating, seed, run in finished_in(out, list(FACE_GATINGS))
+        if _fits(run, face_config(plan, store, gating, seed), plan, store)
+    ]

@@ -67,12 +67,14 @@ def is_finished(run: Path) -> bool:
     return (run / "config.json").exists() and "evaluate" in open_run(run).read_metrics()
 
 
-def finished_in(out: Path) -> Iterator[tuple[str, int, Run]]:
-    """The finished runs of a folder, by name and seed: those in folders called ``NAME-SEED``."""
-    for folder in sorted(out.iterdir()):
+def finished_in(out: Path, names: Sequence[str]) -> list[tuple[str, int, Run]]:
+    """The finished runs in folders called ``NAME-SEED``: name, seed and run, in the order of `names`, then of seeds."""
+    found = []
+    for folder in out.iterdir():
         name, _, seed = folder.name.rpartition("-")
-        if seed.isdigit() and is_finished(folder):
-            yield name, int(seed), open_run(folder)
+        if name in names and seed.isdigit() and is_finished(folder):
+            found.append((name, int(seed), open_run(folder)))
+    return sorted(found, key=lambda item: (names.index(item[0]), item[1]))
 
 
 def do_task(task: Task, out: Path, device: str) -> Task:

@@ -37,15 +37,13 @@ def serve(
     from pipelines import console
 
     stops = {signal.SIGINT, signal.SIGTERM}
-    signal.pthread_sigmask(
-        signal.SIG_BLOCK, stops
-    )  # in the server's threads, too: waited for, no handler can come too early
+    # Blocked in the server's threads, too, and waited for: a handler may run just before the wait, which then never ends.
+    signal.pthread_sigmask(signal.SIG_BLOCK, stops)
     options = ServiceOptions(host, port, token_file, tls_cert, tls_key, max_streams)
     service = PairService(store, options)
     if token_file and not tls_cert:
         console.say("The token travels unencrypted: give --tls-cert and --tls-key on a network that others use.")
     print(f"serving {store} at {service.address}", flush=True)
     signal.sigwait(stops)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, stops)  # a second one is obeyed at once
     if not service.close():
         os._exit(0)  # some client does not read; the server only reads, too, so nothing is lost
