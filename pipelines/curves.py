@@ -14,12 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from models.vae import GatedVAEConfig
 from pairing.cluster import ClusterOptions
 from pipelines.curve_stores import Recipe, draw_pictures, make_store, true_faces
 from pipelines.evaluate_faces import evaluate_faces
 from pipelines.presets import PRESETS
-from pipelines.reproduce_faces import FACE_GATINGS
+from pipelines.reproduce_faces import FacePlan, face_config
 from pipelines.run import Run, TrainConfig, open_run
 from pipelines.tasks import Progress, Task, do_tasks, finished_in, ignore, is_finished
 from preprocessing.errors import GatedVAEError
@@ -27,11 +26,10 @@ from preprocessing.files import locked
 from preprocessing.store import Store, open_store
 
 PRESET = PRESETS["faces"]
-GATING = FACE_GATINGS["partners"]
 SIZE = 32  # pixels a side
 WIDTHS = (32, 32, 64, 256)
-LATENT = {"pose": 6, "expression": 18, "identity": 16}
-KL_WEIGHTS = {"expression": 0.3}
+LATENT = "pose=6,expression=18,identity=16"
+KL_WEIGHTS = "expression=0.3"
 DRAWS, STRATA = 8, 8
 IMAGES_PER_CLUSTER = {"pose": 80, "expression": 50}
 IMAGES_PER_PERSON = 20
@@ -178,27 +176,19 @@ def recipe_of(plan: CurvePlan, point: Point) -> Recipe:
 
 def curve_config(plan: CurvePlan, store: Store, seed: int) -> TrainConfig:
     """The configuration of one run: a partner for every partition, as `partners` of `pipe reproduce faces`."""
-    model = GatedVAEConfig(
-        latent=LATENT,
+    faces = FacePlan(
+        store.path,
+        plan.steps,
+        plan.beta,
+        LATENT,
+        plan.lr,
+        plan.schedule,
+        plan.batch_size,
+        plan.precision,
         kl_weights=KL_WEIGHTS,
-        image_shape=(SIZE, SIZE),
-        network=PRESET.network,
         widths=WIDTHS,
-        objective=replace(PRESET.objective, beta=plan.beta),
-        gate=GATING.gate,
-        context=GATING.context,
     )
-    return TrainConfig(
-        store=str(store.path),
-        model=model,
-        steps=plan.steps,
-        batch_size=plan.batch_size,
-        lr=plan.lr,
-        schedule=plan.schedule,
-        seed=seed,
-        precision=plan.precision,
-        own_share=GATING.own_share,
-    )
+    return face_config(faces, store, "partners", seed)
 
 
 def judge(run: Run, store: Path, truth: Path) -> dict[str, Any]:

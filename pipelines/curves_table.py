@@ -59,16 +59,14 @@ def _panel(title: str, rows: pd.DataFrame) -> Panel:
 
 def _preamble(plan: CurvePlan) -> str:
     clusters = plan.clusters_at(BASE)
-    latent = ", ".join(f"{name} {size}" for name, size in LATENT.items())
-    weights = "".join(f", times {weight:g} for {name}" for name, weight in KL_WEIGHTS.items())
     return (
         f"# Curves on simulated faces, {plan.steps:,} steps\n\n"
         f"One thing is varied at a time. The base: {plan.images:,} pictures of {plan.people:,} people, {SIZE}x{SIZE}, labels as"
         f" noisy and as confounded as OpenFace's on CelebA (scale {BASE.label_noise:g} and {BASE.confounding:g}), none swapped;"
         f" {clusters['pose']} pose and {clusters['expression']} expression clusters and exact pairs by identity, {DRAWS} draws,"
-        f" {STRATA} strata. Clusters grow with images. Latent: {latent}; a partner for every partition; batch {plan.batch_size},"
-        f" Adam, rate {plan.lr:g} {plan.schedule}, {plan.precision}, KL weight {plan.beta:g}{weights}. Seeds decide weights"
-        " and order; pictures, labels and pairs of a point are the same for all.\n\n"
+        f" {STRATA} strata. Clusters grow with images. Latent: {LATENT}; a partner for every partition; batch {plan.batch_size},"
+        f" Adam, rate {plan.lr:g} {plan.schedule}, {plan.precision}, KL weight {plan.beta:g}, times {KL_WEIGHTS}. Seeds decide"
+        " weights and order; pictures, labels and pairs of a point are the same for all.\n\n"
         f"Judged by the truth of the base's {plan.images:,} pictures, read-outs fitted on some people and judged on others: R2 of"
         " ridge regression on posterior samples, below 0 counted as 0. `pose` is pitch and yaw, `units` AU01, AU04, AU06, AU12"
         " and AU25. `score` is own - best other partition, over all units. `swap: both` is the share of swaps that show"

@@ -41,10 +41,13 @@ def faces_preamble(plan: FacePlan, runs: Sequence[FaceRun]) -> str:
     steps = ", ".join(f"{count:,}" for count in sorted({run.steps for run in runs}))
     judge = "the truth behind the simulation" if scores["judged_by"] == "truth" else "OpenFace's labels, noise included"
     pairs = "; ".join(f"{name}: {_pairing(record)}" for name, record in store.partitions.items())
+    height, width = store.manifest["image_shape"]
+    widths = f", widths {','.join(map(str, plan.widths))}" if plan.widths else ""
     weights = f", times {plan.kl_weights} where there is a gate" if plan.kl_weights else ""
     return (
         f"# Faces ({runs[0].data}), {steps} steps\n\n"
-        f"{len(store):,} images. Pairs: {pairs}. Every run: the faces' preset ({PRESET.network} network), batch"
+        f"{len(store):,} images of {width}x{height}. Pairs: {pairs}. Every run: the faces' preset ({PRESET.network} network"
+        f"{widths}), batch"
         f" {plan.batch_size}, Adam, rate {plan.lr:g} {plan.schedule}, {plan.precision}, KL weight {plan.beta:g}{weights}"
         f" (ungated_beta: {plan.beta * FACE_GATINGS['ungated_beta'].times:g}). Ungated networks have the same partitions, which"
         " mean nothing to them.\n\n"

@@ -178,7 +178,7 @@ def rows_of(job: Job, out: Path) -> list[dict[str, Any]]:
     for regressor in REGRESSORS:
         score = found["dci"][regressor]
         row = {"regressor": regressor, "model": job.model, "gating": job.gating, "seed": job.seed}
-        row["steps"] = run.config.steps
+        row |= {"steps": run.config.steps, "lr": run.config.lr, "schedule": run.config.schedule}
         row |= {key: score[key] for key in ("disentanglement", "completeness", "uninformativeness")}
         row |= {f"uninformativeness_{name}": value for name, value in score["uninformativeness_per_factor"].items()}
         row |= {f"completeness_{name}": value for name, value in score["completeness_per_factor"].items()}

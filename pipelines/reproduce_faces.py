@@ -51,6 +51,8 @@ class FacePlan:
         Sizes by partition as ``NAME=SIZE,...``; the preset's when None.
     kl_weights:
         ``NAME=WEIGHT,...``: what `beta` is multiplied by in some partitions, where there is a gate.
+    widths:
+        The network's hidden sizes; its own when empty.
     truth:
         Where the true values are (simulated faces); by default the store's labels judge.
     """
@@ -65,6 +67,7 @@ class FacePlan:
     precision: str = "bf16"
     truth: Path | None = None
     kl_weights: str | None = None
+    widths: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -146,6 +149,7 @@ def face_config(plan: FacePlan, store: Store, gating: str, seed: int) -> TrainCo
         kl_weights=choose_kl_weights(plan.kl_weights, latent) if way.gate else {},
         image_shape=(height, width),
         network=PRESET.network,
+        widths=plan.widths,
         objective=replace(PRESET.objective, beta=plan.beta * way.times),
         gate=way.gate,
         context=way.context,

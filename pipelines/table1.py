@@ -9,14 +9,17 @@ from io import StringIO
 import numpy as np
 import pandas as pd
 
-from pipelines.reproduce import GATINGS
+from pipelines.reproduce import GATINGS, Schedule
+from preprocessing.errors import GatedVAEError
 
 FACTORS = {"shape": "shape", "size": "scale", "rotation": "orientation", "x_position": "posX", "y_position": "posY"}
 MODELS = {"beta": "beta-VAE", "info": "InfoVAE", "dip2": "DIP-VAE-II"}
-KEY = ("regressor", "model", "gating", "steps")
+KEY = ("regressor", "model", "gating", "steps", "lr", "schedule")
 SCORES = ("disentanglement", "completeness", "uninformativeness")
 # Two-sided 95% quantiles of Student's t by degrees of freedom 1 .. 9; beyond, the normal's is close enough to say 2.
 STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
+
+_AGAIN = "Make them again: `pipe reproduce table1` with their --out reads the finished runs anew."
 
 
 def interval(values: pd.Series) -> str:
@@ -35,11 +38,20 @@ def paper() -> pd.DataFrame:
 
 
 def merge(results: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Results of several folders or machines as one table, in the order of the paper's; of the same run the last stands."""
+    """Results of several folders or machines as one table, in the order of the paper's; of the same run the last stands.
+
+    Raises
+    ------
+    GatedVAEError
+        When some of the results do not say how their runs were trained.
+    """
+    for result in results:
+        if missing := [name for name in KEY if name not in result]:
+            raise GatedVAEError("Results cannot be put together.", f"Some have no column {missing[0]}.", _AGAIN)
     rows = pd.concat(results, ignore_index=True).drop_duplicates([*KEY, "seed"], keep="last")
     orders = {"model": [*MODELS], "gating": [*GATINGS]}
     return rows.sort_values(
-        ["model", "gating", "steps", "seed"],
+        ["model", "gating", "steps", "lr", "schedule", "seed"],
         key=lambda column: column.map(orders[column.name].index) if column.name in orders else column,
         kind="stable",
         ignore_index=True,
@@ -70,7 +82,7 @@ def markdown(results: pd.DataFrame, preamble: str) -> str:
 def _table(results: pd.DataFrame, known: pd.DataFrame, columns: dict[str, str]) -> str:
     lines = ["| regressor | model | gating | | " + " | ".join(columns) + " |", "|" + "---|" * (len(columns) + 4)]
     shown = set()
-    for (regressor, model, gating, steps), rows in results.groupby([*KEY], sort=False):
+    for (regressor, model, gating, *length), rows in results.groupby([*KEY], sort=False):
         which = (known["regressor"] == regressor) & (known["model"] == MODELS[model]) & (known["gating"] == gating)
         theirs = known[which].set_index("quantity")
         if len(theirs) and (regressor, model, gating) not in shown:
@@ -78,9 +90,15 @@ def _table(results: pd.DataFrame, known: pd.DataFrame, columns: dict[str, str]) 
             cells = [f"{theirs.loc[name, 'mean']:.3f} (sd {theirs.loc[name, 'std']:.3f})" for name in columns]
             lines.append(f"| {regressor} | {MODELS[model]} | {gating} | paper | " + " | ".join(cells) + " |")
         ours = [interval(rows[column]) for column in columns.values()]
-        whose = f"ours, {steps:,} steps, n={len(rows)}"
+        whose = f"ours, {_length(*length)}, n={len(rows)}"
         lines.append(f"| {regressor} | {MODELS[model]} | {gating} | {whose} | " + " | ".join(ours) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _length(steps: int, lr: float, schedule: str) -> str:
+    """Steps, and the rate where it is not the usual one."""
+    usual = (lr, schedule) == (Schedule.lr, Schedule.schedule)
+    return f"{steps:,} steps" + ("" if usual else f" at {lr:g} {schedule}")
 
 
 def _others(results: pd.DataFrame) -> str:
@@ -89,8 +107,8 @@ def _others(results: pd.DataFrame) -> str:
     names += ["mig", "sap", "modularity"]
     lines = ["| model | gating | steps | " + " | ".join(name.replace("_", " ") for name in names) + " |"]
     lines.append("|" + "---|" * (len(names) + 3))
-    for (model, gating, steps), group in rows.groupby([*KEY[1:]], sort=False):
+    for (model, gating, *length), group in rows.groupby([*KEY[1:]], sort=False):
         known = [group[name].dropna() for name in names]
         cells = [interval(values) if len(values) else "-" for values in known]
-        lines.append(f"| {MODELS[model]} | {gating} | {steps:,} | " + " | ".join(cells) + " |")
+        lines.append(f"| {MODELS[model]} | {gating} | {_length(*length)} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"

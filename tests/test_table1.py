@@ -17,7 +17,7 @@ def results() -> pd.DataFrame:
     rows = []
     for seed, value in enumerate((0.5, 0.7)):
         row: dict[str, object] = {"regressor": "random_forest", "model": "beta", "gating": "gated", "seed": seed}
-        row["steps"] = 5000
+        row |= {"steps": 5000, "lr": 1e-3, "schedule": "cosine"}
         names = ["disentanglement", "completeness", "uninformativeness", "mig", "sap", "modularity"]
         names += [
             f"{score}_{factor}"
@@ -54,12 +54,21 @@ def test_schedules_are_told_apart_and_earlier_results_replaced() -> None:
     assert "| gated | ours, 5,000 steps, n=2 | 0.600 ± 1.271 |" in text
     assert "| gated | ours, 40,000 steps, n=2 | 0.900 ± 0.000 |" in text
     assert text.count("| gated | paper |") == 4
+    slower = results().assign(lr=1e-4, schedule="constant", disentanglement=0.8)
+    text = markdown(merge([results(), slower]), "# Title\n")
+    assert "| gated | ours, 5,000 steps, n=2 | 0.600 ± 1.271 |" in text
+    assert "| gated | ours, 5,000 steps at 0.0001 constant, n=2 | 0.800 ± 0.000 |" in text
     again = results().assign(disentanglement=0.1)
     merged = merge([results(), longer, again])
     assert len(merged) == 4
     assert sorted(merged.disentanglement) == [0.1, 0.1, 0.9, 0.9]
     ungated = results().assign(gating="ungated")
     assert merge([results(), ungated]).gating.tolist() == ["ungated"] * 2 + ["gated"] * 2
+
+
+def test_results_that_do_not_say_how_they_were_trained_are_refused() -> None:
+    with pytest.raises(GatedVAEError, match="no column lr"):
+        merge([results(), results().drop(columns="lr")])
 
 
 def test_the_paper_s_figures_are_those_of_the_source(real_data: Path) -> None:
