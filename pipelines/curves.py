@@ -17,7 +17,7 @@ import numpy as np
 from pairing.cluster import ClusterOptions
 from pipelines.curve_stores import Recipe, draw_pictures, make_store, true_faces
 from pipelines.evaluate_faces import evaluate_faces
-from pipelines.presets import PRESETS
+from pipelines.presets import PIXELS, PRESETS
 from pipelines.reproduce_faces import FacePlan, face_config
 from pipelines.run import Run, TrainConfig, open_run
 from pipelines.tasks import Progress, Task, do_tasks, finished_in, ignore, is_finished
@@ -89,7 +89,7 @@ class CurvePlan:
 
     images: int = 4000
     steps: int = 600
-    beta: float = PRESET.objective.beta / 4  # images of a quarter of the preset's pixels earn a quarter of the nats
+    beta: float = PRESET.objective.beta * SIZE**2 / PIXELS
     lr: float = 1e-3
     schedule: str = "cosine"
     batch_size: int = 128

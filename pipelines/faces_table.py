@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from pipelines.reproduce_faces import FACE_GATINGS, PRESET, FacePlan, FaceRun
+from pipelines.reproduce_faces import PRESET, FacePlan, FaceRun, objective_of
 from pipelines.table1 import interval
 from preprocessing.store import open_store
 
@@ -42,14 +42,18 @@ def faces_preamble(plan: FacePlan, runs: Sequence[FaceRun]) -> str:
     judge = "the truth behind the simulation" if scores["judged_by"] == "truth" else "OpenFace's labels, noise included"
     pairs = "; ".join(f"{name}: {_pairing(record)}" for name, record in store.partitions.items())
     height, width = store.manifest["image_shape"]
+
+    def beta(gating: str) -> float:
+        return objective_of(plan, store, gating).beta
+
     widths = f", widths {','.join(map(str, plan.widths))}" if plan.widths else ""
     weights = f", times {plan.kl_weights} where there is a gate" if plan.kl_weights else ""
     return (
         f"# Faces ({runs[0].data}), {steps} steps\n\n"
         f"{len(store):,} images of {width}x{height}. Pairs: {pairs}. Every run: the faces' preset ({PRESET.network} network"
         f"{widths}), batch"
-        f" {plan.batch_size}, Adam, rate {plan.lr:g} {plan.schedule}, {plan.precision}, KL weight {plan.beta:g}{weights}"
-        f" (ungated_beta: {plan.beta * FACE_GATINGS['ungated_beta'].times:g}). Ungated networks have the same partitions, which"
+        f" {plan.batch_size}, Adam, rate {plan.lr:g} {plan.schedule}, {plan.precision}, KL weight {beta('gated'):g}{weights}"
+        f" (ungated_beta: {beta('ungated_beta'):g}). Ungated networks have the same partitions, which"
         " mean nothing to them.\n\n"
         f"Judged by {judge}; split {scores['split_by']}. The networks were trained on all images, without labels. R2 below 0"
         " counts as 0 in means. `own` is from a factor's own partition, `other` from the best other one, `all` from the whole"

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from models.objectives import ObjectiveConfig
 from models.vae import GatedVAEConfig
 from pipelines.evaluate_faces import evaluate_faces, long_rows
 from pipelines.presets import PRESETS, choose_kl_weights, choose_latent
@@ -46,7 +47,7 @@ class FacePlan:
     Attributes
     ----------
     beta:
-        Weight of the KL divergence.
+        Weight of the KL divergence; the preset's for images of that size when None.
     latent:
         Sizes by partition as ``NAME=SIZE,...``; the preset's when None.
     kl_weights:
@@ -59,7 +60,7 @@ class FacePlan:
 
     store: Path
     steps: int = 4000
-    beta: float = PRESET.objective.beta
+    beta: float | None = None
     latent: str | None = None
     lr: float = PRESET.lr
     schedule: str = "cosine"
@@ -150,7 +151,7 @@ def face_config(plan: FacePlan, store: Store, gating: str, seed: int) -> TrainCo
         image_shape=(height, width),
         network=PRESET.network,
         widths=plan.widths,
-        objective=replace(PRESET.objective, beta=plan.beta * way.times),
+        objective=objective_of(plan, store, gating),
         gate=way.gate,
         context=way.context,
     )
@@ -165,6 +166,13 @@ def face_config(plan: FacePlan, store: Store, gating: str, seed: int) -> TrainCo
         precision=plan.precision,
         own_share=way.own_share,
     )
+
+
+def objective_of(plan: FacePlan, store: Store, gating: str) -> ObjectiveConfig:
+    """The objective of one run."""
+    preset = PRESET.objective_for(store)
+    beta = preset.beta if plan.beta is None else plan.beta
+    return replace(preset, beta=beta * FACE_GATINGS[gating].times)
 
 
 def evaluate_plain(run: Run, truth: Path | None) -> dict[str, Any]:

@@ -228,7 +228,7 @@ def test_panels_refuse_lines_that_do_not_fit() -> None:
 
 
 def test_runs_differ_in_store_and_seed_alone(store: Store) -> None:
-    paired = dict.fromkeys(("pose", "expression", "identity"), {"draws": 8})
+    paired = {name: {"draws": 8} for name in ("pose", "expression", "identity")}
     store = replace(store, manifest={**store.manifest, "partitions": paired})
     one, other = curve_config(PLAN, store, 0), curve_config(PLAN, replace(store, path=Path("other")), 1)
     assert replace(other, store=one.store, seed=0) == one

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from pipelines.presets import choose_kl_weights
+from pipelines.presets import PRESETS, choose_kl_weights
 from preprocessing.errors import GatedVAEError
+from preprocessing.store import Store
 
 
 def test_kl_weights_are_read_by_partition() -> None:
@@ -17,3 +20,9 @@ def test_kl_weights_are_read_by_partition() -> None:
     ):
         with pytest.raises(GatedVAEError, match=message):
             choose_kl_weights(text, latent)
+
+
+@pytest.mark.parametrize(("shape", "beta"), [([64, 64], 0.25), ([32, 32], 0.0625), ([128, 64], 0.5)])
+def test_beta_goes_with_the_number_of_pixels(shape: list[int], beta: float) -> None:
+    store = Store(Path("store"), {"image_shape": shape})
+    assert PRESETS["faces"].objective_for(store).beta == beta

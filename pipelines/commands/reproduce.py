@@ -94,7 +94,10 @@ def faces(
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Runs of every kind.")] = 3,
     steps: Annotated[int, typer.Option(min=1, help="Steps of every run.")] = 4000,
-    beta: Annotated[float, typer.Option(min=0, help="KL weight; ungated_beta takes four times as much.")] = 0.25,
+    beta: Annotated[
+        float | None,
+        typer.Option(min=0, help="KL weight; ungated_beta takes four times as much.", show_default="the preset's"),
+    ] = None,
     latent: Annotated[
         str | None, typer.Option(help="NAME=SIZE,... for every partition.", show_default="the preset's")
     ] = None,

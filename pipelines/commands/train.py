@@ -110,7 +110,9 @@ def train(
         image_shape=(height, width),
         network=network or chosen.network,
         widths=read_widths(widths),
-        objective=replace(chosen.objective, **{key: value for key, value in given.items() if value is not None}),
+        objective=replace(
+            chosen.objective_for(opened), **{key: value for key, value in given.items() if value is not None}
+        ),
         gate=gate,
         gate_regulariser=gate_regulariser,
         context=context,
