@@ -60,7 +60,7 @@ check: $(VENV)/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-constraints:
+constraints: $(VENV)/installed
 	$(BIN)/pip freeze --exclude-editable | sed 's/+cpu//' | sed '1i # Versions that the commands of README.md and CI install; `make constraints` writes this file anew.' > constraints.txt
 
 clean:

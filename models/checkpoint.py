@@ -58,7 +58,7 @@ def save_checkpoint(
     atomic_path:
         How a file is written so that it is there whole or not at all.
     """
-    names = [name for name, _ in model.named_parameters()]
+    names = _trained(model)
     tensors = {
         f"{names[index]}/{key}": value.cpu().contiguous()
         for index, slots in optimiser.state_dict()["state"].items()
@@ -81,6 +81,11 @@ def read_state(checkpoint: Checkpoint) -> tuple[dict[str, torch.Tensor], dict[st
         raise ValueError(f"{checkpoint.state} has no position: {error}") from error
     _compare(checkpoint.state, tensors, position.pop("sha256", None))
     return tensors, position
+
+
+def _trained(model: nn.Module) -> list[str]:
+    """Names of the parameters that are trained, in the order in which the optimiser numbers them."""
+    return [name for name, parameter in model.named_parameters() if parameter.requires_grad]
 
 
 def prune(folder: Path, keep: int) -> None:
@@ -145,7 +150,7 @@ def load_state(checkpoint: Checkpoint, model: nn.Module, optimiser: torch.optim.
     tensors, position = read_state(checkpoint)
     try:
         slots = [name.rpartition("/") for name in tensors]
-        index = {name: number for number, (name, _) in enumerate(model.named_parameters())}
+        index = {name: number for number, name in enumerate(_trained(model))}
         state: dict[int, dict[str, torch.Tensor]] = {}
         for (owner, _, key), value in zip(slots, tensors.values(), strict=True):
             state.setdefault(index[owner], {})[key] = value

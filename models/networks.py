@@ -52,6 +52,8 @@ class FullyConnectedDecoder(nn.Module):
 
 def _convolved(image_shape: Shape, channels: Sequence[int]) -> Shape:
     """The spatial size after one halving per entry of `channels`."""
+    if not channels:
+        raise ValueError("A convolutional network needs two widths or more: channels, then the last hidden size.")
     factor = 2 ** len(channels)
     if image_shape[0] % factor or image_shape[1] % factor:
         raise ValueError(

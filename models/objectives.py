@@ -47,6 +47,11 @@ class ObjectiveConfig:
                 "the weight of the discrepancy, alpha + lambda - 1, would be negative and push q(z) away from p(z)."
             )
 
+    @property
+    def kl_weight(self) -> float:
+        """What the KL divergence weighs."""
+        return 1.0 - self.alpha if self.name == "info" else self.beta
+
 
 @dataclass(frozen=True)
 class Posterior:
@@ -184,5 +189,4 @@ def regulariser(
         )
     kl = gaussian_kl(posterior)
     weighted = (kl if kl_weights is None else kl_weights * kl).sum()
-    share = 1.0 - config.alpha if config.name == "info" else config.beta
-    return {"kl": share * weighted, **OBJECTIVES[config.name](config, posterior, codes, prior)}
+    return {"kl": config.kl_weight * weighted, **OBJECTIVES[config.name](config, posterior, codes, prior)}

@@ -164,8 +164,10 @@ class GatedVAE(nn.Module):
         through = None if partition is None else self.partitions[partition]
         gated = posterior if through is None else posterior.map(lambda tensor: gate(tensor, through))
         codes = gated.sample(noise[0])
-        regularised = gated if self.config.gate_regulariser else posterior
-        mean, logvar, sample, prior = shares.gather(regularised.mean, regularised.logvar, codes, noise[2])
+        regularised, sample = (
+            (gated, codes) if self.config.gate_regulariser else (posterior, posterior.sample(noise[0]))
+        )
+        mean, logvar, sample, prior = shares.gather(regularised.mean, regularised.logvar, sample, noise[2])
         terms = regulariser(self.config.objective, Posterior(mean, logvar), sample, prior, self.kl_weights)
         if through is not None and self.config.context == "target":
             codes = exchange(codes, self._context(target, noise[1]), through)

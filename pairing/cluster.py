@@ -243,7 +243,7 @@ def _check_partners(store: Store, options: ClusterOptions) -> None:
     if options.confidence_weighted and CONFIDENCE not in pq.read_schema(samples_path(store.path)).names:
         remedy = "Preprocess from files of OpenFace that have it, or pair without --confidence-weighted."
         raise GatedVAEError("Partners cannot be weighted.", f"The store has no column {CONFIDENCE}.", remedy)
-    if options.other_person and _persons(store) is None:
+    if options.other_person and number_persons(store) is None:
         remedy = "Preprocess with --identities, or pair without regard to persons."
         raise GatedVAEError("Pairs of different persons cannot be made.", "The store has no identities.", remedy)
 
@@ -366,7 +366,7 @@ class _Clustering:
         if strata > 1:
             cut, _ = self._labels(others).group(self.options.fit(strata))
             stratum, centroids = cut.group, cut.centroids
-        person = _persons(self.store) if self.options.other_person else None
+        person = number_persons(self.store) if self.options.other_person else None
         return IndependentPartners.of(members.group, stratum, centroids, person)
 
     def _measured(self, shared: list[str], uniform: Drawing, drawn: Drawing) -> Record:
@@ -380,7 +380,7 @@ class _Clustering:
             if MEASURED.fullmatch(column):
                 values = np.split(LabelColumns(store, [column]).take(rows)[:, 0], 3)
                 quality[column] = asdict(column_quality(column, *values, shared=column in shared))
-        person = _persons(store)
+        person = number_persons(store)
         same = None if person is None else float((person[ids] == person[target]).mean())
         return {"same_person": same, "quality": quality}
 
@@ -393,8 +393,8 @@ def _write_centroids(store: Store, name: str, columns: list[str], groups: Groups
     write_parquet(centroids_path(store.path, name), pa.table(table), schema_version=SCHEMA_VERSION)
 
 
-def _persons(store: Store) -> Ints | None:
-    """Number the persons, every unknown one apart; None where the store has no identities."""
+def number_persons(store: Store) -> Ints | None:
+    """Number the person on every sample (N,), every unknown one apart; None where no identity is known."""
     if "identity" not in pq.read_schema(samples_path(store.path)).names:
         return None
     code, known = pd.factorize(store.sample_columns(["identity"])["identity"])

@@ -22,12 +22,12 @@ import pyarrow.parquet as pq
 
 from pairing.drawing import Drawing, discard_spilled
 from pairing.draws import BLOCK, Members, partition_stream, random_below
-from pairing.records import already_made
+from pairing.records import already_made, strike
 from pairing.tables import write_groups, write_pairs
 from preprocessing.compute import dashboard
-from preprocessing.errors import GatedVAEError
+from preprocessing.errors import GatedVAEError, UsageError
 from preprocessing.files import locked
-from preprocessing.store import REBUILD, Store, open_store, samples_path
+from preprocessing.store import REBUILD, Store, centroids_path, open_store, samples_path
 
 Ids = npt.NDArray[np.int64]
 Progress = Callable[[int, int], None]  # (pairs written, pairs in all)
@@ -152,9 +152,9 @@ def parse_share(text: str) -> tuple[str, tuple[str, ...]]:
     name, factors = name.strip(), tuple(factor.strip() for factor in listed.split(","))
     if not equals or not re.fullmatch(r"[A-Za-z0-9_-]+", name) or not all(factors):
         why = "A name of letters, digits, _ or - and at least one factor are needed."
-        raise GatedVAEError(f"--share {text} cannot be read.", why, _FORM)
+        raise UsageError(f"--share {text} cannot be read.", why, _FORM)
     if len(set(factors)) < len(factors):
-        raise GatedVAEError(f"--share {text} cannot be read.", "It names a factor twice.", _FORM)
+        raise UsageError(f"--share {text} cannot be read.", "It names a factor twice.", _FORM)
     return name, factors
 
 
@@ -163,7 +163,7 @@ def parse_shares(texts: Iterable[str]) -> dict[str, tuple[str, ...]]:
     shares: dict[str, tuple[str, ...]] = {}
     for name, factors in map(parse_share, texts):
         if name in shares:
-            raise GatedVAEError(f"Two partitions are called {name}.", "", "Give each --share a name of its own.")
+            raise UsageError(f"Two partitions are called {name}.", "", "Give each --share a name of its own.")
         shares[name] = factors
     return shares
 
@@ -259,10 +259,9 @@ def pair_exactly(
         made = already_made(store, records, overwrite)
         groupings = {name: _grouping(store, record) for name, record in records.items() if name not in made}
         discard_spilled(store.path)
-        if groupings.keys() & store.partitions.keys():  # no record may describe tables that are being replaced
-            kept = {name: record for name, record in store.partitions.items() if name not in groupings}
-            store = store.with_partitions(kept)
+        store = strike(store, groupings)  # no record may describe tables that are being replaced
         for place, (name, grouping) in enumerate(groupings.items()):
+            centroids_path(store.path, name).unlink(missing_ok=True)  # of clusters that had this name
             write_groups(store.path, name, grouping.group, np.zeros(len(store), np.float32))
             table = len(store) * draws
             moved = partial(_move, progress, place * table, len(groupings) * table)

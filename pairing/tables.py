@@ -143,11 +143,6 @@ class PairTable:
             raise self._unfit("Its row groups are not those it was written with.")
 
     @property
-    def blocks(self) -> int:
-        """Number of blocks."""
-        return -(-self.rows // self.block_size)
-
-    @property
     def block_sizes(self) -> list[int]:
         """Inputs of each block."""
         return [min(self.block_size, self.rows - start) for start in range(0, self.rows, self.block_size)]

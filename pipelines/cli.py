@@ -28,7 +28,7 @@ from pipelines.commands import (
     traverse,
     verify,
 )
-from preprocessing.errors import GatedVAEError
+from preprocessing.errors import GatedVAEError, UsageError
 
 app = typer.Typer(
     name="pipe",
@@ -70,7 +70,7 @@ def main(arguments: list[str] | None = None) -> None:
         if debug:
             raise
         sys.stderr.write(f"{explain(error)}\n")
-        sys.exit(1)
+        sys.exit(2 if isinstance(error, UsageError) else 1)
 
 
 def explain(error: Exception) -> str:

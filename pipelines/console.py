@@ -73,8 +73,10 @@ def show(result: Any, rows: Mapping[str, object], *, as_json: bool) -> None:
 
 def number(value: object) -> str:
     """Write a value for people: thousands separated, floats to four digits, mappings as a list."""
-    if isinstance(value, bool) or value is None:
-        return {True: "yes", False: "no"}.get(bool(value), "-") if value is not None else "-"
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):

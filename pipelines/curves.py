@@ -19,9 +19,9 @@ from pipelines.curve_stores import Recipe, draw_pictures, make_store, true_faces
 from pipelines.evaluate_faces import evaluate_faces
 from pipelines.presets import PIXELS, PRESETS
 from pipelines.reproduce_faces import FacePlan, face_config
-from pipelines.run import Run, TrainConfig, open_run
-from pipelines.tasks import Progress, Task, do_tasks, finished_in, ignore, is_finished
-from preprocessing.errors import GatedVAEError
+from pipelines.run import Run, TrainConfig
+from pipelines.tasks import Progress, Task, do_tasks, finished_in, ignore
+from preprocessing.errors import UsageError
 from preprocessing.files import locked
 from preprocessing.store import Store, open_store
 
@@ -120,7 +120,7 @@ def points_on(axes: Sequence[str]) -> list[Point]:
     """
     unknown = [axis for axis in axes if axis not in AXES]
     if unknown:
-        raise GatedVAEError(f"There is no axis {unknown[0]!r}.", "", f"Choose from {', '.join(AXES)}.")
+        raise UsageError(f"There is no axis {unknown[0]!r}.", "", f"Choose from {', '.join(AXES)}.")
     return list(dict.fromkeys([BASE, *(replace(BASE, **{axis: value}) for axis in axes for value in AXES[axis])]))
 
 
@@ -156,8 +156,6 @@ def reproduce_curves(
             for seed in range(seeds)
             for point in points
         ]
-        for task in tasks:
-            _refuse_another(task, _runs(out))
         do_tasks(tasks, _runs(out), workers=workers, device=device, progress=progress)
     return list(_finished_rows(plan, out))
 
@@ -258,13 +256,6 @@ def _store_path(out: Path, point: Point) -> Path:
 
 def _runs(out: Path) -> Path:
     return out / "runs"
-
-
-def _refuse_another(task: Task, runs: Path) -> None:
-    """Refuse a folder with a finished run of another configuration, lest one curve mixes them."""
-    folder = runs / task.name
-    if is_finished(folder) and open_run(folder).config != task.config:
-        raise GatedVAEError(f"{folder} is another run.", "It was trained with other options.", "Choose another --out.")
 
 
 def _finished_rows(plan: CurvePlan, out: Path) -> Iterator[Row]:

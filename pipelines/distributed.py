@@ -39,15 +39,20 @@ class Member:
         backend = "gloo"
         if choose_device(self.device).startswith("cuda"):
             backend = "cpu:gloo,cuda:nccl"
-            if self.local_rank >= torch.cuda.device_count():
-                why = f"There are {torch.cuda.device_count()} of them."
-                raise GatedVAEError("Every rank needs a CUDA device of its own.", why, "Use fewer, or --device cpu.")
+            _check_devices(self.local_rank + 1)
             torch.cuda.set_device(self.local_rank)
         dist.init_process_group(backend, store=store, rank=self.rank, world_size=self.ranks)
         try:
             yield
         finally:
             dist.destroy_process_group()
+
+
+def _check_devices(ranks: int) -> None:
+    """Refuse more ranks on this machine than it has CUDA devices."""
+    if ranks > torch.cuda.device_count():
+        why = f"There are {torch.cuda.device_count()} of them."
+        raise GatedVAEError("Every rank needs a CUDA device of its own.", why, "Use fewer, or --device cpu.")
 
 
 def on_ranks(
@@ -88,6 +93,8 @@ def _under_torchrun(everywhere: Callable[[], Any], first: Callable[[], T], devic
 
 
 def _here(everywhere: Callable[[], Any], first: Callable[[], T], workers: int, device: str) -> T:
+    if choose_device(device).startswith("cuda"):
+        _check_devices(workers)  # before any starts: the others would wait for one that cannot join
     store = TCPStore(HOST, 0, workers, is_master=True, wait_for_workers=False)
     context = multiprocessing.get_context("spawn")
     failures = context.SimpleQueue()

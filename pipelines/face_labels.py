@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +13,7 @@ import pyarrow.parquet as pq
 
 from models.metrics import Split, group_split, random_split
 from models.metrics.arrays import varies
-from pairing.cluster import PARTITIONS
+from pairing.cluster import PARTITIONS, number_persons
 from preprocessing.errors import GatedVAEError
 from preprocessing.store import Store, samples_path
 
@@ -127,7 +126,7 @@ def _true_labels(store: Store, path: Path) -> pd.DataFrame:
 
 
 def _split(store: Store, ids: npt.NDArray[np.int64], seed: int) -> tuple[Split, str]:
-    person = _persons(store)
+    person = number_persons(store)
     if person is None:
         return random_split(len(ids), seed=seed), "at random: the store has no identities"
     person = person[ids]
@@ -137,13 +136,3 @@ def _split(store: Store, ids: npt.NDArray[np.int64], seed: int) -> tuple[Split, 
     split = group_split(person, seed=seed)
     held_out = len(np.unique(person[split.test]))
     return split, f"by person: fitted on {people - held_out:,}, judged on {held_out:,} others"
-
-
-def _persons(store: Store) -> npt.NDArray[Any] | None:
-    """Number the persons, every unknown one apart; None where no identity is known."""
-    if "identity" not in pq.read_schema(samples_path(store.path)).names:
-        return None
-    code, known = pd.factorize(store.sample_columns(["identity"])["identity"])
-    unknown = code < 0
-    code[unknown] = len(known) + np.arange(np.count_nonzero(unknown))
-    return code if len(known) else None

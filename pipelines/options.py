@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -21,4 +21,6 @@ Workers = Annotated[
     int | None, typer.Option(min=1, help="Tasks at a time; every core by default. The result is the same.")
 ]
 Scheduler = Annotated[str | None, typer.Option(help="Address of a Dask scheduler to run on, e.g. tcp://host:8786.")]
+Precision = Annotated[Literal["fp32", "bf16", "auto"], typer.Option(help="auto is bf16 where the processor has it.")]
+RateSchedule = Literal["constant", "cosine"]
 Draws = Annotated[int, typer.Option(min=1, help="How many partners every sample gets in the pair table.")]

@@ -17,7 +17,7 @@ from pairing.tables import PairTable
 from pipelines.encoding import decode_codes, encode_images
 from pipelines.evaluate_faces import FaceScores
 from pipelines.evaluate_factors import FactorScores, kl_per_dimension
-from pipelines.run import Run
+from pipelines.run import Run, open_run
 from preprocessing.errors import GatedVAEError
 from preprocessing.files import write_bytes
 from preprocessing.store import Store, pairs_path
@@ -165,11 +165,12 @@ def _spread(values: Floats, count: int) -> Ids:
 
 
 def tuned_model(run: Run) -> GatedVAE | None:
-    """The run's fine-tuned model, where `pipe finetune` has made one in its folder."""
-    from pipelines.run import open_run
-
-    tuned = run.path / "finetuned"
-    return open_run(tuned).model() if (tuned / "checkpoints").is_dir() else None
+    """The run's fine-tuned model, where `pipe finetune` has made one of its weights in its folder."""
+    path, latest = run.path / "finetuned", run.latest()
+    if latest is None or not (path / "checkpoints").is_dir():
+        return None
+    tuned = open_run(path)
+    return tuned.model() if tuned.config.initial_step == latest.step else None
 
 
 def save(figure: Figure, path: Path) -> Path:

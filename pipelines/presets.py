@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from models.objectives import ObjectiveConfig
-from preprocessing.errors import GatedVAEError
+from preprocessing.errors import GatedVAEError, UsageError
 from preprocessing.store import Store
 
 PIXELS = 64 * 64  # of the images that the presets' beta is meant for
@@ -83,6 +83,6 @@ def _read_entries(option: str, text: str | None, number: str) -> list[tuple[str,
         name, _, value = (part.strip() for part in entry.partition("="))
         if not re.fullmatch(number, value):
             remedy = "Write NAME=NUMBER,NAME=NUMBER; sizes are whole and at least 1, weights not negative."
-            raise GatedVAEError(f"{option} cannot be read at {entry!r}.", "", remedy)
+            raise UsageError(f"{option} cannot be read at {entry!r}.", "", remedy)
         pairs.append((name, value))
     return pairs

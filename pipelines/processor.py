@@ -6,7 +6,7 @@ import ctypes
 
 import torch
 
-from preprocessing.errors import GatedVAEError
+from preprocessing.errors import GatedVAEError, UsageError
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
@@ -30,7 +30,7 @@ def choose_device(name: str) -> str:
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if name.partition(":")[0] not in ("cpu", "cuda"):
-        raise GatedVAEError(f"There is no device {name}.", "", "Use --device auto, cpu or cuda.")
+        raise UsageError(f"There is no device {name}.", "", "Use --device auto, cpu or cuda.")
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise GatedVAEError("There is no CUDA device.", f"--device {name} was asked for.", "Use --device auto or cpu.")
     return name

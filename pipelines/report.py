@@ -52,7 +52,7 @@ def _facts(run: Run, store: Store) -> str:
         "pairs": "; ".join(f"{name}: {_made(made)}" for name, made in store.partitions.items()),
         "latent": ", ".join(f"{name} {size}" for name, size in model.latent.items()),
         "gate": f"{model.context} as context" if model.gate else "none: an ordinary VAE, target = input",
-        "objective": f"{model.objective.name}, KL weight {model.objective.beta:g}, {model.network} network",
+        "objective": f"{model.objective.name}, KL weight {model.objective.kl_weight:g}, {model.network} network",
         "training": f"{length}, batch {config.batch_size}, rate {config.lr:g} {config.schedule},"
         f" {config.precision}, seed {config.seed}",
         "weights": f"step {latest.step:,}{done}" if latest else "none",

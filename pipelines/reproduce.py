@@ -14,7 +14,7 @@ from pipelines.evaluate_factors import REGRESSORS, evaluate_factors
 from pipelines.run import Run, TrainConfig, open_run
 from pipelines.tasks import Progress, Task, do_tasks, finished_in, ignore
 from preprocessing.dsprites import preprocess_dsprites
-from preprocessing.errors import GatedVAEError
+from preprocessing.errors import UsageError
 from preprocessing.files import locked
 from preprocessing.store import open_store
 
@@ -94,7 +94,7 @@ def jobs_of(models: list[str], gatings: list[str], seeds: int) -> list[Job]:
     for asked, known in ((models, list(OBJECTIVES)), (gatings, list(GATINGS))):
         for name in asked:
             if name not in known:
-                raise GatedVAEError(f"There is no {name!r} to reproduce.", "", f"Choose from {', '.join(known)}.")
+                raise UsageError(f"There is no {name!r} to reproduce.", "", f"Choose from {', '.join(known)}.")
     return [Job(model, gating, seed) for seed in range(seeds) for model in models for gating in gatings]
 
 
@@ -110,18 +110,18 @@ def reproduce(
 ) -> list[dict[str, Any]]:
     """Train and evaluate every job under `out`, skipping what is finished.
 
-    Returns one row per regressor and finished run of the folder, those of earlier calls included.
+    Returns one row per regressor and finished run of the folder that was trained so, those of earlier calls included.
 
     Raises
     ------
     GatedVAEError
-        When a run fails; those that are finished stay.
+        When `out` holds one of the runs, trained otherwise, or a run fails; those that are finished stay.
     """
     with locked(out):
         store = prepare_store(store or out / "store")
         tasks = [Task(job.name, config_of(job, schedule, store), evaluate) for job in jobs]
         do_tasks(tasks, out, workers=workers, device=device, progress=progress)
-    return [row for job in finished_jobs(out) for row in rows_of(job, out)]
+        return [row for job in finished_jobs(schedule, store, out) for row in rows_of(job, out)]
 
 
 def evaluate(run: Run) -> dict[str, Any]:
@@ -136,10 +136,11 @@ def prepare_store(path: Path) -> Path:
     return path
 
 
-def finished_jobs(out: Path) -> list[Job]:
-    """The finished runs of a folder, by objective, gating and seed."""
+def finished_jobs(schedule: Schedule, store: Path, out: Path) -> list[Job]:
+    """The finished runs of a folder that were trained so, by objective, gating and seed."""
     ways = {f"{model}-{gating}": (model, gating) for model in OBJECTIVES for gating in GATINGS}
-    return [Job(*ways[name], seed) for name, seed, _ in finished_in(out, list(ways))]
+    found = [(Job(*ways[name], seed), run) for name, seed, run in finished_in(out, list(ways))]
+    return [job for job, run in found if run.config == config_of(job, schedule, store)]
 
 
 def config_of(job: Job, schedule: Schedule, store: Path) -> TrainConfig:
@@ -178,7 +179,9 @@ def rows_of(job: Job, out: Path) -> list[dict[str, Any]]:
     for regressor in REGRESSORS:
         score = found["dci"][regressor]
         row = {"regressor": regressor, "model": job.model, "gating": job.gating, "seed": job.seed}
-        row |= {"steps": run.config.steps, "lr": run.config.lr, "schedule": run.config.schedule}
+        config = run.config
+        row |= {"steps": config.steps, "lr": config.lr, "schedule": config.schedule}
+        row |= {"widths": ",".join(map(str, config.model.widths)), "precision": config.precision}
         row |= {key: score[key] for key in ("disentanglement", "completeness", "uninformativeness")}
         row |= {f"uninformativeness_{name}": value for name, value in score["uninformativeness_per_factor"].items()}
         row |= {f"completeness_{name}": value for name, value in score["completeness_per_factor"].items()}

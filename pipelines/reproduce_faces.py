@@ -14,7 +14,7 @@ from pipelines.evaluate_faces import evaluate_faces, long_rows
 from pipelines.presets import PRESETS, choose_kl_weights, choose_latent
 from pipelines.run import Run, TrainConfig, open_run
 from pipelines.tasks import Progress, Task, do_tasks, finished_in, ignore, is_finished
-from preprocessing.errors import GatedVAEError
+from preprocessing.errors import GatedVAEError, UsageError
 from preprocessing.files import locked
 from preprocessing.store import Store, open_store
 
@@ -109,7 +109,7 @@ def reproduce_faces(
     """
     unknown = [name for name in gatings if name not in FACE_GATINGS]
     if unknown:
-        raise GatedVAEError(f"There is no {unknown[0]!r} to reproduce.", "", f"Choose from {', '.join(FACE_GATINGS)}.")
+        raise UsageError(f"There is no {unknown[0]!r} to reproduce.", "", f"Choose from {', '.join(FACE_GATINGS)}.")
     store = open_store(plan.store)
     if "factors" in store.manifest:
         raise GatedVAEError(f"{plan.store} holds no faces.", "", "Use `pipe reproduce table1` for dSprites.")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -11,8 +12,8 @@ from typing import Any
 from models.checkpoint import Checkpoint, checkpoints, load_weights
 from models.vae import OPEN_CONTEXTS, GatedVAE, GatedVAEConfig
 from pairing.loader import is_address
-from preprocessing.errors import GatedVAEError
-from preprocessing.files import read_json, write_json
+from preprocessing.errors import GatedVAEError, UsageError
+from preprocessing.files import digest, read_json, write_json
 from preprocessing.store import Store, open_store
 
 RUN_SCHEMA_VERSION = 1
@@ -45,8 +46,8 @@ class TrainConfig:
         image that its target is composed from first) instead, 0 .. 1, at the first step; it falls evenly to 0 half-way through.
     decoder_only:
         Fine-tuning: the encoder stays as it is, targets are the inputs.
-    initial:
-        The run whose weights to start from (fine-tuning).
+    initial, initial_step:
+        The run whose weights to start from, and how far it was trained (fine-tuning).
     """
 
     store: str
@@ -62,10 +63,11 @@ class TrainConfig:
     own_share: float = 0.0
     decoder_only: bool = False
     initial: str | None = None
+    initial_step: int | None = None
 
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.epochs is None):
-            raise GatedVAEError("How long to train is unclear.", "", "Give either --epochs or --steps.")
+            raise UsageError("How long to train is unclear.", "", "Give either --epochs or --steps.")
         if (self.steps or self.epochs or 0) < 1 or self.batch_size < 2 or not self.lr > 0:
             why = f"Got {self.epochs or self.steps} epochs or steps, batch size {self.batch_size}, rate {self.lr}."
             raise GatedVAEError(
@@ -114,11 +116,20 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder and the configuration in it; `moved`, where its store lies if not where it was trained from."""
+    """A run folder and the configuration in it.
+
+    Attributes
+    ----------
+    store_digest, pairs_digest:
+        Of the samples it was trained on, and of how their pairs were made (see `digest_pairs`).
+    moved:
+        Where its store lies if not where it was trained from.
+    """
 
     path: Path
     config: TrainConfig
     store_digest: str
+    pairs_digest: str
     moved: Path | None = None
 
     @property
@@ -144,16 +155,25 @@ class Run:
         """Write one command's figures beside the others'."""
         write_json(self.metrics, {**self.read_metrics(), command: values})
 
+    def forget_metrics(self) -> None:
+        """Remove what has been measured: the weights change."""
+        self.metrics.unlink(missing_ok=True)
+
     def latest(self) -> Checkpoint | None:
         """The newest complete checkpoint."""
         found = checkpoints(self.checkpoints)
         return found[-1] if found else None
 
-    def model(self, device: str = "cpu") -> GatedVAE:
-        """The trained model, from the newest checkpoint, ready to encode."""
+    def newest(self) -> Checkpoint:
+        """The newest complete checkpoint; refused where there is none."""
         checkpoint = self.latest()
         if checkpoint is None:
             raise GatedVAEError(f"{self.path} has no checkpoint yet.", "", "Train it first: `pipe train ... --out` it.")
+        return checkpoint
+
+    def model(self, device: str = "cpu") -> GatedVAE:
+        """The trained model, from the newest checkpoint, ready to encode."""
+        checkpoint = self.newest()
         model = GatedVAE(self.config.model)
         with usable(checkpoint):
             load_weights(checkpoint, model)
@@ -165,7 +185,11 @@ class Run:
             why = f"It was trained from the service at {self.config.store}, which serves pairs alone."
             remedy = "Give the folder that the service serves, or a copy: --store FOLDER."
             raise GatedVAEError(f"The images of {self.path} are needed.", why, remedy)
-        store = open_store(self.moved or self.config.store)
+        path = self.moved or Path(self.config.store)
+        if not path.is_dir():
+            remedy = "Say where it is now: --store FOLDER (a relative path starts from this folder)."
+            raise GatedVAEError(f"The store of {self.path} is gone.", f"There is no folder {path}.", remedy)
+        store = open_store(path)
         if store.manifest["source_digest"] != self.store_digest:
             why = "The store holds other samples than those it was trained on."
             remedy = "Train again, restore the store, or say where it is now: --store FOLDER."
@@ -203,40 +227,75 @@ def open_run(path: Path, store: Path | None = None) -> Run:
         why = f"It has schema version {values.get('schema_version')}; this version reads {RUN_SCHEMA_VERSION}."
         raise GatedVAEError(f"{path} cannot be opened.", why, "Train it again.")
     try:
-        return Run(path, TrainConfig.from_dict(values["train"]), values["store_digest"], store)
+        config = TrainConfig.from_dict(values["train"])
+        return Run(path, config, values["store_digest"], values["pairs_digest"], store)
     except (KeyError, TypeError, ValueError) as error:
         raise GatedVAEError(f"{_config_path(path)} is damaged.", str(error), remedy) from None
 
 
-def create_run(path: Path, config: TrainConfig, store_digest: str, *, extend: bool = False) -> Run:
+def digest_pairs(store: Store, partitions: Iterable[str]) -> str:
+    """SHA-256 of how the pairs of some partitions were made, and of what became of them."""
+    return digest(*(json.dumps([name, store.partitions.get(name)], sort_keys=True) for name in partitions))
+
+
+def create_run(path: Path, config: TrainConfig, store: Store, *, extend: bool = False) -> Run:
     """Write ``config.json`` for a new run, or open the one that is there when it says the same.
 
     Parameters
     ----------
+    store:
+        The store it is trained on, or what a service tells of its own.
     extend:
-        Accept another number of steps or epochs than the run's there, and record it.
+        Accept more steps or epochs than the run's there, and record them; where nothing depends on how many there are.
 
     Raises
     ------
     GatedVAEError
         When the folder holds a run of another configuration.
     """
-    run = Run(path, config, store_digest)
-    values = {"schema_version": RUN_SCHEMA_VERSION, "store_digest": store_digest, "train": config.to_dict()}
+    run = Run(path, config, store.manifest["source_digest"], digest_pairs(store, config.model.latent))
+    values = {
+        "schema_version": RUN_SCHEMA_VERSION,
+        "store_digest": run.store_digest,
+        "pairs_digest": run.pairs_digest,
+        "train": config.to_dict(),
+    }
     if not _config_path(path).exists():
         write_json(_config_path(path), values)
         return run
     there = open_run(path)
-    if extend and config.schedule == "constant" and not config.own_share:
-        there = replace(there, config=replace(there.config, steps=config.steps, epochs=config.epochs))
-        if there == run:
-            write_json(_config_path(path), values)
+    if extend and there != run and there == replace(run, config=_as_long_as(config, there.config)):
+        _check_longer(path, config, there.config)
+        write_json(_config_path(path), values)
+        return run
     if there != run:
-        why = ", ".join(_differences(there.config.to_dict(), config.to_dict())) or "the store was made anew"
         raise GatedVAEError(
-            f"{path} holds another run.", f"It differs in: {why}.", "Choose another --out, or --overwrite."
+            f"{path} holds another run.", f"It differs in: {_why(there, run)}.", "Choose another --out, or --overwrite."
         )
     return there
+
+
+def _as_long_as(config: TrainConfig, other: TrainConfig) -> TrainConfig:
+    return replace(config, steps=other.steps, epochs=other.epochs)
+
+
+def _check_longer(path: Path, config: TrainConfig, there: TrainConfig) -> None:
+    """Refuse to train on where it would not be the same as having trained for so long from the start."""
+    asked = f"It is of {there.steps or there.epochs} {'steps' if there.steps else 'epochs'}."
+    if config.schedule != "constant" or config.own_share:
+        why = f"{asked} Its rate or own share falls to the last step."
+        raise GatedVAEError(f"{path} cannot go on beyond its end.", why, "Choose another --out, or --overwrite.")
+    if (config.steps or 0) < (there.steps or 0) or (config.epochs or 0) < (there.epochs or 0):
+        raise GatedVAEError(f"{path} is longer already.", asked, "Ask for more, in the same unit.")
+
+
+def _why(there: Run, here: Run) -> str:
+    found = _differences(there.config.to_dict(), here.config.to_dict())
+    if there.store_digest != here.store_digest:
+        found.append("the store was made anew")
+    elif there.pairs_digest != here.pairs_digest:
+        found.append("the store's pairs were made anew")
+    return ", ".join(found)
 
 
 def _differences(there: dict[str, Any], here: dict[str, Any], prefix: str = "") -> list[str]:

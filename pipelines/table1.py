@@ -8,17 +8,15 @@ from io import StringIO
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from pipelines.reproduce import GATINGS, Schedule
 from preprocessing.errors import GatedVAEError
 
 FACTORS = {"shape": "shape", "size": "scale", "rotation": "orientation", "x_position": "posX", "y_position": "posY"}
 MODELS = {"beta": "beta-VAE", "info": "InfoVAE", "dip2": "DIP-VAE-II"}
-KEY = ("regressor", "model", "gating", "steps", "lr", "schedule")
+KEY = ("regressor", "model", "gating", "steps", "lr", "schedule", "widths")
 SCORES = ("disentanglement", "completeness", "uninformativeness")
-# Two-sided 95% quantiles of Student's t by degrees of freedom 1 .. 9; beyond, the normal's is close enough to say 2.
-STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
-
 _AGAIN = "Make them again: `pipe reproduce table1` with their --out reads the finished runs anew."
 
 
@@ -27,8 +25,8 @@ def interval(values: pd.Series) -> str:
     count = len(values)
     if count < 2:
         return f"{values.mean():.3f}"
-    quantile = STUDENT[count - 2] if count - 2 < len(STUDENT) else 2.0
-    return f"{values.mean():.3f} ± {quantile * values.std(ddof=1) / np.sqrt(count):.3f}"
+    half_width = stats.t.ppf(0.975, count - 1) * values.std(ddof=1) / np.sqrt(count)
+    return f"{values.mean():.3f} ± {half_width:.3f}"
 
 
 def paper() -> pd.DataFrame:
@@ -51,7 +49,7 @@ def merge(results: Sequence[pd.DataFrame]) -> pd.DataFrame:
     rows = pd.concat(results, ignore_index=True).drop_duplicates([*KEY, "seed"], keep="last")
     orders = {"model": [*MODELS], "gating": [*GATINGS]}
     return rows.sort_values(
-        ["model", "gating", "steps", "lr", "schedule", "seed"],
+        ["model", "gating", "steps", "lr", "schedule", "widths", "seed"],
         key=lambda column: column.map(orders[column.name].index) if column.name in orders else column,
         kind="stable",
         ignore_index=True,
@@ -95,10 +93,11 @@ def _table(results: pd.DataFrame, known: pd.DataFrame, columns: dict[str, str]) 
     return "\n".join(lines) + "\n"
 
 
-def _length(steps: int, lr: float, schedule: str) -> str:
-    """Steps, and the rate where it is not the usual one."""
-    usual = (lr, schedule) == (Schedule.lr, Schedule.schedule)
-    return f"{steps:,} steps" + ("" if usual else f" at {lr:g} {schedule}")
+def _length(steps: int, lr: float, schedule: str, widths: str) -> str:
+    """Steps, and rate and widths where they are not the usual ones."""
+    rate = "" if (lr, schedule) == (Schedule.lr, Schedule.schedule) else f" at {lr:g} {schedule}"
+    width = "" if widths == ",".join(map(str, Schedule.widths)) else f", widths {widths}"
+    return f"{steps:,} steps{rate}{width}"
 
 
 def _others(results: pd.DataFrame) -> str:

@@ -12,7 +12,8 @@ from typing import Any
 
 from pipelines.run import Run, TrainConfig, open_run
 from pipelines.trainer import TrainOptions, train
-from preprocessing.compute import end_with
+from preprocessing.compute import cores, end_with
+from preprocessing.errors import GatedVAEError
 
 Evaluate = Callable[[Run], dict[str, Any]]  # what to file under `evaluate`; a function that processes can be sent
 Progress = Callable[[int, int, str], None]  # (runs done, runs in all, the last one's name)
@@ -51,12 +52,19 @@ def do_tasks(
     Raises
     ------
     GatedVAEError
-        When a run fails; those that are finished stay.
+        When `out` holds a finished run of another configuration, lest one table mixes them, or a run fails; those that are
+        finished stay.
     """
+    for task in tasks:
+        folder = out / task.name
+        if is_finished(folder) and open_run(folder).config != task.config:
+            raise GatedVAEError(
+                f"{folder} is another run.", "It was trained with other options.", "Choose another --out."
+            )
     left = [task for task in tasks if not is_finished(out / task.name)]
     done = len(tasks) - len(left)
     progress(done, len(tasks), "")
-    at_a_time = workers or (1 if device.startswith("cuda") else len(os.sched_getaffinity(0)))
+    at_a_time = workers or (1 if device.startswith("cuda") else cores())
     for task in _in_processes(left, out, at_a_time, device):
         done += 1
         progress(done, len(tasks), task.name)
@@ -64,7 +72,7 @@ def do_tasks(
 
 def is_finished(run: Path) -> bool:
     """Whether a run was trained and evaluated."""
-    return (run / "config.json").exists() and "evaluate" in open_run(run).read_metrics()
+    return (run / "config.json").exists() and {"train", "evaluate"} <= open_run(run).read_metrics().keys()
 
 
 def finished_in(out: Path, names: Sequence[str]) -> list[tuple[str, int, Run]]:

@@ -26,6 +26,7 @@ from pipelines.processor import choose_device, keep_freed_memory
 from pipelines.run import Run, TrainConfig, create_run, open_run, usable
 from preprocessing.errors import GatedVAEError
 from preprocessing.files import atomic_path, locked
+from preprocessing.store import Store
 
 KEPT_CHECKPOINTS = 2
 OPEN, TOGETHER = "open", "all"  # what losses of ordinary steps, and of all partitions at once, are filed under
@@ -79,12 +80,16 @@ def train(config: TrainConfig, options: TrainOptions, progress: Progress = _no_p
         _clear(options.out)
     with locked(options.out) if first else nullcontext():
         loader = _loader(config, options)
-        run = _open(config, options, str(loader.store.manifest["source_digest"]))
+        _check_model(config)
+        composition = _composition(config, loader)
+        run = _open(config, options, loader.store)
         steps = config.steps or (config.epochs or 0) * len(loader)
-        trainer = Trainer(run, loader, steps, choose_device(options.device))
+        trainer = Trainer(run, loader, steps, choose_device(options.device), composition)
         start = trainer.step
         _agree(start, options)
         if start < steps:
+            if first:
+                run.forget_metrics()
             trainer.fit(options, progress)
         elif first:  # a death may have come between saving the last checkpoint and removing older ones
             prune(run.checkpoints, KEPT_CHECKPOINTS)
@@ -95,10 +100,19 @@ def train(config: TrainConfig, options: TrainOptions, progress: Progress = _no_p
         return TrainReport(options.out, steps, steps - start, run.read_metrics()["train"]["losses"])
 
 
-def _open(config: TrainConfig, options: TrainOptions, store_digest: str) -> Run:
+def _check_model(config: TrainConfig) -> None:
+    """Refuse what cannot be built before there is a run of it."""
+    try:
+        with torch.device("meta"):
+            GatedVAE(config.model, config.precision)
+    except ValueError as error:
+        raise GatedVAEError("The network cannot be built.", str(error), "Choose other options.") from None
+
+
+def _open(config: TrainConfig, options: TrainOptions, store: Store) -> Run:
     """Open the run on every rank once the first has created it."""
     if distributed.rank() == 0:
-        create_run(options.out, config, store_digest, extend=options.resume)
+        create_run(options.out, config, store, extend=options.resume)
     distributed.everyone(0)
     return open_run(options.out)
 
@@ -137,16 +151,18 @@ def _clear(out: Path) -> None:
             return
         open_run(out)
         for entry in sorted(out.iterdir(), key=lambda entry: entry.name == "config.json"):
-            if entry.name in ("checkpoints", "figures"):
+            if entry.name in ("checkpoints", "figures", "finetuned"):
                 shutil.rmtree(entry)
-            elif entry.name in ("config.json", "metrics.json") or entry.name.startswith("events."):
+            elif entry.name in ("config.json", "metrics.json", "report.html") or entry.name.startswith("events."):
                 entry.unlink()
 
 
 class Trainer:
     """Model, optimiser, loader and their position in one run."""
 
-    def __init__(self, run: Run, loader: PairLoader, steps: int, device: str) -> None:
+    def __init__(
+        self, run: Run, loader: PairLoader, steps: int, device: str, composition: Composition | None = None
+    ) -> None:
         keep_freed_memory()
         self.run, self.config, self.loader, self.steps, self.device = run, run.config, loader, steps, device
         torch.manual_seed(self.config.seed)
@@ -157,7 +173,7 @@ class Trainer:
             self.model.load_state_dict(open_run(Path(self.config.initial)).model(device).state_dict())
         self.optimiser = torch.optim.Adam(self._trained(), lr=self.config.lr, fused=True)
         self.step = 0
-        self._composition = _composition(self.config, loader)
+        self._composition = composition
         self.losses: dict[str, dict[str, float]] = {}
         self._sums: dict[str, dict[str, torch.Tensor]] = {}
         self._saved = 0
@@ -198,9 +214,8 @@ class Trainer:
                     self._save()
                 if stop and not last:
                     why = f"The state after {self.step} of {self.steps} steps is saved."
-                    raise InterruptedTrainingError(
-                        "Training was interrupted.", why, "Run the same command again to go on."
-                    )
+                    remedy = "Run the same command again to go on (without --overwrite)."
+                    raise InterruptedTrainingError("Training was interrupted.", why, remedy)
 
     def _batches(self) -> Iterator[tuple[PairBatch, Shares]]:
         """Batches until the last step; the last of an epoch is left out where it is too small for batch statistics."""

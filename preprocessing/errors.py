@@ -24,3 +24,7 @@ class GatedVAEError(Exception):
     def __reduce__(self) -> tuple[type[GatedVAEError], tuple[str, str, str]]:
         """Let the error cross process boundaries whole."""
         return type(self), (self.what, self.why, self.remedy)
+
+
+class UsageError(GatedVAEError):
+    """An option that says nothing, whatever the data are: ``pipe`` exits with 2 instead of 1."""

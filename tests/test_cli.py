@@ -7,11 +7,18 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pandas as pd
 import pytest
 
+from models.networks import NETWORKS
+from models.objectives import OBJECTIVES
+from models.vae import CONTEXTS, PRECISIONS
 from pipelines.cli import VERBS, explain, main
+from pipelines.commands import train
+from pipelines.options import Precision
+from pipelines.presets import PRESETS
 from preprocessing.errors import GatedVAEError
 from preprocessing.store import Store
 
@@ -88,10 +95,28 @@ def test_debug_shows_where(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["train"], ["train", "x", "--out", "y", "--steps", "many"], ["nonsense"], ["inspect", "a", "--nope"]]
+    "words",
+    [
+        ["train"],
+        ["train", "x", "--out", "y", "--steps", "many"],
+        ["train", "x", "--out", "y", "--objective", "nope"],
+        ["nonsense"],
+        ["inspect", "a", "--nope"],
+        ["cluster", "x", "--scale", "nope"],
+        ["cluster", "x", "--pose", "nope"],
+        ["reproduce", "table1", "--models", "nope"],
+        ["reproduce", "curves", "--axes", "nope"],
+    ],
 )
-def test_wrong_usage_exits_2(words: list[str]) -> None:
+def test_wrong_usage_exits_2(words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     assert pipe(*words) == 2
+
+
+def test_choices_on_the_command_line_are_those_there_are() -> None:
+    offered = [get_args(choice) for choice in (train.Preset, train.Objective, train.Network, train.Context)]
+    assert offered == [tuple(PRESETS), tuple(OBJECTIVES), tuple(NETWORKS), CONTEXTS]
+    assert {*get_args(get_args(Precision)[0])} == {*PRECISIONS, "auto"}
 
 
 def test_messages_name_the_remedy() -> None:

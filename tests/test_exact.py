@@ -285,6 +285,14 @@ def test_replacing_a_partition_never_leaves_a_record_of_what_is_gone(grid_store:
     assert open_store(grid_store.path).partitions == {}
 
 
+def test_clusters_of_the_same_name_leave_no_centroids(grid_store: Store) -> None:
+    stale = layout.centroids_path(grid_store.path, "shape")
+    stale.parent.mkdir()
+    stale.write_bytes(b"of clusters called shape")
+    pair_exactly(grid_store, {"shape": ("a",)})
+    assert not stale.exists()
+
+
 def test_nothing_is_written_when_one_share_is_wrong(grid_store: Store) -> None:
     for bad, message in [
         (("x",), "There are a, b, c, d"),

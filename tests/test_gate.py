@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from models.gate import compose, exchange, gate, partition_slices
-from models.objectives import OBJECTIVES, ObjectiveConfig, gaussian_kl
+from models.objectives import OBJECTIVES, ObjectiveConfig, gaussian_kl, mmd
 from models.vae import CONTEXTS, GatedVAE, GatedVAEConfig, draw_noise
 
 LATENT = {"pose": 2, "expression": 3, "rest": 1}
@@ -109,6 +109,20 @@ def test_the_regulariser_may_pass_around_the_gate() -> None:
     posterior = alone.encode(images(8, 1))
     (3.0 * 0.5 * (posterior.mean**2 + posterior.logvar.exp() - 1 - posterior.logvar).sum(1).mean()).backward()
     torch.testing.assert_close(got, alone.encoder.layers[-1].weight.grad[5], rtol=1e-5, atol=1e-7)
+
+
+def test_the_discrepancy_passes_around_the_gate_with_the_regulariser() -> None:
+    """InfoVAE's is of samples: with the gate's regulariser off, closed heads get what they get in an ordinary VAE."""
+    noise = draw_noise(GatedVAEConfig(LATENT), 8, seed=0, step=1, device="cpu")
+    objective = ObjectiveConfig("info", alpha=1.0, lambda_=50.0)  # the discrepancy alone
+    vae = model(gate_regulariser=False, objective=objective)
+    vae.loss(images(8, 1), images(8, 2), "pose", noise).total.backward()
+    alone = model()
+    posterior, prior = alone.encode(images(8, 1)), noise[2]
+    (50.0 * mmd(posterior.sample(noise[0]), prior)).backward()
+    got, expected = vae.encoder.layers[-1].weight.grad, alone.encoder.layers[-1].weight.grad
+    torch.testing.assert_close(got[5], expected[5], rtol=1e-4, atol=1e-6)
+    assert got[5].abs().max() > 0
 
 
 @pytest.mark.parametrize("context", CONTEXTS[1:])

@@ -17,7 +17,7 @@ def results() -> pd.DataFrame:
     rows = []
     for seed, value in enumerate((0.5, 0.7)):
         row: dict[str, object] = {"regressor": "random_forest", "model": "beta", "gating": "gated", "seed": seed}
-        row |= {"steps": 5000, "lr": 1e-3, "schedule": "cosine"}
+        row |= {"steps": 5000, "lr": 1e-3, "schedule": "cosine", "widths": "256,256"}
         names = ["disentanglement", "completeness", "uninformativeness", "mig", "sap", "modularity"]
         names += [
             f"{score}_{factor}"
@@ -54,6 +54,10 @@ def test_schedules_are_told_apart_and_earlier_results_replaced() -> None:
     assert "| gated | ours, 5,000 steps, n=2 | 0.600 ± 1.271 |" in text
     assert "| gated | ours, 40,000 steps, n=2 | 0.900 ± 0.000 |" in text
     assert text.count("| gated | paper |") == 4
+    wider = results().assign(widths="512,512", disentanglement=0.7)
+    text = markdown(merge([results(), wider]), "# Title\n")
+    assert "| gated | ours, 5,000 steps, n=2 | 0.600 ± 1.271 |" in text
+    assert "| gated | ours, 5,000 steps, widths 512,512, n=2 | 0.700 ± 0.000 |" in text
     slower = results().assign(lr=1e-4, schedule="constant", disentanglement=0.8)
     text = markdown(merge([results(), slower]), "# Title\n")
     assert "| gated | ours, 5,000 steps, n=2 | 0.600 ± 1.271 |" in text

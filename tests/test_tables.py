@@ -66,7 +66,7 @@ def test_blocks_give_back_every_draw(tmp_path: Path, group: np.ndarray) -> None:
     assert table.block_sizes == [300, 300, 300, 100]
     partners = uniform(group)
     for draw in range(5):
-        blocks = [table.block(index, draw) for index in range(table.blocks)]
+        blocks = [table.block(index, draw) for index in range(len(table.block_sizes))]
         input_id, target_id, found = (np.concatenate(column) for column in zip(*blocks, strict=True))
         assert np.array_equal(input_id, np.arange(1000))
         assert np.array_equal(target_id, partners(np.arange(1000), draw % 3))  # draws beyond the table repeat it

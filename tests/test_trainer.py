@@ -14,12 +14,13 @@ import torch
 from conftest import make_grid_store
 from safetensors.torch import load_file
 
-from models.checkpoint import checkpoints
+from models.checkpoint import checkpoints, read_state
 from models.objectives import ObjectiveConfig
 from models.vae import GatedVAE, GatedVAEConfig
 from pairing.exact import FactorGrid, pair_exactly
 from pairing.loader import PairLoader
 from pipelines import trainer
+from pipelines.pictures import tuned_model
 from pipelines.run import TrainConfig, open_run
 from pipelines.trainer import InterruptedTrainingError, TrainOptions, train
 from preprocessing.errors import GatedVAEError
@@ -177,6 +178,71 @@ def test_resume_with_more_steps_equals_a_longer_run(tmp_path: Path, store: Store
     assert weights[0] == weights[1]
 
 
+def test_resume_takes_no_fewer_steps_and_no_other_end_of_a_falling_rate(tmp_path: Path, store: Store) -> None:
+    train(config(store, steps=12), TrainOptions(tmp_path / "run"))
+    before = contents(tmp_path / "run")
+    with pytest.raises(GatedVAEError, match="longer already"):
+        train(config(store, steps=6), TrainOptions(tmp_path / "run", resume=True))
+    assert contents(tmp_path / "run") == before
+    train(config(store, steps=6, schedule="cosine"), TrainOptions(tmp_path / "falling"))
+    with pytest.raises(GatedVAEError, match="cannot go on beyond its end"):
+        train(config(store, steps=12, schedule="cosine"), TrainOptions(tmp_path / "falling", resume=True))
+
+
+def test_what_was_measured_of_other_weights_is_forgotten(tmp_path: Path, store: Store) -> None:
+    train(config(store, steps=12), TrainOptions(tmp_path / "run"))
+    open_run(tmp_path / "run").add_metrics("evaluate", {"of": "12 steps"})
+    with pytest.raises(InterruptedTrainingError):
+        train(config(store), TrainOptions(tmp_path / "run", resume=True), stop_at(15))
+    assert open_run(tmp_path / "run").read_metrics() == {}
+    train(config(store), TrainOptions(tmp_path / "run"))
+    assert set(open_run(tmp_path / "run").read_metrics()) == {"train"}
+
+
+def test_pairs_made_anew_make_another_run(tmp_path: Path, store: Store) -> None:
+    train(config(store, steps=3), TrainOptions(tmp_path / "run"))
+    record = {**store.partitions["pose"], "seed": 7}
+    store.with_partitions({**store.partitions, "pose": record})
+    with pytest.raises(GatedVAEError, match="pairs were made anew"):
+        train(config(store, steps=3), TrainOptions(tmp_path / "run"))
+    store.with_partitions({**store.partitions, "other": record})  # one that the run does not use
+    assert train(config(store, steps=3), TrainOptions(tmp_path / "run")).steps_now == 0
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (replace(MODEL, network="conv", widths=(16,)), "two widths or more"),
+        (replace(MODEL, network="conv", widths=(4, 4, 4, 4, 4, 8)), "cannot be halved"),
+        (replace(MODEL, context="composed"), "composed"),
+    ],
+)
+def test_what_cannot_be_trained_leaves_no_run(
+    tmp_path: Path, store: Store, model: GatedVAEConfig, message: str
+) -> None:
+    with pytest.raises(GatedVAEError, match=message):
+        train(config(store, model=model), TrainOptions(tmp_path / "run"))
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_overwriting_takes_away_all_that_other_commands_have_made_of_the_run(tmp_path: Path, store: Store) -> None:
+    train(config(store, steps=3), TrainOptions(tmp_path / "run"))
+    tuned = config(store, steps=2, decoder_only=True, initial=str(tmp_path / "run"), initial_step=3)
+    train(tuned, TrainOptions(tmp_path / "run" / "finetuned"))
+    (tmp_path / "run" / "report.html").write_text("of the former weights")
+    assert tuned_model(open_run(tmp_path / "run")) is not None
+    train(config(store, steps=4), TrainOptions(tmp_path / "run", overwrite=True))
+    assert not {"finetuned", "report.html"} & {path.name for path in (tmp_path / "run").iterdir()}
+
+
+def test_a_decoder_tuned_to_earlier_weights_is_not_used(tmp_path: Path, store: Store) -> None:
+    train(config(store, steps=3), TrainOptions(tmp_path / "run"))
+    tuned = config(store, steps=2, decoder_only=True, initial=str(tmp_path / "run"), initial_step=3)
+    train(tuned, TrainOptions(tmp_path / "run" / "finetuned"))
+    train(config(store, steps=4), TrainOptions(tmp_path / "run", resume=True))
+    assert tuned_model(open_run(tmp_path / "run")) is None
+
+
 def test_a_run_in_use_is_refused(tmp_path: Path, store: Store) -> None:
     with locked(tmp_path / "run"), pytest.raises(GatedVAEError, match="in use"):
         train(config(store), TrainOptions(tmp_path / "run"))
@@ -214,6 +280,10 @@ def test_finetuning_moves_the_decoder_alone(tmp_path: Path, store: Store) -> Non
     before, after = (load_file(checkpoints(tmp_path / name / "checkpoints")[-1].weights) for name in ("run", "tuned"))
     moved = {name for name, value in before.items() if not torch.equal(value, after[name])}
     assert moved == {name for name in before if name.startswith("decoder.")}
+    moments, _ = read_state(checkpoints(tmp_path / "tuned" / "checkpoints")[-1])
+    assert {name.rpartition("/")[0] for name in moments} == {
+        name for name, _ in GatedVAE(MODEL).named_parameters() if name.startswith("decoder.")
+    }
 
 
 @pytest.mark.parametrize("objective", ["vae", "info", "dip2"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -25,7 +25,7 @@ def cluster(
     seed: Seed = 0,
     device: Device = "auto",
     scale: Annotated[
-        str, typer.Option(help="none, or std: divide every column by its standard deviation first.")
+        Literal["none", "std"], typer.Option(help="std divides every column by its standard deviation first.")
     ] = "none",
     strata: Annotated[
         int, typer.Option(min=1, help="Above 1: partners independent of the other partition's labels.")

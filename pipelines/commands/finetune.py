@@ -14,7 +14,7 @@ from pipelines.options import AsJson, Device, MovedStore, Overwrite, RunPath
 def finetune(
     run: RunPath,
     out: Annotated[Path | None, typer.Option(help="Folder of the tuned run.", show_default="RUN/finetuned")] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs over all images.", show_default="1")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs over all pairs.", show_default="1")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Steps, instead of epochs.")] = None,
     lr: Annotated[float | None, typer.Option(help="Adam's rate.", show_default="the run's")] = None,
     store: MovedStore = None,
@@ -40,9 +40,10 @@ def finetune(
         store=str(base.store().path),
         steps=steps,
         epochs=epochs or (None if steps else 1),
-        lr=lr or base.config.lr,
+        lr=base.config.lr if lr is None else lr,
         decoder_only=True,
         initial=str(run),
+        initial_step=base.newest().step,
     )
     options = trainer.TrainOptions(out or run / "finetuned", device=device, overwrite=overwrite)
     with console.progress("finetune") as update:

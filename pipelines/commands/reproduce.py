@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.options import AsJson, Device, StorePath
+from pipelines.options import AsJson, Device, Precision, RateSchedule, StorePath
 
 app = typer.Typer(no_args_is_help=True, help="Repeat published experiments at a stated scale.")
 
@@ -26,7 +26,7 @@ def table1(
     seeds: Annotated[int, typer.Option(min=1, help="Runs of every model.")] = 10,
     steps: Annotated[int, typer.Option(min=1, help="Steps of every run (the paper: 288,000).")] = 6000,
     lr: Annotated[float, typer.Option(help="Adam's rate (the paper: 1e-4).")] = 1e-3,
-    schedule: Annotated[str, typer.Option(help="constant, or cosine down to 0.")] = "cosine",
+    schedule: Annotated[RateSchedule, typer.Option(help="How the rate goes on; cosine falls to 0.")] = "cosine",
     widths: Annotated[str, typer.Option(help="Hidden sizes (the paper states none).")] = "256,256",
     models: Annotated[str, typer.Option(help="Objectives.")] = "beta,info,dip2",
     gatings: Annotated[
@@ -37,7 +37,7 @@ def table1(
         list[Path] | None,
         typer.Option(help="table1.parquet of other runs to add; repeat it for more.", show_default=False),
     ] = None,
-    precision: Annotated[str, typer.Option(help="fp32, bf16 or auto.")] = "auto",
+    precision: Precision = "auto",
     workers: Annotated[int | None, typer.Option(min=1, help="Runs at a time.", show_default="one per core")] = None,
     device: Device = "auto",
     as_json: AsJson = False,
@@ -69,10 +69,10 @@ def table1(
     scale = (
         "# Table 1\n\n"
         f"Ours: steps as stated (the paper: 50 epochs, 288,000 steps), batch {plan.batch_size}, Adam, rate"
-        f" {Schedule.lr:g} {Schedule.schedule} unless a row says otherwise (the paper: 1e-4), hidden widths {widths} (the paper"
-        f" states none), {plan.precision}, n seeds; intervals are 95% of the mean over seeds (Student's t). Codes are posterior"
-        " means of 10,000 random images, a quarter of them held out; scores as in the paper (Lasso 0.02; random forest of 10"
-        " trees, depth 12; NRMSE).\n"
+        f" {Schedule.lr:g} {Schedule.schedule} (the paper: 1e-4) and hidden widths {','.join(map(str, Schedule.widths))} (the"
+        f" paper states none) unless a row says otherwise, {plan.precision}, n seeds; intervals are 95% of the mean over seeds"
+        " (Student's t). Codes are posterior means of 10,000 random images, a quarter of them held out; scores as in the paper"
+        " (Lasso 0.02; random forest of 10 trees, depth 12; NRMSE).\n"
     )
     write_bytes(out / "table1.md", markdown(results, scale).encode())
     table = results.groupby([*KEY], sort=False)["disentanglement"].agg(["mean", "count"])
@@ -109,9 +109,9 @@ def faces(
         str | None, typer.Option(help="Channels, then the last hidden size.", show_default="the network's")
     ] = None,
     lr: Annotated[float, typer.Option(help="Adam's rate.")] = 5e-4,
-    schedule: Annotated[str, typer.Option(help="constant, or cosine down to 0.")] = "cosine",
+    schedule: Annotated[RateSchedule, typer.Option(help="How the rate goes on; cosine falls to 0.")] = "cosine",
     gatings: Annotated[str, typer.Option(help="Which kinds.")] = "ungated,ungated_beta,gated,exchange,partners",
-    precision: Annotated[str, typer.Option(help="fp32, bf16 or auto.")] = "auto",
+    precision: Precision = "auto",
     workers: Annotated[int | None, typer.Option(min=1, help="Runs at a time.", show_default="one per core")] = None,
     device: Device = "auto",
     as_json: AsJson = False,
@@ -172,7 +172,7 @@ def curves(
     steps: Annotated[int, typer.Option(min=1, help="Steps of every run.")] = 600,
     beta: Annotated[float, typer.Option(min=0, help="KL weight.")] = 0.0625,
     lr: Annotated[float, typer.Option(help="Adam's rate.")] = 1e-3,
-    precision: Annotated[str, typer.Option(help="fp32, bf16 or auto.")] = "auto",
+    precision: Precision = "auto",
     workers: Annotated[int | None, typer.Option(min=1, help="Runs at a time.", show_default="one per core")] = None,
     device: Device = "auto",
     as_json: AsJson = False,

@@ -5,14 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from pipelines.options import AsJson, Device, Overwrite, Seed
+from pipelines.options import AsJson, Device, Overwrite, Precision, RateSchedule, Seed
 
 if TYPE_CHECKING:
     from pipelines.trainer import TrainReport
+
+Preset = Literal["faces", "dsprites-vae", "dsprites-beta", "dsprites-info", "dsprites-dip2"]
+Objective = Literal["vae", "beta", "info", "dip2"]
+Network = Literal["fc", "conv"]
+Context = Literal["input", "target", "partners", "composed"]
 
 
 def train(
@@ -21,9 +26,11 @@ def train(
     ],
     out: Annotated[Path, typer.Option(help="Folder of the run.", show_default=False)],
     preset: Annotated[
-        str | None, typer.Option(help="faces or dsprites-{vae,beta,info,dip2}; by default by kind of store.")
+        Preset | None, typer.Option(help="Defaults for the rest.", show_default="by kind of store")
     ] = None,
-    objective: Annotated[str | None, typer.Option(help="vae, beta, info or dip2.", show_default="the preset's")] = None,
+    objective: Annotated[
+        Objective | None, typer.Option(help="What is added to the reconstruction.", show_default="the preset's")
+    ] = None,
     beta: Annotated[
         float | None, typer.Option(help="Weight of the KL divergence.", show_default="the preset's")
     ] = None,
@@ -38,7 +45,9 @@ def train(
         str | None,
         typer.Option(help="NAME=WEIGHT,...: times --beta, for some partitions.", show_default="1 each"),
     ] = None,
-    network: Annotated[str | None, typer.Option(help="fc or conv.", show_default="the preset's")] = None,
+    network: Annotated[
+        Network | None, typer.Option(help="Fully connected or convolutional.", show_default="the preset's")
+    ] = None,
     widths: Annotated[
         str | None, typer.Option(help="Hidden sizes, e.g. 512,512.", show_default="the network's")
     ] = None,
@@ -47,8 +56,7 @@ def train(
     ] = True,
     gate_regulariser: Annotated[bool, typer.Option(help="Gate the regulariser's gradient too.")] = True,
     context: Annotated[
-        str,
-        typer.Option(help="Other codes come from the input, the target, partners, or composed: see docs/methods.md."),
+        Context, typer.Option(help="Where the other partitions' codes come from: see docs/methods.md.")
     ] = "input",
     open_every: Annotated[
         int, typer.Option(min=0, help="Every so-many-th round an ordinary one, target = input; 0 for none.")
@@ -68,14 +76,15 @@ def train(
     batch_size: Annotated[int, typer.Option(min=2, help="Pairs in a step, over all ranks.")] = 128,
     lr: Annotated[float | None, typer.Option(help="Adam's rate.", show_default="the preset's")] = None,
     schedule: Annotated[
-        str | None, typer.Option(help="constant, or cosine down to 0.", show_default="the preset's")
+        RateSchedule | None, typer.Option(help="How the rate goes on; cosine falls to 0.", show_default="the preset's")
     ] = None,
     seed: Seed = 0,
     device: Device = "auto",
-    precision: Annotated[str, typer.Option(help="fp32, bf16, or auto: bf16 where the processor has it.")] = "auto",
+    precision: Precision = "auto",
     workers: Annotated[int, typer.Option(min=1, help="Processes on this machine that share every batch.")] = 1,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on, if asked for more steps beyond the end, too.")
+        bool,
+        typer.Option("--resume", help="Asked for more steps than the run there, go on beyond its end (constant rate)."),
     ] = False,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
@@ -85,7 +94,7 @@ def train(
     Example: pipe train store --out run --epochs 30
     """
     from models.vae import GatedVAEConfig
-    from pairing.loader import open_source
+    from pairing.loader import is_address, open_source
     from pipelines import console, trainer
     from pipelines.distributed import on_ranks
     from pipelines.presets import choose_kl_weights, choose_latent, choose_preset
@@ -102,6 +111,9 @@ def train(
         "lambda_od": lambda_od,
         "lambda_d": lambda_d,
     }
+    wanted = replace(chosen.objective_for(opened), **{key: value for key, value in given.items() if value is not None})
+    if beta is not None and wanted.name == "info":
+        raise typer.BadParameter("InfoVAE has none: its KL divergence weighs 1 - alpha.", param_hint="'--beta'")
     height, width = opened.manifest["image_shape"]
     sizes = choose_latent(latent, chosen, opened)
     model = GatedVAEConfig(
@@ -110,20 +122,18 @@ def train(
         image_shape=(height, width),
         network=network or chosen.network,
         widths=read_widths(widths),
-        objective=replace(
-            chosen.objective_for(opened), **{key: value for key, value in given.items() if value is not None}
-        ),
+        objective=wanted,
         gate=gate,
         gate_regulariser=gate_regulariser,
         context=context,
     )
     config = TrainConfig(
-        store=store,
+        store=store if is_address(store) else str(Path(store)),
         model=model,
         steps=steps,
         epochs=epochs or (None if steps else chosen.epochs),
         batch_size=batch_size,
-        lr=lr or chosen.lr,
+        lr=chosen.lr if lr is None else lr,
         schedule=schedule or chosen.schedule,
         seed=seed,
         precision=choose_precision(precision, choose_device(device)),

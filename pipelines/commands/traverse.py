@@ -15,7 +15,9 @@ def traverse(
     sample: Annotated[
         int | None, typer.Option(min=0, help="Sample to start from.", show_default="a typical one")
     ] = None,
-    reach: Annotated[float, typer.Option(min=0.1, help="How far from the sample's code, in prior std.")] = 2.0,
+    reach: Annotated[
+        float, typer.Option(min=0.1, help="A dimension goes from minus this to this, in prior std.")
+    ] = 2.0,
     steps: Annotated[int, typer.Option(min=2, help="Pictures in a row.")] = 9,
     out: Annotated[
         Path | None, typer.Option(help="Where to write it.", show_default="RUN/figures/traversals.png")
