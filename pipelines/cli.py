@@ -38,6 +38,7 @@ app = typer.Typer(
     " Every command: --debug shows the traceback of a failure.",
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode=None,  # boxes leave the text half a line, and rich takes as long to import as all the rest
     pretty_exceptions_enable=False,
 )
 

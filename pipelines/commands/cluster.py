@@ -54,7 +54,9 @@ def cluster(
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Group faces alike in head pose, and faces alike in expression, and draw pairs within the groups.
+    """Pair faces alike in head pose, and faces alike in expression.
+
+    They are grouped by K-Means; partners are drawn within the groups.
 
     With auto there are the fewest clusters whose partners lie no farther apart than OpenFace's labels of one face seen twice
     (measured on CelebA), and at most one per 20 faces.

@@ -18,7 +18,9 @@ def encode(
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Write the posterior's mean and standard deviation in every latent dimension for every image of a store.
+    """Write the codes of every image of a store.
+
+    They are the posterior's mean and standard deviation in every latent dimension.
 
     Columns: sample_id, then NAME_i and NAME_i_std (float32) for every dimension i of every partition.
 

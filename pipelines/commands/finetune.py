@@ -22,7 +22,9 @@ def finetune(
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train the decoder on, target = input, while encoder and latent stay as they are.
+    """Train the decoder alone, for sharp reconstructions.
+
+    Target = input, while encoder and latent stay as they are.
 
     A gated model is trained to reconstruct images that share only some factors, so its reconstructions are blurred in the
     others. This sharpens them and moves no code. The result is a run of its own.

@@ -6,7 +6,9 @@ from pipelines.options import AsJson, MovedStore, RunPath
 
 
 def report(run: RunPath, store: MovedStore = None, as_json: AsJson = False) -> None:
-    """Write RUN/report.html: configuration, scores, traversals, swaps, pairs. It opens offline and holds pictures of the store.
+    """Write one HTML file about a run.
+
+    RUN/report.html: configuration, scores, traversals, swaps, pairs. It opens offline and holds pictures of the store.
 
     Run `pipe evaluate` first to have the scores in it.
 

@@ -23,9 +23,9 @@ def serve(
     tls_key: Annotated[Path | None, typer.Option(help="Its private key (PEM).", show_default="none")] = None,
     max_streams: Annotated[int, typer.Option(min=1, help="Streams at a time.")] = 16,
 ) -> None:
-    """Serve a store's pairs over Arrow Flight, until SIGINT or SIGTERM.
+    """Serve a store's pairs over Arrow Flight.
 
-    Trainers use it in place of the folder: pipe train grpc://127.0.0.1:8815 --out run
+    It ends on SIGINT or SIGTERM. Trainers use it in place of the folder: pipe train grpc://127.0.0.1:8815 --out run
 
     Example: pipe serve store --port 8815
     """

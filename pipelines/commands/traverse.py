@@ -25,7 +25,9 @@ def traverse(
     store: MovedStore = None,
     as_json: AsJson = False,
 ) -> None:
-    """Draw one row per latent dimension, moved from -2 to +2 around an encoded image, partitions labelled.
+    """Draw what each latent dimension does.
+
+    One row per dimension, moved from -2 to +2 around an encoded image, partitions labelled.
 
     Example: pipe traverse run
     """

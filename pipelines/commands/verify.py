@@ -14,7 +14,9 @@ def verify(
     path: Annotated[Path, typer.Argument(help="A store or a run.", show_default=False)],
     as_json: AsJson = False,
 ) -> None:
-    """Read every file of a store or run, hold it against what it must be, and say what is wrong and what mends it.
+    """Check every file of a store or run.
+
+    What is wrong is told, and what mends it.
 
     Exits with 1 when something is wrong. Nothing is changed.
 
