@@ -95,6 +95,7 @@ def train(config: TrainConfig, options: TrainOptions, progress: Progress = _no_p
             prune(run.checkpoints, KEPT_CHECKPOINTS)
         done = run.read_metrics().get("train", {}).get("steps") == steps  # a death may come after the last checkpoint
         if first and not done:
+            run.forget_metrics()  # of a checkpoint on the way, measured meanwhile
             run.add_metrics("train", {"steps": steps, "losses": trainer.losses})
         distributed.everyone(0)
         return TrainReport(options.out, steps, steps - start, run.read_metrics()["train"]["losses"])
