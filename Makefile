@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 OUT ?= out/demo
 FACES ?= 2000
-EPOCHS ?= 45
+STEPS ?= 3000
 
 .PHONY: demo test check slow faults fuzz soak audit bench scale constraints clean
 
@@ -16,12 +16,11 @@ $(VENV)/installed: pyproject.toml constraints.txt
 ## Simulated faces -> store -> pairs -> gated VAE -> picture of the traversals (a few minutes on two cores).
 demo: $(VENV)/installed
 	$(BIN)/pipe simulate faces --out $(OUT)/faces --n $(FACES) --seed 1
-	$(BIN)/pipe preprocess celeba --openface $(OUT)/faces/processed --identities $(OUT)/faces/identity.txt --out $(OUT)/store
+	$(BIN)/pipe preprocess celeba --openface $(OUT)/faces/processed --identities $(OUT)/faces/identity.txt --size 32 --out $(OUT)/store
 	$(BIN)/pipe cluster $(OUT)/store --pose 40 --expression 40 --strata 8 --draws 8
 	$(BIN)/pipe pair $(OUT)/store --share identity=identity --draws 8
 	$(BIN)/python -c "import pandas; print(pandas.read_parquet('$(OUT)/store/pairs').head())"
-	$(BIN)/pipe train $(OUT)/store --out $(OUT)/run --epochs $(EPOCHS) --context partners --own-share 0.5 \
-		--kl-weights expression=0.3 --latent pose=4,expression=6,identity=6
+	$(BIN)/pipe train $(OUT)/store --out $(OUT)/run --preset faces-partners --steps $(STEPS)
 	$(BIN)/pipe traverse $(OUT)/run
 
 ## The fast tests; GATED_VAE_DATA names the folder of real inputs, without it the tests that need them are skipped.

@@ -32,9 +32,9 @@ def fit(
     """Fit the encoder to standardised labels (n, K) of images (n, H, W) by least squares; its first K outputs are the guess."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    encoder, _, own_widths = NETWORKS[PRESETS["faces"].network]
-    count = labels.shape[1]
-    network = encoder((images.shape[1], images.shape[2]), count, widths or own_widths)
+    encoder, _, widths_of = NETWORKS[PRESETS["faces"].network]
+    shape, count = (images.shape[1], images.shape[2]), labels.shape[1]
+    network = encoder(shape, count, widths or widths_of(shape))
     optimiser = torch.optim.AdamW(network.parameters(), RATE)
     falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     for _ in range(steps):

@@ -108,8 +108,25 @@ class ConvolutionalDecoder(nn.Module):
 
 Builder = Callable[[Shape, int, Sequence[int]], nn.Module]
 
-NETWORKS: dict[str, tuple[Builder, Builder, tuple[int, ...]]] = {
-    # name: encoder, decoder, default widths
-    "fc": (FullyConnectedEncoder, FullyConnectedDecoder, (512, 512)),
-    "conv": (ConvolutionalEncoder, ConvolutionalDecoder, (32, 32, 64, 64, 256)),
+
+def convolutional_widths(image_shape: Shape) -> tuple[int, ...]:
+    """Default channels, one entry for each halving that leaves 4 x 4 or more, then the last hidden size.
+
+    Raises
+    ------
+    ValueError
+        When the images cannot be halved at all.
+    """
+    (height, width), halvings = image_shape, 0
+    while height % 2 == width % 2 == 0 and min(height, width) >= 8:
+        height, width, halvings = height // 2, width // 2, halvings + 1
+    if not halvings:
+        raise ValueError(f"Images of {image_shape} cannot be halved: choose another size or network.")
+    return (*(32, 32, *[64] * halvings)[:halvings], 256)
+
+
+NETWORKS: dict[str, tuple[Builder, Builder, Callable[[Shape], tuple[int, ...]]]] = {
+    # name: encoder, decoder, default widths by the images' shape
+    "fc": (FullyConnectedEncoder, FullyConnectedDecoder, lambda _: (512, 512)),
+    "conv": (ConvolutionalEncoder, ConvolutionalDecoder, convolutional_widths),
 }

@@ -114,7 +114,7 @@ class GatedVAE(nn.Module):
         self.config, self.dtype = config, PRECISIONS[precision]
         self.partitions = partition_slices(config.latent)
         encoder, decoder, widths = NETWORKS[config.network]
-        sizes = (config.image_shape, config.latent_size, config.widths or widths)
+        sizes = (config.image_shape, config.latent_size, config.widths or widths(config.image_shape))
         self.encoder, self.decoder = encoder(*sizes), decoder(*sizes)
         weights = [config.kl_weights.get(name, 1.0) for name, size in config.latent.items() for _ in range(size)]
         self.register_buffer("kl_weights", torch.tensor(weights) if config.kl_weights else None, persistent=False)

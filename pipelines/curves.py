@@ -27,7 +27,6 @@ from preprocessing.store import Store, open_store
 
 PRESET = PRESETS["faces"]
 SIZE = 32  # pixels a side
-WIDTHS = (32, 32, 64, 256)
 LATENT = "pose=6,expression=18,identity=16"
 KL_WEIGHTS = "expression=0.3"
 DRAWS, STRATA = 8, 8
@@ -184,7 +183,6 @@ def curve_config(plan: CurvePlan, store: Store, seed: int) -> TrainConfig:
         plan.batch_size,
         plan.precision,
         kl_weights=KL_WEIGHTS,
-        widths=WIDTHS,
     )
     return face_config(faces, store, "partners", seed)
 

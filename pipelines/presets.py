@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from models.objectives import ObjectiveConfig
 from preprocessing.errors import GatedVAEError, UsageError
@@ -24,6 +24,9 @@ class Preset:
     lr: float
     epochs: int
     schedule: str = "cosine"  # so that batch normalisation's statistics settle before the model is used
+    context: str = "input"
+    own_share: float = 0.0
+    kl_weights: Mapping[str, float] = field(default_factory=dict)
 
     def objective_for(self, store: Store) -> ObjectiveConfig:
         """The objective for a store's images, beta in proportion to their pixels: a quarter of them earns a quarter of the nats."""
@@ -36,6 +39,17 @@ class Preset:
 _SPRITES = {"network": "fc", "latent": {}, "latent_else": 2, "lr": 1e-3, "epochs": 1}
 PRESETS = {
     "faces": Preset("conv", ObjectiveConfig("vae", beta=0.25), {"pose": 6, "expression": 18}, 6, 1e-3, 30),
+    "faces-partners": Preset(
+        "conv",
+        ObjectiveConfig("vae", beta=0.25),
+        {"pose": 4, "expression": 6},
+        6,
+        5e-4,
+        70,
+        context="partners",
+        own_share=0.5,
+        kl_weights={"pose": 0.3, "expression": 0.3},
+    ),
     "dsprites-vae": Preset(objective=ObjectiveConfig("vae"), **_SPRITES),  # type: ignore[arg-type]
     "dsprites-beta": Preset(objective=ObjectiveConfig("beta", beta=4.0), **_SPRITES),  # type: ignore[arg-type]
     "dsprites-info": Preset(objective=ObjectiveConfig("info"), **_SPRITES),  # type: ignore[arg-type]
@@ -66,8 +80,12 @@ def choose_latent(text: str | None, preset: Preset, store: Store) -> dict[str, i
     return latent
 
 
-def choose_kl_weights(text: str | None, latent: Mapping[str, int]) -> dict[str, float]:
-    """Weights by partition from ``NAME=WEIGHT,...``; none where there is no text."""
+def choose_kl_weights(
+    text: str | None, latent: Mapping[str, int], default: Mapping[str, float] | None = None
+) -> dict[str, float]:
+    """Weights by partition from ``NAME=WEIGHT,...``; without a text the default's, for those that there are."""
+    if text is None:
+        return {name: weight for name, weight in (default or {}).items() if name in latent}
     weights = {name: float(weight) for name, weight in _read_entries("--kl-weights", text, r"\d+(\.\d+)?|\.\d+")}
     unknown = [name for name in weights if name not in latent]
     if unknown:

@@ -36,7 +36,7 @@ FACE_GATINGS = {
     "ungated_beta": FaceGating(gate=False, times=4.0),  # what the paper's 4 is to a VAE's 1
     "gated": FaceGating(gate=True),
     "exchange": FaceGating(gate=True, context="target"),
-    "partners": FaceGating(gate=True, context="partners", own_share=0.5),
+    "partners": FaceGating(gate=True, context="partners", own_share=PRESETS["faces-partners"].own_share),
 }
 
 

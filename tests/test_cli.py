@@ -19,6 +19,7 @@ from pipelines.cli import VERBS, explain, main
 from pipelines.commands import train
 from pipelines.options import Precision
 from pipelines.presets import PRESETS
+from pipelines.run import open_run
 from preprocessing.errors import GatedVAEError
 from preprocessing.store import Store
 
@@ -111,6 +112,22 @@ def test_debug_shows_where(tmp_path: Path) -> None:
 def test_wrong_usage_exits_2(words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert pipe(*words) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "context", "own_share"),
+    [((), "partners", 0.5), (("--context", "target"), "target", 0.0), (("--no-gate",), "input", 0.0)],
+)
+def test_a_preset_gives_what_is_not_said(
+    store: Store, tmp_path: Path, options: tuple[str, ...], context: str, own_share: float
+) -> None:
+    words = ("--preset", "faces-partners", "--steps", "2", "--batch-size", "16")
+    assert pipe("train", store.path, "--out", tmp_path / "run", *words, *options) == 0
+    config = open_run(tmp_path / "run").config
+    assert (config.model.context, config.own_share) == (context, own_share)
+    assert config.model.latent == {"pose": 4, "expression": 6}
+    assert config.model.kl_weights == {"pose": 0.3, "expression": 0.3}
+    assert config.lr == 5e-4
 
 
 def test_choices_on_the_command_line_are_those_there_are() -> None:

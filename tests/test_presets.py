@@ -22,6 +22,12 @@ def test_kl_weights_are_read_by_partition() -> None:
             choose_kl_weights(text, latent)
 
 
+def test_a_preset_s_kl_weights_are_for_the_partitions_there_are() -> None:
+    preset = PRESETS["faces-partners"]
+    assert choose_kl_weights(None, {"pose": 4, "identity": 6}, preset.kl_weights) == {"pose": 0.3}
+    assert choose_kl_weights("identity=2", {"pose": 4, "identity": 6}, preset.kl_weights) == {"identity": 2.0}
+
+
 @pytest.mark.parametrize(("shape", "beta"), [([64, 64], 0.25), ([32, 32], 0.0625), ([128, 64], 0.5)])
 def test_beta_goes_with_the_number_of_pixels(shape: list[int], beta: float) -> None:
     store = Store(Path("store"), {"image_shape": shape})

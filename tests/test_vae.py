@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from models.layers import Linear
+from models.networks import convolutional_widths
 from models.vae import GatedVAE, GatedVAEConfig, draw_noise
 
 LATENT = {"pose": 2, "expression": 3}
@@ -34,8 +35,29 @@ def test_the_paper_s_network_layer_by_layer() -> None:
 
 
 def test_images_that_cannot_be_halved_are_refused() -> None:
-    with pytest.raises(ValueError, match="cannot be halved"):
-        GatedVAE(GatedVAEConfig(LATENT, image_shape=(60, 64), network="conv"))
+    with pytest.raises(ValueError, match="cannot be halved 4 times"):
+        GatedVAE(GatedVAEConfig(LATENT, image_shape=(60, 64), network="conv", widths=(2, 2, 2, 2, 8)))
+    with pytest.raises(ValueError, match="cannot be halved:"):
+        GatedVAE(GatedVAEConfig(LATENT, image_shape=(63, 64), network="conv"))
+
+
+@pytest.mark.parametrize(
+    ("shape", "widths"),
+    [
+        ((64, 64), (32, 32, 64, 64, 256)),
+        ((32, 32), (32, 32, 64, 256)),
+        ((8, 16), (32, 256)),
+        ((128, 96), (32, 32, 64, 64, 256)),  # down to 8 x 6
+        ((60, 64), (32, 32, 256)),  # down to 15 x 16, which is odd
+    ],
+)
+def test_the_convolutional_network_halves_images_down_to_four_pixels(
+    shape: tuple[int, int], widths: tuple[int, ...]
+) -> None:
+    assert convolutional_widths(shape) == widths
+    vae = GatedVAE(GatedVAEConfig(LATENT, image_shape=shape, network="conv"))
+    images = torch.zeros(2, *shape, dtype=torch.uint8)
+    assert vae.decode(vae.encode(images).mean).shape == (2, *shape)
 
 
 def test_pixels_are_scaled_to_one() -> None:

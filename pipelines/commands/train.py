@@ -14,7 +14,7 @@ from pipelines.options import AsJson, Device, Overwrite, Precision, RateSchedule
 if TYPE_CHECKING:
     from pipelines.trainer import TrainReport
 
-Preset = Literal["faces", "dsprites-vae", "dsprites-beta", "dsprites-info", "dsprites-dip2"]
+Preset = Literal["faces", "faces-partners", "dsprites-vae", "dsprites-beta", "dsprites-info", "dsprites-dip2"]
 Objective = Literal["vae", "beta", "info", "dip2"]
 Network = Literal["fc", "conv"]
 Context = Literal["input", "target", "partners", "composed"]
@@ -56,19 +56,23 @@ def train(
     ] = True,
     gate_regulariser: Annotated[bool, typer.Option(help="Gate the regulariser's gradient too.")] = True,
     context: Annotated[
-        Context, typer.Option(help="Where the other partitions' codes come from: see docs/methods.md.")
-    ] = "input",
+        Context | None,
+        typer.Option(
+            help="Where the other partitions' codes come from: see docs/methods.md.", show_default="the preset's"
+        ),
+    ] = None,
     open_every: Annotated[
         int, typer.Option(min=0, help="Every so-many-th round an ordinary one, target = input; 0 for none.")
     ] = 0,
     own_share: Annotated[
-        float,
+        float | None,
         typer.Option(
             min=0,
             max=1,
             help="With partners, composed: how often a code is the target's own at first; never in the second half.",
+            show_default="the preset's",
         ),
-    ] = 0.0,
+    ] = None,
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Epochs over all pairs.", show_default="the preset's")
     ] = None,
@@ -114,18 +118,21 @@ def train(
     wanted = replace(chosen.objective_for(opened), **{key: value for key, value in given.items() if value is not None})
     if beta is not None and wanted.name == "info":
         raise typer.BadParameter("InfoVAE has none: its KL divergence weighs 1 - alpha.", param_hint="'--beta'")
+    others: str = context or (chosen.context if gate else "input")
+    if own_share is None:
+        own_share = chosen.own_share if others == chosen.context else 0.0
     height, width = opened.manifest["image_shape"]
     sizes = choose_latent(latent, chosen, opened)
     model = GatedVAEConfig(
         latent=sizes,
-        kl_weights=choose_kl_weights(kl_weights, sizes),
+        kl_weights=choose_kl_weights(kl_weights, sizes, chosen.kl_weights),
         image_shape=(height, width),
         network=network or chosen.network,
         widths=read_widths(widths),
         objective=wanted,
         gate=gate,
         gate_regulariser=gate_regulariser,
-        context=context,
+        context=others,
     )
     config = TrainConfig(
         store=store if is_address(store) else str(Path(store)),
