@@ -43,7 +43,7 @@ def train(
     ] = None,
     kl_weights: Annotated[
         str | None,
-        typer.Option(help="NAME=WEIGHT,...: times --beta, for some partitions.", show_default="1 each"),
+        typer.Option(help="NAME=WEIGHT,...: times --beta, for some partitions.", show_default="the preset's"),
     ] = None,
     network: Annotated[
         Network | None, typer.Option(help="Fully connected or convolutional.", show_default="the preset's")
