@@ -54,7 +54,8 @@ def _panel(title: str, rows: pd.DataFrame) -> Panel:
     def runs(name: str) -> list[npt.NDArray[np.float64]]:
         return [group[name].to_numpy() for group in groups.values()]
 
-    return Panel(title, tuple(groups), {line: (runs(own), runs(leak)) for line, (own, leak) in LINES.items()})
+    labels = tuple(value.replace("_", "\n") for value in groups)
+    return Panel(title, labels, {line: (runs(own), runs(leak)) for line, (own, leak) in LINES.items()})
 
 
 def _preamble(plan: CurvePlan) -> str:
