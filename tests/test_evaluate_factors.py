@@ -72,7 +72,7 @@ def test_the_command_writes_metrics_and_pictures(run: Path, capsys: pytest.Captu
     assert {"train", "evaluate"} <= set(open_run(run).read_metrics())
     for name in ("hinton_lasso", "hinton_random_forest", "reconstructions", "samples"):
         assert (run / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
-    assert "partition score" in capsys.readouterr().out
+    assert "R2 by partition" in capsys.readouterr().out
 
 
 def test_kl_of_known_posteriors() -> None:

@@ -70,13 +70,16 @@ def _factor_rows(scores: FactorScores) -> dict[str, object]:
         for name, score in scores.dci.items()
     }
     parts = scores.partition_r2
-    r2 = [[name, *(parts[part][name] for part in parts), gap] for name, gap in scores.partition_score.items()]
+    r2 = [
+        [name, *(_short(parts[part][name]) for part in parts), _short(gap)]
+        for name, gap in scores.partition_score.items()
+    ]
     return {
         "uninformativeness": console.grid(
             ["factor", *errors], [[name, *(error[name] for error in errors.values())] for name in scores.factors]
         ),
-        "R2 by partition": console.grid(["factor", *parts, "partition score"], r2),
-        "rotation, circular": scores.rotation,
+        "R2 by partition": console.grid(["factor", *parts, "score"], r2),
+        "circular rotation": scores.rotation,
         "others": scores.others,
     }
 
