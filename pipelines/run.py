@@ -16,7 +16,7 @@ from preprocessing.errors import GatedVAEError, UsageError
 from preprocessing.files import digest, read_json, write_json
 from preprocessing.store import Store, open_store
 
-RUN_SCHEMA_VERSION = 1
+RUN_SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -264,7 +264,8 @@ def create_run(path: Path, config: TrainConfig, store: Store, *, extend: bool = 
         write_json(_config_path(path), values)
         return run
     there = open_run(path)
-    if extend and there != run and there == replace(run, config=_as_long_as(config, there.config)):
+    as_long = replace(config, steps=there.config.steps, epochs=there.config.epochs)
+    if extend and there != run and there == replace(run, config=as_long):
         _check_longer(path, config, there.config)
         write_json(_config_path(path), values)
         return run
@@ -273,10 +274,6 @@ def create_run(path: Path, config: TrainConfig, store: Store, *, extend: bool = 
             f"{path} holds another run.", f"It differs in: {_why(there, run)}.", "Choose another --out, or --overwrite."
         )
     return there
-
-
-def _as_long_as(config: TrainConfig, other: TrainConfig) -> TrainConfig:
-    return replace(config, steps=other.steps, epochs=other.epochs)
 
 
 def _check_longer(path: Path, config: TrainConfig, there: TrainConfig) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import signal
 from dataclasses import replace
@@ -263,6 +264,20 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(
     with pytest.raises(GatedVAEError, match="checkpoint of step 10 is kept"):
         train(config(store), TrainOptions(tmp_path / "run", log_every=5, checkpoint_every=10))
     assert [checkpoint.step for checkpoint in checkpoints(tmp_path / "run" / "checkpoints")] == [10]
+
+
+def test_a_run_of_an_earlier_form_is_told_from_a_damaged_one(tmp_path: Path, store: Store) -> None:
+    """Version 1 did not say how pairs were made."""
+    train(config(store, steps=2), TrainOptions(tmp_path / "run"))
+    path = tmp_path / "run" / "config.json"
+    values = json.loads(path.read_text())
+    del values["pairs_digest"]
+    path.write_text(json.dumps(values))
+    with pytest.raises(GatedVAEError, match="damaged"):
+        open_run(tmp_path / "run")
+    path.write_text(json.dumps({**values, "schema_version": 1}))
+    with pytest.raises(GatedVAEError, match="schema version 1; this version reads 2"):
+        open_run(tmp_path / "run")
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path: Path, store: Store) -> None:
