@@ -51,9 +51,8 @@ def faces_preamble(plan: FacePlan, runs: Sequence[FaceRun]) -> str:
     return (
         f"# Faces ({runs[0].data}), {steps} steps\n\n"
         f"{len(store):,} images of {width}x{height}. Pairs: {pairs}. Every run: the faces' preset ({PRESET.network} network"
-        f"{widths}), batch"
-        f" {plan.batch_size}, Adam, rate {plan.lr:g} {plan.schedule}, {plan.precision}, KL weight {beta('gated'):g}{weights}"
-        f" (ungated_beta: {beta('ungated_beta'):g}). Ungated networks have the same partitions, which"
+        f"{widths}), batch {plan.batch_size}, Adam, rate {plan.lr:g} {plan.schedule}, {plan.precision}, KL weight"
+        f" {beta('gated'):g}{weights} (ungated_beta: {beta('ungated_beta'):g}). Ungated networks have the same partitions, which"
         " mean nothing to them.\n\n"
         f"Judged by {judge}; split {scores['split_by']}. The networks were trained on all images, without labels. R2 below 0"
         " counts as 0 in means. `own` is from a factor's own partition, `other` from the best other one, `all` from the whole"

@@ -36,16 +36,15 @@ class Preset:
 
 # The paper's constants; rates, schedules and lengths are ours, and so is the KL weight for faces: at a plain VAE's 1 all 24
 # dimensions die on 2,000 simulated faces (1,440 steps), since a pair in grey tells the decoder a few nats only.
+_FACES = Preset("conv", ObjectiveConfig("vae", beta=0.25), {"pose": 6, "expression": 18}, 6, 1e-3, 30)
 _SPRITES = {"network": "fc", "latent": {}, "latent_else": 2, "lr": 1e-3, "epochs": 1}
 PRESETS = {
-    "faces": Preset("conv", ObjectiveConfig("vae", beta=0.25), {"pose": 6, "expression": 18}, 6, 1e-3, 30),
-    "faces-partners": Preset(
-        "conv",
-        ObjectiveConfig("vae", beta=0.25),
-        {"pose": 4, "expression": 6},
-        6,
-        5e-4,
-        70,
+    "faces": _FACES,
+    "faces-partners": replace(
+        _FACES,
+        latent={"pose": 4, "expression": 6},
+        lr=5e-4,
+        epochs=70,
         context="partners",
         own_share=0.5,
         kl_weights={"pose": 0.3, "expression": 0.3},

@@ -55,13 +55,15 @@ def do_tasks(
         When `out` holds a finished run of another configuration, lest one table mixes them, or a run fails; those that are
         finished stay.
     """
+    left = []
     for task in tasks:
         folder = out / task.name
-        if is_finished(folder) and open_run(folder).config != task.config:
+        if not is_finished(folder):
+            left.append(task)
+        elif open_run(folder).config != task.config:
             raise GatedVAEError(
                 f"{folder} is another run.", "It was trained with other options.", "Choose another --out."
             )
-    left = [task for task in tasks if not is_finished(out / task.name)]
     done = len(tasks) - len(left)
     progress(done, len(tasks), "")
     at_a_time = workers or (1 if device.startswith("cuda") else cores())
