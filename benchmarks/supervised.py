@@ -32,9 +32,9 @@ def fit(
     """Fit the encoder to standardised labels (n, K) of images (n, H, W) by least squares; its first K outputs are the guess."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
-    encoder, _, widths_of = NETWORKS[PRESETS["faces"].network]
+    kind = NETWORKS[PRESETS["faces"].network]
     shape, count = (images.shape[1], images.shape[2]), labels.shape[1]
-    network = encoder(shape, count, widths or widths_of(shape))
+    network = kind.encoder(shape, count, widths or kind.default_widths(shape))
     optimiser = torch.optim.AdamW(network.parameters(), RATE)
     falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     for _ in range(steps):

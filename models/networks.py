@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -125,8 +126,18 @@ def convolutional_widths(image_shape: Shape) -> tuple[int, ...]:
     return (*(32, 32, *[64] * halvings)[:halvings], 256)
 
 
-NETWORKS: dict[str, tuple[Builder, Builder, Callable[[Shape], tuple[int, ...]]]] = {
-    # name: encoder, decoder, default widths by the images' shape
-    "fc": (FullyConnectedEncoder, FullyConnectedDecoder, lambda _: (512, 512)),
-    "conv": (ConvolutionalEncoder, ConvolutionalDecoder, convolutional_widths),
+FULLY_CONNECTED_WIDTHS = (256, 256)  # the paper states none
+
+
+class Network(NamedTuple):
+    """A kind of network: its two halves, and the widths it has by default for images of a shape."""
+
+    encoder: Builder
+    decoder: Builder
+    default_widths: Callable[[Shape], tuple[int, ...]]
+
+
+NETWORKS = {
+    "fc": Network(FullyConnectedEncoder, FullyConnectedDecoder, lambda _: FULLY_CONNECTED_WIDTHS),
+    "conv": Network(ConvolutionalEncoder, ConvolutionalDecoder, convolutional_widths),
 }

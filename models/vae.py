@@ -32,8 +32,8 @@ class GatedVAEConfig:
     network:
         ``fc`` (the paper's for sprites) or ``conv`` (faces).
     widths:
-        Sizes of its hidden layers (``conv``: channels, then the width of the fully connected layer); the network's own when
-        empty.
+        Sizes of its hidden layers (``conv``: channels, then the width of the fully connected layer); left empty, the network's
+        own take their place, so that a run records them.
     objective:
         What is added to the reconstruction.
     gate:
@@ -70,6 +70,8 @@ class GatedVAEConfig:
             raise ValueError(
                 f"KL weights {dict(self.kl_weights)} are not 0 or more for some of {', '.join(self.latent)}."
             )
+        if not self.widths:
+            object.__setattr__(self, "widths", NETWORKS[self.network].default_widths(self.image_shape))
 
     @property
     def latent_size(self) -> int:
@@ -113,9 +115,9 @@ class GatedVAE(nn.Module):
         self.kl_weights: torch.Tensor | None
         self.config, self.dtype = config, PRECISIONS[precision]
         self.partitions = partition_slices(config.latent)
-        encoder, decoder, widths = NETWORKS[config.network]
-        sizes = (config.image_shape, config.latent_size, config.widths or widths(config.image_shape))
-        self.encoder, self.decoder = encoder(*sizes), decoder(*sizes)
+        network = NETWORKS[config.network]
+        sizes = (config.image_shape, config.latent_size, config.widths)
+        self.encoder, self.decoder = network.encoder(*sizes), network.decoder(*sizes)
         weights = [config.kl_weights.get(name, 1.0) for name, size in config.latent.items() for _ in range(size)]
         self.register_buffer("kl_weights", torch.tensor(weights) if config.kl_weights else None, persistent=False)
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from models.networks import FULLY_CONNECTED_WIDTHS
 from models.objectives import ObjectiveConfig
 from models.vae import GatedVAEConfig
 from pairing.exact import pair_exactly
@@ -70,7 +71,7 @@ class Schedule:
     steps: int = 6000
     lr: float = 1e-3
     schedule: str = "cosine"
-    widths: tuple[int, ...] = (256, 256)
+    widths: tuple[int, ...] = FULLY_CONNECTED_WIDTHS
     batch_size: int = 128
     precision: str = "bf16"
 

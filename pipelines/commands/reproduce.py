@@ -27,7 +27,9 @@ def table1(
     steps: Annotated[int, typer.Option(min=1, help="Steps of every run (the paper: 288,000).")] = 6000,
     lr: Annotated[float, typer.Option(help="Adam's rate (the paper: 1e-4).")] = 1e-3,
     schedule: Annotated[RateSchedule, typer.Option(help="How the rate goes on; cosine falls to 0.")] = "cosine",
-    widths: Annotated[str, typer.Option(help="Hidden sizes (the paper states none).")] = "256,256",
+    widths: Annotated[
+        str | None, typer.Option(help="Hidden sizes (the paper states none).", show_default="the network's")
+    ] = None,
     models: Annotated[str, typer.Option(help="Objectives.")] = "beta,info,dip2",
     gatings: Annotated[
         str,
@@ -60,7 +62,8 @@ def table1(
     from preprocessing.files import write_bytes, write_parquet
 
     device = choose_device(device)
-    plan = Schedule(steps, lr, schedule, read_widths(widths), precision=choose_precision(precision, device))
+    hidden = read_widths(widths) or Schedule.widths
+    plan = Schedule(steps, lr, schedule, hidden, precision=choose_precision(precision, device))
     jobs = jobs_of(models.split(","), gatings.split(","), seeds)
     with console.progress("runs") as update:
         rows = run_all(jobs, plan, out, store=store, workers=workers, device=device, progress=update)
