@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from pairing.draws import Ints, Members
+from pairing.draws import BLOCK, Ints, Members
 from pairing.independent import IndependentPartners
 from pairing.nearest import NearestPartners
 from pairing.weighted import WeightedPartners
@@ -57,15 +57,16 @@ def draw_block(group: Ints, partners: Partners, draws: int, start: int, stop: in
     GatedVAEError
         When `partners` gives the input itself or a sample of another group.
     """
-    ids = np.arange(start, stop)
-    own = group[start:stop]
     targets = np.empty((draws, stop - start), index_type(len(group)))
-    for draw in range(draws):
-        found = partners(ids, draw)
-        broken = np.count_nonzero((found == ids) | (group[found] != own))
-        if broken:
-            raise GatedVAEError("Pairs cannot be written.", f"{broken} partners are the input or of another group.")
-        targets[draw] = found
+    for first in range(start, stop, BLOCK):
+        ids = np.arange(first, min(first + BLOCK, stop))
+        own = group[first : first + len(ids)]
+        for draw in range(draws):
+            found = partners(ids, draw)
+            broken = np.count_nonzero((found == ids) | (group.take(found) != own))
+            if broken:
+                raise GatedVAEError("Pairs cannot be written.", f"{broken} partners are the input or of another group.")
+            targets[draw, first - start : first - start + len(ids)] = found
     return targets
 
 

@@ -19,22 +19,34 @@ from preprocessing.errors import GatedVAEError
 
 Ints = npt.NDArray[np.integer[Any]]
 
-_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
-_MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
-_MIX_2 = np.uint64(0x94D049BB133111EB)
+_GOLDEN = 0x9E3779B97F4A7C15
+_MIX = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))  # shift, factor; at the end a shift of 31
+_LOW = 2**64 - 1
 
-BLOCK = 1 << 14  # ids worked on at a time: the temporaries stay in the processor's cache
+BLOCK = 1 << 15  # ids worked on at a time: the temporaries stay in the processor's cache
 
 
-def _mix(x: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+def _mix(x: npt.NDArray[np.uint64]) -> None:
     """Finalise 64-bit counters in place (SplitMix64; Steele, Lea, Flood 2014): a bijection that passes for random."""
     shifted = np.empty_like(x)
-    for shift, factor in ((30, _MIX_1), (27, _MIX_2)):
+    for shift, factor in _MIX:
         np.right_shift(x, np.uint64(shift), out=shifted)
         np.bitwise_xor(x, shifted, out=x)
-        np.multiply(x, factor, out=x)
+        np.multiply(x, np.uint64(factor), out=x)
     np.right_shift(x, np.uint64(31), out=shifted)
-    return np.bitwise_xor(x, shifted, out=x)
+    np.bitwise_xor(x, shifted, out=x)
+
+
+def _mixed(x: int) -> int:
+    """Do as `_mix` does with one number: calls of NumPy for each would take longer than a block of ids."""
+    for shift, factor in _MIX:
+        x = (x ^ x >> shift) * factor & _LOW
+    return x ^ x >> 31
+
+
+def _key(seed: int, draw: int) -> int:
+    """Where the counters of a seed and draw begin."""
+    return _mixed(_mixed(seed + _GOLDEN & _LOW) + draw * _GOLDEN & _LOW) + _GOLDEN & _LOW
 
 
 def partition_stream(seed: int, partition: str) -> int:
@@ -58,11 +70,9 @@ def random_below(bound: npt.ArrayLike, ids: Ints, *, seed: int, draw: int) -> np
     seed, draw:
         Non-negative integers below 2**64 and 2**32.
     """
-    with np.errstate(over="ignore"):
-        key = _mix(_mix(np.array([seed], np.uint64) + _GOLDEN) + np.uint64(draw) * _GOLDEN) + _GOLDEN
-        bits = ids.astype(np.uint64)
-        np.multiply(bits, _GOLDEN, out=bits)
-        np.add(bits, key, out=bits)
+    bits = ids.astype(np.uint64)
+    np.multiply(bits, np.uint64(_GOLDEN), out=bits)
+    np.add(bits, np.uint64(_key(seed, draw)), out=bits)
     _mix(bits)
     np.right_shift(bits, np.uint64(32), out=bits)
     np.multiply(bits, np.asarray(bound).astype(np.uint64, copy=False), out=bits)
@@ -134,15 +144,16 @@ class Members:
         return targets
 
     def _partners(self, ids: Ints, seed: int, draw: int) -> Ints:
-        group = self.group[ids]
-        first, others = self.offsets[group], self.sizes[group] - 1
-        alone = np.count_nonzero(others == 0)
-        if alone:
+        group = self.group.take(ids)
+        others = self.sizes.take(group)
+        others -= 1
+        if not others.all():
+            alone = len(others) - np.count_nonzero(others)
             raise GatedVAEError("Partners cannot be drawn.", f"{alone} samples are alone in their group.", _MERGE)
         other = random_below(others, ids, seed=seed, draw=draw)
-        other += other >= self.rank[ids]  # one's own place is left out, so the later ones move up
-        other += first
-        return self.ids[other]
+        other += other >= self.rank.take(ids)  # one's own place is left out, so the later ones move up
+        other += self.offsets.take(group)
+        return self.ids.take(other)
 
 
 _MERGE = "Merge them into other groups first (pairing.kmeans.merge_singletons)."

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from pairing.drawing import Partners, draw_blocks, index_type
 from pairing.draws import Ints
+from preprocessing.compute import one_ahead
 from preprocessing.errors import GatedVAEError
 from preprocessing.files import SCHEMA_KEY, atomic_path, write_parquet
 from preprocessing.store import SCHEMA_VERSION, groups_path, pairs_path
@@ -95,27 +96,32 @@ def write_pairs(
         [pa.field(name, kind, nullable=False) for name, kind in types.items()],
         {SCHEMA_KEY: str(SCHEMA_VERSION), **dict(zip(_LAYOUT_KEYS, map(str, (len(group), draws, size)), strict=True))},
     )
+    written = 0
     blocks = [(start, min(start + size, len(group))) for start in range(0, len(group), size)]
     with (
         atomic_path(pairs_path(store, partition)) as partial,
         pq.ParquetWriter(partial, schema, **_packing("input_id")) as writer,
         closing(draw_blocks(store, group, partners, draws, blocks, scheduler=scheduler)) as drawn,
+        closing(one_ahead(_row_group(schema, group, *made) for made in zip(blocks, drawn, strict=True))) as row_groups,
     ):
-        for (start, stop), targets in zip(blocks, drawn, strict=True):
-            writer.write_table(pa.table(_columns(group, start, targets), schema), row_group_size=size * draws)
-            progress(stop * draws)
-    return len(group) * draws
+        for row_group in row_groups:
+            writer.write_table(row_group, row_group_size=size * draws)
+            written += len(row_group)
+            progress(written)
+    return written
 
 
-def _columns(group: Ints, start: int, targets: Ints) -> dict[str, Ints]:
-    """The columns of one row group: the inputs from `start` on and their targets (draws, n)."""
+def _row_group(schema: pa.Schema, group: Ints, block: tuple[int, int], targets: Ints) -> pa.Table:
+    """Make one row group of the inputs of a block and their targets (draws, n)."""
+    start, stop = block
     draws, count = targets.shape
-    return {
+    columns = {
         "draw": np.repeat(np.arange(draws, dtype=np.int32), count),
-        "group": np.tile(group[start : start + count].astype(np.int32, copy=False), draws),
-        "input_id": np.tile(np.arange(start, start + count, dtype=targets.dtype), draws),
+        "group": np.tile(group[start:stop].astype(np.int32, copy=False), draws),
+        "input_id": np.tile(np.arange(start, stop, dtype=targets.dtype), draws),
         "target_id": targets.ravel(),
     }
+    return pa.table(columns, schema)
 
 
 class PairTable:

@@ -25,8 +25,10 @@ SCHEMA_KEY = b"gated_vae.schema_version"
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success sync it and rename it to `path`, on failure remove it.
+
+    Without `durable` it is not synced: whole whatever befalls the command, but perhaps torn when the machine stops.
 
     Raises
     ------
@@ -38,7 +40,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
     handle = _reserve(partial, f"{path} is being written by another process.")
     try:
         yield partial
-        commit(partial, path)
+        if durable:
+            commit(partial, path)
+        else:
+            partial.replace(path)
     except BaseException as error:
         if isinstance(error, OSError):
             error.filename = os.fspath(path)  # Arrow names none, and nobody knows the temporary name
@@ -104,12 +109,12 @@ def read_json(path: Path, remedy: str) -> dict[str, Any]:
     return value
 
 
-def write_parquet(path: Path, table: pa.Table, *, schema_version: int, **options: Any) -> None:
+def write_parquet(path: Path, table: pa.Table, *, schema_version: int, durable: bool = True, **options: Any) -> None:
     """Write an Arrow table as Parquet atomically: schema version in its metadata, page checksums, zstd unless told."""
     import pyarrow.parquet as pq  # where it is used: commands that write no table need not wait for it
 
     metadata = {**(table.schema.metadata or {}), SCHEMA_KEY: str(schema_version).encode()}
-    with atomic_path(path) as partial:
+    with atomic_path(path, durable=durable) as partial:
         options = {"compression": "zstd", "write_page_checksum": True, **options}
         pq.write_table(table.replace_schema_metadata(metadata), partial, **options)
 

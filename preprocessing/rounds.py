@@ -27,7 +27,7 @@ class Job:
     Attributes
     ----------
     work:
-        Absolute path of the work folder. A task whose file lies there is not run again.
+        Absolute path of the work folder. A task whose file lies there has nothing to do.
     run:
         `run_tasks`, on the workers or the cluster asked for.
     """
@@ -42,14 +42,6 @@ class Job:
         """File of the shard of items start to end (exclusive): its name fits no shard cut in another way."""
         return self.work / f"{what}-{start:08d}-{end:08d}"
 
-    def finish(
-        self, function: Callable[..., None], tasks: Sequence[tuple[Any, ...]], step: Callable[[int], None]
-    ) -> None:
-        """Run the tasks whose file, their last argument, is not there yet; `step` gets the number of finished ones."""
-        left = [task for task in tasks if not Path(task[-1]).exists()]
-        finished = len(tasks) - len(left)
-        self.run(function, left, progress=lambda done: step(finished + done))
-
 
 def read_all(job: Job) -> tuple[pd.DataFrame, pa.Table]:
     """First round: every face with its picture or why there is none, and what could not be read."""
@@ -60,7 +52,7 @@ def read_all(job: Job) -> tuple[pd.DataFrame, pa.Table]:
     aligned = source.pictures is None
     tasks = [(root, shard, aligned, os.fspath(path)) for shard, path in zip(shards, paths, strict=True)]
     total = 2 * len(source.csvs)  # every CSV is read, and about as many pictures
-    job.finish(read_shard, tasks, lambda done: job.progress(ends[done - 1], total, "reading CSVs"))
+    job.run(read_shard, tasks, progress=lambda done: job.progress(ends[done - 1], total, "reading CSVs"))
     table, rejected = load_faces(paths)
     faces = table.to_pandas()
     if source.pictures is not None:
@@ -78,10 +70,9 @@ def decode_all(job: Job, pictures: list[bytes]) -> list[Path]:
     tasks = [(root, shard, job.size, os.fspath(path)) for shard, path in zip(shards, paths, strict=True)]
     before, total = len(source.csvs), len(source.csvs) + len(pictures)
 
-    def step(done: int) -> None:
-        job.progress(before + ends[done - 1], total, "decoding pictures")
-
-    job.finish(decode_shard, tasks, step)
+    job.run(
+        decode_shard, tasks, progress=lambda done: job.progress(before + ends[done - 1], total, "decoding pictures")
+    )
     return paths
 
 
