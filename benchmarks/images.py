@@ -88,7 +88,7 @@ def ours(files: list[str], workers: int) -> None:
 
 
 def find_pictures(folder: Path) -> list[str]:
-    return sorted(map(os.fspath, folder.glob("*_aligned/*_det_*.*")))
+    return sorted(map(os.fspath, folder.glob("**/*_aligned/*_det_*.*")))
 
 
 def make_up(folder: Path, count: int) -> None:

@@ -1,10 +1,11 @@
 """`pipe preprocess celeba` beside its two parts: `python -m benchmarks.preprocess [FOLDER] [--repeats 5]`.
 
 FOLDER holds what FaceLandmarkImg wrote, aligned faces included (default: celeba/processed of GATED_VAE_DATA; without it,
-faces are simulated). The peers are the sum of its parts, each the least that must be done and with the same number of
-workers: `read_csvs` of the known files for the same columns, and a bare OpenCV loop over the known pictures (processes
-started beforehand); and the whole on one core, of which every core should leave little more than its share. Runs
-alternate; the largest resident memory of this process is told at the end.
+faces are simulated); folders beside each other, each with links to all of its files, make 20,000 images or more of it. The
+peers are the sum of its parts, each the least that must be done: `read_csvs` of the known files for the same columns, and
+a bare OpenCV loop over the known pictures, both in as many processes, started beforehand; and the whole on one core, of
+which every core should leave little more than its share. Runs alternate; the largest resident memory of this process is
+told at the end.
 """
 
 from __future__ import annotations
@@ -13,15 +14,17 @@ import argparse
 import json
 import os
 import resource
+import shutil
 import sys
 import tempfile
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
 from benchmarks.images import Run, bare_on, find_pictures
 from benchmarks.timing import Record, alternate, ratio, show
 from preprocessing.celeba import CelebaOptions, preprocess_celeba
-from preprocessing.compute import cores, run_tasks
+from preprocessing.compute import cores, processes, run_tasks
 from preprocessing.faces import LABELS, PLACES
 from preprocessing.openface import find_csvs, read_csvs
 from preprocessing.shards import cut_shards
@@ -29,12 +32,21 @@ from preprocessing.simulate import FaceSimulation, simulate_faces
 from preprocessing.simulate.faces import PROCESSED
 
 STAGE = "pipe preprocess celeba"
+IMAGES = 20_000
 
 
-def read(folder: Path, workers: int) -> None:
-    files = find_csvs(folder)
-    shards = cut_shards([*map(os.fspath, files)], [file.stat().st_size for file in files])
-    run_tasks(read_csvs, [(folder, shard, [*PLACES, *LABELS]) for shard in shards], workers=workers)
+def multiply(folder: Path, out: Path, images: int) -> None:
+    """Link the files of a folder into so many folders of `out` that they hold `images` CSVs or more."""
+    for copy in range(-(-images // len(find_csvs(folder)))):
+        shutil.copytree(folder, out / f"{copy}", copy_function=os.link)
+
+
+def read(shards: list[list[str]], folder: Path, pool: ProcessPoolExecutor) -> None:
+    run_tasks(_read_part, [(folder, shard) for shard in shards], pool=pool)
+
+
+def _read_part(folder: Path, files: list[str]) -> None:
+    read_csvs(folder, files, [*PLACES, *LABELS])  # type: ignore[arg-type]  # nothing is sent back, as by the bare loop
 
 
 def whole(folder: Path, workers: int) -> None:
@@ -43,12 +55,13 @@ def whole(folder: Path, workers: int) -> None:
 
 
 def compare(folder: Path, repeats: int) -> list[Record]:
-    files, count = find_pictures(folder), cores()
-    with bare_on(files, count) as bare_in_parts:
+    files, csvs, count = find_pictures(folder), find_csvs(folder), cores()
+    shards = cut_shards([*map(os.fspath, csvs)], [csv.stat().st_size for csv in csvs])
+    with bare_on(files, count) as bare_in_parts, processes(1) as one, processes(count) as all_cores:
         runs: dict[str, Run] = {}
-        for workers in {1, count}:
+        for workers, pool in {1: one, count: all_cores}.items():
             runs[f"whole {workers}"] = partial(whole, folder, workers)
-            runs[f"csv {workers}"] = partial(read, folder, workers)
+            runs[f"csv {workers}"] = partial(read, shards, folder, pool)
             runs[f"decode {workers}"] = partial(bare_in_parts, workers)
         times = alternate(runs, repeats)
     parts_of = {workers: times[f"csv {workers}"] + times[f"decode {workers}"] for workers in (1, count)}
@@ -70,8 +83,9 @@ def main() -> int:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as made_up:
         if arguments.folder is None:
-            simulate_faces(FaceSimulation(arguments.faces), Path(made_up))
-        missed = show(compare(arguments.folder or Path(made_up, PROCESSED), arguments.repeats))
+            simulate_faces(FaceSimulation(arguments.faces), Path(made_up, "faces"))
+        multiply(arguments.folder or Path(made_up, "faces", PROCESSED), Path(made_up, "many"), IMAGES)
+        missed = show(compare(Path(made_up, "many"), arguments.repeats))
     print(json.dumps({"stage": STAGE, "resident_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024}))
     return missed
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
 from collections.abc import Callable
 
@@ -72,6 +73,10 @@ def main(arguments: list[str] | None = None) -> None:
             raise
         sys.stderr.write(f"{explain(error)}\n")
         sys.exit(2 if isinstance(error, UsageError) else 1)
+    except SystemExit as ended:
+        if ended.code == 128 + signal.SIGINT:
+            sys.stderr.write("Interrupted. The same command, run again, goes on from what is finished.\n")
+        raise
 
 
 def explain(error: Exception) -> str:

@@ -12,7 +12,7 @@ from models.objectives import ObjectiveConfig
 from models.vae import GatedVAEConfig
 from pipelines.evaluate_faces import evaluate_faces, long_rows
 from pipelines.presets import PRESETS, choose_kl_weights, choose_latent
-from pipelines.run import Run, TrainConfig, open_run
+from pipelines.run import Run, TrainConfig, open_run, run_of
 from pipelines.tasks import Progress, Task, do_tasks, finished_in, ignore, is_finished
 from preprocessing.errors import GatedVAEError, UsageError
 from preprocessing.files import locked
@@ -120,24 +120,22 @@ def reproduce_faces(
         for name in gatings
     ]
     with locked(out):
-        _refuse_others(tasks, plan, store, out)
+        for task in tasks:
+            _refuse_other_judge(out / task.name, plan)
         do_tasks(tasks, out, workers=workers, device=device, progress=progress)
     return finished_runs(plan, store, out)
 
 
-def _refuse_others(tasks: Sequence[Task], plan: FacePlan, store: Store, out: Path) -> None:
-    """Refuse a folder whose finished runs were made or judged in another way, lest one table mixes them."""
-    for task in tasks:
-        folder = out / task.name
-        if is_finished(folder) and not _fits(open_run(folder), task.config, plan, store):
-            why = "It was trained with other options, on another store, or judged by something else."
-            raise GatedVAEError(f"{folder} is another run.", why, "Choose another --out.")
+def _refuse_other_judge(folder: Path, plan: FacePlan) -> None:
+    """Refuse a run that was judged by something else, lest one table mixes them."""
+    if is_finished(folder) and not _is_judged(open_run(folder), plan):
+        why = f"The other judge is {'the labels' if plan.truth else 'the truth'}."
+        raise GatedVAEError(f"{folder} was judged by something else.", why, "Choose another --out.")
 
 
-def _fits(run: Run, config: TrainConfig, plan: FacePlan, store: Store) -> bool:
-    judge = "truth" if plan.truth else "labels"
-    same_store = run.store_digest == store.manifest["source_digest"]
-    return same_store and run.config == config and run.read_metrics()["evaluate"]["judged_by"] == judge
+def _is_judged(run: Run, plan: FacePlan) -> bool:
+    judge: str = run.read_metrics()["evaluate"]["judged_by"]
+    return judge == ("truth" if plan.truth else "labels")
 
 
 def face_config(plan: FacePlan, store: Store, gating: str, seed: int) -> TrainConfig:
@@ -186,5 +184,5 @@ def finished_runs(plan: FacePlan, store: Store, out: Path) -> list[FaceRun]:
     return [
         FaceRun(data, gating, seed, plan.steps, run.read_metrics()["evaluate"])
         for gating, seed, run in finished_in(out, list(FACE_GATINGS))
-        if _fits(run, face_config(plan, store, gating, seed), plan, store)
+        if run == run_of(run.path, face_config(plan, store, gating, seed), store) and _is_judged(run, plan)
     ]

@@ -238,6 +238,11 @@ def digest_pairs(store: Store, partitions: Iterable[str]) -> str:
     return digest(*(json.dumps([name, store.partitions.get(name)], sort_keys=True) for name in partitions))
 
 
+def run_of(path: Path, config: TrainConfig, store: Store) -> Run:
+    """The run that training on `store` makes: what `open_run` gives then."""
+    return Run(path, config, store.manifest["source_digest"], digest_pairs(store, config.model.latent))
+
+
 def create_run(path: Path, config: TrainConfig, store: Store, *, extend: bool = False) -> Run:
     """Write ``config.json`` for a new run, or open the one that is there when it says the same.
 
@@ -253,7 +258,7 @@ def create_run(path: Path, config: TrainConfig, store: Store, *, extend: bool = 
     GatedVAEError
         When the folder holds a run of another configuration.
     """
-    run = Run(path, config, store.manifest["source_digest"], digest_pairs(store, config.model.latent))
+    run = run_of(path, config, store)
     values = {
         "schema_version": RUN_SCHEMA_VERSION,
         "store_digest": run.store_digest,
@@ -269,11 +274,14 @@ def create_run(path: Path, config: TrainConfig, store: Store, *, extend: bool = 
         _check_longer(path, config, there.config)
         write_json(_config_path(path), values)
         return run
-    if there != run:
-        raise GatedVAEError(
-            f"{path} holds another run.", f"It differs in: {_why(there, run)}.", "Choose another --out, or --overwrite."
-        )
+    refuse_another(there, run, "Choose another --out, or --overwrite.")
     return there
+
+
+def refuse_another(there: Run, run: Run, remedy: str) -> None:
+    """Refuse the run that is there when it is not `run`, saying in what they differ."""
+    if there != run:
+        raise GatedVAEError(f"{there.path} holds another run.", f"It differs in: {_why(there, run)}.", remedy)
 
 
 def _check_longer(path: Path, config: TrainConfig, there: TrainConfig) -> None:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures import as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines.run import Run, TrainConfig, open_run
+from pipelines.run import Run, TrainConfig, open_run, refuse_another, run_of
 from pipelines.trainer import TrainOptions, train
-from preprocessing.compute import cores, end_with
-from preprocessing.errors import GatedVAEError
+from preprocessing.compute import cores, processes
+from preprocessing.store import open_store
 
 Evaluate = Callable[[Run], dict[str, Any]]  # what to file under `evaluate`; a function that processes can be sent
 Progress = Callable[[int, int, str], None]  # (runs done, runs in all, the last one's name)
@@ -60,10 +59,9 @@ def do_tasks(
         folder = out / task.name
         if not is_finished(folder):
             left.append(task)
-        elif open_run(folder).config != task.config:
-            raise GatedVAEError(
-                f"{folder} is another run.", "It was trained with other options.", "Choose another --out."
-            )
+        else:
+            run = run_of(folder, task.config, open_store(Path(task.config.store)))
+            refuse_another(open_run(folder), run, "Choose another --out.")
     done = len(tasks) - len(left)
     progress(done, len(tasks), "")
     at_a_time = workers or (1 if device.startswith("cuda") else cores())
@@ -102,14 +100,6 @@ def do_task(task: Task, out: Path, device: str) -> Task:
 def _in_processes(tasks: list[Task], out: Path, workers: int, device: str) -> Iterator[Task]:
     """Yield tasks as they finish."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    context = multiprocessing.get_context("spawn")
-    workers = min(workers, max(len(tasks), 1))
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=end_with, initargs=(os.getpid(),)) as pool:
-        pending: set[Future[Task]] = {pool.submit(do_task, task, out, device) for task in tasks}
-        try:
-            while pending:
-                finished, pending = wait(pending, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    yield future.result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    with processes(min(workers, max(len(tasks), 1)), interruptible=True) as pool:
+        for future in as_completed([pool.submit(do_task, task, out, device) for task in tasks]):
+            yield future.result()

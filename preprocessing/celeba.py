@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from preprocessing.compute import run_tasks
+from preprocessing.compute import processes, run_tasks
 from preprocessing.errors import GatedVAEError
 from preprocessing.faces import INTENSITIES, POSE
 from preprocessing.files import file_digest, locked, write_json, write_parquet
@@ -29,6 +30,8 @@ from preprocessing.staging import discard_work, is_finished, open_work, publish
 from preprocessing.store import SCHEMA_VERSION, images_path, manifest_path, open_store, rejected_path, samples_path
 
 __all__ = ["CelebaOptions", "CelebaReport", "preprocess_celeba"]
+
+PROCESSES_FROM = 10_000  # CSVs: what processes take to start, threads lose on about so many by sharing the interpreter
 
 
 def ignore(done: int, total: int, note: str) -> None:
@@ -86,7 +89,8 @@ def preprocess_celeba(
     Parameters
     ----------
     workers, scheduler:
-        Threads here (every core when None), or the address of a Dask scheduler (see `run_tasks`).
+        Threads, or from `PROCESSES_FROM` CSVs on processes here (every core when None; a script that calls this then needs
+        ``if __name__ == "__main__":``), or the address of a Dask scheduler. See `run_tasks`.
     overwrite:
         Replace what lies in `out` (once the new store is complete), its groups and pairs included.
     progress:
@@ -101,16 +105,18 @@ def preprocess_celeba(
     """
     started = time.perf_counter()
     source = survey(options)
-    run = partial(run_tasks, workers=workers, scheduler=scheduler)
+    many = scheduler is None and workers != 1 and len(source.csvs) >= PROCESSES_FROM
     with locked(out):
         done = not overwrite and is_finished(out, source.plan)
         if not done:
-            job = Job(source, options.size, open_work(out.absolute(), source.plan), run, progress)
-            try:
-                _build(job, options, out)
-            except NothingToTakeError:
-                discard_work(out)  # a better input must not find it in its way
-                raise
+            with processes(workers) if many else nullcontext() as pool:
+                run = partial(run_tasks, workers=workers, pool=pool, scheduler=scheduler)
+                job = Job(source, options.size, open_work(out.absolute(), source.plan), run, progress)
+                try:
+                    _build(job, options, out)
+                except NothingToTakeError:
+                    discard_work(out)  # a better input must not find it in its way
+                    raise
         discard_work(out)
     return _report(out, time.perf_counter() - started, done)
 

@@ -1,19 +1,22 @@
 """Run independent tasks on the cores of this machine or on a Dask cluster, results in the order of the tasks.
 
-Tasks share nothing but files, so a worker that dies only has its task done again. On this machine they are
-threads: OpenCV, pyarrow and file reads let go of the interpreter's lock, and threads start at once, where fresh
-processes import for a second and send their results back through a pipe.
+Tasks share nothing but files, so a worker that dies only has its task done again. On this machine they are threads, which
+start at once, or processes, which import for half a second and then share nothing, not even the interpreter's lock.
 """
 
 from __future__ import annotations
 
+import multiprocessing
 import os
+import signal
 import socket
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from functools import partial
 from itertools import count
 from typing import Any, TypeVar
@@ -36,6 +39,13 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def _counted(workers: int | None) -> int:
+    """How many workers `workers` stands for."""
+    if workers is not None and workers < 1:
+        raise GatedVAEError(f"{workers} workers cannot do anything.", "", "Give --workers 1 or more.")
+    return workers or cores()
+
+
 def end_with(parent: int) -> None:
     """Make this process end within a second when the one that started it does, even by kill -9."""
 
@@ -47,11 +57,48 @@ def end_with(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
+@contextmanager
+def processes(workers: int | None, *, interruptible: bool = False) -> Iterator[ProcessPoolExecutor]:
+    """Fresh processes that end with this one, even by kill -9; on an error what has not begun is dropped.
+
+    A script that comes here must start its work under ``if __name__ == "__main__":``, since each process imports it.
+
+    Parameters
+    ----------
+    workers:
+        How many: one for every core when None.
+    interruptible:
+        Whether an interrupt from the keyboard ends what they are doing, too; otherwise this process waits for that.
+
+    Raises
+    ------
+    GatedVAEError
+        When `workers` is below one, or one of them dies.
+    """
+    fresh, count = multiprocessing.get_context("spawn"), _counted(workers)
+    with ProcessPoolExecutor(count, fresh, end_with, (os.getpid(),)) as pool:
+        try:
+            # Interrupts go to every process of a terminal. Held back here while they start, they never reach them at all.
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, set() if interruptible else {signal.SIGINT})
+            try:
+                for _ in range(count):
+                    pool.submit(int)  # starts one, as none can be idle yet
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            yield pool
+        except BrokenProcessPool as error:
+            remedy = "Run the same command again, with fewer --workers if memory is short: it goes on where it stopped."
+            raise GatedVAEError("A worker process died.", "It may have run out of memory.", remedy) from error
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
 def run_tasks(
     function: Callable[..., Result],
     tasks: Sequence[tuple[Any, ...]],
     *,
     workers: int | None = None,
+    pool: ProcessPoolExecutor | None = None,
     scheduler: str | None = None,
     progress: Progress = ignore,
 ) -> list[Result]:
@@ -60,10 +107,12 @@ def run_tasks(
     Parameters
     ----------
     function:
-        A function of a module; for a cluster it and its arguments must pickle, and its files lie where every
+        A function of a module; for processes and a cluster it and its arguments must pickle, and its files lie where every
         worker sees them under the same path.
     workers:
         Threads on this machine (every core when None); a cluster uses the workers it has.
+    pool:
+        Processes to use instead of threads, as `processes` gives them.
     scheduler:
         Address of a Dask scheduler, such as ``tcp://host:8786``; None for this machine.
     progress:
@@ -76,14 +125,15 @@ def run_tasks(
     Exception
         Whatever a task raised; tasks not begun by then are dropped.
     """
-    if workers is not None and workers < 1:
-        raise GatedVAEError(f"{workers} workers cannot do anything.", "", "Give --workers 1 or more.")
+    at_once = _counted(workers)
     calls = [partial(function, *task) for task in tasks]
     if not calls:
         return []
     if scheduler is not None:
         return _run_cluster(calls, scheduler, progress)
-    return _run_threads(calls, workers or cores(), progress)
+    if pool is not None:
+        return _run_processes(calls, pool, progress)
+    return _run_threads(calls, at_once, progress)
 
 
 def _run_threads(calls: Sequence[Callable[[], Result]], workers: int, progress: Progress) -> list[Result]:
@@ -98,13 +148,23 @@ def _run_threads(calls: Sequence[Callable[[], Result]], workers: int, progress: 
         return list(get(graph, keys, pool=pool, num_workers=workers))
 
 
+def _run_processes(
+    calls: Sequence[Callable[[], Result]], pool: ProcessPoolExecutor, progress: Progress
+) -> list[Result]:
+    futures = [pool.submit(call) for call in calls]
+    for done, future in enumerate(as_completed(futures), start=1):
+        future.result()  # raises what the task raised
+        progress(done)
+    return [future.result() for future in futures]
+
+
 def _run_cluster(calls: Sequence[Callable[[], Result]], address: str, progress: Progress) -> list[Result]:
-    from distributed import as_completed
+    import distributed
 
     with _connect(address) as client:
         places = {client.submit(call, pure=False): place for place, call in enumerate(calls)}
         results: dict[int, Result] = {}
-        for done, future in enumerate(as_completed(places, loop=client.loop), start=1):  # type: ignore[no-untyped-call]
+        for done, future in enumerate(distributed.as_completed(places, loop=client.loop), start=1):  # type: ignore[no-untyped-call]
             results[places[future]] = future.result()  # raises what the task raised
             future.release()  # a worker keeps no result that has been fetched
             progress(done)

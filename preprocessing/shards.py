@@ -25,7 +25,7 @@ from preprocessing.files import atomic_path, write_parquet
 from preprocessing.images import PictureError, Pixels, load_square, use_one_thread
 from preprocessing.store import SCHEMA_VERSION
 
-SHARD_FILES = 2048  # CSVs in a task, or fewer if they are large
+SHARD_FILES = 1024  # CSVs in a task, or fewer if they are large
 SHARD_BYTES = 16 << 20
 SHARD_PICTURES = 512  # 2 MB of pixels at 64 x 64
 

@@ -61,6 +61,14 @@ def test_same_bytes_whatever_the_workers_and_shards(
         assert read_tree(tmp_path / f"{workers}") == expected
 
 
+def test_same_bytes_from_processes(
+    source: CelebaOptions, expected: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("preprocessing.celeba.PROCESSES_FROM", 1)
+    preprocess_celeba(source, tmp_path / "store", workers=2)
+    assert read_tree(tmp_path / "store") == expected
+
+
 def test_interrupted_at_every_step_it_resumes_to_the_same_bytes(
     source: CelebaOptions, expected: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

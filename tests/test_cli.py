@@ -95,6 +95,17 @@ def test_debug_shows_where(tmp_path: Path) -> None:
         main(["inspect", str(tmp_path / "nowhere"), "--debug"])
 
 
+def test_an_interrupt_is_told_and_exits_130(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("preprocessing.dsprites.preprocess_dsprites", interrupted)
+    assert pipe("preprocess", "dsprites", "--out", tmp_path / "store") == 130
+    assert capsys.readouterr().err == "Interrupted. The same command, run again, goes on from what is finished.\n"
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from preprocessing.compute import run_tasks
+from preprocessing.compute import processes, run_tasks
 from preprocessing.errors import GatedVAEError
 
 
@@ -72,10 +72,31 @@ def test_no_task_runs_on_after_a_failure(tmp_path: Path) -> None:
     assert sorted(tmp_path.iterdir()) == left
 
 
+def test_processes_give_the_same_and_drop_what_has_not_begun_after_a_failure(tmp_path: Path) -> None:
+    seen: list[int] = []
+    with processes(2) as pool:
+        tasks = [(number, 0.02 if number % 2 else 0.0) for number in range(9)]
+        assert run_tasks(wait_and_square, tasks, pool=pool, progress=seen.append) == [n * n for n in range(9)]
+        assert seen == list(range(1, 10))
+        masks = run_tasks(signal.pthread_sigmask, [(signal.SIG_BLOCK, ())] * 4, pool=pool)
+        assert all(signal.SIGINT in mask for mask in masks)  # left to this process
+        assert {os.getpid()}.isdisjoint(run_tasks(os.getpid, [()] * 4, pool=pool))
+    with pytest.raises(OSError, match="No space left"), processes(2) as pool:
+        run_tasks(fail_first, [(str(tmp_path), number) for number in range(50)], pool=pool)
+    assert len(list(tmp_path.iterdir())) < 10
+
+
+def test_the_death_of_a_process_is_told(tmp_path: Path) -> None:
+    with pytest.raises(GatedVAEError, match=r"worker process died.*\n.*memory.*\n.*--workers"), processes(2) as pool:
+        run_tasks(die_once, [(str(tmp_path), number) for number in range(6)], pool=pool)
+
+
 def test_no_tasks_and_no_workers() -> None:
     assert run_tasks(wait_and_square, [], workers=1) == []
     with pytest.raises(GatedVAEError, match="workers"):
         run_tasks(wait_and_square, [(1, 0.0)], workers=0)
+    with pytest.raises(GatedVAEError, match="workers"), processes(-1):
+        pass
 
 
 def test_a_scheduler_that_is_not_there_is_told_at_once() -> None:

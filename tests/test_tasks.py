@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from pipelines.run import Run, TrainConfig, create_run, open_run
 from pipelines.tasks import Task, do_tasks, finished_in, is_finished
 from pipelines.trainer import TrainOptions, train
 from preprocessing.errors import GatedVAEError
-from preprocessing.store import Store
+from preprocessing.store import Store, manifest_path
 
 MODEL = GatedVAEConfig({"pose": 2, "expression": 3}, image_shape=(16, 16), network="fc", widths=(8, 8))
 
@@ -42,7 +43,13 @@ def test_a_finished_run_of_other_options_is_refused_before_any_is_trained(tmp_pa
     train(config(store), TrainOptions(tmp_path / "gated-0"))
     open_run(tmp_path / "gated-0").add_metrics("evaluate", {})
     longer = [Task("ungated-0", config(store, 3), never), Task("gated-0", config(store, 3), never)]
-    with pytest.raises(GatedVAEError, match="gated-0 is another run"):
+    with pytest.raises(GatedVAEError, match=r"gated-0 holds another run.\nIt differs in: steps \(2 there, 3 here\)."):
         do_tasks(longer, tmp_path, workers=1)
     assert not (tmp_path / "ungated-0").exists()
-    do_tasks([replace(longer[1], config=config(store))], tmp_path, workers=1)
+    same = [replace(longer[1], config=config(store))]
+    do_tasks(same, tmp_path, workers=1)
+    manifest = json.loads(manifest_path(store.path).read_text())
+    manifest["partitions"]["pose"]["seed"] = 1
+    manifest_path(store.path).write_text(json.dumps(manifest))
+    with pytest.raises(GatedVAEError, match="gated-0 holds another run.\nIt differs in: the store's pairs were made anew."):
+        do_tasks(same, tmp_path, workers=1)

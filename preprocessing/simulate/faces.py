@@ -6,13 +6,10 @@ after its last picture, so that a command that was killed goes on with the first
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import as_completed
 from dataclasses import asdict
 from pathlib import Path
 
@@ -21,9 +18,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from preprocessing.compute import cores, end_with, ignore
+from preprocessing.compute import cores, ignore, processes
 from preprocessing.errors import GatedVAEError
 from preprocessing.files import locked, read_json, write_bytes, write_json, write_parquet
+from preprocessing.images import use_one_thread
 from preprocessing.simulate.images import IMPOSSIBLE, LOW_CONFIDENCE, NOT_FOUND, person_of, read_portrait, write_image
 from preprocessing.simulate.options import FaceReport, FaceSimulation
 
@@ -77,9 +75,6 @@ def simulate_faces(
     except OSError as error:
         remedy = "Make room or choose another folder, then run the same command again: it goes on where it stopped."
         raise GatedVAEError(f"{out} cannot be written.", str(error), remedy) from error
-    except BrokenProcessPool as error:
-        remedy = "Run the same command again, with fewer --workers if memory is short: it goes on where it stopped."
-        raise GatedVAEError("A drawing process died.", "It may have run out of memory.", remedy) from error
 
 
 def simulate_labels(options: FaceSimulation, numbers: Iterable[int]) -> pd.DataFrame:
@@ -148,29 +143,16 @@ def _draw_in_processes(
     options: FaceSimulation, out: Path, missing: list[int], workers: int, progress: Callable[[int], None]
 ) -> None:
     """Draw batches in fresh processes: half of the work is Python's own, which threads would not share."""
-    fresh = multiprocessing.get_context("spawn")
     done = 0
-    with ProcessPoolExecutor(workers, mp_context=fresh, initializer=_begin_worker, initargs=(os.getpid(),)) as pool:
-        futures = [pool.submit(draw_batch, options, out, start) for start in missing]
-        try:
-            for future in as_completed(futures):
-                done += future.result()
-                progress(done)
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-
-
-def _begin_worker(parent: int) -> None:
-    """Keep this worker to one thread, and make it end when the process that started it does, even by kill -9."""
-    import cv2
-
-    cv2.setNumThreads(1)
-    end_with(parent)
+    with processes(workers) as pool:
+        for future in as_completed([pool.submit(draw_batch, options, out, start) for start in missing]):
+            done += future.result()
+            progress(done)
 
 
 def draw_batch(options: FaceSimulation, out: Path, start: int) -> int:
     """Draw and write the images of one batch, then its truth; return their number."""
+    use_one_thread()
     _keep_memory()
     numbers = range(start, min(start + BATCH, options.n + 1))
     rows = [write_image(options, out / PROCESSED, number) for number in numbers]
