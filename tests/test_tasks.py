@@ -51,5 +51,7 @@ def test_a_finished_run_of_other_options_is_refused_before_any_is_trained(tmp_pa
     manifest = json.loads(manifest_path(store.path).read_text())
     manifest["partitions"]["pose"]["seed"] = 1
     manifest_path(store.path).write_text(json.dumps(manifest))
-    with pytest.raises(GatedVAEError, match=r"gated-0 holds another run.\nIt differs in: the store's pairs were made anew."):
+    with pytest.raises(
+        GatedVAEError, match=r"gated-0 holds another run.\nIt differs in: the store's pairs were made anew."
+    ):
         do_tasks(same, tmp_path, workers=1)
