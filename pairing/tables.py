@@ -21,7 +21,7 @@ from pairing.drawing import Partners, draw_blocks, index_type
 from pairing.draws import Ints
 from preprocessing.compute import one_ahead
 from preprocessing.errors import GatedVAEError
-from preprocessing.files import SCHEMA_KEY, atomic_path, write_parquet
+from preprocessing.files import parquet_writer, write_parquet
 from preprocessing.store import SCHEMA_VERSION, groups_path, pairs_path
 
 DRAWS = 8  # pairings of every sample: enough that an epoch rarely repeats a pair, at 2.5 bytes a row
@@ -94,13 +94,12 @@ def write_pairs(
     types = {"draw": pa.int32(), "group": pa.int32(), "input_id": index, "target_id": index}
     schema = pa.schema(
         [pa.field(name, kind, nullable=False) for name, kind in types.items()],
-        {SCHEMA_KEY: str(SCHEMA_VERSION), **dict(zip(_LAYOUT_KEYS, map(str, (len(group), draws, size)), strict=True))},
+        dict(zip(_LAYOUT_KEYS, map(str, (len(group), draws, size)), strict=True)),
     )
-    written = 0
+    path, written = pairs_path(store, partition), 0
     blocks = [(start, min(start + size, len(group))) for start in range(0, len(group), size)]
     with (
-        atomic_path(pairs_path(store, partition)) as partial,
-        pq.ParquetWriter(partial, schema, **_packing("input_id")) as writer,
+        parquet_writer(path, schema, schema_version=SCHEMA_VERSION, **_packing("input_id")) as writer,
         closing(draw_blocks(store, group, partners, draws, blocks, scheduler=scheduler)) as drawn,
         closing(one_ahead(_row_group(schema, group, *made) for made in zip(blocks, drawn, strict=True))) as row_groups,
     ):

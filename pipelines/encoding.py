@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +17,11 @@ from models.vae import GatedVAE
 from pipelines.processor import choose_device
 from pipelines.run import RUN_SCHEMA_VERSION, Run
 from preprocessing.errors import GatedVAEError
-from preprocessing.files import write_parquet
+from preprocessing.files import parquet_writer
 from preprocessing.store import Store
 
 BATCH = 1024
+ROW_GROUP = 1 << 17  # samples; a multiple of `BATCH`, so that every batch is full
 
 Floats = npt.NDArray[np.float32]
 Progress = Callable[[int, int], None]  # (images done, images in all)
@@ -93,6 +95,8 @@ def encode_store(
 ) -> EncodeReport:
     """Write the codes of every image of a store as Parquet: sample_id, NAME_i and NAME_i_std (float32).
 
+    A row group is in memory at a time. A file that is there is replaced.
+
     Raises
     ------
     GatedVAEError
@@ -106,11 +110,26 @@ def encode_store(
     if shape != model.config.image_shape:
         why = f"It was trained on images of {model.config.image_shape}, the store's are {shape}."
         raise GatedVAEError(f"{run.path} cannot encode {store.path}.", why, "Preprocess with the same --size.")
-    codes = encode_images(model, store.images, progress=progress)
-    columns: dict[str, npt.NDArray[np.generic]] = {"sample_id": np.arange(len(store), dtype=np.int64)}
-    for name, dims in model.partitions.items():
-        if partition in (None, name):
-            columns |= {f"{name}_{i}": codes.mean[:, dim] for i, dim in enumerate(range(dims.start, dims.stop))}
-            columns |= {f"{name}_{i}_std": codes.std[:, dim] for i, dim in enumerate(range(dims.start, dims.stop))}
-    write_parquet(out, pa.table(columns), schema_version=RUN_SCHEMA_VERSION)
-    return EncodeReport(out, len(store), tuple(columns))
+    kept = {name: dims for name, dims in model.partitions.items() if partition in (None, name)}
+    nothing = np.empty((0, model.config.latent_size), np.float32)
+    schema = pa.table(_columns(np.empty(0, np.int64), Codes(nothing, nothing), kept)).schema
+    with parquet_writer(out, schema, schema_version=RUN_SCHEMA_VERSION) as writer:
+        for start in range(0, len(store), ROW_GROUP):
+            ids = np.arange(start, min(start + ROW_GROUP, len(store)))
+            codes = encode_images(model, store.images, ids, partial(_from, progress, start, len(store)))
+            writer.write_table(pa.table(_columns(ids, codes, kept), schema))
+    return EncodeReport(out, len(store), tuple(schema.names))
+
+
+def _from(progress: Progress, start: int, total: int, done: int, _: int) -> None:
+    progress(start + done, total)
+
+
+def _columns(
+    ids: npt.NDArray[np.int64], codes: Codes, partitions: Mapping[str, slice]
+) -> dict[str, npt.NDArray[np.generic]]:
+    columns: dict[str, npt.NDArray[np.generic]] = {"sample_id": ids}
+    for name, dims in partitions.items():
+        columns |= {f"{name}_{i}": column for i, column in enumerate(codes.mean[:, dims].T)}
+        columns |= {f"{name}_{i}_std": column for i, column in enumerate(codes.std[:, dims].T)}
+    return columns

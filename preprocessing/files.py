@@ -20,6 +20,7 @@ from preprocessing.errors import GatedVAEError
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 SCHEMA_KEY = b"gated_vae.schema_version"
 
@@ -113,10 +114,26 @@ def write_parquet(path: Path, table: pa.Table, *, schema_version: int, durable: 
     """Write an Arrow table as Parquet atomically: schema version in its metadata, page checksums, zstd unless told."""
     import pyarrow.parquet as pq  # where it is used: commands that write no table need not wait for it
 
-    metadata = {**(table.schema.metadata or {}), SCHEMA_KEY: str(schema_version).encode()}
+    schema = _versioned(table.schema, schema_version)
     with atomic_path(path, durable=durable) as partial:
-        options = {"compression": "zstd", "write_page_checksum": True, **options}
-        pq.write_table(table.replace_schema_metadata(metadata), partial, **options)
+        pq.write_table(table.replace_schema_metadata(schema.metadata), partial, **{**_PARQUET, **options})
+
+
+@contextmanager
+def parquet_writer(path: Path, schema: pa.Schema, *, schema_version: int, **options: Any) -> Iterator[pq.ParquetWriter]:
+    """Yield what writes `path` table by table, as `write_parquet` does at once; on failure nothing is left."""
+    import pyarrow.parquet as pq
+
+    schema = _versioned(schema, schema_version)
+    with atomic_path(path) as partial, pq.ParquetWriter(partial, schema, **{**_PARQUET, **options}) as writer:
+        yield writer
+
+
+_PARQUET = {"compression": "zstd", "write_page_checksum": True}
+
+
+def _versioned(schema: pa.Schema, version: int) -> pa.Schema:
+    return schema.with_metadata({**(schema.metadata or {}), SCHEMA_KEY: str(version).encode()})
 
 
 def digest(*parts: bytes | str) -> str:

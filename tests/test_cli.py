@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import get_args
 
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 from models.networks import NETWORKS
@@ -168,3 +169,15 @@ def test_help_imports_nothing_heavy() -> None:
     code = f"import sys, pipelines.cli; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_codes_are_written_a_row_group_at_a_time(
+    run: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert pipe("encode", run, store.path, "--out", tmp_path / "whole.parquet") == 0
+    monkeypatch.setattr("pipelines.encoding.ROW_GROUP", 7)
+    assert pipe("encode", run, store.path, "--out", tmp_path / "parts.parquet") == 0
+    assert pq.ParquetFile(tmp_path / "parts.parquet").num_row_groups == -(-len(store) // 7)
+    whole, parts = (pd.read_parquet(tmp_path / f"{name}.parquet") for name in ("whole", "parts"))
+    pd.testing.assert_frame_equal(whole, parts, rtol=1e-4)
+    assert whole["sample_id"].tolist() == list(range(len(store)))

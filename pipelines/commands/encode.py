@@ -13,7 +13,7 @@ from pipelines.options import AsJson, Device, RunPath, StorePath
 def encode(
     run: RunPath,
     store: StorePath,
-    out: Annotated[Path, typer.Option(help="Parquet file to write.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="Parquet file to write, or to replace.", show_default=False)],
     partition: Annotated[str | None, typer.Option(help="Only this partition.", show_default="all")] = None,
     device: Device = "auto",
     as_json: AsJson = False,
