@@ -114,6 +114,23 @@ def loader(path: Path, samples: int) -> Phases:
     return {"loader": {"seconds": time.perf_counter() - start, "units": pairs}}
 
 
+def encode(path: Path, samples: int) -> Phases:
+    """Codes of every image, by a small network after a single step."""
+    from models.vae import GatedVAEConfig  # here, as torch would show in the memory of every stage
+    from pipelines.encoding import encode_store
+    from pipelines.run import TrainConfig, open_run
+    from pipelines.trainer import TrainOptions, train
+
+    store, run = open_store(path), path.with_name(f"{path.name}-run")
+    model = GatedVAEConfig(dict.fromkeys(store.partitions, 4), image_shape=(SIDE, SIDE), network="fc", widths=(16, 16))
+    train(TrainConfig(str(path), model, steps=1), TrainOptions(run, overwrite=True))
+    start = time.perf_counter()
+    encode_store(open_run(run), store, run / "codes.parquet")
+    seconds = time.perf_counter() - start
+    shutil.rmtree(run)
+    return {"encode": {"seconds": seconds, "units": samples}}
+
+
 def read_served(address: str) -> dict[str, float]:
     """Read the first ids of an epoch from a server."""
     ticket = Ticket(None, batch_size=BATCH)
@@ -126,13 +143,13 @@ def read_served(address: str) -> dict[str, float]:
     return {"seconds": seconds, "units": pairs}
 
 
-STAGES = ("make", "cluster", "loader")  # then serve
+STAGES = ("make", "cluster", "loader", "encode")  # then serve
 
 
 def work(stage: str, path: Path, samples: int, train_sample: int) -> Phases:
     if stage == "cluster":
         return cluster(path, samples, ClusterOptions(train_sample=train_sample))
-    return {"make": make, "loader": loader}[stage](path, samples)
+    return {"make": make, "loader": loader, "encode": encode}[stage](path, samples)
 
 
 def measured(words: list[str], work: Callable[[subprocess.Popen[str]], Phases]) -> dict[str, Any]:
