@@ -7,6 +7,8 @@ train beta-VAEs of the same layers on the same number of images of the same size
 - a step on one resident batch: pythae's model and Adam, as its trainer calls them, beside ours (gated);
 - an epoch: pythae's `BaseTrainer.train_step` with its data loader, beside ours with `PairLoader`.
 
+Both are taken of the fully connected network of width 512 and of the convolutional one with 24 dimensions.
+
 The other process is this file, run by the other interpreter with nothing but pythae in reach.
 """
 
@@ -19,10 +21,14 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-BATCH, SIDE, WIDTH, LATENT, BETA = 128, 64, 512, 8, 4.0
+BATCH, SIDE, BETA = 128, 64, 4.0
+LATENT = {"fc": 8, "conv": 24}
+WIDTHS = {"fc": (512, 512), "conv": (32, 32, 64, 64, 256)}
+STAGES = {"fc": "training, width 512", "conv": "training, convolutional"}
 STEPS = 20  # in a turn, and in an epoch of either
 BAR = 4.0
 
@@ -32,42 +38,75 @@ Work = Callable[[], None]
 def peer() -> dict[str, Work]:
     """What pythae does, by name: only called in its environment."""
     import torch
-    from pythae.data.datasets import BaseDataset, DatasetOutput  # type: ignore[import-not-found]
-    from pythae.models import BetaVAE, BetaVAEConfig  # type: ignore[import-not-found]
     from pythae.models.base.base_utils import ModelOutput  # type: ignore[import-not-found]
     from pythae.models.nn import BaseDecoder, BaseEncoder  # type: ignore[import-not-found]
-    from pythae.trainers import BaseTrainer, BaseTrainerConfig  # type: ignore[import-not-found]
     from torch import nn
 
-    def hidden(inputs: int) -> list[nn.Module]:
-        return [nn.Linear(inputs, WIDTH), nn.BatchNorm1d(WIDTH), nn.ReLU()]
+    def hidden(inputs: int, width: int) -> list[nn.Module]:
+        return [nn.Linear(inputs, width), nn.BatchNorm1d(width), nn.ReLU()]
+
+    def stack(kind: type[nn.Conv2d] | type[nn.ConvTranspose2d], channels: list[int]) -> list[nn.Module]:
+        return [layer for pair in pairwise(channels) for layer in (kind(*pair, 4, stride=2, padding=1), nn.ReLU())]
+
+    def encoder_layers(network: str) -> list[nn.Module]:
+        heads = 2 * LATENT[network]
+        if network == "fc":
+            first, second = WIDTHS["fc"]
+            return [nn.Flatten(), *hidden(SIDE * SIDE, first), *hidden(first, second), nn.Linear(second, heads)]
+        *channels, width = WIDTHS["conv"]
+        flat = channels[-1] * (SIDE >> len(channels)) ** 2
+        return [*stack(nn.Conv2d, [1, *channels]), nn.Flatten(), *hidden(flat, width), nn.Linear(width, heads)]
+
+    def decoder_layers(network: str) -> list[nn.Module]:
+        if network == "fc":
+            first, second = WIDTHS["fc"]
+            return [*hidden(LATENT["fc"], second), *hidden(second, first), nn.Linear(first, SIDE * SIDE)]
+        *channels, width = WIDTHS["conv"]
+        side = SIDE >> len(channels)
+        flat = channels[-1] * side**2
+        up = stack(nn.ConvTranspose2d, [*reversed(channels), 1])[:-1]
+        return [*hidden(LATENT["conv"], width), *hidden(width, flat), nn.Unflatten(1, (channels[-1], side, side)), *up]
 
     class Encoder(BaseEncoder):  # type: ignore[misc]
-        def __init__(self) -> None:
+        def __init__(self, network: str) -> None:
             super().__init__()
-            self.layers = nn.Sequential(
-                nn.Flatten(), *hidden(SIDE * SIDE), *hidden(WIDTH), nn.Linear(WIDTH, 2 * LATENT)
-            )
+            self.layers = nn.Sequential(*encoder_layers(network))
 
         def forward(self, x: torch.Tensor) -> Any:
             mean, logvar = self.layers(x).chunk(2, dim=1)
             return ModelOutput(embedding=mean, log_covariance=logvar)
 
     class Decoder(BaseDecoder):  # type: ignore[misc]
-        def __init__(self) -> None:
+        def __init__(self, network: str) -> None:
             super().__init__()
-            self.layers = nn.Sequential(
-                *hidden(LATENT), *hidden(WIDTH), nn.Linear(WIDTH, SIDE * SIDE), nn.Sigmoid()
-            )  # pythae's cross-entropy is one of probabilities
+            # pythae's cross-entropy is one of probabilities
+            self.layers = nn.Sequential(*decoder_layers(network), nn.Sigmoid())
 
         def forward(self, z: torch.Tensor) -> Any:
             return ModelOutput(reconstruction=self.layers(z).view(-1, 1, SIDE, SIDE))
 
     torch.set_num_threads(1)
+    works: dict[str, Work] = {}
+    for network in WIDTHS:
+        works |= peer_of(network, Encoder(network), Decoder(network))
+    return works
+
+
+def peer_of(network: str, encoder: Any, decoder: Any) -> dict[str, Work]:
+    """What pythae does with one network."""
+    import torch
+    from pythae.data.datasets import BaseDataset, DatasetOutput  # type: ignore[import-not-found]
+    from pythae.models import BetaVAE, BetaVAEConfig  # type: ignore[import-not-found]
+    from pythae.trainers import BaseTrainer, BaseTrainerConfig  # type: ignore[import-not-found]
+
     config = BetaVAEConfig(
-        input_dim=(1, SIDE, SIDE), latent_dim=LATENT, beta=BETA, reconstruction_loss="bce", uses_default_encoder=False
+        input_dim=(1, SIDE, SIDE),
+        latent_dim=LATENT[network],
+        beta=BETA,
+        reconstruction_loss="bce",
+        uses_default_encoder=False,
     )
-    model = BetaVAE(config, Encoder(), Decoder())
+    model = BetaVAE(config, encoder, decoder)
     images = (torch.rand(STEPS * BATCH, 1, SIDE, SIDE) < 0.05).float()
     out = tempfile.mkdtemp()
     training = BaseTrainerConfig(
@@ -85,7 +124,7 @@ def peer() -> dict[str, Work]:
         for _ in range(STEPS):
             trainer._optimizers_step(model(batch, epoch=1, dataset_size=len(images), uses_ddp=False))
 
-    return {"steps": steps, "epoch": lambda: trainer.train_step(1)}
+    return {f"{network} steps": steps, f"{network} epoch": lambda: trainer.train_step(1)}
 
 
 def obey(works: dict[str, Work]) -> None:
@@ -129,27 +168,29 @@ def other_process(python: str) -> Iterator[Callable[[str], Work]]:
 
 def ours(folder: Path, precision: str) -> dict[str, Work]:
     """The same of this project."""
+    from benchmarks.loader import make_store
+
+    path = make_store(
+        folder / "store", 5000
+    ).path  # several epochs' worth; as many steps as pythae's epoch has are taken
+    return {name: work for network in WIDTHS for name, work in ours_of(network, path, precision).items()}
+
+
+def ours_of(network: str, path: Path, precision: str) -> dict[str, Work]:
+    """What this project does with one network."""
     from itertools import islice
 
-    from benchmarks.loader import make_store, train_on
+    from benchmarks.loader import train_on
     from models.objectives import ObjectiveConfig
     from models.vae import GatedVAE, GatedVAEConfig
     from pairing.loader import PairLoader
 
-    config = GatedVAEConfig(
-        {"pose": LATENT // 2, "expression": LATENT // 2},
-        network="fc",
-        widths=(WIDTH, WIDTH),
-        objective=ObjectiveConfig("beta", beta=BETA),
-    )
-    model = GatedVAE(config, precision)
-    path = make_store(
-        folder / "store", 5000
-    ).path  # several epochs' worth; as many steps as pythae's epoch has are taken
+    latent, objective = dict.fromkeys(("pose", "expression"), LATENT[network] // 2), ObjectiveConfig("beta", beta=BETA)
+    model = GatedVAE(GatedVAEConfig(latent, network=network, widths=WIDTHS[network], objective=objective), precision)
     resident = next(iter(PairLoader(path, BATCH, prefetch=0)))
     return {
-        "steps": lambda: train_on(iter([resident] * STEPS), model),
-        "epoch": lambda: train_on(islice(PairLoader(path, BATCH), STEPS), model),
+        f"{network} steps": lambda: train_on(iter([resident] * STEPS), model),
+        f"{network} epoch": lambda: train_on(islice(PairLoader(path, BATCH), STEPS), model),
     }
 
 
@@ -162,13 +203,20 @@ def compare(python: str, repeats: int) -> int:
     torch.set_num_threads(1)
     keep_freed_memory()
     precision = choose_precision("auto", "cpu")
-    stage = f"training, width {WIDTH}, {precision}"
     with tempfile.TemporaryDirectory() as folder, other_process(python) as theirs:
         own = ours(Path(folder), precision)
         runs = {f"{who} {name}": work for name in own for who, work in (("our", own[name]), ("their", theirs(name)))}
         times = alternate(runs, repeats)
     return show(
-        ratio(f"{stage}, {what}", "pythae", times[f"our {name}"], times[f"their {name}"], BAR, at_most=False)
+        ratio(
+            f"{stage}, {precision}, {what}",
+            "pythae",
+            times[f"our {network} {name}"],
+            times[f"their {network} {name}"],
+            BAR,
+            at_most=False,
+        )
+        for network, stage in STAGES.items()
         for name, what in (("steps", "a step on a resident batch"), ("epoch", "an epoch with its loader"))
     )
 

@@ -1,7 +1,9 @@
-"""A training step beside its own matrix products: `python -m benchmarks.step [--device cuda] [--precision bf16]`.
+"""A training step beside its own arithmetic: `python -m benchmarks.step [--device cuda] [--precision bf16]`.
 
-The floor is the products of the fully connected network alone (five large, six small a step). The step is model, loss, backward
-pass and optimiser on one resident batch of 128 sprites-sized images, on one thread. Precision: bf16 where it is in hardware.
+The floor is the matrix products and convolutions of the network alone, forward, into inputs and into weights, but for the
+images' own gradient. The step is model, loss, backward pass and optimiser on one resident batch of 128 images of 64 x 64, on
+one thread: the fully connected network of widths 512 and 1200, and the convolutional one with 24 dimensions. Precision: bf16
+where it is in hardware.
 
 On CUDA a turn is as many steps as hide what starting and waiting cost, and three more records follow: operations in a step that
 make the host wait for the device (the bar is none), a step whose images come from the host against a resident one, and speed.
@@ -13,31 +15,34 @@ import argparse
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import torch
+from torch import nn
 
 from benchmarks.timing import Record, alternate, figure, ratio, show
 from models.objectives import ObjectiveConfig
 from models.vae import PRECISIONS, GatedVAE, GatedVAEConfig, draw_noise
 from pipelines.processor import choose_device, choose_precision, keep_freed_memory
 
-BATCH, PIXELS = 128, 4096
+BATCH = 128
 STEPS_PER_TURN = {"cpu": 1, "cuda": 50}
-LATENT = {"position": 2, "rotation": 2, "shape": 2, "size": 2}
-
+NETWORKS = {
+    "width 512": GatedVAEConfig(
+        dict.fromkeys(("position", "rotation", "shape", "size"), 2), network="fc", widths=(512, 512)
+    ),
+    "width 1200": GatedVAEConfig(
+        dict.fromkeys(("position", "rotation", "shape", "size"), 2), network="fc", widths=(1200, 1200)
+    ),
+    "convolutional": GatedVAEConfig({"pose": 6, "expression": 18}),
+}
 
 Work = Callable[[], None]
 
 
-def step_of(
-    width: int, precision: str, device: str, *, gate: bool = True, context: str = "input", fed: bool = False
-) -> Work:
+def step_of(config: GatedVAEConfig, precision: str, device: str, *, fed: bool = False) -> Work:
     """A function that does one training step; `fed` from images that lie in the host's memory."""
     torch.manual_seed(0)
-    objective = ObjectiveConfig("beta", beta=4.0)
-    config = GatedVAEConfig(
-        LATENT, network="fc", widths=(width, width), objective=objective, gate=gate, context=context
-    )
     model = GatedVAE(config, precision).to(device)
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
     image = (torch.rand(BATCH, 64, 64) < 0.05).to(torch.uint8) * 255
@@ -45,33 +50,48 @@ def step_of(
     if fed:
         host = [image.pin_memory() for image in host]  # as the loader does for a GPU
     resident = [image.to(device) for image in host]
+    gate = next(iter(config.latent)) if config.gate else None
 
     def step() -> None:
         pair = [image.to(device, non_blocking=True) for image in host] if fed else resident
         noise = draw_noise(config, BATCH, seed=0, step=1, device=device)
-        model.loss(pair[0], pair[1] if gate else pair[0], "shape" if gate else None, noise).total.backward()
+        model.loss(pair[0], pair[1] if gate else pair[0], gate, noise).total.backward()
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
 
     return step
 
 
-def products_of(width: int, precision: str, device: str) -> Work:
-    """A function that does the step's matrix products and nothing else."""
-    kind = {"dtype": PRECISIONS[precision], "device": device}
-    image, hidden = torch.randn(BATCH, PIXELS).to(**kind), torch.randn(BATCH, width).to(**kind)
-    outer, inner = torch.randn(width, PIXELS).to(**kind), torch.randn(width, width).to(**kind)
+def products_of(config: GatedVAEConfig, precision: str, device: str) -> Work:
+    """A function that does the step's matrix products and convolutions and nothing else."""
+    model = GatedVAE(config, precision).to(device)
+    calls: list[Work] = []
+
+    def add(layer: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        x, grad = inputs[0].detach().clone(), torch.randn_like(output)
+        assert isinstance(layer.weight, torch.Tensor)
+        weight = layer.weight.detach().to(x.dtype)
+        if isinstance(layer, nn.Linear):
+            calls.extend([lambda: x @ weight.T, lambda: grad.T @ x])  # type: ignore[list-item, func-returns-value]
+            if len(calls) > 2:  # the images' gradient is not needed
+                calls.append(lambda: grad @ weight)  # type: ignore[arg-type]
+            return
+        assert isinstance(layer, nn.Conv2d | nn.ConvTranspose2d)
+        x, weight, grad = (tensor.contiguous(memory_format=torch.channels_last) for tensor in (x, weight, grad))
+        how = (layer.stride, layer.padding, layer.dilation, layer.transposed, layer.output_padding, layer.groups)
+        mask = [bool(calls), True, False]
+        calls.append(lambda: torch.ops.aten.convolution(x, weight, None, *how))
+        calls.append(lambda: torch.ops.aten.convolution_backward(grad, x, weight, None, *how, mask))
+
+    for layer in model.modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
+            layer.register_forward_hook(add)
+    image = torch.zeros(BATCH, *config.image_shape, dtype=torch.uint8, device=device)
+    model.decode(model.encode(image).mean)
 
     def products() -> None:
-        for _ in range(2):  # encoder's first layer and its weight gradient; the decoder's last layer likewise
-            hidden.T @ image
-        image @ outer.T
-        hidden @ outer
-        image @ outer.T  # into the decoder's last hidden layer
-        for _ in range(4):  # the two hidden layers: forward, and into their inputs
-            hidden @ inner
-        for _ in range(2):
-            hidden.T @ hidden
+        for call in calls:
+            call()
 
     return products
 
@@ -103,19 +123,26 @@ def waits_in(step: Work) -> int:
     return sum("synchronizing CUDA operation" in str(warning.message) for warning in told)
 
 
-def compare(width: int, precision: str, device: str, repeats: int) -> Iterator[Record]:
+def compare(name: str, precision: str, device: str, repeats: int) -> Iterator[Record]:
+    gated = replace(NETWORKS[name], objective=ObjectiveConfig("beta", beta=4.0))
     works = {
-        "products": products_of(width, precision, device),
-        "gated": step_of(width, precision, device),
-        "ungated": step_of(width, precision, device, gate=False),
-        "exchange": step_of(width, precision, device, context="target"),
+        "products": products_of(gated, precision, device),
+        "gated": step_of(gated, precision, device),
+        "ungated": step_of(replace(gated, gate=False), precision, device),
+        "exchange": step_of(replace(gated, context="target"), precision, device),
     }
     on_cuda = torch.device(device).type == "cuda"
     if on_cuda:
-        works["fed"] = step_of(width, precision, device, fed=True)
+        works["fed"] = step_of(gated, precision, device, fed=True)
     times = alternate({name: turn_of(work, device) for name, work in works.items()}, repeats)
-    stage = f"training step, width {width}, {precision}" + (f", {torch.cuda.get_device_name()}" if on_cuda else "")
-    yield ratio(stage, "its matrix products", times["gated"], times["products"], 1.4)
+    stage = f"training step, {name}, {precision}" + (f", {torch.cuda.get_device_name()}" if on_cuda else "")
+    yield ratio(
+        stage,
+        "its products and convolutions" if "conv" in name else "its matrix products",
+        times["gated"],
+        times["products"],
+        1.4,
+    )
     yield ratio(stage, "itself without the gate", times["gated"], times["ungated"], 1.03)
     yield ratio(f"{stage}, exchange gate", "gate", times["exchange"], times["gated"], 1.25)
     if on_cuda:
@@ -135,7 +162,7 @@ def main() -> int:
     keep_freed_memory()
     device = choose_device(options.device)
     precision = choose_precision(options.precision, device)
-    return show(record for width in (512, 1200) for record in compare(width, precision, device, options.repeats))
+    return show(record for name in NETWORKS for record in compare(name, precision, device, options.repeats))
 
 
 if __name__ == "__main__":
