@@ -29,7 +29,7 @@ BATCH, SIDE, BETA = 128, 64, 4.0
 LATENT = {"fc": 8, "conv": 24}
 WIDTHS = {"fc": (512, 512), "conv": (32, 32, 64, 64, 256)}
 STAGES = {"fc": "training, width 512", "conv": "training, convolutional"}
-STEPS = 20  # in a turn, and in an epoch of either
+STEPS = {"fc": 20, "conv": 4}  # in a turn, and in an epoch of either
 BAR = 4.0
 
 Work = Callable[[], None]
@@ -107,7 +107,7 @@ def peer_of(network: str, encoder: Any, decoder: Any) -> dict[str, Work]:
         uses_default_encoder=False,
     )
     model = BetaVAE(config, encoder, decoder)
-    images = (torch.rand(STEPS * BATCH, 1, SIDE, SIDE) < 0.05).float()
+    images = (torch.rand(STEPS[network] * BATCH, 1, SIDE, SIDE) < 0.05).float()
     out = tempfile.mkdtemp()
     training = BaseTrainerConfig(
         output_dir=out, per_device_train_batch_size=BATCH, learning_rate=1e-3, optimizer_cls="Adam", no_cuda=True
@@ -121,7 +121,7 @@ def peer_of(network: str, encoder: Any, decoder: Any) -> dict[str, Work]:
     batch = DatasetOutput(data=images[:BATCH])
 
     def steps() -> None:
-        for _ in range(STEPS):
+        for _ in range(STEPS[network]):
             trainer._optimizers_step(model(batch, epoch=1, dataset_size=len(images), uses_ddp=False))
 
     return {f"{network} steps": steps, f"{network} epoch": lambda: trainer.train_step(1)}
@@ -189,8 +189,8 @@ def ours_of(network: str, path: Path, precision: str) -> dict[str, Work]:
     model = GatedVAE(GatedVAEConfig(latent, network=network, widths=WIDTHS[network], objective=objective), precision)
     resident = next(iter(PairLoader(path, BATCH, prefetch=0)))
     return {
-        f"{network} steps": lambda: train_on(iter([resident] * STEPS), model),
-        f"{network} epoch": lambda: train_on(islice(PairLoader(path, BATCH), STEPS), model),
+        f"{network} steps": lambda: train_on(iter([resident] * STEPS[network]), model),
+        f"{network} epoch": lambda: train_on(islice(PairLoader(path, BATCH), STEPS[network]), model),
     }
 
 
