@@ -1,7 +1,7 @@
-"""`pipe preprocess celeba` beside its two parts: `python -m benchmarks.preprocess [FOLDER] [--repeats 5]`.
+"""`pipe preprocess celeba` beside its two parts: `python -m benchmarks.preprocess [FOLDER] [--images 20000] [--repeats 5]`.
 
 FOLDER holds what FaceLandmarkImg wrote, aligned faces included (default: celeba/processed of GATED_VAE_DATA; without it,
-faces are simulated); folders beside each other, each with links to all of its files, make 20,000 images or more of it. The
+faces are simulated); folders beside each other, each with links to all of its files, make so many images of it. The
 peers are the sum of its parts, each the least that must be done: `read_csvs` of the known files for the same columns, and
 a bare OpenCV loop over the known pictures, both in as many processes, started beforehand; and the whole on one core, of
 which every core should leave little more than its share. Runs alternate; the largest resident memory of this process is
@@ -32,7 +32,6 @@ from preprocessing.simulate import FaceSimulation, simulate_faces
 from preprocessing.simulate.faces import PROCESSED
 
 STAGE = "pipe preprocess celeba"
-IMAGES = 20_000
 
 
 def multiply(folder: Path, out: Path, images: int) -> None:
@@ -79,12 +78,13 @@ def main() -> int:
     real = os.environ.get("GATED_VAE_DATA")
     parser.add_argument("folder", nargs="?", type=Path, default=Path(real, "celeba", "processed") if real else None)
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--images", type=int, default=20_000, help="at least so many")
     parser.add_argument("--faces", type=int, default=2000, help="how many to simulate when there is no folder")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as made_up:
         if arguments.folder is None:
             simulate_faces(FaceSimulation(arguments.faces), Path(made_up, "faces"))
-        multiply(arguments.folder or Path(made_up, "faces", PROCESSED), Path(made_up, "many"), IMAGES)
+        multiply(arguments.folder or Path(made_up, "faces", PROCESSED), Path(made_up, "many"), arguments.images)
         missed = show(compare(Path(made_up, "many"), arguments.repeats))
     print(json.dumps({"stage": STAGE, "resident_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024}))
     return missed
