@@ -1,4 +1,4 @@
-"""A training step beside pythae's: `python -m benchmarks.pythae_step --python out/pythae/bin/python [--repeats 10]`.
+"""A training step beside pythae's: `python -m benchmarks.pythae_step --python out/pythae/bin/python [--repeats 5]`.
 
 pythae (Chadebec, Vincent, Allassonniere 2022) pins what it needs, so it lives in an environment of its own, whose interpreter
 is given here or as PYTHAE_PYTHON: `python -m venv out/pythae && out/pythae/bin/pip install pythae torch==2.13.0`. Both
@@ -224,7 +224,7 @@ def compare(python: str, repeats: int) -> int:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--python", default=os.environ.get("PYTHAE_PYTHON"), help="interpreter that has pythae")
-    parser.add_argument("--repeats", type=int, default=10)
+    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--peer", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.peer:

@@ -1,4 +1,4 @@
-"""Made-up stores of 100,000 to 10,000,000 faces through every stage: `nice python -m benchmarks.scale --out FOLDER`.
+"""Made-up stores of 10,000 to 10,000,000 faces through every stage: `nice python -m benchmarks.scale --out FOLDER`.
 
 Every stage runs in a process of its own, whose wall time and peak resident memory are appended to FOLDER/scale.jsonl; what is there
 is not run again. At the end come seconds per million pairs or samples, and how both grow with the number of samples.
@@ -231,7 +231,7 @@ def report(out: Path) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--samples", type=int, nargs="+", default=[10**5, 10**6, 10**7])
+    parser.add_argument("--samples", type=int, nargs="+", default=[10**4, 10**5, 10**6, 10**7])
     parser.add_argument("--train-sample", type=int, default=TRAIN_SAMPLE, help="As of `pipe cluster`.")
     parser.add_argument("--keep", action="store_true", help="Keep the stores.")
     parser.add_argument("--stage", choices=STAGES, help=argparse.SUPPRESS)
