@@ -27,13 +27,10 @@ from pipelines.processor import choose_device, choose_precision, keep_freed_memo
 
 BATCH = 128
 STEPS_PER_TURN = {"cpu": 1, "cuda": 50}
+LATENT = {"position": 2, "rotation": 2, "shape": 2, "size": 2}
 NETWORKS = {
-    "width 512": GatedVAEConfig(
-        dict.fromkeys(("position", "rotation", "shape", "size"), 2), network="fc", widths=(512, 512)
-    ),
-    "width 1200": GatedVAEConfig(
-        dict.fromkeys(("position", "rotation", "shape", "size"), 2), network="fc", widths=(1200, 1200)
-    ),
+    "width 512": GatedVAEConfig(LATENT, network="fc", widths=(512, 512)),
+    "width 1200": GatedVAEConfig(LATENT, network="fc", widths=(1200, 1200)),
     "convolutional": GatedVAEConfig({"pose": 6, "expression": 18}),
 }
 
@@ -136,13 +133,8 @@ def compare(name: str, precision: str, device: str, repeats: int) -> Iterator[Re
         works["fed"] = step_of(gated, precision, device, fed=True)
     times = alternate({name: turn_of(work, device) for name, work in works.items()}, repeats)
     stage = f"training step, {name}, {precision}" + (f", {torch.cuda.get_device_name()}" if on_cuda else "")
-    yield ratio(
-        stage,
-        "its products and convolutions" if "conv" in name else "its matrix products",
-        times["gated"],
-        times["products"],
-        1.4,
-    )
+    floor = "its products and convolutions" if gated.network == "conv" else "its matrix products"
+    yield ratio(stage, floor, times["gated"], times["products"], 1.4)
     yield ratio(stage, "itself without the gate", times["gated"], times["ungated"], 1.03)
     yield ratio(f"{stage}, exchange gate", "gate", times["exchange"], times["gated"], 1.25)
     if on_cuda:

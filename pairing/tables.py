@@ -96,10 +96,12 @@ def write_pairs(
         [pa.field(name, kind, nullable=False) for name, kind in types.items()],
         dict(zip(_LAYOUT_KEYS, map(str, (len(group), draws, size)), strict=True)),
     )
-    path, written = pairs_path(store, partition), 0
+    written = 0
     blocks = [(start, min(start + size, len(group))) for start in range(0, len(group), size)]
     with (
-        parquet_writer(path, schema, schema_version=SCHEMA_VERSION, **_packing("input_id")) as writer,
+        parquet_writer(
+            pairs_path(store, partition), schema, schema_version=SCHEMA_VERSION, **_packing("input_id")
+        ) as writer,
         closing(draw_blocks(store, group, partners, draws, blocks, scheduler=scheduler)) as drawn,
         closing(one_ahead(_row_group(schema, group, *made) for made in zip(blocks, drawn, strict=True))) as row_groups,
     ):
@@ -196,11 +198,9 @@ def _packing(ordered: str) -> dict[str, Any]:
     return {
         "use_byte_stream_split": True,
         "use_dictionary": False,
-        "compression": "zstd",
         "compression_level": 1,
         "data_page_size": 1 << 24,
         "max_rows_per_page": BLOCK_ROWS,
         "write_batch_size": BLOCK_ROWS,
         "write_statistics": [ordered],
-        "write_page_checksum": True,
     }

@@ -39,8 +39,8 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _counted(workers: int | None) -> int:
-    """How many workers `workers` stands for."""
+def count_workers(workers: int | None) -> int:
+    """How many workers `workers` stands for: every core when None; `GatedVAEError` when below one."""
     if workers is not None and workers < 1:
         raise GatedVAEError(f"{workers} workers cannot do anything.", "", "Give --workers 1 or more.")
     return workers or cores()
@@ -75,7 +75,7 @@ def processes(workers: int | None, *, interruptible: bool = False) -> Iterator[P
     GatedVAEError
         When `workers` is below one, or one of them dies.
     """
-    fresh, count = multiprocessing.get_context("spawn"), _counted(workers)
+    fresh, count = multiprocessing.get_context("spawn"), count_workers(workers)
     with ProcessPoolExecutor(count, fresh, end_with, (os.getpid(),)) as pool:
         try:
             # Interrupts go to every process of a terminal. Held back here while they start, they never reach them at all.
@@ -125,7 +125,7 @@ def run_tasks(
     Exception
         Whatever a task raised; tasks not begun by then are dropped.
     """
-    at_once = _counted(workers)
+    at_once = count_workers(workers)
     calls = [partial(function, *task) for task in tasks]
     if not calls:
         return []

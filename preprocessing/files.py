@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 SCHEMA_KEY = b"gated_vae.schema_version"
+_PARQUET = {"compression": "zstd", "write_page_checksum": True}  # unless told otherwise
 
 
 @contextmanager
@@ -127,9 +128,6 @@ def parquet_writer(path: Path, schema: pa.Schema, *, schema_version: int, **opti
     schema = _versioned(schema, schema_version)
     with atomic_path(path) as partial, pq.ParquetWriter(partial, schema, **{**_PARQUET, **options}) as writer:
         yield writer
-
-
-_PARQUET = {"compression": "zstd", "write_page_checksum": True}
 
 
 def _versioned(schema: pa.Schema, version: int) -> pa.Schema:

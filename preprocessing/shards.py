@@ -113,8 +113,7 @@ def load_failed(shard: Path) -> dict[int, tuple[str, str]]:
 
 def load_pixels(shard: Path) -> Pixels:
     """Pixels of the pictures that did not fail, uint8 (n, size, size)."""
-    with np.load(shard, allow_pickle=False) as arrays:
-        return arrays["pixels"]  # type: ignore[no-any-return]
+    return _load_arrays(shard)["pixels"]
 
 
 def write_images(path: Path, blocks: Iterable[Pixels], count: int, size: int) -> None:

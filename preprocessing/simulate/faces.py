@@ -18,7 +18,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from preprocessing.compute import cores, ignore, processes
+from preprocessing.compute import count_workers, ignore, processes
 from preprocessing.errors import GatedVAEError
 from preprocessing.files import locked, read_json, write_bytes, write_json, write_parquet
 from preprocessing.images import use_one_thread
@@ -60,14 +60,13 @@ def simulate_faces(
     GatedVAEError
         When `out` holds faces of other options or of another origin, when it is in use, or when writing fails.
     """
-    if workers is not None and workers < 1:
-        raise GatedVAEError(f"{workers} workers cannot do anything.", "", "Give --workers 1 or more.")
+    at_once = count_workers(workers)
     try:
         with locked(out):
             _claim(options, out, overwrite)
             done = (out / TRUTH).exists()
             if not done:
-                _draw_missing(options, out, workers or cores(), progress)
+                _draw_missing(options, out, at_once, progress)
                 _finish(options, out)
             if (out / PARTS).exists():  # also where a call that was killed right here left it behind
                 shutil.rmtree(out / PARTS)
