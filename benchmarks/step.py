@@ -2,8 +2,8 @@
 
 The floor is the matrix products and convolutions of the network alone, forward, into inputs and into weights, but for the
 images' own gradient. The step is model, loss, backward pass and optimiser on one resident batch of 128 images of 64 x 64, on
-one thread: the fully connected network of widths 512 and 1200, and the convolutional one with 24 dimensions. Precision: bf16
-where it is in hardware.
+one thread: the fully connected network of widths 512 and 1200, and the convolutional one with 24 dimensions. Precision: the one
+that `--precision auto` takes; where bfloat16 is in hardware, it is compared with float32. The step is compiled, too.
 
 On CUDA a turn is as many steps as hide what starting and waiting cost, and three more records follow: operations in a step that
 make the host wait for the device (the bar is none), a step whose images come from the host against a resident one, and speed.
@@ -23,7 +23,7 @@ from torch import nn
 from benchmarks.timing import Record, alternate, figure, ratio, show
 from models.objectives import ObjectiveConfig
 from models.vae import PRECISIONS, GatedVAE, GatedVAEConfig, draw_noise
-from pipelines.processor import choose_device, choose_precision, keep_freed_memory
+from pipelines.processor import choose_device, choose_precision, keep_freed_memory, why_not_compile
 
 BATCH = 128
 STEPS_PER_TURN = {"cpu": 1, "cuda": 50}
@@ -37,10 +37,14 @@ NETWORKS = {
 Work = Callable[[], None]
 
 
-def step_of(config: GatedVAEConfig, precision: str, device: str, *, fed: bool = False) -> Work:
+def step_of(
+    config: GatedVAEConfig, precision: str, device: str, *, fed: bool = False, compiled: bool = False
+) -> Work:
     """A function that does one training step; `fed` from images that lie in the host's memory."""
     torch.manual_seed(0)
     model = GatedVAE(config, precision).to(device)
+    if compiled:
+        model.compile_loss()
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-3, fused=True)
     image = (torch.rand(BATCH, 64, 64) < 0.05).to(torch.uint8) * 255
     host = [image, image.flip(0)]
@@ -128,7 +132,11 @@ def compare(name: str, precision: str, device: str, repeats: int) -> Iterator[Re
         "ungated": step_of(replace(gated, gate=False), precision, device),
         "exchange": step_of(replace(gated, context="target"), precision, device),
     }
+    if not why_not_compile(device):
+        works["compiled"] = step_of(gated, precision, device, compiled=True)
     on_cuda = torch.device(device).type == "cuda"
+    if on_cuda or torch.cpu._is_avx512_bf16_supported():
+        works |= {other: step_of(gated, other, device) for other in PRECISIONS if other != precision}
     if on_cuda:
         works["fed"] = step_of(gated, precision, device, fed=True)
     times = alternate({name: turn_of(work, device) for name, work in works.items()}, repeats)
@@ -137,6 +145,10 @@ def compare(name: str, precision: str, device: str, repeats: int) -> Iterator[Re
     yield ratio(stage, floor, times["gated"], times["products"], 1.4)
     yield ratio(stage, "itself without the gate", times["gated"], times["ungated"], 1.03)
     yield ratio(f"{stage}, exchange gate", "gate", times["exchange"], times["gated"], 1.25)
+    if "compiled" in times:
+        yield ratio(f"{stage}, compiled", "itself as it is written", times["compiled"], times["gated"])
+    for other in PRECISIONS.keys() & times.keys():
+        yield ratio(stage, f"itself in {other}", times["gated"], times[other], 1.0)
     if on_cuda:
         yield figure(f"{stage}, host waits for device", "", waits_in(works["fed"]), "times a step", 0)
         yield ratio(f"{stage}, fed by the host", "resident batch", times["fed"], times["gated"], 1.1)

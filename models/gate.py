@@ -24,21 +24,25 @@ def partition_slices(latent: Mapping[str, int]) -> dict[str, slice]:
     return slices
 
 
-def gate(latent: torch.Tensor, partition: slice) -> torch.Tensor:
-    """Return `latent` (B, M) with the same values, whose gradient is exactly zero outside `partition`."""
-    before, through, after = latent[:, : partition.start], latent[:, partition], latent[:, partition.stop :]
-    return torch.cat([before.detach(), through, after.detach()], dim=1)
+def partition_masks(latent: Mapping[str, int]) -> torch.Tensor:
+    """Which dimensions each partition owns: bool (P, M), partitions in their order."""
+    owners = [place for place, size in enumerate(latent.values()) for _ in range(size)]
+    return torch.tensor(owners) == torch.arange(len(latent))[:, None]
 
 
-def exchange(latent: torch.Tensor, context: torch.Tensor, partition: slice) -> torch.Tensor:
-    """Return `context` (B, M), without its gradient, with `partition` taken from `latent` (B, M).
+def gate(latent: torch.Tensor, through: torch.Tensor) -> torch.Tensor:
+    """Return `latent` (B, M) with the same values, whose gradient is exactly zero where `through`, bool (M,), is not set."""
+    return torch.where(through, latent, latent.detach())
+
+
+def exchange(latent: torch.Tensor, context: torch.Tensor, through: torch.Tensor) -> torch.Tensor:
+    """Return `context` (B, M), without its gradient, with `latent` (B, M) in its place where `through`, bool (M,), is set.
 
     The exchange gate decodes the code of a pair's input in one partition beside the codes of its target in all others: what
     the pair does not share is known to the decoder from the target itself, what it shares must come from the input. (Kin to the
     mixing autoencoders of Szabo et al. 2017 and to ML-VAE, Bouchacourt et al. 2018.)
     """
-    before, after = context[:, : partition.start], context[:, partition.stop :]
-    return torch.cat([before.detach(), latent[:, partition], after.detach()], dim=1)
+    return torch.where(through, latent, context.detach())
 
 
 def compose(latents: torch.Tensor, partitions: Iterable[slice]) -> torch.Tensor:

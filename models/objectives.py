@@ -130,14 +130,15 @@ def dip_covariance(posterior: Posterior) -> torch.Tensor:
     (Kumar, Sattigeri, Balakrishnan 2018, DIP-VAE-II: by the law of total covariance.)
     """
     centred = posterior.mean - posterior.mean.mean(0)
-    return centred.T @ centred / len(centred) + torch.diag(posterior.logvar.exp().mean(0))
+    identity = torch.eye(centred.shape[1], device=centred.device)  # torch.diag does not compile
+    return centred.T @ centred / len(centred) + identity * posterior.logvar.exp().mean(0)
 
 
 def dip_penalty(covariance: torch.Tensor, lambda_od: float, lambda_d: float) -> torch.Tensor:
     """``l_od * sum of squared off-diagonal entries + l_d * sum of (diagonal - 1) squared``."""
-    diagonal = covariance.diagonal()
-    off_diagonal = covariance.square().sum() - diagonal.square().sum()
-    return lambda_od * off_diagonal + lambda_d * (diagonal - 1.0).square().sum()
+    identity = torch.eye(len(covariance), device=covariance.device)
+    excess = (covariance - identity).square()
+    return lambda_od * (excess * (1.0 - identity)).sum() + lambda_d * (excess * identity).sum()
 
 
 Terms = dict[str, torch.Tensor]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 from torch import nn
 
 from models.distributed import Shares, sum_over_ranks
-from models.gate import compose, exchange, gate, partition_slices
+from models.gate import compose, exchange, gate, partition_masks, partition_slices
 from models.networks import NETWORKS
 from models.objectives import ObjectiveConfig, Posterior, bernoulli_loss, regulariser
 
@@ -113,6 +114,7 @@ class GatedVAE(nn.Module):
         if precision not in PRECISIONS:
             raise ValueError(f"The precision is {' or '.join(PRECISIONS)}, not {precision!r}.")
         self.kl_weights: torch.Tensor | None
+        self.masks: torch.Tensor
         self.config, self.dtype = config, PRECISIONS[precision]
         self.partitions = partition_slices(config.latent)
         network = NETWORKS[config.network]
@@ -120,6 +122,8 @@ class GatedVAE(nn.Module):
         self.encoder, self.decoder = network.encoder(*sizes), network.decoder(*sizes)
         weights = [config.kl_weights.get(name, 1.0) for name, size in config.latent.items() for _ in range(size)]
         self.register_buffer("kl_weights", torch.tensor(weights) if config.kl_weights else None, persistent=False)
+        self.register_buffer("masks", partition_masks(config.latent), persistent=False)
+        self._terms = self._eager_terms
 
     def pixels(self, images: torch.Tensor) -> torch.Tensor:
         """Scale uint8 images (B, H, W) to [0, 1] in the computing dtype; floating point images are taken as they are."""
@@ -161,9 +165,33 @@ class GatedVAE(nn.Module):
         sources:
             For the context ``composed``: which of the images gives each partition's code to each target, int64 (P, B).
         """
-        shares = shares or Shares((len(target),))
+        through = None if partition is None else self.masks[[*self.partitions].index(partition)]
+        terms = self._terms(images, target, through, noise, shares or Shares((len(target),)), sources)
+        total = torch.stack(list(terms.values())).sum()
+        detached = {name: term.detach() for name, term in terms.items()}
+        return Loss(total, detached | {"reconstruction": sum_over_ranks(detached["reconstruction"])})
+
+    def compile_loss(self) -> None:
+        """Let TorchInductor compile what `loss` computes, at its first call and for each size of a batch; on CUDA as a graph.
+
+        All partitions share one compiled graph: which of them is open is an input of it.
+        """
+        # Of the discrepancy's scales, which are computed in the graph instead of remembered.
+        warnings.filterwarnings("ignore", "Dynamo detected a call to a `functools.lru_cache`")
+        mode = "reduce-overhead" if self.masks.is_cuda else None
+        self._terms = torch.compile(self._eager_terms, dynamic=False, mode=mode)
+
+    def _eager_terms(
+        self,
+        images: torch.Tensor,
+        target: torch.Tensor,
+        through: torch.Tensor | None,
+        noise: torch.Tensor,
+        shares: Shares,
+        sources: torch.Tensor | None,
+    ) -> dict[str, torch.Tensor]:
+        """The terms of `loss`, where gradients pass the latent dimensions `through`, bool (M,), alone; all of them where None."""
         posterior = self._posterior(images, sources)
-        through = None if partition is None else self.partitions[partition]
         gated = posterior if through is None else posterior.map(lambda tensor: gate(tensor, through))
         codes = gated.sample(noise[0])
         regularised, sample = (
@@ -174,9 +202,7 @@ class GatedVAE(nn.Module):
         if through is not None and self.config.context == "target":
             codes = exchange(codes, self._context(target, noise[1]), through)
         terms["reconstruction"] = bernoulli_loss(self.decode(codes), self.pixels(target), shares.whole)
-        total = torch.stack(list(terms.values())).sum()
-        detached = {name: term.detach() for name, term in terms.items()}
-        return Loss(total, detached | {"reconstruction": sum_over_ranks(detached["reconstruction"])})
+        return terms
 
     def _posterior(self, images: torch.Tensor, sources: torch.Tensor | None) -> Posterior:
         """The posterior (B, M) of images (B, H, W), or that whose partitions come from different images (see `loss`)."""

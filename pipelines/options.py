@@ -21,6 +21,6 @@ Workers = Annotated[
     int | None, typer.Option(min=1, help="Tasks at a time; every core by default. The result is the same.")
 ]
 Scheduler = Annotated[str | None, typer.Option(help="Address of a Dask scheduler to run on, e.g. tcp://host:8786.")]
-Precision = Annotated[Literal["fp32", "bf16", "auto"], typer.Option(help="auto is bf16 where the processor has it.")]
+Precision = Annotated[Literal["fp32", "bf16", "auto"], typer.Option(help="auto is bf16 where that is the faster one.")]
 RateSchedule = Literal["constant", "cosine"]
 Draws = Annotated[int, typer.Option(min=1, help="How many partners every sample gets in the pair table.")]

@@ -39,6 +39,8 @@ class TrainConfig:
         Decides initial weights, order of the pairs and noise.
     precision:
         ``fp32`` or ``bf16``.
+    compiled:
+        Whether the step was compiled, which rounds otherwise in the last bits.
     open_every:
         Above 0, every so-many-th round over the partitions is an ordinary one: target = input, the gate open.
     own_share:
@@ -59,6 +61,7 @@ class TrainConfig:
     schedule: str = "constant"
     seed: int = 0
     precision: str = "fp32"
+    compiled: bool = False
     open_every: int = 0
     own_share: float = 0.0
     decoder_only: bool = False
@@ -99,6 +102,9 @@ class TrainConfig:
         if ranks > 1 and self.composed:
             why = "Targets are composed of the images of a batch, which must be in one place."
             raise GatedVAEError(f"{ranks} ranks cannot share a batch.", why, "Use one worker, or --context partners.")
+        if ranks > 1 and self.compiled:
+            why = "What ranks tell each other within a step cannot be compiled."
+            raise GatedVAEError(f"{ranks} ranks cannot share a compiled step.", why, "Use one worker, or no --compile.")
         if self.batch_size % ranks:
             why = f"The batch size {self.batch_size} does not divide by {ranks}."
             raise GatedVAEError(f"{ranks} ranks cannot share a batch.", why, "Choose another --batch-size.")

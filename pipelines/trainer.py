@@ -172,6 +172,8 @@ class Trainer:
         distributed.synchronise_batch_norm(self.model)
         if self.config.initial:
             self.model.load_state_dict(open_run(Path(self.config.initial)).model(device).state_dict())
+        if self.config.compiled:
+            self.model.compile_loss()
         self.optimiser = torch.optim.Adam(self._trained(), lr=self.config.lr, fused=True)
         self.step = 0
         self._composition = composition

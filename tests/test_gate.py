@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from models.gate import compose, exchange, gate, partition_slices
+from models.gate import compose, exchange, gate, partition_masks, partition_slices
 from models.objectives import OBJECTIVES, ObjectiveConfig, gaussian_kl, mmd
 from models.vae import CONTEXTS, GatedVAE, GatedVAEConfig, draw_noise
 
@@ -22,6 +22,8 @@ def model(**options: object) -> GatedVAE:
 
 def test_partitions_lie_side_by_side_in_the_order_given() -> None:
     assert partition_slices(LATENT) == {"pose": slice(0, 2), "expression": slice(2, 5), "rest": slice(5, 6)}
+    owned = [[1, 1, 0, 0, 0, 0], [0, 0, 1, 1, 1, 0], [0, 0, 0, 0, 0, 1]]
+    assert torch.equal(partition_masks(LATENT), torch.tensor(owned).bool())
 
 
 @pytest.mark.parametrize("latent", [{}, {"pose": 0}, {"pose": 2, "expression": -1}])
@@ -32,7 +34,7 @@ def test_a_partition_without_dimensions_is_refused(latent: dict[str, int]) -> No
 
 def test_gate_keeps_values_and_closes_the_others_exactly() -> None:
     latent = torch.randn(7, 6, requires_grad=True)
-    gated = gate(latent, slice(2, 5))
+    gated = gate(latent, torch.tensor([0, 0, 1, 1, 1, 0]).bool())
     assert torch.equal(gated, latent)
     weights = torch.randn(7, 6)
     (gated * weights).sum().backward()
@@ -43,7 +45,7 @@ def test_gate_keeps_values_and_closes_the_others_exactly() -> None:
 
 def test_exchange_takes_one_partition_of_the_input_and_the_rest_of_the_target() -> None:
     own, context = torch.randn(4, 6, requires_grad=True), torch.randn(4, 6, requires_grad=True)
-    mixed = exchange(own, context, slice(0, 2))
+    mixed = exchange(own, context, torch.tensor([1, 1, 0, 0, 0, 0]).bool())
     assert torch.equal(mixed, torch.cat([own[:, :2], context[:, 2:]], 1))
     mixed.sum().backward()
     assert context.grad is None

@@ -85,6 +85,9 @@ def train(
     seed: Seed = 0,
     device: Device = "auto",
     precision: Precision = "auto",
+    compile_: Annotated[
+        bool, typer.Option("--compile", help="Compile the step first; pays on a GPU, and in long runs of fc.")
+    ] = False,
     workers: Annotated[int, typer.Option(min=1, help="Processes on this machine that share every batch.")] = 1,
     resume: Annotated[
         bool,
@@ -102,9 +105,13 @@ def train(
     from pipelines import console, trainer
     from pipelines.distributed import on_ranks
     from pipelines.presets import choose_kl_weights, choose_latent, choose_preset
-    from pipelines.processor import choose_device, choose_precision
+    from pipelines.processor import choose_device, choose_precision, why_not_compile
     from pipelines.run import TrainConfig
 
+    where = choose_device(device)
+    lacking = why_not_compile(where) if compile_ else ""
+    if lacking:
+        console.say(f"The step is not compiled. {lacking}")
     opened = open_source(store)
     chosen = choose_preset(preset, opened)
     given: dict[str, Any] = {
@@ -143,7 +150,8 @@ def train(
         lr=chosen.lr if lr is None else lr,
         schedule=schedule or chosen.schedule,
         seed=seed,
-        precision=choose_precision(precision, choose_device(device)),
+        precision=choose_precision(precision, where),
+        compiled=compile_ and not lacking,
         open_every=open_every,
         own_share=own_share,
     )
