@@ -37,9 +37,7 @@ NETWORKS = {
 Work = Callable[[], None]
 
 
-def step_of(
-    config: GatedVAEConfig, precision: str, device: str, *, fed: bool = False, compiled: bool = False
-) -> Work:
+def step_of(config: GatedVAEConfig, precision: str, device: str, *, fed: bool = False, compiled: bool = False) -> Work:
     """A function that does one training step; `fed` from images that lie in the host's memory."""
     torch.manual_seed(0)
     model = GatedVAE(config, precision).to(device)

@@ -31,8 +31,8 @@ class Batches(Protocol):
     def __len__(self) -> int:
         """Steps in an epoch."""
 
-    def epoch(self, seed: int, epoch: int, first_step: int = 0) -> Iterator[Batch]:
-        """The batches, with images, from `first_step` to the end of the epoch."""
+    def epoch(self, seed: int, epoch: int, first_step: int = 0, *, images: bool = True) -> Iterator[Batch]:
+        """The batches from `first_step` to the end of the epoch, with their images or without."""
 
 
 class PairSource(Protocol):
@@ -237,13 +237,15 @@ class Together:
     def __len__(self) -> int:
         return len(self._sources[0])
 
-    def epoch(self, seed: int, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+    def epoch(self, seed: int, epoch: int, first_step: int = 0, *, images: bool = True) -> Iterator[Batch]:
         """Yield the batch of every step from `first_step` to the end of the epoch."""
-        for batches in zip(*(source.epoch(seed, epoch, first_step) for source in self._sources), strict=True):
+        sources = (source.epoch(seed, epoch, first_step, images=images) for source in self._sources)
+        for batches in zip(*sources, strict=True):
             _, input_id, target_id, group, _, target = map(list, zip(*batches, strict=True))
             if any(not np.array_equal(input_id[0], other) for other in input_id[1:]):
                 raise _apart()
-            yield Batch(None, input_id[0], np.stack(target_id), np.stack(group), batches[0].input, np.stack(target))
+            targets = np.stack(target) if images else None
+            yield Batch(None, input_id[0], np.stack(target_id), np.stack(group), batches[0].input, targets)
 
 
 def _apart() -> GatedVAEError:

@@ -26,7 +26,7 @@ class Composition:
     Parameters
     ----------
     store:
-        A store of a full factor grid whose images are at hand.
+        A store of a full factor grid.
     partitions:
         Partitions in the order of the rows of `sources` below. Where one shares factors with an earlier one, samples are chosen
         that agree in them. What none of them shares comes from a target's own row.
@@ -43,7 +43,6 @@ class Composition:
             why = "Targets are composed of known factors, of which there must be every combination (dSprites)."
             raise GatedVAEError(f"Nothing can be composed in {store.path}.", why, _REMEDY)
         grid = FactorGrid.of(store.manifest["factors"])
-        self._images = store.images
         self._sizes = np.array(grid.sizes, np.int64)
         self._strides = grid.size // np.cumprod(self._sizes)
         self._columns = [[grid.names.index(factor) for factor in record["factors"]] for record in records]
@@ -88,10 +87,6 @@ class Composition:
             own[:] = np.where(stays, rows, deal(keys, wanted, random))
             composed[:, columns] = classes[own][:, columns]
         return sources, composed @ self._strides
-
-    def images(self, ids: Ids) -> npt.NDArray[np.uint8]:
-        """Images of samples, uint8 (n, H, W)."""
-        return np.asarray(self._images).take(ids, axis=0)
 
 
 def deal(keys: Ids, wanted: Ids, random: np.random.Generator) -> Ids:

@@ -9,11 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from pairing.batches import Batch, Batches, Cut, StoreBatches, Together
 from preprocessing.errors import GatedVAEError
 from preprocessing.store import Store, open_store
+
+PIECE = 1 << 14  # images copied to a device at a time: 64 MB at 64 x 64
 
 
 def is_address(source: str | Path) -> bool:
@@ -86,6 +89,9 @@ class PairLoader:
         Batches prepared ahead in a background thread; 0 prepares them when asked. The batches are the same.
     pin_memory:
         Put images where a GPU copies them from without making the host wait.
+    resident:
+        All of the store's images, uint8 (N, H, W), where batches are to be gathered, such as on a GPU (`load_images`): only ids go
+        there then. None gathers them from the store's file.
 
     Raises
     ------
@@ -106,6 +112,7 @@ class PairLoader:
         together: bool = False,
         prefetch: int = 2,
         pin_memory: bool = False,
+        resident: torch.Tensor | None = None,
     ) -> None:
         self.store = open_source(source)
         self.partitions = partitions or list(self.store.partitions)
@@ -115,6 +122,7 @@ class PairLoader:
         cuts = [Cut(names, batch_size, rank, world_size) for names in turns]
         self.batch_size, self.seed, self.rank, self.world_size = batch_size, seed, rank, world_size
         self.epoch, self.step, self._prefetch, self._pin = epoch, 0, prefetch, pin_memory
+        self._resident = resident
         self._global_batch = cuts[0].global_batch
         sources = [_open_batches(source, self.store, cut) for cut in cuts]
         self._batches = Together(sources) if together else sources[0]
@@ -138,17 +146,47 @@ class PairLoader:
 
     def __iter__(self) -> Iterator[PairBatch]:
         """Yield the remaining batches of the epoch, then turn to the next epoch."""
-        batches = (_as_tensors(batch, self._pin) for batch in self._batches.epoch(self.seed, self.epoch, self.step))
+        if self._resident is None:
+            batches = (_as_tensors(batch, self._pin) for batch in self._remaining(images=True))
+            yield from self._counted(batches)
+        else:  # gathered in this thread, whose stream a GPU's work follows
+            yield from map(self._gathered, self._counted(self._remaining(images=False)))
+        self.epoch, self.step = self.epoch + 1, 0
+
+    def images(self, ids: torch.Tensor) -> torch.Tensor:
+        """Images of samples, uint8 (..., H, W) for `ids` int64 (...) on the host; where they are resident, there."""
+        if self._resident is None:
+            return torch.from_numpy(np.asarray(self.store.images).take(ids.numpy(), axis=0))
+        device = self._resident.device
+        sent = ids.pin_memory() if device.type == "cuda" else ids
+        return self._resident[sent.to(device, non_blocking=True)]
+
+    def _remaining(self, *, images: bool) -> Iterator[Batch]:
+        return self._batches.epoch(self.seed, self.epoch, self.step, images=images)
+
+    def _counted(self, batches: Iterator[Any]) -> Iterator[Any]:
+        """Count batches as they are handed out, not as they are prepared."""
         for batch in prefetched(batches, self._prefetch) if self._prefetch else batches:
             self.step += 1
             yield batch
-        self.epoch, self.step = self.epoch + 1, 0
+
+    def _gathered(self, batch: Batch) -> PairBatch:
+        input_id, target_id, group = (torch.from_numpy(column) for column in batch[1:4])
+        return PairBatch(batch.partition, input_id, target_id, group, self.images(input_id), self.images(target_id))
 
 
 def _as_tensors(batch: Batch, pin: bool) -> PairBatch:
     *ids, input_images, target = map(torch.from_numpy, batch[1:])
     images = [tensor.pin_memory() if pin else tensor for tensor in (input_images, target)]
     return PairBatch(batch.partition, *ids, *images)
+
+
+def load_images(store: Store, device: str | torch.device) -> torch.Tensor:
+    """All images of a store, uint8 (N, H, W), on a device: copied a piece at a time, so that the host holds few of them."""
+    resident = torch.empty(store.images.shape, dtype=torch.uint8, device=device)
+    for start in range(0, len(resident), PIECE):
+        resident[start : start + PIECE] = torch.from_numpy(np.array(store.images[start : start + PIECE]))
+    return resident
 
 
 def prefetched(items: Iterator[Any], depth: int) -> Iterator[Any]:

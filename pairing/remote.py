@@ -129,7 +129,7 @@ class ServiceBatches:
     def __len__(self) -> int:
         return sum(self._steps)
 
-    def epoch(self, seed: int, epoch: int, first_step: int = 0) -> Iterator[Batch]:
+    def epoch(self, seed: int, epoch: int, first_step: int = 0, *, images: bool = True) -> Iterator[Batch]:
         """Yield this rank's batch of every step from `first_step` to the end of the epoch.
 
         When the service goes away, it is tried again, later and later, from the step that is next.
@@ -142,7 +142,7 @@ class ServiceBatches:
         cut, shape = self._cut, self._service.store.manifest["image_shape"]
 
         def rows(step: int) -> Iterator[pa.RecordBatch]:
-            ticket = Ticket(cut.partitions, seed, epoch, cut.rank, cut.world_size, cut.batch_size, step, images=True)
+            ticket = Ticket(cut.partitions, seed, epoch, cut.rank, cut.world_size, cut.batch_size, step, images)
             return self._service.stream(ticket)
 
         for step, batch in enumerate(self._persistent(rows, first_step), first_step):

@@ -180,9 +180,9 @@ def _pixels(images: Images) -> pa.Array:
 
 
 def from_arrow(rows: pa.RecordBatch, partition: str, image_shape: Sequence[int]) -> Batch:
-    """A batch with images from what `to_arrow` made of it; the arrays are copies that may be written to."""
+    """A batch from what `to_arrow` made of it, with images if that had them; the arrays are copies that may be written to."""
     ids = (rows.column(name).to_numpy().copy() for name in ("input_id", "target_id", "group"))
-    images = (_images(rows.column(name), image_shape) for name in ("input", "target"))
+    images = (_images(rows.column(name), image_shape) for name in ("input", "target") if name in rows.schema.names)
     return Batch(partition, *ids, *images)
 
 

@@ -20,7 +20,7 @@ from models.checkpoint import Checkpoint, load_state, load_weights, prune, save_
 from models.distributed import Shares
 from models.vae import OPEN_CONTEXTS, GatedVAE, draw_noise
 from pairing.composed import Composition
-from pairing.loader import PairBatch, PairLoader, is_address
+from pairing.loader import PairBatch, PairLoader, is_address, load_images, open_source
 from pipelines.events import EventLog
 from pipelines.processor import choose_device, keep_freed_memory
 from pipelines.run import Run, TrainConfig, create_run, open_run, usable
@@ -127,6 +127,7 @@ def _agree(start: int, options: TrainOptions) -> None:
 
 
 def _loader(config: TrainConfig, options: TrainOptions) -> PairLoader:
+    device = choose_device(options.device)
     loader = PairLoader(
         config.store,
         config.pairs_per_rank(distributed.world_size()),
@@ -136,13 +137,23 @@ def _loader(config: TrainConfig, options: TrainOptions) -> PairLoader:
         partitions=list(config.model.latent),
         together=config.together,
         prefetch=options.prefetch,
-        pin_memory=choose_device(options.device).startswith("cuda"),
+        pin_memory=device.startswith("cuda"),
+        resident=resident_images(config, device),
     )
     height, width = loader.store.manifest["image_shape"]
     if (height, width) != config.model.image_shape:
         why = f"The store's images are {height}x{width}, the model's {config.model.image_shape}."
         raise GatedVAEError("Store and model do not fit.", why, "Leave the image shape to the store.")
     return loader
+
+
+def resident_images(config: TrainConfig, device: str) -> torch.Tensor | None:
+    """The store's images in the memory of a GPU, where they take half of what is free there at the most."""
+    if not device.startswith("cuda") or is_address(config.store):
+        return None
+    store = open_source(config.store)
+    free, _ = torch.cuda.mem_get_info(device)
+    return load_images(store, device) if 2 * store.images.nbytes <= free else None
 
 
 def _clear(out: Path) -> None:
@@ -244,7 +255,7 @@ class Trainer:
             share = own_share_at(self.config, self.step, self.steps)
             dealt, target_id = self._composition.compose(batch.input_id.numpy(), share, random)
             sources = torch.from_numpy(dealt).to(self.device)
-            target = torch.from_numpy(self._composition.images(target_id)).to(self.device)
+            target = self.loader.images(torch.from_numpy(target_id)).to(self.device)
         noise = draw_noise(config, shares.whole, seed=self.config.seed, step=self.step, device=self.device)
         partition = batch.partition if gated and sources is None else None
         loss = self.model.loss(images, target, partition, noise[:, shares.own], shares, sources)

@@ -33,7 +33,6 @@ def test_a_target_has_the_factors_of_its_sources_and_else_its_own(tmp_path: Path
         _, b, _, d = CLASSES[ids[sources[0, row]]]
         c = CLASSES[ids[row]][2]
         assert CLASSES[target].tolist() == [a, b, c, d]
-    assert np.array_equal(Composition(store, ["first"]).images(targets), store.images[targets])
 
 
 def test_partitions_that_share_a_factor_get_sources_that_agree_in_it(tmp_path: Path) -> None:

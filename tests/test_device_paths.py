@@ -6,9 +6,11 @@ Tensors of two devices in one operation are an error there as on a GPU, and so i
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from conftest import make_store
@@ -17,7 +19,9 @@ from torch.utils._pytree import tree_leaves
 
 from models.objectives import ObjectiveConfig
 from models.vae import CONTEXTS, PRECISIONS, GatedVAE, GatedVAEConfig
-from pairing.loader import PairLoader
+from pairing.loader import PairLoader, load_images
+from pipelines.run import TrainConfig
+from pipelines.trainer import resident_images
 
 BATCH, LATENT = 8, {"pose": 2, "expression": 3}
 META = torch.device("meta")
@@ -95,3 +99,46 @@ def test_images_for_a_gpu_are_pinned_and_nothing_else(tmp_path: Path, monkeypatc
     plain = next(iter(PairLoader(path, 8, prefetch=0)))
     assert len(pinned) == 2
     assert torch.equal(plain.target, batch.target)
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_resident_images_make_the_same_batches(tmp_path: Path, together: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the processor's own memory, in place of a GPU's, copied there in several pieces."""
+    monkeypatch.setattr("pairing.loader.PIECE", 7)
+    store = make_store(tmp_path / "store", 60)
+    resident = load_images(store, "cpu")
+    assert np.array_equal(resident.numpy(), store.images)
+    plain = PairLoader(store.path, 8, together=together)
+    ours = PairLoader(store.path, 8, together=together, resident=resident)
+    for _ in range(2):
+        for batch, expected in zip(ours, plain, strict=True):
+            assert batch.partition == expected.partition
+            assert ours.state_dict() == plain.state_dict()
+            for name in ("input_id", "target_id", "group", "input", "target"):
+                assert torch.equal(getattr(batch, name), getattr(expected, name))
+
+
+def test_where_images_are_resident_only_ids_go_to_the_device(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "store", 60)
+    loader = PairLoader(store.path, 8, prefetch=0, resident=load_images(store, META))
+    with Copies() as copies:
+        batch = next(iter(loader))
+    assert copies.found == ["aten._to_copy.default"] * 2
+    assert (batch.input.device, batch.target.device, batch.target_id.device.type) == (META, META, "cpu")
+    assert batch.target.shape == (8, 16, 16)
+
+
+def test_images_are_resident_on_a_gpu_alone_and_only_where_they_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = make_store(tmp_path / "store", 60)
+    model = GatedVAEConfig(LATENT, image_shape=(16, 16), network="fc", widths=(8, 8))
+    config = TrainConfig(str(store.path), model, steps=1)
+    loaded: list[str] = []
+    monkeypatch.setattr("pipelines.trainer.load_images", lambda _, device: loaded.append(device))
+    for free in (2 * 60 * 16 * 16, 2 * 60 * 16 * 16 - 1):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _, free=free: (free, 1 << 40))
+        resident_images(config, "cuda:1")
+    resident_images(config, "cpu")
+    resident_images(replace(config, store="grpc://127.0.0.1:8815"), "cuda")
+    assert loaded == ["cuda:1"]
