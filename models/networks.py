@@ -19,7 +19,7 @@ Shape = tuple[int, int]
 
 
 def _hidden(inputs: int, width: int) -> list[nn.Module]:
-    return [Linear(inputs, width), nn.BatchNorm1d(width), nn.ReLU()]
+    return [Linear(inputs, width), nn.BatchNorm1d(width), nn.ReLU(inplace=True)]
 
 
 class FullyConnectedEncoder(nn.Module):
@@ -75,7 +75,9 @@ class ConvolutionalEncoder(nn.Module):
         *channels, hidden = widths
         height, width = _convolved(image_shape, channels)
         convolutions = [
-            layer for pair in pairwise([1, *channels]) for layer in (Conv2d(*pair, 4, stride=2, padding=1), nn.ReLU())
+            layer
+            for pair in pairwise([1, *channels])
+            for layer in (Conv2d(*pair, 4, stride=2, padding=1), nn.ReLU(inplace=True))
         ]
         flat = channels[-1] * height * width
         heads = [nn.Flatten(), *_hidden(flat, hidden), Linear(hidden, 2 * latent_size)]
@@ -98,7 +100,7 @@ class ConvolutionalDecoder(nn.Module):
         convolutions = [
             layer
             for pair in pairwise([*reversed(channels), 1])
-            for layer in (ConvTranspose2d(*pair, 4, stride=2, padding=1), nn.ReLU())
+            for layer in (ConvTranspose2d(*pair, 4, stride=2, padding=1), nn.ReLU(inplace=True))
         ][:-1]  # no ReLU on the logits
         self.layers = nn.Sequential(*entry, nn.Unflatten(1, (channels[-1], height, width)), *convolutions)
 
