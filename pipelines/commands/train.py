@@ -86,7 +86,7 @@ def train(
     device: Device = "auto",
     precision: Precision = "auto",
     compile_: Annotated[
-        bool, typer.Option("--compile", help="Compile the step first; pays on a GPU, and in long runs of fc.")
+        bool, typer.Option("--compile", help="Compile the step first; meant for GPUs, on a processor it wins little.")
     ] = False,
     workers: Annotated[int, typer.Option(min=1, help="Processes on this machine that share every batch.")] = 1,
     resume: Annotated[
@@ -110,8 +110,10 @@ def train(
 
     where = choose_device(device)
     lacking = why_not_compile(where) if compile_ else ""
-    if lacking:
-        console.say(f"The step is not compiled. {lacking}")
+    if compile_:
+        console.say(
+            f"The step is not compiled. {lacking}" if lacking else "The first step compiles, for a minute or so."
+        )
     opened = open_source(store)
     chosen = choose_preset(preset, opened)
     given: dict[str, Any] = {
