@@ -43,6 +43,7 @@ def finetune(
         steps=steps,
         epochs=epochs or (None if steps else 1),
         lr=base.config.lr if lr is None else lr,
+        compiled=False,  # an epoch would hardly win what compiling takes
         decoder_only=True,
         initial=str(run),
         initial_step=base.newest().step,
