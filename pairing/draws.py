@@ -144,16 +144,17 @@ class Members:
         return targets
 
     def _partners(self, ids: Ints, seed: int, draw: int) -> Ints:
+        """Draw for one block: in the members' own narrow type, and unchecked ("clip") where a place cannot be out of range."""
         group = self.group.take(ids)
-        others = self.sizes.take(group)
+        others = self.sizes.take(group, mode="clip")
         others -= 1
         if not others.all():
             alone = len(others) - np.count_nonzero(others)
             raise GatedVAEError("Partners cannot be drawn.", f"{alone} samples are alone in their group.", _MERGE)
-        other = random_below(others, ids, seed=seed, draw=draw)
+        other = random_below(others, ids, seed=seed, draw=draw).astype(self.rank.dtype)
         other += other >= self.rank.take(ids)  # one's own place is left out, so the later ones move up
-        other += self.offsets.take(group)
-        return self.ids.take(other)
+        other += self.offsets.take(group, mode="clip")
+        return self.ids.take(other, mode="clip")
 
 
 _MERGE = "Merge them into other groups first (pairing.kmeans.merge_singletons)."

@@ -113,13 +113,15 @@ def write_pairs(
 
 
 def _row_group(schema: pa.Schema, group: Ints, block: tuple[int, int], targets: Ints) -> pa.Table:
-    """Make one row group of the inputs of a block and their targets (draws, n)."""
+    """Make one row group of the inputs of a block and their targets (draws, n); what every draw repeats is in memory once."""
     start, stop = block
     draws, count = targets.shape
+    own = pa.array(group[start:stop].astype(np.int32, copy=False))
+    ids = pa.array(np.arange(start, stop, dtype=targets.dtype))
     columns = {
         "draw": np.repeat(np.arange(draws, dtype=np.int32), count),
-        "group": np.tile(group[start:stop].astype(np.int32, copy=False), draws),
-        "input_id": np.tile(np.arange(start, stop, dtype=targets.dtype), draws),
+        "group": pa.chunked_array([own] * draws),
+        "input_id": pa.chunked_array([ids] * draws),
         "target_id": targets.ravel(),
     }
     return pa.table(columns, schema)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -57,6 +59,18 @@ def test_partners_are_others_of_the_same_group(sizes: list[int], seed: int, draw
     assert target.dtype == np.int64
     assert (group[target] == group).all()
     assert (target != np.arange(len(group))).all()
+
+
+@pytest.mark.parametrize("index", [np.int32, np.int64])
+def test_partners_are_those_that_lists_of_the_others_give(index: type[np.integer[Any]]) -> None:
+    group = np.random.default_rng(0).permutation(np.repeat(np.arange(9), np.arange(2, 11))).tolist()
+    members = Members.of(group)
+    wide = Members(*(getattr(members, name).astype(index) for name in ("group", "ids", "offsets", "rank")))
+    expected = []
+    for sample, own in enumerate(group):
+        others = [other for other, label in enumerate(group) if label == own and other != sample]
+        expected.append(others[random_below_plainly(len(others), sample, 7, 3)])
+    assert wide.partners(np.arange(len(group)), seed=7, draw=3).tolist() == expected
 
 
 def test_every_partner_is_equally_likely() -> None:

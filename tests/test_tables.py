@@ -73,6 +73,14 @@ def test_blocks_give_back_every_draw(tmp_path: Path, group: np.ndarray) -> None:
         assert np.array_equal(found, group)
 
 
+@pytest.mark.usefixtures("small_blocks")
+def test_rows_lie_by_block_then_draw_then_input(tmp_path: Path, group: np.ndarray) -> None:
+    pairs = pd.read_parquet(written(tmp_path, group), partitioning=None)
+    blocks = [range(start, min(start + 300, 1000)) for start in range(0, 1000, 300)]
+    places = [(draw, sample) for block in blocks for draw in range(3) for sample in block]
+    assert list(zip(pairs.draw, pairs.input_id, strict=True)) == places
+
+
 def test_the_same_pairs_are_the_same_bytes(tmp_path: Path, group: np.ndarray) -> None:
     assert written(tmp_path / "a", group).read_bytes() == written(tmp_path / "b", group).read_bytes()
 
