@@ -26,7 +26,7 @@ from preprocessing.image_file import finish_images
 from preprocessing.join import Limits, choose_faces
 from preprocessing.rounds import Job, Progress, decode_all, drop_failed, read_all
 from preprocessing.samples import join_rejected, sample_table, to_rejected, undetected
-from preprocessing.source import CelebaOptions, survey
+from preprocessing.source import CelebaOptions, has_csvs, survey
 from preprocessing.staging import discard_work, is_finished, open_work, publish
 from preprocessing.store import SCHEMA_VERSION, images_path, manifest_path, open_store, rejected_path, samples_path
 
@@ -105,12 +105,13 @@ def preprocess_celeba(
         When writing fails; what was in `out` before is still there.
     """
     started = time.perf_counter()
-    source = survey(options)
-    many = scheduler is None and workers != 1 and len(source.csvs) >= PROCESSES_FROM
-    with locked(out):
-        done = not overwrite and is_finished(out, source.plan)
-        if not done:
-            with processes(workers) if many else nullcontext() as pool:
+    there = manifest_path(out).exists() and not overwrite  # so that nothing is left to do but to look
+    many = scheduler is None and workers != 1 and not there and has_csvs(options, PROCESSES_FROM)
+    with processes(workers) if many else nullcontext() as pool:  # they import while the source is listed
+        source = survey(options)
+        with locked(out):
+            done = not overwrite and is_finished(out, source.plan)
+            if not done:
                 run = partial(run_tasks, workers=workers, pool=pool, scheduler=scheduler)
                 job = Job(source, options.size, open_work(out.absolute(), source.plan), run, progress)
                 try:
@@ -118,7 +119,7 @@ def preprocess_celeba(
                 except NothingToTakeError:
                     discard_work(out)  # a better input must not find it in its way
                     raise
-        discard_work(out)
+            discard_work(out)
     return _report(out, time.perf_counter() - started, done)
 
 
