@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 from folders import read_tree, write_image_faces
 
-from preprocessing import files, shards
+from preprocessing import files, image_file, shards
 from preprocessing.celeba import CelebaOptions, preprocess_celeba
 from preprocessing.errors import GatedVAEError
-from preprocessing.store import groups_path, manifest_path
+from preprocessing.store import groups_path, images_path, manifest_path
 
 
 @pytest.fixture
@@ -108,6 +108,62 @@ def test_work_that_a_machine_tore_by_stopping_is_done_again(
     assert len(work) == 6
     for path in work:
         path.write_bytes(tear(path.read_bytes()))
+    preprocess_celeba(source, out)
+    assert read_tree(out) == expected
+
+
+@pytest.mark.parametrize(
+    ("tear", "again"),
+    [(None, 3), (lambda _: b"", 3), (lambda data: bytes(len(data)), 3), (lambda data: data[:-9], 1), (flipped, 1)],
+)
+def test_pixels_that_a_machine_tore_are_decoded_again(
+    source: CelebaOptions,
+    expected: dict[str, bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tear: Callable[[bytes], bytes] | None,
+    again: int,
+) -> None:
+    out, decoded = tmp_path / "store", Interrupt(-1, KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        preprocess_celeba(source, out, workers=1, progress=Interrupt(6, KeyboardInterrupt()))
+    images = images_path(out / ".work" / "store")
+    if tear is None:
+        images.unlink()
+    else:
+        images.write_bytes(tear(images.read_bytes()))
+    monkeypatch.setattr(shards, "use_one_thread", decoded)  # once in each task that has something to do
+    preprocess_celeba(source, out)
+    assert decoded.calls == again
+    assert read_tree(out) == expected
+
+
+@pytest.mark.parametrize("at", [1, 2, 3])
+def test_interrupted_while_it_closes_gaps_it_resumes_to_the_same_bytes(
+    source: CelebaOptions, expected: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    """Of three regions the second has a picture that failed: the header, it and the third are written."""
+    out, real, interrupt = tmp_path / "store", image_file.write_at, Interrupt(3 + at, KeyboardInterrupt())
+    with monkeypatch.context() as patch:
+        patch.setattr(image_file, "write_at", lambda *given: (interrupt(), real(*given)))
+        with pytest.raises(KeyboardInterrupt):
+            preprocess_celeba(source, out, workers=1)
+    preprocess_celeba(source, out)
+    assert read_tree(out) == expected
+
+
+def test_pixels_that_change_under_its_hands_are_noticed(
+    source: CelebaOptions, expected: dict[str, bytes], tmp_path: Path
+) -> None:
+    out = tmp_path / "store"
+    images = images_path(out / ".work" / "store")
+
+    def change(_done: int, _total: int, note: str) -> None:
+        if note == "writing":
+            images.write_bytes(flipped(images.read_bytes()))
+
+    with pytest.raises(GatedVAEError, match=r"images\.npy is damaged.*\n.*\n.*same command again"):
+        preprocess_celeba(source, out, progress=change)
     preprocess_celeba(source, out)
     assert read_tree(out) == expected
 
