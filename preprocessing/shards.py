@@ -57,9 +57,9 @@ def load_faces(shards: Sequence[Path]) -> tuple[pa.Table, pa.Table]:
     """Faces and rejected items of all shards, in order; a column that a shard lacks is null there."""
     items = pa.concat_tables(map(_load_items, shards), promote_options="permissive")
     read = pc.is_null(items["reason"])
-    return items.filter(read).drop_columns(["reason", "detail"]), items.filter(pc.invert(read)).select(
-        REJECTED.names
-    ).cast(REJECTED)
+    rejected = items.filter(pc.invert(read)).select(REJECTED.names).cast(REJECTED)
+    faces = items.filter(read) if len(rejected) else items  # mostly all were read: no copy of the largest table
+    return faces.drop_columns(["reason", "detail"]), rejected
 
 
 def _load_items(shard: Path) -> pa.Table:
