@@ -26,6 +26,7 @@ from preprocessing.image_file import finish_images
 from preprocessing.join import Limits, choose_faces
 from preprocessing.rounds import Job, Progress, decode_all, drop_failed, read_all
 from preprocessing.samples import join_rejected, sample_table, to_rejected, undetected
+from preprocessing.shards import read_shard
 from preprocessing.source import CelebaOptions, has_csvs, survey
 from preprocessing.staging import discard_work, is_finished, open_work, publish
 from preprocessing.store import SCHEMA_VERSION, images_path, manifest_path, open_store, rejected_path, samples_path
@@ -107,7 +108,8 @@ def preprocess_celeba(
     started = time.perf_counter()
     there = manifest_path(out).exists() and not overwrite  # so that nothing is left to do but to look
     many = scheduler is None and workers != 1 and not there and has_csvs(options, PROCESSES_FROM)
-    with processes(workers) if many else nullcontext() as pool:  # they import while the source is listed
+    # They import while the source is listed.
+    with processes(workers, module=read_shard.__module__) if many else nullcontext() as pool:
         source = survey(options)
         with locked(out):
             done = not overwrite and is_finished(out, source.plan)
