@@ -1,6 +1,6 @@
 """``images.npy`` while it is made: every picture has its place, which tasks fill in any order, several at a time.
 
-No pixel is written twice, nor lies on disk twice. A picture that fails leaves a gap, which is closed at the end.
+So pixels are written once and lie on disk once. A picture that fails leaves a gap, which is closed at the end.
 """
 
 from __future__ import annotations

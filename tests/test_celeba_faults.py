@@ -17,6 +17,7 @@ from folders import read_tree, write_image_faces
 from preprocessing import files, image_file, shards
 from preprocessing.celeba import CelebaOptions, preprocess_celeba
 from preprocessing.errors import GatedVAEError
+from preprocessing.source import has_csvs
 from preprocessing.store import groups_path, images_path, manifest_path
 
 
@@ -211,6 +212,22 @@ def test_a_finished_command_does_nothing(source: CelebaOptions, tmp_path: Path) 
     assert (report.seen, report.taken) == (13, 9)
     assert report.rejected == {"unreadable_picture": 1, "other_face": 1, "low_confidence": 1, "no_face": 1}
     assert {path: path.stat().st_mtime_ns for path in out.iterdir()} == before
+
+
+def test_a_finished_command_starts_no_processes(
+    source: CelebaOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    preprocess_celeba(source, tmp_path / "store")
+    monkeypatch.setattr("preprocessing.celeba.PROCESSES_FROM", 1)
+    started = Interrupt(1, AssertionError("it started some"))
+    monkeypatch.setattr("preprocessing.celeba.processes", lambda *_, **__: started())
+    assert preprocess_celeba(source, tmp_path / "store").already_done
+    with pytest.raises(AssertionError, match="started some"):
+        preprocess_celeba(source, tmp_path / "other")
+
+
+def test_whether_csvs_are_many_is_told_by_their_number(source: CelebaOptions) -> None:
+    assert [has_csvs(source, count) for count in (1, 11, 12)] == [True, True, False]
 
 
 @pytest.mark.parametrize("finished", [True, False])
