@@ -26,6 +26,7 @@ import numpy as np
 
 from benchmarks.timing import Record, alternate, ratio, show
 from preprocessing.compute import cores, run_tasks
+from preprocessing.image_file import Region, make_images
 from preprocessing.images import use_one_thread
 from preprocessing.shards import SHARD_PICTURES, decode_shard
 
@@ -82,8 +83,12 @@ def with_pillow(files: list[str]) -> None:
 def ours(files: list[str], workers: int) -> None:
     names = [os.fsencode(file) for file in files]
     with tempfile.TemporaryDirectory() as folder:
-        shards = [names[start : start + SHARD_PICTURES] for start in range(0, len(names), SHARD_PICTURES)]
-        tasks = [("", shard, SIZE, f"{folder}/{place}") for place, shard in enumerate(shards)]
+        images = f"{folder}/images"
+        make_images(Path(images), len(names), SIZE)
+        tasks = []
+        for start in range(0, len(names), SHARD_PICTURES):
+            shard = names[start : start + SHARD_PICTURES]
+            tasks.append(("", shard, Region(images, SIZE, start, len(shard)), f"{folder}/{start}"))
         run_tasks(decode_shard, tasks, workers=workers)
 
 

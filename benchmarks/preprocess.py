@@ -11,10 +11,8 @@ told at the end. With --profile it is told instead where one core's time goes, f
 from __future__ import annotations
 
 import argparse
-import cProfile
 import json
 import os
-import pstats
 import resource
 import shutil
 import sys
@@ -31,10 +29,18 @@ from preprocessing.compute import cores, processes, run_tasks
 from preprocessing.faces import LABELS, PLACES
 from preprocessing.openface import find_csvs, read_csvs
 from preprocessing.shards import cut_shards
-from preprocessing.simulate import FaceSimulation, simulate_faces
-from preprocessing.simulate.faces import PROCESSED
 
 STAGE = "pipe preprocess celeba"
+
+
+def make_up(folder: Path, count: int) -> Path:
+    """Simulate faces; return where their OpenFace output lies."""
+    # Imported here, since every process imports this module, and the command's need no simulation, which is as long to import.
+    from preprocessing.simulate import FaceSimulation, simulate_faces
+    from preprocessing.simulate.faces import PROCESSED
+
+    simulate_faces(FaceSimulation(count), folder)
+    return folder / PROCESSED
 
 
 def multiply(folder: Path, out: Path, images: int) -> None:
@@ -58,6 +64,9 @@ def whole(folder: Path, workers: int) -> None:
 
 def profile(folder: Path) -> None:
     """Print the time in each function of preprocessing, tasks being called one by one in the thread that is looked at."""
+    import cProfile
+    import pstats
+
     celeba.run_tasks = lambda function, tasks, **_: [function(*task) for task in tasks]
     whole(folder, 1)
     with cProfile.Profile() as profiler:
@@ -95,9 +104,8 @@ def main() -> int:
     parser.add_argument("--profile", action="store_true")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as made_up:
-        if arguments.folder is None:
-            simulate_faces(FaceSimulation(arguments.faces), Path(made_up, "faces"))
-        multiply(arguments.folder or Path(made_up, "faces", PROCESSED), Path(made_up, "many"), arguments.images)
+        folder = arguments.folder or make_up(Path(made_up, "faces"), arguments.faces)
+        multiply(folder, Path(made_up, "many"), arguments.images)
         if arguments.profile:
             profile(Path(made_up, "many"))
             return 0

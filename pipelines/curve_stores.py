@@ -17,7 +17,7 @@ from pairing.cluster import ClusterOptions, cluster_store
 from pairing.exact import pair_exactly
 from preprocessing.celeba import CelebaOptions, preprocess_celeba
 from preprocessing.files import digest, file_digest, locked, write_bytes, write_json, write_parquet
-from preprocessing.shards import write_images
+from preprocessing.image_file import write_images
 from preprocessing.simulate import FaceSimulation, simulate_faces, simulate_labels
 from preprocessing.simulate.faces import IDENTITY, PROCESSED, TRUTH
 from preprocessing.staging import discard_work, is_finished, open_work, publish

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -20,12 +21,13 @@ import pyarrow.parquet as pq
 from preprocessing.compute import processes, run_tasks
 from preprocessing.errors import GatedVAEError
 from preprocessing.faces import INTENSITIES, POSE
-from preprocessing.files import file_digest, locked, write_json, write_parquet
+from preprocessing.files import file_digest, locked, sync, write_json, write_parquet
+from preprocessing.image_file import finish_images
 from preprocessing.join import Limits, choose_faces
 from preprocessing.rounds import Job, Progress, decode_all, drop_failed, read_all
 from preprocessing.samples import join_rejected, sample_table, to_rejected, undetected
-from preprocessing.shards import load_pixels, write_images
-from preprocessing.source import CelebaOptions, survey
+from preprocessing.shards import read_shard
+from preprocessing.source import CelebaOptions, has_csvs, survey
 from preprocessing.staging import discard_work, is_finished, open_work, publish
 from preprocessing.store import SCHEMA_VERSION, images_path, manifest_path, open_store, rejected_path, samples_path
 
@@ -104,12 +106,14 @@ def preprocess_celeba(
         When writing fails; what was in `out` before is still there.
     """
     started = time.perf_counter()
-    source = survey(options)
-    many = scheduler is None and workers != 1 and len(source.csvs) >= PROCESSES_FROM
-    with locked(out):
-        done = not overwrite and is_finished(out, source.plan)
-        if not done:
-            with processes(workers) if many else nullcontext() as pool:
+    there = manifest_path(out).exists() and not overwrite  # so that nothing is left to do but to look
+    many = scheduler is None and workers != 1 and not there and has_csvs(options, PROCESSES_FROM)
+    # They import while the source is listed.
+    with processes(workers, module=read_shard.__module__) if many else nullcontext() as pool:
+        source = survey(options)
+        with locked(out):
+            done = not overwrite and is_finished(out, source.plan)
+            if not done:
                 run = partial(run_tasks, workers=workers, pool=pool, scheduler=scheduler)
                 job = Job(source, options.size, open_work(out.absolute(), source.plan), run, progress)
                 try:
@@ -117,7 +121,7 @@ def preprocess_celeba(
                 except NothingToTakeError:
                     discard_work(out)  # a better input must not find it in its way
                     raise
-        discard_work(out)
+            discard_work(out)
     return _report(out, time.perf_counter() - started, done)
 
 
@@ -128,8 +132,10 @@ def _build(job: Job, options: CelebaOptions, out: Path) -> None:
     lonely = undetected(job.source)
     seen = len(faces) + len(unread) + len(lonely)
     faces, dropped = choose_faces(faces, Limits(options.min_confidence, options.max_angle))
-    shards = decode_all(job, faces["picture"].tolist())
-    faces, failed = drop_failed(faces, shards)
+    staged = job.work / "store"
+    images = images_path(staged)
+    filled = decode_all(job, faces["picture"].tolist(), images)
+    faces, failed = drop_failed(faces, filled)
     rejected = join_rejected([unread, lonely, to_rejected(dropped), failed])
     taken = len(faces)
     if taken + len(rejected) != seen:
@@ -137,13 +143,16 @@ def _build(job: Job, options: CelebaOptions, out: Path) -> None:
     if not taken:
         raise _nothing_left(options, rejected)
     job.progress(1, 1, "writing")
-    staged = job.work / "store"
-    write_images(images_path(staged), map(load_pixels, shards), taken, options.size)
-    write_parquet(samples_path(staged), sample_table(faces, job.source), schema_version=SCHEMA_VERSION)
-    write_parquet(rejected_path(staged), rejected, schema_version=SCHEMA_VERSION)
-    digests = {
-        path.name: file_digest(path) for path in (images_path(staged), samples_path(staged), rejected_path(staged))
-    }
+    digests = {images.name: finish_images(images, filled, options.size)}
+    with ThreadPoolExecutor(1) as beside:
+        synced = beside.submit(sync, images)
+        for path, table in (
+            (samples_path(staged), sample_table(faces, job.source)),
+            (rejected_path(staged), rejected),
+        ):
+            write_parquet(path, table, schema_version=SCHEMA_VERSION)
+            digests[path.name] = file_digest(path)
+        synced.result()
     write_json(manifest_path(staged), {**_manifest(job, seen, taken), "digests": digests})
     publish(out, staged)
 

@@ -6,6 +6,7 @@ start at once, or processes, which import for half a second and then share nothi
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import os
 import signal
@@ -18,6 +19,7 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_compl
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
+from importlib import import_module
 from itertools import count
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -57,8 +59,16 @@ def end_with(parent: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
+def _begin(parent: int, module: str) -> None:
+    end_with(parent)
+    import_module(module)
+    atexit.register(os._exit, 0)  # nothing is left to be tidied up, and taking the imported apart takes 0.1 s
+
+
 @contextmanager
-def processes(workers: int | None, *, interruptible: bool = False) -> Iterator[ProcessPoolExecutor]:
+def processes(
+    workers: int | None, *, interruptible: bool = False, module: str = __name__
+) -> Iterator[ProcessPoolExecutor]:
     """Fresh processes that end with this one, even by kill -9; on an error what has not begun is dropped.
 
     A script that comes here must start its work under ``if __name__ == "__main__":``, since each process imports it.
@@ -69,6 +79,8 @@ def processes(workers: int | None, *, interruptible: bool = False) -> Iterator[P
         How many: one for every core when None.
     interruptible:
         Whether an interrupt from the keyboard ends what they are doing, too; otherwise this process waits for that.
+    module:
+        What they import at once, so that the first tasks need not wait for it.
 
     Raises
     ------
@@ -76,7 +88,7 @@ def processes(workers: int | None, *, interruptible: bool = False) -> Iterator[P
         When `workers` is below one, or one of them dies.
     """
     fresh, count = multiprocessing.get_context("spawn"), count_workers(workers)
-    with ProcessPoolExecutor(count, fresh, end_with, (os.getpid(),)) as pool:
+    with ProcessPoolExecutor(count, fresh, _begin, (os.getpid(), module)) as pool:
         try:
             # Interrupts go to every process of a terminal. Held back here while they start, they never reach them at all.
             before = signal.pthread_sigmask(signal.SIG_BLOCK, set() if interruptible else {signal.SIGINT})

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
@@ -22,6 +23,8 @@ LABELS = ("confidence", *POSE, *INTENSITIES, *PRESENCES)
 PLACES = ("frame", "face", "face_id", "success")
 
 REJECTED = pa.schema([("source", pa.string()), ("row", pa.int64()), ("reason", pa.string()), ("detail", pa.string())])
+
+Floats = npt.NDArray[np.float64]
 
 
 class Origin(NamedTuple):
@@ -43,19 +46,21 @@ def read_faces(root: str, files: Sequence[str], aligned: bool) -> pa.Table:
         what could not be read: source, row, reason and detail, which are null for faces.
     """
     table = read_csvs(Path(root), files, [*PLACES, *LABELS])  # type: ignore[arg-type]  # text serves, a Path costs as much as a file
-    paths = {printable(file[len(root) + 1 :]): file for file in files}
-    codes, sources = pd.factorize(table.rows["source"])
-    origins = [_origin(paths[source], aligned) for source in sources]
-    places = _places(table.rows)
-    labels = table.rows[[name for name in ("success", *LABELS) if name in table.rows]].astype(np.float64)
-    faces = pa.Table.from_pandas(pd.concat([places, labels], axis=1), preserve_index=False)
-    faces = faces.append_column("input", pa.array([origins[code].given for code in codes], pa.binary()))
+    rows, paths = table.rows, {printable(file[len(root) + 1 :]): file for file in files}
+    sources = rows["source"].tolist()
+    origins = {source: _origin(paths[source], aligned) for source in dict.fromkeys(sources)}
+    frame = _whole(_column(rows, "frame"), WHOLE_IMAGE)
+    face = _whole(np.where(np.isnan(face := _column(rows, "face")), _column(rows, "face_id"), face), 0)
+    names = [name for name in ("success", *LABELS) if name in rows]
+    labels = np.ascontiguousarray(rows[names].to_numpy(np.float64).T)  # at once: pandas takes long over each column
+    places = {"source": pa.array(sources, pa.string()), "row": rows["row"].to_numpy(), "frame": frame, "face": face}
+    given = pa.array([origins[source].given for source in sources], pa.binary())
+    faces = pa.table({**places, **dict(zip(names, labels, strict=True)), "input": given})
     if aligned:
-        keys = zip(codes, places["frame"], places["face"], strict=True)
-        found = [origins[code].aligned.get((frame, face)) for code, frame, face in keys]
-        faces = faces.append_column(
-            "picture", pa.array([path and os.fsencode(path[len(root) + 1 :]) for path in found], pa.binary())
-        )
+        keys = zip(sources, zip(frame.tolist(), face.tolist(), strict=True), strict=True)
+        found = [origins[source].aligned.get(place) for source, place in keys]
+        pictures = [path and os.fsencode(path[len(root) + 1 :]) for path in found]
+        faces = faces.append_column("picture", pa.array(pictures, pa.binary()))
     return pa.concat_tables([faces, rejected_table(table.rejected)], promote_options="permissive")
 
 
@@ -65,18 +70,16 @@ def rejected_table(rejected: Sequence[dict[str, object]]) -> pa.Table:
     return pa.Table.from_pylist(rows, schema=REJECTED)
 
 
-def _places(rows: pd.DataFrame) -> pd.DataFrame:
-    """Source, row, frame and face of each row."""
-    face = rows.get("face", pd.Series(np.nan, rows.index)).fillna(rows.get("face_id", np.nan))
-    frame = rows.get("frame", pd.Series(np.nan, rows.index))
-    return rows[["source", "row"]].assign(frame=_whole(frame, WHOLE_IMAGE), face=_whole(face, 0))
+def _column(rows: pd.DataFrame, name: str) -> Floats:
+    """A column as numbers, NaN where the CSVs have none."""
+    return rows[name].to_numpy(np.float64) if name in rows else np.full(len(rows), np.nan)
 
 
-def _whole(values: pd.Series, missing: int) -> pd.Series:
+def _whole(values: Floats, missing: int) -> npt.NDArray[np.int64]:
     """Numbers of a frame or face; -2, which no picture has, for what cannot be one."""
-    numbers = values.astype(float).fillna(missing)
-    possible = (numbers == missing) | numbers.between(0, 1e9) & (numbers % 1 == 0)
-    return numbers.where(possible, -2).astype(np.int64)
+    numbers = np.where(np.isnan(values), missing, values)
+    possible = (numbers == missing) | (numbers >= 0) & (numbers <= 1e9) & (np.floor(numbers) == numbers)
+    return np.where(possible, numbers, -2).astype(np.int64)
 
 
 def _origin(csv: str, aligned: bool) -> Origin:

@@ -11,10 +11,11 @@ import fcntl
 import hashlib
 import json
 import os
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from preprocessing.errors import GatedVAEError
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 SCHEMA_KEY = b"gated_vae.schema_version"
+_SEAL_BYTES = 64  # as many as keep Arrow's buffers aligned
 _PARQUET = {"compression": "zstd", "write_page_checksum": True}  # unless told otherwise
 
 
@@ -91,6 +93,58 @@ def write_bytes(path: Path, data: bytes) -> None:
     """Write `data` to `path` atomically."""
     with atomic_path(path) as partial:
         partial.write_bytes(data)
+
+
+def write_sealed(path: Path, data: bytes | pa.Buffer) -> None:
+    """Write a work file, `data` after its checksum: atomically but not synced, as most never need to reach the disk."""
+    with atomic_path(path, durable=False) as partial, partial.open("wb") as file:
+        file.write(_seal(data))
+        file.write(data)
+
+
+def read_sealed(path: Path) -> memoryview | None:
+    """What `write_sealed` wrote; None where there is nothing or a machine has torn it by stopping."""
+    try:
+        content = memoryview(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    data = content[_SEAL_BYTES:]
+    return data if content[:_SEAL_BYTES] == _seal(data) else None
+
+
+def damaged(path: Path) -> GatedVAEError:
+    """What is told of a work file that changes under the hands of the command that wrote it."""
+    remedy = "Run the same command again: it goes on where it stopped and makes anew what is damaged."
+    return GatedVAEError(f"{path} is damaged.", "It has changed since it was written.", remedy)
+
+
+def _seal(data: bytes | memoryview | pa.Buffer) -> bytes:
+    return (b"crc32 %08x" % zlib.crc32(data)).ljust(_SEAL_BYTES - 1) + b"\n"
+
+
+def make_room(path: Path, size: int) -> None:
+    """Make a file of `size` bytes to be filled by `write_at`, or cut or lengthen the one that is there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _written(path, os.O_CREAT) as file:
+        file.truncate(size)
+
+
+def write_at(path: Path, offset: int, data: bytes | memoryview) -> None:
+    """Write bytes into a file that is there, while others may write elsewhere in it."""
+    with _written(path) as file:
+        file.seek(offset)
+        file.write(data)
+
+
+@contextmanager
+def _written(path: Path, flags: int = 0) -> Iterator[BinaryIO]:
+    """Open a file for writing only, as it is: a network drive then sends what is written, not the whole pages around it."""
+    try:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CLOEXEC | flags, 0o644), "wb") as file:
+            yield file
+    except OSError as error:
+        error.filename = os.fspath(path)  # writing names none
+        raise
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -138,8 +138,9 @@ def _find(
 
 def _shown(faces: pd.DataFrame, bad: pd.DataFrame) -> pd.Series:
     """Name and value of the first column that is bad, for each row."""
-    columns = bad.columns[bad.to_numpy().argmax(axis=1)] if len(bad) else []
-    texts = [f"{name} is {faces.at[index, name]}" for index, name in zip(faces.index, columns, strict=True)]
+    first = bad.to_numpy().argmax(axis=1)
+    values = faces[bad.columns].to_numpy()[np.arange(len(bad)), first]
+    texts = [f"{name} is {value}" for name, value in zip(bad.columns[first], values, strict=True)]
     return pd.Series(texts, faces.index, "str")
 
 

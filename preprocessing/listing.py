@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 from preprocessing.errors import GatedVAEError
@@ -24,6 +25,17 @@ def list_files(root: Path, suffixes: tuple[str, ...], remedy: str) -> Iterator[t
     GatedVAEError
         When `root` cannot be listed; `remedy` says what to do about it.
     """
+    for name, entry in _find_files(root, suffixes, remedy):
+        yield name, entry.stat(follow_symlinks=False).st_size if entry else UNREADABLE
+
+
+def has_files(root: Path, suffixes: tuple[str, ...], count: int, remedy: str) -> bool:
+    """Whether `list_files` would list at least so many: by names alone, and no further than needed to tell."""
+    return sum(1 for _ in islice(_find_files(root, suffixes, remedy), count)) == count
+
+
+def _find_files(root: Path, suffixes: tuple[str, ...], remedy: str) -> Iterator[tuple[str, os.DirEntry[str] | None]]:
+    """Relative path and entry of what `list_files` lists; no entry where there is no size to be had."""
     folders = [""]
     while folders:
         folder = folders.pop()
@@ -32,7 +44,7 @@ def list_files(root: Path, suffixes: tuple[str, ...], remedy: str) -> Iterator[t
         except OSError as error:
             if not folder:
                 raise GatedVAEError(f"{root} cannot be listed.", error.strerror or str(error), remedy) from None
-            yield folder.rstrip("/"), UNREADABLE
+            yield folder.rstrip("/"), None
             continue
         stems, inner = set(), []
         with entries:
@@ -45,9 +57,9 @@ def list_files(root: Path, suffixes: tuple[str, ...], remedy: str) -> Iterator[t
                 elif name.lower().endswith(suffixes):
                     stems.add(name.removesuffix(DETAILS).removesuffix(".csv"))
                     if entry.is_file(follow_symlinks=False):
-                        yield folder + name, entry.stat(follow_symlinks=False).st_size
+                        yield folder + name, entry
                     elif entry.is_symlink():
-                        yield folder + name, UNREADABLE
+                        yield folder + name, None
         folders += [
             f"{folder}{name}/" for name in inner if not (name.endswith(ALIGNED) and name[: -len(ALIGNED)] in stems)
         ]

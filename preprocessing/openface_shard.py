@@ -186,8 +186,7 @@ class Shard:
         """Parse what waits and put everything into the order of the files."""
         self._flush()
         names = [*(self.names if self.columns is None else filter(self.names.__contains__, self.columns))]
-        empty = pd.DataFrame({name: np.empty(0) for name in names}).assign(source=np.arange(0), row=np.arange(0))
-        rows = pd.concat(self.frames or [empty], ignore_index=True).reindex(columns=[*names, "source", "row"])
+        rows = pd.concat(self.frames or [_no_rows(names)], ignore_index=True).reindex(columns=[*names, "source", "row"])
         order = np.lexsort((rows["row"], rows["source"]))
         if np.any(np.diff(order) != 1):
             rows = rows.iloc[order].reset_index(drop=True)
@@ -198,3 +197,7 @@ class Shard:
             for file, row, reason, detail in sorted(self.rejected)
         ]
         return OpenFaceTable(rows, rejected)
+
+
+def _no_rows(names: list[str]) -> pd.DataFrame:
+    return pd.DataFrame({name: np.empty(0) for name in names}).assign(source=np.arange(0), row=np.arange(0))

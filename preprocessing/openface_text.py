@@ -7,7 +7,7 @@ looked at again cell by cell, so that odd spellings cost only the columns they o
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -20,6 +20,7 @@ import pyarrow.csv
 from numpy.typing import NDArray
 
 from preprocessing.openface_cells import MEASURED, is_numeric_name, numbers, user_column
+from preprocessing.openface_cut import cut_lines
 
 
 class Reason:
@@ -133,7 +134,7 @@ def parse_lines(layout: Layout, text: bytes, count: int, quoted: bool = False) -
     if quoted:
         table, rejected, open_quote = _split_quoted(layout, text)
     else:
-        table, rejected, open_quote = *_split_plain(layout, text), False
+        table, rejected, open_quote = *_split_plain(layout, text, count), False
     taken = np.delete(np.arange(count), [ragged.line for ragged in rejected])
     if len(taken) != table.num_rows:
         raise RuntimeError(f"{table.num_rows} rows from {len(taken)} lines: rows would go to the wrong files.")
@@ -145,7 +146,7 @@ def parse_lines(layout: Layout, text: bytes, count: int, quoted: bool = False) -
     return Parsed(frame, taken, rejected, open_quote)
 
 
-def _split_plain(layout: Layout, text: bytes) -> tuple[pa.Table, list[Rejection]]:
+def _split_plain(layout: Layout, text: bytes, count: int) -> tuple[pa.Table, list[Rejection]]:
     """Split lines without quotes; columns are numbers where Arrow sees numbers, bytes elsewhere."""
     rejected: list[Rejection] = []
 
@@ -153,19 +154,26 @@ def _split_plain(layout: Layout, text: bytes) -> tuple[pa.Table, list[Rejection]
         rejected.append(_ragged(layout, row.number - 1, row.actual_columns))
         return "skip"
 
+    there: Sequence[int] = range(layout.width)
+    # The ends of a line always stay: no line may become empty and no text begin with what Arrow skips only there.
+    kept = sorted({0, *layout.wanted.values(), layout.width - 1})
+    if len(kept) < layout.width // 2 and (cut := cut_lines(text, count, layout.delimiter, layout.width, kept)):
+        text, there = cut, kept
     if not text.isascii():  # Arrow cannot report a line that is not UTF-8
         text = text.decode("utf-8", "backslashreplace").encode()
     # Arrow would read 0x1F as 31. (One letter is found far faster than two.)
     hexadecimal = (b"x" in text and b"0x" in text) or (b"X" in text and b"0X" in text)
     as_bytes = list(layout.wanted.values()) if hexadecimal else []
-    table = _tokenise(layout, text, as_bytes, on_ragged)
+    table = _tokenise(layout, there, text, as_bytes, on_ragged)
     odd = [i for i, kind in zip(layout.wanted.values(), table.schema.types, strict=False) if not _is_numeric(kind)]
     if odd and not hexadecimal:
-        table = _tokenise(layout, text, odd, lambda _: "skip")
+        table = _tokenise(layout, there, text, odd, lambda _: "skip")
     return table, rejected
 
 
-def _tokenise(layout: Layout, text: bytes, as_bytes: list[int], on_ragged: Callable[[Any], str]) -> pa.Table:
+def _tokenise(
+    layout: Layout, kept: Sequence[int], text: bytes, as_bytes: list[int], on_ragged: Callable[[Any], str]
+) -> pa.Table:
     """Columns named by their position, in the order wanted; just the first one when none is wanted."""
     options = pyarrow.csv.ConvertOptions(
         include_columns=[str(place) for place in layout.wanted.values()] or ["0"],
@@ -175,7 +183,7 @@ def _tokenise(layout: Layout, text: bytes, as_bytes: list[int], on_ragged: Calla
         pa.BufferReader(text),
         # One block: a line that straddles two would have to fit into one anyway.
         pyarrow.csv.ReadOptions(
-            use_threads=False, block_size=len(text) + 1, column_names=[str(place) for place in range(layout.width)]
+            use_threads=False, block_size=len(text) + 1, column_names=[str(place) for place in kept]
         ),
         pyarrow.csv.ParseOptions(delimiter=layout.delimiter, quote_char=False, invalid_row_handler=on_ragged),
         options,

@@ -12,9 +12,10 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
+from preprocessing.image_file import Filled, Region, make_images
 from preprocessing.join import find_whole_pictures
 from preprocessing.samples import to_rejected
-from preprocessing.shards import SHARD_PICTURES, cut_shards, decode_shard, load_faces, load_failed, read_shard
+from preprocessing.shards import SHARD_PICTURES, cut_shards, decode_shard, load_faces, read_shard
 from preprocessing.source import Source
 
 Progress = Callable[[int, int, str], None]  # (steps done, steps in all, what is under way)
@@ -60,29 +61,27 @@ def read_all(job: Job) -> tuple[pd.DataFrame, pa.Table]:
     return faces.assign(missing="its _aligned folder has no picture of this face"), rejected
 
 
-def decode_all(job: Job, pictures: list[bytes]) -> list[Path]:
-    """Second round: the pictures into pixels, `SHARD_PICTURES` to each of the files returned."""
+def decode_all(job: Job, pictures: list[bytes], images: Path) -> list[Filled]:
+    """Second round: the pictures into pixels in the file `images`, in regions of `SHARD_PICTURES`."""
     source = job.source
     root = os.fspath(source.pictures.root if source.pictures else source.root)
-    shards = [pictures[start : start + SHARD_PICTURES] for start in range(0, len(pictures), SHARD_PICTURES)]
-    ends = list(accumulate(map(len, shards)))
-    paths = [job.path("pixels", end - len(shard), end) for shard, end in zip(shards, ends, strict=True)]
-    tasks = [(root, shard, job.size, os.fspath(path)) for shard, path in zip(shards, paths, strict=True)]
+    make_images(images, len(pictures), job.size)
+    tasks = []
+    for start in range(0, len(pictures), SHARD_PICTURES):
+        shard = pictures[start : start + SHARD_PICTURES]
+        region = Region(os.fspath(images), job.size, start, len(shard))
+        tasks.append((root, shard, region, os.fspath(job.path("pixels", start, start + len(shard)))))
     before, total = len(source.csvs), len(source.csvs) + len(pictures)
 
-    job.run(
-        decode_shard, tasks, progress=lambda done: job.progress(before + ends[done - 1], total, "decoding pictures")
-    )
-    return paths
+    def tell(done: int) -> None:
+        job.progress(before + min(done * SHARD_PICTURES, len(pictures)), total, "decoding pictures")
+
+    return job.run(decode_shard, tasks, progress=tell)  # type: ignore[no-any-return]
 
 
-def drop_failed(faces: pd.DataFrame, shards: Sequence[Path]) -> tuple[pd.DataFrame, pa.Table]:
+def drop_failed(faces: pd.DataFrame, filled: Sequence[Filled]) -> tuple[pd.DataFrame, pa.Table]:
     """Split off the faces whose pictures could not be decoded, as rejected items."""
-    failed = {
-        index * SHARD_PICTURES + place: fault
-        for index, shard in enumerate(shards)
-        for place, fault in load_failed(shard).items()
-    }
+    failed = {region.start + place: fault for region, _, faults in filled for place, fault in faults}
     bad = faces.iloc[list(failed)]
-    reasons = pd.DataFrame(list(failed.values()), bad.index, ["reason", "detail"], "str")
-    return faces.drop(bad.index), to_rejected(bad[["source", "row"]].join(reasons))
+    rejected = bad[["source", "row"]].assign(reason="unreadable_picture", detail=list(failed.values()))
+    return faces.drop(bad.index), to_rejected(rejected)

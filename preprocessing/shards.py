@@ -2,28 +2,25 @@
 
 A task writes its file atomically and reads nothing but its arguments and the source, so it may run anywhere, twice
 or again after a crash, with the same outcome. Its file is not synced, since most never need to reach the disk: a task
-that finds it there reads it, checksums and all, before it takes it for done.
+that finds it there reads it and the pixels it speaks of, and compares checksums, before it takes them for done.
 """
 
 from __future__ import annotations
 
 import errno
+import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from preprocessing.faces import REJECTED, read_faces
-from preprocessing.files import atomic_path, write_parquet
-from preprocessing.images import PictureError, Pixels, load_square, use_one_thread
-from preprocessing.store import SCHEMA_VERSION
+from preprocessing.files import damaged, read_sealed, write_sealed
+from preprocessing.image_file import Filled, Region
+from preprocessing.images import PictureError, load_square, use_one_thread
 
 SHARD_FILES = 1024  # CSVs in a task, or fewer if they are large
 SHARD_BYTES = 16 << 20
@@ -47,82 +44,60 @@ def cut_shards(files: Sequence[str], sizes: Sequence[int]) -> list[list[str]]:
 
 
 def read_shard(root: str, files: Sequence[str], aligned: bool, out: str) -> None:
-    """Read CSVs (see `read_faces`) into the Parquet file `out`."""
-    if not _is_whole(Path(out), _load_items):
-        write_parquet(Path(out), read_faces(root, files, aligned), schema_version=SCHEMA_VERSION, durable=False)
-
-
-def _is_whole(shard: Path, load: Callable[[Path], object]) -> bool:
-    """Whether an earlier run has left this file, and the machine has not torn it by stopping before it was on disk."""
-    try:
-        load(shard)
-    except (OSError, ValueError, EOFError, KeyError, BadZipFile, pa.ArrowException):
-        return False
-    return True
-
-
-def _load_items(shard: Path) -> pa.Table:
-    return pq.read_table(shard, page_checksum_verification=True)
+    """Read CSVs (see `read_faces`) into the work file `out`, a stream of Arrow's."""
+    if read_sealed(Path(out)) is None:
+        items = read_faces(root, files, aligned)
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, items.schema) as stream:
+            stream.write_table(items)
+        write_sealed(Path(out), sink.getvalue())
 
 
 def load_faces(shards: Sequence[Path]) -> tuple[pa.Table, pa.Table]:
     """Faces and rejected items of all shards, in order; a column that a shard lacks is null there."""
     items = pa.concat_tables(map(_load_items, shards), promote_options="permissive")
     read = pc.is_null(items["reason"])
-    return items.filter(read).drop_columns(["reason", "detail"]), items.filter(pc.invert(read)).select(
-        REJECTED.names
-    ).cast(REJECTED)
+    rejected = items.filter(pc.invert(read)).select(REJECTED.names).cast(REJECTED)
+    faces = items.filter(read) if len(rejected) else items  # mostly all were read: no copy of the largest table
+    return faces.drop_columns(["reason", "detail"]), rejected
 
 
-def decode_shard(root: str, pictures: Sequence[bytes], size: int, out: str) -> None:
-    """Turn pictures that lie in `root` into grey squares, kept in the npz `out` with the places and faults of those that failed."""
-    if _is_whole(Path(out), _load_arrays):
-        return
+def _load_items(shard: Path) -> pa.Table:
+    data = read_sealed(shard)
+    if data is None:
+        raise damaged(shard)
+    return pa.ipc.open_stream(data).read_all()
+
+
+def decode_shard(root: str, pictures: Sequence[bytes], region: Region, out: str) -> Filled:
+    """Turn pictures that lie in `root` into grey squares and fill the region with them; `out` then says that it is."""
+    known = _load_filled(region, Path(out))
+    if known is not None:
+        return known
     use_one_thread()
     folder = os.fsencode(root)
-    pixels = np.zeros((len(pictures), size, size), np.uint8)
-    failed: dict[int, tuple[str, str]] = {}
+    pixels = np.zeros((region.count, region.size, region.size), np.uint8)
+    failed: list[tuple[int, str]] = []
     for place, path in enumerate(pictures):
         try:
-            load_square(os.path.join(folder, path), size, pixels[place])  # noqa: PTH118
+            load_square(os.path.join(folder, path), region.size, pixels[place])  # noqa: PTH118
         except PictureError as error:
-            failed[place] = "unreadable_picture", str(error)
+            failed.append((place, str(error)))
         except OSError as error:
             if error.errno in _OUR_TROUBLE:
                 raise
-            failed[place] = "unreadable_picture", error.strerror or str(error)
-    places = np.array(list(failed), np.int64)
-    faults = np.array(list(failed.values()), np.str_).reshape(-1, 2)
-    with atomic_path(Path(out), durable=False) as partial, partial.open("wb") as file:
-        np.savez(file, pixels=np.delete(pixels, places, axis=0), failed=places, faults=faults)
+            failed.append((place, error.strerror or str(error)))
+    filled = Filled(region, region.write(pixels), failed)
+    write_sealed(Path(out), json.dumps([filled.checksum, failed]).encode())
+    return filled
 
 
-def _load_arrays(shard: Path) -> dict[str, npt.NDArray[Any]]:
-    with shard.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-        return dict(arrays)
-
-
-def load_failed(shard: Path) -> dict[int, tuple[str, str]]:
-    """Place in the shard -> reason and detail, for each picture that failed."""
-    with np.load(shard, allow_pickle=False) as arrays:
-        return {
-            int(place): (str(reason), str(detail))
-            for place, (reason, detail) in zip(arrays["failed"], arrays["faults"], strict=True)
-        }
-
-
-def load_pixels(shard: Path) -> Pixels:
-    """Pixels of the pictures that did not fail, uint8 (n, size, size)."""
-    return _load_arrays(shard)["pixels"]
-
-
-def write_images(path: Path, blocks: Iterable[Pixels], count: int, size: int) -> None:
-    """Write blocks of pixels, uint8 (n, size, size), as one npy file of (count, size, size).
-
-    By plain writes: pages of a mapped file would count as resident memory.
-    """
-    with atomic_path(path) as partial_path, partial_path.open("wb") as file:
-        header = {"descr": "|u1", "fortran_order": False, "shape": (count, size, size)}
-        np.lib.format.write_array_header_1_0(file, header)
-        for block in blocks:
-            file.write(block.data)
+def _load_filled(region: Region, out: Path) -> Filled | None:
+    """What an earlier run has done about a region, if its pixels are there, too."""
+    data = read_sealed(out)
+    if data is None:
+        return None
+    checksum, failed = json.loads(bytes(data))
+    with Path(region.path).open("rb") as images:
+        _, found = region.read(images)
+    return Filled(region, checksum, [(place, fault) for place, fault in failed]) if found == checksum else None

@@ -13,9 +13,11 @@ import pandas as pd
 from preprocessing.errors import GatedVAEError
 from preprocessing.files import digest
 from preprocessing.labels import read_identities, read_splits
-from preprocessing.listing import DETAILS, list_files
+from preprocessing.listing import DETAILS, has_files, list_files
 from preprocessing.pictures import WholePictures, index_pictures
 from preprocessing.store import SCHEMA_VERSION
+
+_REMEDY = "Give the folder that was OpenFace's -out_dir."
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,11 @@ class Source:
     plan: dict[str, Any]
 
 
+def has_csvs(options: CelebaOptions, count: int) -> bool:
+    """Whether there are at least so many CSVs, told long before `survey` is done; raises as it does."""
+    return has_files(options.openface.absolute(), (".csv",), count, _REMEDY)
+
+
 def survey(options: CelebaOptions) -> Source:
     """List and check what the options name.
 
@@ -99,12 +106,12 @@ def survey(options: CelebaOptions) -> Source:
     GatedVAEError
         When a folder or file is missing, has nothing to read in it, or a list has a bad line.
     """
-    root, remedy = options.openface.absolute(), "Give the folder that was OpenFace's -out_dir."
-    sizes = dict(sorted(list_files(root, (".csv", DETAILS), remedy)))
+    root = options.openface.absolute()
+    sizes = dict(sorted(list_files(root, (".csv", DETAILS), _REMEDY)))
     names = [name for name in sizes if not name.lower().endswith(DETAILS)]
     if not names:
         raise GatedVAEError(
-            f"There is no OpenFace output in {options.openface}.", "No file in it is named *.csv.", remedy
+            f"There is no OpenFace output in {options.openface}.", "No file in it is named *.csv.", _REMEDY
         )
     stems = {name[:-4] for name in names}
     pictures = index_pictures(options.images.absolute()) if options.images else None

@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 from folders import read_tree, write_image_faces
 
-from preprocessing import files, shards
+from preprocessing import files, image_file, shards
 from preprocessing.celeba import CelebaOptions, preprocess_celeba
 from preprocessing.errors import GatedVAEError
-from preprocessing.store import groups_path, manifest_path
+from preprocessing.source import has_csvs
+from preprocessing.store import groups_path, images_path, manifest_path
 
 
 @pytest.fixture
@@ -112,6 +113,62 @@ def test_work_that_a_machine_tore_by_stopping_is_done_again(
     assert read_tree(out) == expected
 
 
+@pytest.mark.parametrize(
+    ("tear", "again"),
+    [(None, 3), (lambda _: b"", 3), (lambda data: bytes(len(data)), 3), (lambda data: data[:-9], 1), (flipped, 1)],
+)
+def test_pixels_that_a_machine_tore_are_decoded_again(
+    source: CelebaOptions,
+    expected: dict[str, bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    tear: Callable[[bytes], bytes] | None,
+    again: int,
+) -> None:
+    out, decoded = tmp_path / "store", Interrupt(-1, KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        preprocess_celeba(source, out, workers=1, progress=Interrupt(6, KeyboardInterrupt()))
+    images = images_path(out / ".work" / "store")
+    if tear is None:
+        images.unlink()
+    else:
+        images.write_bytes(tear(images.read_bytes()))
+    monkeypatch.setattr(shards, "use_one_thread", decoded)  # once in each task that has something to do
+    preprocess_celeba(source, out)
+    assert decoded.calls == again
+    assert read_tree(out) == expected
+
+
+@pytest.mark.parametrize("at", [1, 2, 3])
+def test_interrupted_while_it_closes_gaps_it_resumes_to_the_same_bytes(
+    source: CelebaOptions, expected: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    """Of three regions the second has a picture that failed: the header, it and the third are written."""
+    out, real, interrupt = tmp_path / "store", image_file.write_at, Interrupt(3 + at, KeyboardInterrupt())
+    with monkeypatch.context() as patch:
+        patch.setattr(image_file, "write_at", lambda *given: (interrupt(), real(*given)))
+        with pytest.raises(KeyboardInterrupt):
+            preprocess_celeba(source, out, workers=1)
+    preprocess_celeba(source, out)
+    assert read_tree(out) == expected
+
+
+def test_pixels_that_change_under_its_hands_are_noticed(
+    source: CelebaOptions, expected: dict[str, bytes], tmp_path: Path
+) -> None:
+    out = tmp_path / "store"
+    images = images_path(out / ".work" / "store")
+
+    def change(_done: int, _total: int, note: str) -> None:
+        if note == "writing":
+            images.write_bytes(flipped(images.read_bytes()))
+
+    with pytest.raises(GatedVAEError, match=r"images\.npy is damaged.*\n.*\n.*same command again"):
+        preprocess_celeba(source, out, progress=change)
+    preprocess_celeba(source, out)
+    assert read_tree(out) == expected
+
+
 @pytest.mark.slow
 def test_a_failure_at_every_write_leaves_the_old_store_or_none(
     source: CelebaOptions, expected: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -155,6 +212,22 @@ def test_a_finished_command_does_nothing(source: CelebaOptions, tmp_path: Path) 
     assert (report.seen, report.taken) == (13, 9)
     assert report.rejected == {"unreadable_picture": 1, "other_face": 1, "low_confidence": 1, "no_face": 1}
     assert {path: path.stat().st_mtime_ns for path in out.iterdir()} == before
+
+
+def test_a_finished_command_starts_no_processes(
+    source: CelebaOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    preprocess_celeba(source, tmp_path / "store")
+    monkeypatch.setattr("preprocessing.celeba.PROCESSES_FROM", 1)
+    started = Interrupt(1, AssertionError("it started some"))
+    monkeypatch.setattr("preprocessing.celeba.processes", lambda *_, **__: started())
+    assert preprocess_celeba(source, tmp_path / "store").already_done
+    with pytest.raises(AssertionError, match="started some"):
+        preprocess_celeba(source, tmp_path / "other")
+
+
+def test_whether_csvs_are_many_is_told_by_their_number(source: CelebaOptions) -> None:
+    assert [has_csvs(source, count) for count in (1, 11, 12)] == [True, True, False]
 
 
 @pytest.mark.parametrize("finished", [True, False])

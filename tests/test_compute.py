@@ -41,6 +41,10 @@ def die_once(folder: str, number: int) -> int:
     return number
 
 
+def is_imported(module: str) -> bool:
+    return module in sys.modules
+
+
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
     from distributed import LocalCluster
@@ -84,6 +88,14 @@ def test_processes_give_the_same_and_drop_what_has_not_begun_after_a_failure(tmp
     with pytest.raises(OSError, match="No space left"), processes(2) as pool:
         run_tasks(fail_first, [(str(tmp_path), number) for number in range(50)], pool=pool)
     assert len(list(tmp_path.iterdir())) < 10
+
+
+def test_processes_import_what_they_are_told_to_at_once() -> None:
+    with processes(1, module="preprocessing.faces") as pool:
+        assert run_tasks(is_imported, [("preprocessing.faces",), ("preprocessing.dsprites",)], pool=pool) == [
+            True,
+            False,
+        ]
 
 
 def test_the_death_of_a_process_is_told(tmp_path: Path) -> None:

@@ -10,7 +10,17 @@ from pathlib import Path
 import pytest
 
 from preprocessing.errors import GatedVAEError
-from preprocessing.files import atomic_path, file_digest, read_json, write_bytes, write_json
+from preprocessing.files import (
+    atomic_path,
+    file_digest,
+    make_room,
+    read_json,
+    read_sealed,
+    write_at,
+    write_bytes,
+    write_json,
+    write_sealed,
+)
 
 
 def test_a_failure_keeps_the_old_file_and_leaves_no_other(tmp_path: Path) -> None:
@@ -76,3 +86,35 @@ def test_many_writers_of_one_file_never_mix(tmp_path: Path) -> None:
 def test_a_digest_is_that_of_sha256sum(tmp_path: Path) -> None:
     (tmp_path / "abc").write_bytes(b"abc")
     assert file_digest(tmp_path / "abc") == "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+@pytest.mark.parametrize("data", [b"", b"\0", b"words of a work file"])
+def test_a_work_file_is_read_whole_or_not_at_all(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "work"
+    assert read_sealed(path) is None
+    write_sealed(path, data)
+    assert read_sealed(path) == data
+    whole = path.read_bytes()
+    for torn in (b"", bytes(len(whole)), whole[:-1], whole + b"\0", whole[1:], bytes([whole[0] ^ 1]) + whole[1:]):
+        path.write_bytes(torn)
+        assert read_sealed(path) is None
+
+
+def test_parts_of_a_file_are_written_in_any_order(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "parts"
+    with pytest.raises(FileNotFoundError):
+        write_at(path, 0, b"a")
+    make_room(path, 6)
+    write_at(path, 3, b"def")
+    write_at(path, 0, memoryview(b"abc"))
+    assert path.read_bytes() == b"abcdef"
+    make_room(path, 4)
+    assert path.read_bytes() == b"abcd"
+    make_room(path, 5)
+    assert path.read_bytes() == b"abcd\0"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="nothing here is always full")
+def test_a_full_disk_is_told_with_the_name_of_the_file() -> None:
+    with pytest.raises(OSError, match=r"No space left on device: '/dev/full'"):
+        write_at(Path("/dev/full"), 0, b"a")

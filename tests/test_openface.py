@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preprocessing import openface_shard, read_openface
+from preprocessing import openface_shard, openface_text, read_openface
 from preprocessing.errors import GatedVAEError
 from preprocessing.openface import find_csvs, read_csvs, read_details
 
@@ -475,6 +475,30 @@ def test_damage_never_raises_and_every_line_is_accounted_for(
     assert sorted(ours["row"].tolist() + rejected) == list(range(len(lines) - 1))
     if columns is None:
         assert_rows_as_in_pandas(ours, root / "b.csv")
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    rows=st.sampled_from([1, 5]),
+    changes=mutations,
+    columns=st.sets(st.sampled_from([*NAMES, "note", "nothing"]), max_size=3).map(sorted),
+)
+def test_cutting_lines_changes_nothing(
+    tmp_path_factory: pytest.TempPathFactory, rows: int, changes: list[tuple[int, int, bytes]], columns: list[str]
+) -> None:
+    root = tmp_path_factory.mktemp("cut")
+    for name, data in (("a.csv", good(2)), ("b.csv", mutate(good(rows), changes)), ("c.csv", good(1))):
+        (root / name).write_bytes(data)
+    with pytest.MonkeyPatch.context() as patch:
+        asked: list[object] = []
+        real = openface_text.cut_lines
+        patch.setattr(openface_text, "cut_lines", lambda *given: (asked.append(given), real(*given))[1])
+        cut = read_openface(root, columns)
+        patch.setattr(openface_text, "cut_lines", lambda *_: None)
+        whole = read_openface(root, columns)
+    assert asked
+    assert cut.attrs.pop("rejected") == whole.attrs.pop("rejected")
+    pd.testing.assert_frame_equal(cut, whole, check_exact=True)
 
 
 def assert_rows_as_in_pandas(ours: pd.DataFrame, path: Path) -> None:
