@@ -23,7 +23,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from preprocessing.errors import GatedVAEError
-from preprocessing.files import atomic_path, digest, file_digest, locked, write_json, write_parquet
+from preprocessing.files import digest, file_digest, locked, write_json, write_parquet
+from preprocessing.image_file import write_images
 from preprocessing.sprites import PLACES, RENDERER_VERSION, SIZE, Images, draw_everywhere
 from preprocessing.store import (
     SCHEMA_VERSION,
@@ -97,7 +98,7 @@ def preprocess_dsprites(
             return DSpritesReport(out, source, total, already_done=True)
         _clear(out)
         blocks = draw_all() if npz is None else read_official(npz)
-        _write_images(images_path(out), _counted(blocks, total, progress), total)
+        write_images(images_path(out), _counted(blocks, total, progress), total, SIZE)
         write_parquet(samples_path(out), sample_table(FACTORS), schema_version=SCHEMA_VERSION)
         write_parquet(rejected_path(out), _nothing_rejected(), schema_version=SCHEMA_VERSION)
         digests = {path.name: file_digest(path) for path in (images_path(out), samples_path(out), rejected_path(out))}
@@ -200,15 +201,6 @@ def _counted(blocks: Iterator[Images], total: int, progress: Progress | None) ->
         done += len(block)
         if progress:
             progress(done, total)
-
-
-def _write_images(path: Path, blocks: Iterator[Images], rows: int) -> None:
-    """Write blocks of images as one npy file; by plain writes, since mapped pages would count as resident memory."""
-    header = {"descr": "|u1", "fortran_order": False, "shape": (rows, SIZE, SIZE)}
-    with atomic_path(path) as partial, partial.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, header)
-        for block in blocks:
-            file.write(block.data)
 
 
 def _nothing_rejected() -> pa.Table:

@@ -306,7 +306,7 @@ def test_overwriting_removes_groups_and_pairs(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("tiny_grid")
-@pytest.mark.parametrize("step", ["_write_images", "sample_table", "_nothing_rejected", "write_json"])
+@pytest.mark.parametrize("step", ["write_images", "sample_table", "_nothing_rejected", "write_json"])
 def test_a_run_that_dies_is_no_store_and_ends_the_same_when_run_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
