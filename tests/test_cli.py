@@ -179,5 +179,5 @@ def test_codes_are_written_a_row_group_at_a_time(
     assert pipe("encode", run, store.path, "--out", tmp_path / "parts.parquet") == 0
     assert pq.ParquetFile(tmp_path / "parts.parquet").num_row_groups == -(-len(store) // 7)
     whole, parts = (pd.read_parquet(tmp_path / f"{name}.parquet") for name in ("whole", "parts"))
-    pd.testing.assert_frame_equal(whole, parts, rtol=1e-4)
+    pd.testing.assert_frame_equal(whole, parts, rtol=1e-4, atol=1e-6)  # codes about 0 have float32 roundings of the sum
     assert whole["sample_id"].tolist() == list(range(len(store)))
