@@ -15,7 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
@@ -164,9 +164,13 @@ def _run_processes(
     calls: Sequence[Callable[[], Result]], pool: ProcessPoolExecutor, progress: Progress
 ) -> list[Result]:
     futures = [pool.submit(call) for call in calls]
-    for done, future in enumerate(as_completed(futures), start=1):
-        future.result()  # raises what the task raised
-        progress(done)
+    try:
+        for done, future in enumerate(as_completed(futures), start=1):
+            future.result()  # raises what the task raised
+            progress(done)
+    except BaseException:
+        wait([future for future in futures if not future.cancel()])  # no task outlives this call
+        raise
     return [future.result() for future in futures]
 
 
