@@ -50,7 +50,7 @@ def _multiplies_bfloat16_faster(vendor: str) -> bool:
     """Whether this processor has AMX tiles, or AVX-512 BF16 as AMD makes it.
 
     By rule, not by a stopwatch, so that a machine always chooses the same. Intel's AVX-512 BF16 without tiles (which virtual
-    machines often hide) multiplies at half the rate of float32: `python -m benchmarks.step` compares the two.
+    machines may hide) is slower than its float32: `python -m benchmarks.step` compares the two.
     """
     if torch.cpu._is_amx_tile_supported():
         return True

@@ -28,7 +28,7 @@ def test_what_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     ("tiles", "avx512", "vendor", "chosen"),
     [
         (True, True, "GenuineIntel", "bf16"),
-        (False, True, "GenuineIntel", "fp32"),  # half the rate of float32: measured
+        (False, True, "GenuineIntel", "fp32"),  # slower than float32: measured
         (False, True, "AuthenticAMD", "bf16"),
         (False, False, "AuthenticAMD", "fp32"),
         (False, False, "", "fp32"),
