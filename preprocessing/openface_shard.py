@@ -131,13 +131,15 @@ class Shard:
 
     def _open(self, block: bytes) -> tuple[_Pending, bytes]:
         """Find where the lines under this file's header wait; also return what follows the header."""
-        if self.newest is None or not block.startswith(self.newest.header):
+        usual = self.newest
+        if usual is None or not block.startswith(usual.header):
             block = block.lstrip()
             if not block:
                 raise UnreadableError(Reason.EMPTY, "")
             line, newline, _ = block.partition(b"\n")
-            self.newest = self.pending.get(line + newline) or self._layout(line, line + newline)
-        return self.newest, block[len(self.newest.header) :]
+            usual = self.pending.get(line + newline) or self._layout(line, line + newline)
+            self.newest = usual if newline else None  # one that is cut short may be how the next file's header begins
+        return usual, block[len(usual.header) :]
 
     def _layout(self, line: bytes, header: bytes) -> _Pending:
         layout = read_header(line, self.columns)

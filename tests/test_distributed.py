@@ -60,7 +60,8 @@ def step(config: GatedVAEConfig, rank: int, ranks: int) -> Step:
     loss.total.backward()  # type: ignore[no-untyped-call]
     sum_gradients(model.parameters())
     gradients = {name: value.grad for name, value in model.named_parameters() if value.grad is not None}
-    return {**gradients, **dict(model.named_buffers()), **loss.terms}
+    statistics = {name: value for name, value in model.named_buffers() if name != "masks"}  # constants are not compared
+    return {**gradients, **statistics, **loss.terms}
 
 
 def cancelled(values: Step) -> set[str]:

@@ -520,3 +520,16 @@ def test_importing_the_package_stays_cheap() -> None:
 
     code = "import sys, preprocessing; assert 'pandas' not in sys.modules; preprocessing.open_store, preprocessing.read_openface"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("cut", [7, 24, 28, -1])
+def test_a_header_cut_short_spoils_no_other_file(tmp_path: Path, cut: int) -> None:
+    """As when OpenFace was killed while it wrote: it is how the next files begin, but not their header."""
+    header, line = "face, confidence, pose_Rx, AU01_r\n", "0, 0.98, 0.1, 0.5\n"
+    (tmp_path / "a.csv").write_text(header[:cut])
+    for name in "bc":
+        (tmp_path / f"{name}.csv").write_text(header + line)
+    frame = read_openface(tmp_path)
+    assert frame["source"].tolist() == ["b.csv", "c.csv"]
+    assert frame["pose_Rx"].tolist() == [0.1, 0.1]
+    assert [entry["source"] for entry in frame.attrs["rejected"]] == ["a.csv"]
