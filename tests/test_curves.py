@@ -251,7 +251,7 @@ def test_two_points_from_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     again = reproduce_curves(plan, ["wrong"], 1, tmp_path, workers=1, progress=lambda *state: notes.append(state[2]))
     assert again == rows
     assert notes[-1] == ""  # no run was left to do
-    with pytest.raises(GatedVAEError, match="is another run"):
+    with pytest.raises(GatedVAEError, match="holds another run"):
         reproduce_curves(replace(plan, steps=3), ["wrong"], 1, tmp_path, workers=1)
     with pytest.raises(GatedVAEError, match="other options"):
         reproduce_curves(replace(plan, images=64), ["wrong"], 1, tmp_path, workers=1)

@@ -294,7 +294,7 @@ def test_reproducing_goes_on_and_refuses_another_plan(tmp_path: Path) -> None:
     assert done == [(1, 2, ""), (2, 2, "exchange-0")]
     assert [run.gating for run in both] == ["gated", "exchange"]
     assert both[0] == first[0]
-    with pytest.raises(GatedVAEError, match="is another run"):
+    with pytest.raises(GatedVAEError, match="holds another run"):
         reproduce_faces(FacePlan(store.path, steps=3, batch_size=16), ["gated"], 1, tmp_path / "out", workers=1)
 
 

@@ -418,7 +418,7 @@ with open(path, "a") as lines:
 
 @pytest.mark.slow
 def test_a_soak_with_clients_and_server_killed_gives_every_pair_once_to_one_rank(tmp_path: Path) -> None:
-    samples = int(os.environ.get("SOAK_SAMPLES", "30000"))
+    samples = int(os.environ.get("SOAK_SAMPLES", "60000"))
     store = make_store(tmp_path / "store", samples, size=32)
     generator, server = np.random.default_rng(0), Process(store.path)
     logs, errors = [tmp_path / f"rank{rank}" for rank in range(3)], tmp_path / "errors"
@@ -434,7 +434,7 @@ def test_a_soak_with_clients_and_server_killed_gives_every_pair_once_to_one_rank
     clients = [start(rank) for rank in range(3)]
     kills, started = {"client": 0, "server": 0}, time.monotonic()
     while any(client.poll() != 0 for client in clients):
-        time.sleep(float(generator.uniform(1, 4)))
+        time.sleep(float(generator.uniform(0.5, 3)))
         victim = int(generator.integers(4))
         if victim == 3:
             server.kill()
