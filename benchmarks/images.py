@@ -26,7 +26,7 @@ import numpy as np
 
 from benchmarks.timing import Record, alternate, ratio, show
 from preprocessing.compute import cores, run_tasks
-from preprocessing.image_file import Region, make_images
+from preprocessing.image_file import cut_regions, make_images
 from preprocessing.images import use_one_thread
 from preprocessing.shards import SHARD_PICTURES, decode_shard
 
@@ -85,10 +85,8 @@ def ours(files: list[str], workers: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         images = f"{folder}/images"
         make_images(Path(images), len(names), SIZE)
-        tasks = []
-        for start in range(0, len(names), SHARD_PICTURES):
-            shard = names[start : start + SHARD_PICTURES]
-            tasks.append(("", shard, Region(images, SIZE, start, len(shard)), f"{folder}/{start}"))
+        regions = cut_regions(images, SIZE, len(names), SHARD_PICTURES)
+        tasks = [("", names[region.start : region.stop], region, f"{folder}/{region.start}") for region in regions]
         run_tasks(decode_shard, tasks, workers=workers)
 
 

@@ -91,7 +91,7 @@ class PairLoader:
         Put images where a GPU copies them from without making the host wait.
     resident:
         All of the store's images, uint8 (N, H, W), where batches are to be gathered, such as on a GPU (`load_images`): only ids go
-        there then. None gathers them from the store's file.
+        there then. None gathers them from the store's file. May be set later, before iterating.
 
     Raises
     ------
@@ -122,7 +122,7 @@ class PairLoader:
         cuts = [Cut(names, batch_size, rank, world_size) for names in turns]
         self.batch_size, self.seed, self.rank, self.world_size = batch_size, seed, rank, world_size
         self.epoch, self.step, self._prefetch, self._pin = epoch, 0, prefetch, pin_memory
-        self._resident = resident
+        self.resident = resident
         self._global_batch = cuts[0].global_batch
         sources = [_open_batches(source, self.store, cut) for cut in cuts]
         self._batches = Together(sources) if together else sources[0]
@@ -146,7 +146,7 @@ class PairLoader:
 
     def __iter__(self) -> Iterator[PairBatch]:
         """Yield the remaining batches of the epoch, then turn to the next epoch."""
-        if self._resident is None:
+        if self.resident is None:
             batches = (_as_tensors(batch, self._pin) for batch in self._remaining(images=True))
             yield from self._counted(batches)
         else:  # gathered in this thread, whose stream a GPU's work follows
@@ -155,11 +155,11 @@ class PairLoader:
 
     def images(self, ids: torch.Tensor) -> torch.Tensor:
         """Images of samples, uint8 (..., H, W) for `ids` int64 (...) on the host; where they are resident, there."""
-        if self._resident is None:
+        if self.resident is None:
             return torch.from_numpy(np.asarray(self.store.images).take(ids.numpy(), axis=0))
-        device = self._resident.device
+        device = self.resident.device
         sent = ids.pin_memory() if device.type == "cuda" else ids
-        return self._resident[sent.to(device, non_blocking=True)]
+        return self.resident[sent.to(device, non_blocking=True)]
 
     def _remaining(self, *, images: bool) -> Iterator[Batch]:
         return self._batches.epoch(self.seed, self.epoch, self.step, images=images)

@@ -43,10 +43,10 @@ def choose_precision(name: str, device: str) -> str:
         return name
     if device.startswith("cuda"):
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
-    return "bf16" if _multiplies_bfloat16_faster(_vendor()) else "fp32"
+    return "bf16" if _multiplies_bfloat16_faster() else "fp32"
 
 
-def _multiplies_bfloat16_faster(vendor: str) -> bool:
+def _multiplies_bfloat16_faster() -> bool:
     """Whether this processor has AMX tiles, or AVX-512 BF16 as AMD makes it.
 
     By rule, not by a stopwatch, so that a machine always chooses the same. Intel's AVX-512 BF16 without tiles (which virtual
@@ -54,7 +54,7 @@ def _multiplies_bfloat16_faster(vendor: str) -> bool:
     """
     if torch.cpu._is_amx_tile_supported():
         return True
-    return torch.cpu._is_avx512_bf16_supported() and vendor == "AuthenticAMD"
+    return torch.cpu._is_avx512_bf16_supported() and _vendor() == "AuthenticAMD"
 
 
 def _vendor() -> str:

@@ -20,7 +20,7 @@ from models.checkpoint import Checkpoint, load_state, load_weights, prune, save_
 from models.distributed import Shares
 from models.vae import OPEN_CONTEXTS, GatedVAE, draw_noise
 from pairing.composed import Composition
-from pairing.loader import PairBatch, PairLoader, is_address, load_images, open_source
+from pairing.loader import PairBatch, PairLoader, is_address, load_images
 from pipelines.events import EventLog
 from pipelines.processor import choose_device, keep_freed_memory
 from pipelines.run import Run, TrainConfig, create_run, open_run, usable
@@ -90,6 +90,7 @@ def train(config: TrainConfig, options: TrainOptions, progress: Progress = _no_p
         if start < steps:
             if first:
                 run.forget_metrics()
+            loader.resident = resident_images(config, loader.store, trainer.device)
             trainer.fit(options, progress)
         elif first:  # a death may have come between saving the last checkpoint and removing older ones
             prune(run.checkpoints, KEPT_CHECKPOINTS)
@@ -127,7 +128,6 @@ def _agree(start: int, options: TrainOptions) -> None:
 
 
 def _loader(config: TrainConfig, options: TrainOptions) -> PairLoader:
-    device = choose_device(options.device)
     loader = PairLoader(
         config.store,
         config.pairs_per_rank(distributed.world_size()),
@@ -137,8 +137,7 @@ def _loader(config: TrainConfig, options: TrainOptions) -> PairLoader:
         partitions=list(config.model.latent),
         together=config.together,
         prefetch=options.prefetch,
-        pin_memory=device.startswith("cuda"),
-        resident=resident_images(config, device),
+        pin_memory=choose_device(options.device).startswith("cuda"),
     )
     height, width = loader.store.manifest["image_shape"]
     if (height, width) != config.model.image_shape:
@@ -147,11 +146,10 @@ def _loader(config: TrainConfig, options: TrainOptions) -> PairLoader:
     return loader
 
 
-def resident_images(config: TrainConfig, device: str) -> torch.Tensor | None:
+def resident_images(config: TrainConfig, store: Store, device: str) -> torch.Tensor | None:
     """The store's images in the memory of a GPU, where they take half of what is free there at the most."""
     if not device.startswith("cuda") or is_address(config.store):
         return None
-    store = open_source(config.store)
     free, _ = torch.cuda.mem_get_info(device)
     return load_images(store, device) if 2 * store.images.nbytes <= free else None
 

@@ -32,6 +32,11 @@ class Region:
     count: int
 
     @property
+    def stop(self) -> int:
+        """The number after its last picture's."""
+        return self.start + self.count
+
+    @property
     def offset(self) -> int:
         """Where it begins in the file."""
         return HEADER_BYTES + self.start * self.size**2
@@ -54,6 +59,11 @@ class Filled(NamedTuple):
     region: Region
     checksum: int
     failed: list[tuple[int, str]]  # place in the region, what is wrong with the picture
+
+
+def cut_regions(path: str, size: int, count: int, most: int) -> list[Region]:
+    """Cut the places of `count` pictures into regions of `most`; the last may be smaller."""
+    return [Region(path, size, start, min(most, count - start)) for start in range(0, count, most)]
 
 
 def write_images(path: Path, blocks: Iterable[Pixels], count: int, size: int) -> None:

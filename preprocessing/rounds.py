@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import pyarrow as pa
 
-from preprocessing.image_file import Filled, Region, make_images
+from preprocessing.image_file import Filled, cut_regions, make_images
 from preprocessing.join import find_whole_pictures
 from preprocessing.samples import to_rejected
 from preprocessing.shards import SHARD_PICTURES, cut_shards, decode_shard, load_faces, read_shard
@@ -66,15 +66,15 @@ def decode_all(job: Job, pictures: list[bytes], images: Path) -> list[Filled]:
     source = job.source
     root = os.fspath(source.pictures.root if source.pictures else source.root)
     make_images(images, len(pictures), job.size)
-    tasks = []
-    for start in range(0, len(pictures), SHARD_PICTURES):
-        shard = pictures[start : start + SHARD_PICTURES]
-        region = Region(os.fspath(images), job.size, start, len(shard))
-        tasks.append((root, shard, region, os.fspath(job.path("pixels", start, start + len(shard)))))
+    regions = cut_regions(os.fspath(images), job.size, len(pictures), SHARD_PICTURES)
+    tasks = [
+        (root, pictures[region.start : region.stop], region, os.fspath(job.path("pixels", region.start, region.stop)))
+        for region in regions
+    ]
     before, total = len(source.csvs), len(source.csvs) + len(pictures)
 
     def tell(done: int) -> None:
-        job.progress(before + min(done * SHARD_PICTURES, len(pictures)), total, "decoding pictures")
+        job.progress(before + regions[done - 1].stop, total, "decoding pictures")
 
     return job.run(decode_shard, tasks, progress=tell)  # type: ignore[no-any-return]
 

@@ -138,7 +138,7 @@ def test_images_are_resident_on_a_gpu_alone_and_only_where_they_fit(
     monkeypatch.setattr("pipelines.trainer.load_images", lambda _, device: loaded.append(device))
     for free in (2 * 60 * 16 * 16, 2 * 60 * 16 * 16 - 1):
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _, free=free: (free, 1 << 40))
-        resident_images(config, "cuda:1")
-    resident_images(config, "cpu")
-    resident_images(replace(config, store="grpc://127.0.0.1:8815"), "cuda")
+        resident_images(config, store, "cuda:1")
+    resident_images(config, store, "cpu")
+    resident_images(replace(config, store="grpc://127.0.0.1:8815"), store, "cuda")
     assert loaded == ["cuda:1"]

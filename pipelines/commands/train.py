@@ -109,11 +109,6 @@ def train(
     from pipelines.run import TrainConfig
 
     where = choose_device(device)
-    lacking = why_not_compile(where) if compile_ else ""
-    if compile_:
-        console.say(
-            f"The step is not compiled. {lacking}" if lacking else "The first step compiles, for a minute or so."
-        )
     opened = open_source(store)
     chosen = choose_preset(preset, opened)
     given: dict[str, Any] = {
@@ -143,6 +138,11 @@ def train(
         gate_regulariser=gate_regulariser,
         context=others,
     )
+    lacking = why_not_compile(where) if compile_ else ""
+    if lacking:
+        console.say(f"The step is not compiled. {lacking}")
+    elif compile_:
+        console.say("The first step compiles, for a minute or so.")
     config = TrainConfig(
         store=store if is_address(store) else str(Path(store)),
         model=model,
