@@ -36,15 +36,15 @@ FUZZ_SECONDS ?= 150
 
 ## A fault at every write of every command (kill -9, full disk, I/O error ...), then the same command again.
 faults: $(VENV)/installed
-	FAULTS_EVERY=1 TMPDIR=$(SCRATCH) $(BIN)/pytest -m slow -s tests/test_faults.py
+	FAULTS_EVERY=1 TMPDIR=$(SCRATCH) $(BIN)/pytest -m slow -s tests/robustness/test_faults.py
 
 ## Damaged CSVs, folders, stores, runs and archives, for FUZZ_SECONDS.
 fuzz: $(VENV)/installed
-	TMPDIR=$(SCRATCH) $(BIN)/python tests/fuzz.py --seconds $(FUZZ_SECONDS)
+	TMPDIR=$(SCRATCH) $(BIN)/python -m tests.robustness.fuzz --seconds $(FUZZ_SECONDS)
 
 ## Three ranks read from a service for some minutes, clients and server killed and started again: every pair exactly once.
 soak: $(VENV)/installed
-	SOAK_SAMPLES=150000 $(BIN)/pytest -m slow -s -k soak tests/test_service.py
+	SOAK_SAMPLES=150000 $(BIN)/pytest -m slow -s -k soak tests/pairing/test_service.py
 
 ## Known weaknesses of the pinned versions, as the package index's advisories list them. A mirror has no advisories: then each package
 ## is listed as not audited, and only what is known to be weak fails.
@@ -58,6 +58,7 @@ check: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 constraints: $(VENV)/installed
 	$(BIN)/pip freeze --exclude-editable | sed 's/+cpu//' | sed '1i # Versions that the commands of README.md and CI install; `make constraints` writes this file anew.' > constraints.txt

@@ -19,8 +19,8 @@ from sklearn.ensemble import RandomForestRegressor
 from sklearn.linear_model import Lasso
 
 from benchmarks.timing import Record, alternate, ratio, show
-from models.metrics import dci, random_split
-from models.metrics.arrays import Array
+from gated_vae.models.metrics import dci, random_split
+from gated_vae.models.metrics.arrays import Array
 
 BAR = 1.1
 SMALL, LARGE, LARGE_SHORT = (10_000, 8, 5), (50_000, 24, 19), (50_000, 24, 2)

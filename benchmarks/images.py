@@ -25,10 +25,10 @@ import cv2
 import numpy as np
 
 from benchmarks.timing import Record, alternate, ratio, show
-from preprocessing.compute import cores, run_tasks
-from preprocessing.image_file import cut_regions, make_images
-from preprocessing.images import use_one_thread
-from preprocessing.shards import SHARD_PICTURES, decode_shard
+from gated_vae.preprocessing.compute import cores, run_tasks
+from gated_vae.preprocessing.image_file import cut_regions, make_images
+from gated_vae.preprocessing.images import use_one_thread
+from gated_vae.preprocessing.sources.celeba.tasks import SHARD_PICTURES, decode_shard
 
 SIZE = 64
 STAGE = "images to 64x64 grey"

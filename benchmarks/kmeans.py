@@ -19,7 +19,7 @@ import numpy as np
 from sklearn.cluster import KMeans, MiniBatchKMeans
 
 from benchmarks.timing import Record, figure, show
-from pairing import group_kmeans
+from gated_vae.pairing import group_kmeans
 
 SAMPLES = 202_599
 SCIKIT_LEARN_SAMPLES = {"pose": SAMPLES, "expression": SAMPLES // 4}

@@ -21,13 +21,13 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.timing import Record, alternate, ratio, show
-from models.vae import GatedVAE, GatedVAEConfig, draw_noise
-from pairing.draws import Members
-from pairing.loader import PairBatch, PairLoader
-from pairing.tables import write_groups, write_pairs
-from pipelines.processor import choose_precision, keep_freed_memory
-from preprocessing.files import write_json, write_parquet
-from preprocessing.store import SCHEMA_VERSION, Store, images_path, manifest_path, open_store, samples_path
+from gated_vae.models.vae import GatedVAE, GatedVAEConfig, draw_noise
+from gated_vae.pairing.rules.uniform import Members
+from gated_vae.pairing.stream.loader import PairBatch, PairLoader
+from gated_vae.pairing.tables import write_groups, write_pairs
+from gated_vae.pipelines.training.processor import choose_precision, keep_freed_memory
+from gated_vae.preprocessing.files import write_json, write_parquet
+from gated_vae.preprocessing.store import SCHEMA_VERSION, Store, images_path, manifest_path, open_store, samples_path
 
 BATCH = 128
 

@@ -23,8 +23,8 @@ import pyarrow.csv
 import pyarrow.dataset
 
 from benchmarks.timing import Record, ratio, seconds, show
-from preprocessing import read_openface
-from preprocessing.openface import find_csvs
+from gated_vae.preprocessing import read_openface
+from gated_vae.preprocessing.openface.api import find_csvs
 
 INTENSITIES = [f"AU{unit:02d}_r" for unit in (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 45)]
 COLUMNS = ["face", "confidence", "pose_Rx", "pose_Ry", "pose_Rz", *INTENSITIES]

@@ -19,9 +19,9 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.timing import Record, alternate, figure, ratio, show
-from pairing.draws import Members
-from pairing.tables import DRAWS, write_pairs
-from preprocessing.store import pairs_path
+from gated_vae.pairing.rules.uniform import Members
+from gated_vae.pairing.tables import DRAWS, write_pairs
+from gated_vae.preprocessing.store import pairs_path
 
 SAMPLES = 202_599
 PARTNERS_PER_SECOND, ROWS_PER_SECOND, BYTES_PER_ROW = 50e6, 30e6, 3.0

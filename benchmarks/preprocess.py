@@ -23,12 +23,12 @@ from pathlib import Path
 
 from benchmarks.images import Run, bare_on, find_pictures
 from benchmarks.timing import Record, alternate, ratio, show
-from preprocessing import celeba
-from preprocessing.celeba import CelebaOptions, preprocess_celeba
-from preprocessing.compute import cores, processes, run_tasks
-from preprocessing.faces import LABELS, PLACES
-from preprocessing.openface import find_csvs, read_csvs
-from preprocessing.shards import cut_shards
+from gated_vae.preprocessing.compute import cores, processes, run_tasks
+from gated_vae.preprocessing.openface.api import find_csvs, read_csvs
+from gated_vae.preprocessing.sources.celeba import build as celeba
+from gated_vae.preprocessing.sources.celeba.build import CelebaOptions, preprocess_celeba
+from gated_vae.preprocessing.sources.celeba.faces import LABELS, PLACES
+from gated_vae.preprocessing.sources.celeba.tasks import cut_shards
 
 STAGE = "pipe preprocess celeba"
 
@@ -36,8 +36,8 @@ STAGE = "pipe preprocess celeba"
 def make_up(folder: Path, count: int) -> Path:
     """Simulate faces; return where their OpenFace output lies."""
     # Imported here, since every process imports this module, and the command's need no simulation, which is as long to import.
-    from preprocessing.simulate import FaceSimulation, simulate_faces
-    from preprocessing.simulate.faces import PROCESSED
+    from gated_vae.preprocessing.simulate import FaceSimulation, simulate_faces
+    from gated_vae.preprocessing.simulate.faces import PROCESSED
 
     simulate_faces(FaceSimulation(count), folder)
     return folder / PROCESSED

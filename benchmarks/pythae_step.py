@@ -179,9 +179,9 @@ def ours_of(network: str, path: Path, precision: str) -> dict[str, Work]:
     from itertools import islice
 
     from benchmarks.loader import train_on
-    from models.objectives import ObjectiveConfig
-    from models.vae import GatedVAE, GatedVAEConfig
-    from pairing.loader import PairLoader
+    from gated_vae.models.objectives import ObjectiveConfig
+    from gated_vae.models.vae import GatedVAE, GatedVAEConfig
+    from gated_vae.pairing.stream.loader import PairLoader
 
     latent, objective = dict.fromkeys(("pose", "expression"), LATENT[network] // 2), ObjectiveConfig("beta", beta=BETA)
     model = GatedVAE(GatedVAEConfig(latent, network=network, widths=WIDTHS[network], objective=objective), precision)
@@ -196,7 +196,7 @@ def compare(python: str, repeats: int) -> int:
     import torch
 
     from benchmarks.timing import alternate, ratio, show
-    from pipelines.processor import choose_precision, keep_freed_memory
+    from gated_vae.pipelines.training.processor import choose_precision, keep_freed_memory
 
     torch.set_num_threads(1)
     keep_freed_memory()

@@ -23,8 +23,8 @@ import pyarrow.parquet as pq
 
 from benchmarks.report import draw, insert, markdown
 from benchmarks.timing import Record
-from models.figures import png
-from preprocessing.files import write_bytes, write_parquet
+from gated_vae.models.figures.grids import png
+from gated_vae.preprocessing.files import write_bytes, write_parquet
 
 SCRIPTS = [
     "startup",

@@ -9,7 +9,7 @@ from itertools import groupby
 from matplotlib.figure import Figure
 
 from benchmarks.timing import Record
-from models.sheet import INK, LINE, MUTED, PAD, PALETTE, RULE, Sheet, text_width
+from gated_vae.models.figures.sheet import INK, LINE, MUTED, PAD, PALETTE, RULE, Sheet, text_width
 
 START, END = "<!-- benchmarks: written by benchmarks/record.py -->", "<!-- benchmarks: end -->"
 MET, MISSED = PALETTE[2], PALETTE[1]

@@ -26,14 +26,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import flight
 
-from pairing import columns
-from pairing.batches import Cut, StoreBatches
-from pairing.cluster import TRAIN_SAMPLE, ClusterOptions, cluster_store
-from pairing.kmeans import fit_kmeans
-from pairing.tickets import Ticket
-from preprocessing.faces import INTENSITIES
-from preprocessing.files import write_json
-from preprocessing.store import SCHEMA_VERSION, images_path, manifest_path, open_store, samples_path
+from gated_vae.pairing.cluster import TRAIN_SAMPLE, ClusterOptions, cluster_store
+from gated_vae.pairing.groups import columns
+from gated_vae.pairing.groups.kmeans import fit_kmeans
+from gated_vae.pairing.stream.batches import Cut, StoreBatches
+from gated_vae.pairing.stream.wire import Ticket
+from gated_vae.preprocessing.files import write_json
+from gated_vae.preprocessing.sources.celeba.faces import INTENSITIES
+from gated_vae.preprocessing.store import SCHEMA_VERSION, images_path, manifest_path, open_store, samples_path
 
 SIDE, SEEDS, CHUNK = 8, 20_000, 1 << 20
 BATCH, SERVED = 1024, 2_000_000
@@ -116,10 +116,10 @@ def loader(path: Path, samples: int) -> Phases:
 
 def encode(path: Path, samples: int) -> Phases:
     """Codes of every image, by a small network after a single step."""
-    from models.vae import GatedVAEConfig  # here, as torch would show in the memory of every stage
-    from pipelines.encoding import encode_store
-    from pipelines.run import TrainConfig, open_run
-    from pipelines.trainer import TrainOptions, train
+    from gated_vae.models.vae import GatedVAEConfig  # here, as torch would show in the memory of every stage
+    from gated_vae.pipelines.evaluation.encoding import encode_store
+    from gated_vae.pipelines.training.run import TrainConfig, open_run
+    from gated_vae.pipelines.training.trainer import TrainOptions, train
 
     store, run = open_store(path), path.with_name(f"{path.name}-run")
     model = GatedVAEConfig(dict.fromkeys(store.partitions, 4), image_shape=(SIDE, SIDE), network="fc", widths=(16, 16))
@@ -192,7 +192,7 @@ def run(out: Path, samples: int, train_sample: int, *, keep: bool) -> None:
         if stage == "make":
             shutil.rmtree(path, ignore_errors=True)
         if stage == "serve":
-            found = measured(["pipelines.cli", "serve", str(path), "--port", "0"], served)
+            found = measured(["gated_vae.pipelines.cli", "serve", str(path), "--port", "0"], served)
         else:
             words = ["benchmarks.scale", "--stage", stage, "--out", str(out)]
             words += ["--samples", str(samples), "--train-sample", str(train_sample)]

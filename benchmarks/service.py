@@ -22,10 +22,10 @@ from pyarrow import flight
 
 from benchmarks.loader import make_store
 from benchmarks.timing import Record, alternate, ratio, show
-from pairing.batches import StoreBatches
-from pairing.loader import prefetched
-from pairing.tickets import Ticket, to_arrow
-from preprocessing.store import Store, open_store
+from gated_vae.pairing.stream.batches import StoreBatches
+from gated_vae.pairing.stream.loader import prefetched
+from gated_vae.pairing.stream.wire import Ticket, to_arrow
+from gated_vae.preprocessing.store import Store, open_store
 
 READY = 64  # different record batches that the plain server sends in turn
 PIXEL_PAIRS = 40_000  # a third of a gigabyte
@@ -77,7 +77,10 @@ def compare(store: Store, size: int, repeats: int) -> list[Record]:
             pass
 
     plain_command = ("benchmarks.service", "--plain", str(store.path), "--batch-size", str(size))
-    with server("pipelines.cli", "serve", str(store.path), "--port", "0") as service, server(*plain_command) as plain:
+    with (
+        server("gated_vae.pipelines.cli", "serve", str(store.path), "--port", "0") as service,
+        server(*plain_command) as plain,
+    ):
         times = alternate(
             {
                 "ids": reading(service, ids),

@@ -36,7 +36,7 @@ def processor_seconds(run: Callable[[], object]) -> float:
 
 
 def compare(store: Path, repeats: int) -> Iterator[Record]:
-    pipe = "from pipelines.cli import main; main()"  # what the installed script does
+    pipe = "from gated_vae.pipelines.cli import main; main()"  # what the installed script does
     runs = {
         "python -c pass": command("-c", "pass"),
         "pipe --help": command("-c", pipe, "--help"),

@@ -21,9 +21,9 @@ import torch
 from torch import nn
 
 from benchmarks.timing import Record, alternate, figure, ratio, show
-from models.objectives import ObjectiveConfig
-from models.vae import PRECISIONS, GatedVAE, GatedVAEConfig, draw_noise
-from pipelines.processor import choose_device, choose_precision, keep_freed_memory, why_not_compile
+from gated_vae.models.objectives import ObjectiveConfig
+from gated_vae.models.vae import PRECISIONS, GatedVAE, GatedVAEConfig, draw_noise
+from gated_vae.pipelines.training.processor import choose_device, choose_precision, keep_freed_memory, why_not_compile
 
 BATCH = 128
 STEPS_PER_TURN = {"cpu": 1, "cuda": 50}

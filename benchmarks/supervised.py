@@ -15,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from models.networks import NETWORKS
-from pipelines.commands.train import read_widths
-from pipelines.face_labels import read_labels
-from pipelines.presets import PRESETS
-from preprocessing.store import open_store
+from gated_vae.models.networks import NETWORKS
+from gated_vae.pipelines.commands.train import read_widths
+from gated_vae.pipelines.evaluation.labels import read_labels
+from gated_vae.pipelines.training.presets import PRESETS
+from gated_vae.preprocessing.store import open_store
 
 BATCH, RATE, SHIFT = 128, 1e-3, 2
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from pipelines.face_labels import read_labels
-from preprocessing.store import open_store
+from gated_vae.pipelines.evaluation.labels import read_labels
+from gated_vae.preprocessing.store import open_store
 
 LEAST_VARIANCE = 0.05  # of a pixel's mean as a probability: where all pictures are black, a grey costs no infinity
 

@@ -9,8 +9,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from models import metrics, objectives
-    from models.vae import GatedVAE, GatedVAEConfig
+    from gated_vae.models import metrics, objectives
+    from gated_vae.models.vae import GatedVAE, GatedVAEConfig
 
 __all__ = ["GatedVAE", "GatedVAEConfig", "metrics", "objectives"]
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from models.layers import Conv2d, ConvTranspose2d, Linear
+from gated_vae.models.layers import Conv2d, ConvTranspose2d, Linear
 
 Shape = tuple[int, int]
 

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from models.distributed import Shares, sum_over_ranks
-from models.gate import compose, exchange, gate, partition_masks, partition_slices
-from models.networks import NETWORKS
-from models.objectives import ObjectiveConfig, Posterior, bernoulli_loss, regulariser
+from gated_vae.models.distributed import Shares, sum_over_ranks
+from gated_vae.models.gate import compose, exchange, gate, partition_masks, partition_slices
+from gated_vae.models.networks import NETWORKS
+from gated_vae.models.objectives import ObjectiveConfig, Posterior, bernoulli_loss, regulariser
 
 CONTEXTS = ("input", "target", "partners", "composed")
 OPEN_CONTEXTS = ("partners", "composed")  # every partition learns in every step

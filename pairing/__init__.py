@@ -9,18 +9,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pairing.draws import draw_partners
-    from pairing.kmeans import Groups, group_kmeans
-    from pairing.loader import PairBatch, PairLoader
+    from gated_vae.pairing.groups.kmeans import Groups, group_kmeans
+    from gated_vae.pairing.rules.uniform import draw_partners
+    from gated_vae.pairing.stream.loader import PairBatch, PairLoader
 
 __all__ = ["Groups", "PairBatch", "PairLoader", "draw_partners", "group_kmeans"]
 
 _HOMES = {
-    "Groups": "kmeans",
-    "PairBatch": "loader",
-    "PairLoader": "loader",
-    "draw_partners": "draws",
-    "group_kmeans": "kmeans",
+    "Groups": "groups.kmeans",
+    "PairBatch": "stream.loader",
+    "PairLoader": "stream.loader",
+    "draw_partners": "rules.uniform",
+    "group_kmeans": "groups.kmeans",
 }
 
 

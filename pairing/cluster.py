@@ -14,22 +14,22 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pairing.balanced import LEAST, split_large
-from pairing.columns import Fit, LabelColumns, scaled, scales
-from pairing.drawing import Drawing, Source, discard_spilled
-from pairing.draws import Ints, Members, partition_stream
-from pairing.independent import IndependentPartners
-from pairing.kmeans import Groups, merge_singletons
-from pairing.nearest import NearestPartners
-from pairing.quality import ColumnQuality, column_quality, size_histogram
-from pairing.records import Record, already_made, strike
-from pairing.resolution import Choice, choose_clusters, repeated_apart
-from pairing.tables import DRAWS, write_groups, write_pairs
-from pairing.weighted import WeightedPartners, confidence_weights
-from preprocessing.compute import dashboard
-from preprocessing.errors import GatedVAEError
-from preprocessing.files import locked, write_parquet
-from preprocessing.store import SCHEMA_VERSION, Store, centroids_path, open_store, samples_path
+from gated_vae.pairing.drawing import Drawing, Source, discard_spilled
+from gated_vae.pairing.groups.balanced import LEAST, split_large
+from gated_vae.pairing.groups.columns import Fit, LabelColumns, scaled, scales
+from gated_vae.pairing.groups.kmeans import Groups, merge_singletons
+from gated_vae.pairing.groups.resolution import Choice, choose_clusters, repeated_apart
+from gated_vae.pairing.quality import ColumnQuality, column_quality, size_histogram
+from gated_vae.pairing.records import Record, already_made, strike
+from gated_vae.pairing.rules.independent import IndependentPartners
+from gated_vae.pairing.rules.nearest import NearestPartners
+from gated_vae.pairing.rules.uniform import Ints, Members, partition_stream
+from gated_vae.pairing.rules.weighted import WeightedPartners, confidence_weights
+from gated_vae.pairing.tables import DRAWS, write_groups, write_pairs
+from gated_vae.preprocessing.compute import dashboard
+from gated_vae.preprocessing.errors import GatedVAEError
+from gated_vae.preprocessing.files import locked, write_parquet
+from gated_vae.preprocessing.store import SCHEMA_VERSION, Store, centroids_path, open_store, samples_path
 
 Progress = Callable[[str], None]  # told what begins
 Columns = dict[str, list[str]]  # partition -> the columns it is clustered by
@@ -50,7 +50,7 @@ class ClusterOptions:
     Attributes
     ----------
     pose, expression:
-        Number of clusters of each, at most half the samples; ``auto`` chooses it (see `pairing.resolution`).
+        Number of clusters of each, at most half the samples; ``auto`` chooses it (see `gated_vae.pairing.groups.resolution`).
     draws:
         Partners drawn for every sample.
     seed:
@@ -66,11 +66,11 @@ class ClusterOptions:
     other_person:
         Avoid partners of the same identity.
     balanced:
-        Cut clusters of more members (see `pairing.balanced`); None leaves them.
+        Cut clusters of more members (see `gated_vae.pairing.groups.balanced`); None leaves them.
     nearest:
-        Draw partners among so many nearest members of the cluster (see `pairing.nearest`); None draws among all.
+        Draw partners among so many nearest members of the cluster (see `gated_vae.pairing.rules.nearest`); None draws among all.
     confidence_weighted:
-        Draw partners by the weight of their confidence (see `pairing.weighted`).
+        Draw partners by the weight of their confidence (see `gated_vae.pairing.rules.weighted`).
     train_sample:
         Of a store of more samples, so many (by `seed`, evenly spread) decide the centroids; all are assigned.
     """

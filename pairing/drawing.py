@@ -17,13 +17,13 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from pairing.draws import BLOCK, Ints, Members
-from pairing.independent import IndependentPartners
-from pairing.nearest import NearestPartners
-from pairing.weighted import WeightedPartners
-from preprocessing.compute import stream_tasks
-from preprocessing.errors import GatedVAEError
-from preprocessing.files import atomic_path
+from gated_vae.pairing.rules.independent import IndependentPartners
+from gated_vae.pairing.rules.nearest import NearestPartners
+from gated_vae.pairing.rules.uniform import BLOCK, Ints, Members
+from gated_vae.pairing.rules.weighted import WeightedPartners
+from gated_vae.preprocessing.compute import stream_tasks
+from gated_vae.preprocessing.errors import GatedVAEError
+from gated_vae.preprocessing.files import atomic_path
 
 Ids = npt.NDArray[np.int64]
 Partners = Callable[[Ids, int], Ids]  # (ids, draw) -> one partner of each

@@ -2,7 +2,7 @@
 
 In a full factor grid (dSprites) a sample's id is a mixed-radix number whose digits are its factors' classes, so groups and
 partners are arithmetic on ids: nothing is looked up, and a loader can ask for one batch. Elsewhere the groups come from the
-values of label columns, and partners from `pairing.draws`. Both draw the same partners from the same groups.
+values of label columns, and partners from `gated_vae.pairing.rules.uniform`. Both draw the same partners from the same groups.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow.parquet as pq
 
-from pairing.drawing import Drawing, discard_spilled
-from pairing.draws import BLOCK, Members, partition_stream, random_below
-from pairing.records import already_made, strike
-from pairing.tables import write_groups, write_pairs
-from preprocessing.compute import dashboard
-from preprocessing.errors import GatedVAEError, UsageError
-from preprocessing.files import locked
-from preprocessing.store import REBUILD, Store, centroids_path, open_store, samples_path
+from gated_vae.pairing.drawing import Drawing, discard_spilled
+from gated_vae.pairing.records import already_made, strike
+from gated_vae.pairing.rules.uniform import BLOCK, Members, partition_stream, random_below
+from gated_vae.pairing.tables import write_groups, write_pairs
+from gated_vae.preprocessing.compute import dashboard
+from gated_vae.preprocessing.errors import GatedVAEError, UsageError
+from gated_vae.preprocessing.files import locked
+from gated_vae.preprocessing.store import REBUILD, Store, centroids_path, open_store, samples_path
 
 Ids = npt.NDArray[np.int64]
 Progress = Callable[[int, int], None]  # (pairs written, pairs in all)
@@ -78,7 +78,7 @@ class FactorGrid:
         shared:
             Factors to agree in, in any order.
         seed, draw:
-            As in `pairing.draws.draw_partners`, whose partners these are.
+            As in `gated_vae.pairing.rules.uniform.draw_partners`, whose partners these are.
 
         Returns
         -------

@@ -10,13 +10,13 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-from pairing.batches import partition_record
-from pairing.columns import scaled, scales
-from pairing.draws import Members
-from pairing.tables import read_groups
-from pairing.tickets import read_object
-from preprocessing.errors import GatedVAEError
-from preprocessing.store import Store
+from gated_vae.pairing.groups.columns import scaled, scales
+from gated_vae.pairing.rules.uniform import Members
+from gated_vae.pairing.stream.batches import partition_record
+from gated_vae.pairing.stream.wire import read_object
+from gated_vae.pairing.tables import read_groups
+from gated_vae.preprocessing.errors import GatedVAEError
+from gated_vae.preprocessing.store import Store
 
 Ids = npt.NDArray[np.int64]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from preprocessing.errors import GatedVAEError
-from preprocessing.store import Store
+from gated_vae.preprocessing.errors import GatedVAEError
+from gated_vae.preprocessing.store import Store
 
 Record = dict[str, Any]
 

@@ -17,12 +17,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pairing.drawing import Partners, draw_blocks, index_type
-from pairing.draws import Ints
-from preprocessing.compute import one_ahead
-from preprocessing.errors import GatedVAEError
-from preprocessing.files import parquet_writer, write_parquet
-from preprocessing.store import SCHEMA_VERSION, groups_path, pairs_path
+from gated_vae.pairing.drawing import Partners, draw_blocks, index_type
+from gated_vae.pairing.rules.uniform import Ints
+from gated_vae.preprocessing.compute import one_ahead
+from gated_vae.preprocessing.errors import GatedVAEError
+from gated_vae.preprocessing.files import parquet_writer, write_parquet
+from gated_vae.preprocessing.store import SCHEMA_VERSION, groups_path, pairs_path
 
 DRAWS = 8  # pairings of every sample: enough that an epoch rarely repeats a pair, at 2.5 bytes a row
 BLOCK_ROWS = 1 << 20
@@ -78,7 +78,7 @@ def write_pairs(
         Group of every sample (N,).
     partners:
         Gives each of the ids it is handed a partner for one draw: another sample of the same group. A
-        `pairing.drawing.Drawing` where there is a scheduler.
+        `gated_vae.pairing.drawing.Drawing` where there is a scheduler.
     draws:
         How often every sample is an input.
     scheduler:

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pairing.tables import PairTable, read_groups
-from preprocessing.store import Store, centroids_path, groups_path, pairs_path
-from preprocessing.verify import Problem, checked, open_parquet, schema_faults
+from gated_vae.pairing.tables import PairTable, read_groups
+from gated_vae.preprocessing.store import Store, centroids_path, groups_path, pairs_path
+from gated_vae.preprocessing.verify import Problem, checked, open_parquet, schema_faults
 
 UNRECORDED = "store.json names no such partition."
 

@@ -1,6 +1,6 @@
 """The `pipe` command: which verbs there are, and how failures reach the user.
 
-Verbs live in `pipelines.commands`, one file each, and import what is heavy only when they run.
+Verbs live in `gated_vae.pipelines.commands`, one file each, and import what is heavy only when they run.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import typer
 
-from pipelines.commands import (
+from gated_vae.pipelines.commands import (
     cluster,
     encode,
     evaluate,
@@ -29,7 +29,7 @@ from pipelines.commands import (
     traverse,
     verify,
 )
-from preprocessing.errors import GatedVAEError, UsageError
+from gated_vae.preprocessing.errors import GatedVAEError, UsageError
 
 app = typer.Typer(
     name="pipe",

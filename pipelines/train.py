@@ -1,11 +1,11 @@
-"""`torchrun --nproc-per-node N -m pipelines.train ...`: `pipe train` with the same options, each process a rank."""
+"""`torchrun --nproc-per-node N -m gated_vae.pipelines.train ...`: `pipe train` with the same options, each process a rank."""
 
 from __future__ import annotations
 
 import sys
 
-from pipelines.cli import main
-from pipelines.distributed import leave
+from gated_vae.pipelines.cli import main
+from gated_vae.pipelines.training.ranks import leave
 
 if __name__ == "__main__":
     try:

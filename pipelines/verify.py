@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 
-from models.checkpoint import Checkpoint, checkpoints, load_weights, read_state
-from models.vae import GatedVAE
-from pairing.verify import verify_partitions
-from pipelines.run import Run, open_run, usable
-from preprocessing.errors import GatedVAEError
-from preprocessing.store import Store, manifest_path, open_store
-from preprocessing.verify import Problem, manifest_faults, verify_store
+from gated_vae.models.checkpoint import Checkpoint, checkpoints, load_weights, read_state
+from gated_vae.models.vae import GatedVAE
+from gated_vae.pairing.verify import verify_partitions
+from gated_vae.pipelines.training.run import Run, open_run, usable
+from gated_vae.preprocessing.errors import GatedVAEError
+from gated_vae.preprocessing.store import Store, manifest_path, open_store
+from gated_vae.preprocessing.verify import Problem, manifest_faults, verify_store
 
 
 @dataclass(frozen=True)

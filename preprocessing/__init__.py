@@ -9,14 +9,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from preprocessing.openface import read_openface as read_openface
-    from preprocessing.store import Store as Store
-    from preprocessing.store import open_store as open_store
+    from gated_vae.preprocessing.openface.api import read_openface as read_openface
+    from gated_vae.preprocessing.store import Store as Store
+    from gated_vae.preprocessing.store import open_store as open_store
 
 _HOMES = {
-    "read_openface": "preprocessing.openface",
-    "Store": "preprocessing.store",
-    "open_store": "preprocessing.store",
+    "read_openface": "gated_vae.preprocessing.openface.api",
+    "Store": "gated_vae.preprocessing.store",
+    "open_store": "gated_vae.preprocessing.store",
 }
 __all__ = ["Store", "open_store", "read_openface"]
 

@@ -24,7 +24,7 @@ from itertools import count
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from preprocessing.errors import GatedVAEError
+from gated_vae.preprocessing.errors import GatedVAEError
 
 Result = TypeVar("Result")
 Progress = Callable[[int], None]

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from preprocessing.errors import GatedVAEError
+from gated_vae.preprocessing.errors import GatedVAEError
 
 if TYPE_CHECKING:
     import pyarrow as pa

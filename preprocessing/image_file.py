@@ -16,8 +16,8 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from preprocessing.compute import one_ahead
-from preprocessing.files import atomic_path, damaged, make_room, write_at
+from gated_vae.preprocessing.compute import one_ahead
+from gated_vae.preprocessing.files import atomic_path, damaged, make_room, write_at
 
 Pixels = npt.NDArray[np.uint8]
 

@@ -10,9 +10,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from preprocessing.errors import GatedVAEError
-from preprocessing.files import commit, read_json, write_json
-from preprocessing.store import (
+from gated_vae.preprocessing.errors import GatedVAEError
+from gated_vae.preprocessing.files import commit, read_json, write_json
+from gated_vae.preprocessing.store import (
     REBUILD,
     centroids_path,
     groups_path,

@@ -12,8 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from preprocessing.errors import GatedVAEError
-from preprocessing.files import read_json, write_json
+from gated_vae.preprocessing.errors import GatedVAEError
+from gated_vae.preprocessing.files import read_json, write_json
 
 if TYPE_CHECKING:  # commands that read neither images nor tables need not wait for them
     import numpy as np

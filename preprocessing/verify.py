@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from preprocessing.errors import GatedVAEError
-from preprocessing.files import SCHEMA_KEY, file_digest
-from preprocessing.store import REBUILD, SCHEMA_VERSION, Store, images_path, rejected_path, samples_path
+from gated_vae.preprocessing.errors import GatedVAEError
+from gated_vae.preprocessing.files import SCHEMA_KEY, file_digest
+from gated_vae.preprocessing.store import REBUILD, SCHEMA_VERSION, Store, images_path, rejected_path, samples_path
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,26 @@
 """Metrics of disentanglement: pure functions of codes (n, M) and factors (n, K) that need numpy and scikit-learn only."""
 
-from models.metrics.arrays import Split, group_split, random_split
-from models.metrics.beta_vae import beta_vae
-from models.metrics.circular import CircularUninformativeness, circular_uninformativeness, plain_rotation_floor
-from models.metrics.dci import DCI, code_weights, completeness_per_factor, dci, disentanglement_per_code, nrmse
-from models.metrics.factor_vae import FactorVAE, factor_vae
-from models.metrics.gaps import Gap
-from models.metrics.mig import mig
-from models.metrics.modularity import Modularity, modularity
-from models.metrics.partition import PartitionScores, partition_scores
-from models.metrics.sap import sap
+from gated_vae.models.metrics.arrays import Split, group_split, random_split
+from gated_vae.models.metrics.beta_vae import beta_vae
+from gated_vae.models.metrics.circular import (
+    CircularUninformativeness,
+    circular_uninformativeness,
+    plain_rotation_floor,
+)
+from gated_vae.models.metrics.dci import (
+    DCI,
+    code_weights,
+    completeness_per_factor,
+    dci,
+    disentanglement_per_code,
+    nrmse,
+)
+from gated_vae.models.metrics.factor_vae import FactorVAE, factor_vae
+from gated_vae.models.metrics.gaps import Gap
+from gated_vae.models.metrics.mig import mig
+from gated_vae.models.metrics.modularity import Modularity, modularity
+from gated_vae.models.metrics.partition import PartitionScores, partition_scores
+from gated_vae.models.metrics.sap import sap
 
 __all__ = [
     "DCI",

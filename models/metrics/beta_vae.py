@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.linear_model import LogisticRegression
 
-from models.metrics.arrays import Array, check_arrays, derived_seed, standardise
-from models.metrics.groups import SameValue, varying_columns
+from gated_vae.models.metrics.arrays import Array, check_arrays, derived_seed, standardise
+from gated_vae.models.metrics.groups import SameValue, varying_columns
 
 
 def beta_vae(
@@ -16,7 +16,7 @@ def beta_vae(
     """Accuracy of a linear classifier that tells which factor pairs of rows share, from how their codes differ.
 
     For each factor `points` points are made for fitting and as many for judging. A point is the mean of \\|z - z'\\| over
-    `pairs` pairs of different rows that share the factor's value, drawn from the arrays (see `models.metrics.groups`). Codes
+    `pairs` pairs of different rows that share the factor's value, drawn from the arrays (see `groups`). Codes
     are scaled to std 1 first. Constant factors are left out. In [0, 1], higher is better, chance is 1 / K; known to be
     lenient: codes that mix factors linearly can score 1.
 

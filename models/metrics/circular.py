@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from models.metrics.arrays import Array, Rows, Split, check_arrays, check_split, derived_seed, standardise
-from models.metrics.regressors import check_regressor, fit_predict
+from gated_vae.models.metrics.arrays import Array, Rows, Split, check_arrays, check_split, derived_seed, standardise
+from gated_vae.models.metrics.regressors import check_regressor, fit_predict
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.ensemble import GradientBoostingClassifier
 
-from models.metrics.arrays import (
+from gated_vae.models.metrics.arrays import (
     Array,
     Split,
     check_arrays,
@@ -19,7 +19,7 @@ from models.metrics.arrays import (
     standardise,
     varies,
 )
-from models.metrics.regressors import check_regressor, fit_predict
+from gated_vae.models.metrics.regressors import check_regressor, fit_predict
 
 DCIRegressor = Literal["lasso", "random_forest", "gradient_boosting"]
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from models.metrics.arrays import Array, check_arrays, derived_seed, varies
-from models.metrics.groups import SameValue, varying_columns
+from gated_vae.models.metrics.arrays import Array, check_arrays, derived_seed, varies
+from gated_vae.models.metrics.groups import SameValue, varying_columns
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def factor_vae(
     """Share one factor, see which code varies least, and tell the factor from that code.
 
     For each factor `votes` groups of `group_size` rows that share its value are drawn from the arrays (see
-    `models.metrics.groups`). A group votes for the code with the least variance relative to that over all rows. Each code
+    `gated_vae.models.metrics.groups`). A group votes for the code with the least variance relative to that over all rows. Each code
     stands for the factor it was voted for most often, and the score is the accuracy of this rule on as many fresh groups.
     Constant codes are left out (elsewhere they divide 0 by 0), constant factors too; with no code left the score is 0.
 

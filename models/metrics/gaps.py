@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from models.metrics.arrays import Array
+from gated_vae.models.metrics.arrays import Array
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from models.metrics.arrays import Array, Rows
+from gated_vae.models.metrics.arrays import Array, Rows
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from models.metrics.arrays import Array, is_discrete
+from gated_vae.models.metrics.arrays import Array, is_discrete
 
 Bins = npt.NDArray[np.int64]
 

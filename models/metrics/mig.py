@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from models.metrics.arrays import check_arrays, varies
-from models.metrics.gaps import Gap, gap
-from models.metrics.information import bin_codes, bin_factors, entropy, mutual_information
+from gated_vae.models.metrics.arrays import check_arrays, varies
+from gated_vae.models.metrics.gaps import Gap, gap
+from gated_vae.models.metrics.information import bin_codes, bin_factors, entropy, mutual_information
 
 
 def mig(codes: npt.ArrayLike, factors: npt.ArrayLike, *, bins: int = 20) -> Gap:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from models.metrics.arrays import Array, check_arrays, varies
-from models.metrics.information import bin_codes, bin_factors, mutual_information
+from gated_vae.models.metrics.arrays import Array, check_arrays, varies
+from gated_vae.models.metrics.information import bin_codes, bin_factors, mutual_information
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from models.metrics.arrays import Array, Split, check_arrays, check_split, derived_seed, standardise, varies
-from models.metrics.dci import nrmse
-from models.metrics.regressors import check_regressor, fit_predict
+from gated_vae.models.metrics.arrays import Array, Split, check_arrays, check_split, derived_seed, standardise, varies
+from gated_vae.models.metrics.dci import nrmse
+from gated_vae.models.metrics.regressors import check_regressor, fit_predict
 
 ALL = "all"
 

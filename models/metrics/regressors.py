@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.ensemble import GradientBoostingRegressor, RandomForestRegressor
 from sklearn.linear_model import Lasso, RidgeCV
 
-from models.metrics.arrays import Array, derived_seed
+from gated_vae.models.metrics.arrays import Array, derived_seed
 
 # Ridge takes the penalty with the least leave-one-out error among these, for each target by itself.
 RIDGE_ALPHAS = tuple(10.0**power for power in range(-2, 7))

@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.svm import LinearSVC
 
-from models.metrics.arrays import Array, Split, check_arrays, check_split, derived_seed, standardise, varies
-from models.metrics.gaps import Gap, gap
+from gated_vae.models.metrics.arrays import Array, Split, check_arrays, check_split, derived_seed, standardise, varies
+from gated_vae.models.metrics.gaps import Gap, gap
 
 
 def sap(

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from pipelines.options import AsJson, Device, Draws, Overwrite, Scheduler, Seed, StorePath
+from gated_vae.pipelines.options import AsJson, Device, Draws, Overwrite, Scheduler, Seed, StorePath
 
 if TYPE_CHECKING:
-    from pairing.cluster import ClusterReport
-    from pairing.resolution import Choice
+    from gated_vae.pairing.cluster import ClusterReport
+    from gated_vae.pairing.groups.resolution import Choice
 
 
 def cluster(
@@ -63,8 +63,8 @@ def cluster(
 
     Example: pipe cluster store --pose 90 --expression 145
     """
-    from pairing.cluster import ClusterOptions, cluster_store
-    from pipelines import console
+    from gated_vae.pairing.cluster import ClusterOptions, cluster_store
+    from gated_vae.pipelines import console
 
     options = ClusterOptions(
         pose=_clusters("--pose", pose),
@@ -98,7 +98,7 @@ def _clusters(option: str, value: str) -> int | str:
 
 
 def _describe(report: ClusterReport) -> dict[str, object]:
-    from pipelines import console
+    from gated_vae.pipelines import console
 
     done = " (was there already)" if report.already_done else ""
     quality = [

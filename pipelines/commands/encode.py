@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.options import AsJson, Device, RunPath, StorePath
+from gated_vae.pipelines.options import AsJson, Device, RunPath, StorePath
 
 
 def encode(
@@ -26,10 +26,10 @@ def encode(
 
     Example: pipe encode run store --out codes.parquet
     """
-    from pipelines import console
-    from pipelines.encoding import encode_store
-    from pipelines.run import open_run
-    from preprocessing.store import open_store
+    from gated_vae.pipelines import console
+    from gated_vae.pipelines.evaluation.encoding import encode_store
+    from gated_vae.pipelines.training.run import open_run
+    from gated_vae.preprocessing.store import open_store
 
     with console.progress("encode") as update:
         report = encode_store(

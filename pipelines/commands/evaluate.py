@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipelines.options import AsJson, MovedStore, RunPath, Seed
+from gated_vae.pipelines.options import AsJson, MovedStore, RunPath, Seed
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from models.metrics import DCI
-    from pipelines.evaluate_faces import FaceScores
-    from pipelines.evaluate_factors import FactorScores
-    from pipelines.swap import SwapScores
+    from gated_vae.models.metrics import DCI
+    from gated_vae.pipelines.evaluation.faces import FaceScores
+    from gated_vae.pipelines.evaluation.factors import FactorScores
+    from gated_vae.pipelines.evaluation.swap import SwapScores
 
 SHORT = {"random_forest": "forest"}
 DCI_SCORES = ("disentanglement", "completeness", "uninformativeness")
@@ -40,11 +40,11 @@ def evaluate(
 
     Example: pipe evaluate run
     """
-    from pipelines import console
-    from pipelines.evaluate_faces import SAMPLES, evaluate_faces
-    from pipelines.evaluate_factors import TEST_SAMPLES, evaluate_factors
-    from pipelines.pictures import draw_score_figures
-    from pipelines.run import open_run
+    from gated_vae.pipelines import console
+    from gated_vae.pipelines.evaluation.faces import SAMPLES, evaluate_faces
+    from gated_vae.pipelines.evaluation.factors import TEST_SAMPLES, evaluate_factors
+    from gated_vae.pipelines.evaluation.pictures import draw_score_figures
+    from gated_vae.pipelines.training.run import open_run
 
     opened = open_run(run, store)
     scores: FactorScores | FaceScores
@@ -63,7 +63,7 @@ def evaluate(
 
 
 def _factor_rows(scores: FactorScores) -> dict[str, object]:
-    from pipelines import console
+    from gated_vae.pipelines import console
 
     errors = {
         name: dict(zip(scores.factors, score.uninformativeness_per_factor, strict=True))
@@ -85,7 +85,7 @@ def _factor_rows(scores: FactorScores) -> dict[str, object]:
 
 
 def _face_rows(scores: FaceScores) -> dict[str, object]:
-    from pipelines import console
+    from gated_vae.pipelines import console
 
     rows: dict[str, object] = {
         "images": f"{scores.images:,}, {scores.held_out:,} of them held out",
@@ -111,7 +111,7 @@ def _face_rows(scores: FaceScores) -> dict[str, object]:
 
 
 def _r2(scores: FaceScores) -> Table:
-    from pipelines import console
+    from gated_vae.pipelines import console
 
     table = scores.tables["ridge", "sample"]
     cells = [[name, *map(_short, column)] for name, column in zip(table.factors, table.r2.T, strict=True)]
@@ -119,7 +119,7 @@ def _r2(scores: FaceScores) -> Table:
 
 
 def _swap(swap: SwapScores) -> Table:
-    from pipelines import console
+    from gated_vae.pipelines import console
 
     judges = {
         "nearer in read-outs": swap.by_readout,
@@ -131,7 +131,7 @@ def _swap(swap: SwapScores) -> Table:
 
 
 def _dci(scores: dict[str, DCI]) -> Table:
-    from pipelines import console
+    from gated_vae.pipelines import console
 
     cells = [[name, *(f"{getattr(score, name):.3f}" for score in scores.values())] for name in DCI_SCORES]
     return console.grid(["", *scores], cells)

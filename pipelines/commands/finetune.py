@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from pipelines.commands.train import losses_note, show_training
-from pipelines.options import AsJson, Device, MovedStore, Overwrite, RunPath
+from gated_vae.pipelines.commands.train import losses_note, show_training
+from gated_vae.pipelines.options import AsJson, Device, MovedStore, Overwrite, RunPath
 
 
 def finetune(
@@ -33,8 +33,9 @@ def finetune(
     """
     from dataclasses import replace
 
-    from pipelines import console, trainer
-    from pipelines.run import open_run
+    from gated_vae.pipelines import console
+    from gated_vae.pipelines.training import trainer
+    from gated_vae.pipelines.training.run import open_run
 
     base = open_run(run, store)
     config = replace(

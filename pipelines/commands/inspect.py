@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pipelines.options import AsJson
+from gated_vae.pipelines.options import AsJson
 
 
 def inspect(
@@ -21,7 +21,7 @@ def inspect(
 
     Example: pipe inspect store --pairs pairs.png
     """
-    from preprocessing.store import manifest_path
+    from gated_vae.preprocessing.store import manifest_path
 
     is_run = (path / "config.json").exists() and not manifest_path(path).exists()
     if is_run and pairs is not None:
@@ -33,8 +33,8 @@ def inspect(
 
 
 def _store(path: Path, pairs: Path | None, *, as_json: bool) -> None:
-    from pipelines import console
-    from preprocessing.store import open_store
+    from gated_vae.pipelines import console
+    from gated_vae.preprocessing.store import open_store
 
     store = open_store(path)
     manifest = store.manifest
@@ -52,16 +52,16 @@ def _store(path: Path, pairs: Path | None, *, as_json: bool) -> None:
     if not store.partitions:
         rows["partitions"] = "none yet: run `pipe cluster` or `pipe pair`"
     if pairs is not None:
-        from pipelines.pictures import draw_pairs
+        from gated_vae.pipelines.evaluation.pictures import draw_pairs
 
         rows["pairs"] = draw_pairs(store, pairs)
     console.show(manifest, rows, as_json=as_json)
 
 
 def _run(path: Path, *, as_json: bool) -> None:
-    from models.checkpoint import checkpoints
-    from pipelines import console
-    from pipelines.run import open_run
+    from gated_vae.models.checkpoint import checkpoints
+    from gated_vae.pipelines import console
+    from gated_vae.pipelines.training.run import open_run
 
     run = open_run(path)
     config, saved = run.config, checkpoints(run.checkpoints)

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.options import AsJson, Draws, Overwrite, Scheduler, Seed, StorePath
+from gated_vae.pipelines.options import AsJson, Draws, Overwrite, Scheduler, Seed, StorePath
 
 
 def pair(
@@ -22,10 +22,10 @@ def pair(
 
     Example: pipe pair store --share position=posX,posY --share rotation=orientation --share shape=shape --share size=scale
     """
-    from pairing.exact import pair_exactly, parse_shares
-    from pipelines import console
-    from preprocessing.compute import dashboard
-    from preprocessing.store import open_store
+    from gated_vae.pairing.exact import pair_exactly, parse_shares
+    from gated_vae.pipelines import console
+    from gated_vae.preprocessing.compute import dashboard
+    from gated_vae.preprocessing.store import open_store
 
     opened, shares = open_store(store), parse_shares(share)
     if scheduler is not None:

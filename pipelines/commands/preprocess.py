@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.options import AsJson, OutStore, Overwrite, Scheduler, Workers
+from gated_vae.pipelines.options import AsJson, OutStore, Overwrite, Scheduler, Workers
 
 app = typer.Typer(no_args_is_help=True, help="Turn raw sources into a store of plain formats.")
 
@@ -23,8 +23,8 @@ def dsprites(
 
     Example: pipe preprocess dsprites --out store
     """
-    from pipelines import console
-    from preprocessing.dsprites import preprocess_dsprites
+    from gated_vae.pipelines import console
+    from gated_vae.preprocessing.sources.dsprites.build import preprocess_dsprites
 
     with console.progress("dsprites") as update:
         report = preprocess_dsprites(out, npz=npz, overwrite=overwrite, progress=update)
@@ -58,9 +58,9 @@ def celeba(
 
     Example: pipe preprocess celeba --openface processed --identities identity_CelebA.txt --out store
     """
-    from pipelines import console
-    from preprocessing.celeba import CelebaOptions, preprocess_celeba
-    from preprocessing.compute import dashboard
+    from gated_vae.pipelines import console
+    from gated_vae.preprocessing.compute import dashboard
+    from gated_vae.preprocessing.sources.celeba.build import CelebaOptions, preprocess_celeba
 
     if scheduler is not None:
         console.say(dashboard(scheduler))

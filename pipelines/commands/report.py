@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipelines.options import AsJson, MovedStore, RunPath
+from gated_vae.pipelines.options import AsJson, MovedStore, RunPath
 
 
 def report(run: RunPath, store: MovedStore = None, as_json: AsJson = False) -> None:
@@ -14,9 +14,9 @@ def report(run: RunPath, store: MovedStore = None, as_json: AsJson = False) -> N
 
     Example: pipe report run
     """
-    from pipelines import console
-    from pipelines.report import write_report
-    from pipelines.run import open_run
+    from gated_vae.pipelines import console
+    from gated_vae.pipelines.evaluation.report import write_report
+    from gated_vae.pipelines.training.run import open_run
 
     made = write_report(open_run(run, store))
     rows: dict[str, object] = {"report": made.path, "size": f"{made.size / 1e6:.1f} MB"}

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.options import AsJson, Device, Precision, RateSchedule, StorePath
+from gated_vae.pipelines.options import AsJson, Device, Precision, RateSchedule, StorePath
 
 app = typer.Typer(no_args_is_help=True, help="Repeat published experiments at a stated scale.")
 
@@ -53,13 +53,13 @@ def table1(
     import pandas as pd
     import pyarrow as pa
 
-    from pipelines import console
-    from pipelines.commands.train import read_widths
-    from pipelines.processor import choose_device, choose_precision
-    from pipelines.reproduce import Schedule, jobs_of
-    from pipelines.reproduce import reproduce as run_all
-    from pipelines.table1 import KEY, markdown, merge
-    from preprocessing.files import write_bytes, write_parquet
+    from gated_vae.pipelines import console
+    from gated_vae.pipelines.commands.train import read_widths
+    from gated_vae.pipelines.experiments.table1 import Schedule, jobs_of
+    from gated_vae.pipelines.experiments.table1 import reproduce as run_all
+    from gated_vae.pipelines.experiments.table1_report import KEY, markdown, merge
+    from gated_vae.pipelines.training.processor import choose_device, choose_precision
+    from gated_vae.preprocessing.files import write_bytes, write_parquet
 
     device = choose_device(device)
     hidden = read_widths(widths) or Schedule.widths
@@ -128,12 +128,12 @@ def faces(
     import pandas as pd
     import pyarrow as pa
 
-    from pipelines import console
-    from pipelines.commands.train import read_widths
-    from pipelines.faces_table import faces_markdown, faces_preamble
-    from pipelines.processor import choose_device, choose_precision
-    from pipelines.reproduce_faces import FacePlan, reproduce_faces
-    from preprocessing.files import write_bytes, write_parquet
+    from gated_vae.pipelines import console
+    from gated_vae.pipelines.commands.train import read_widths
+    from gated_vae.pipelines.experiments.faces import FacePlan, reproduce_faces
+    from gated_vae.pipelines.experiments.faces_report import faces_markdown, faces_preamble
+    from gated_vae.pipelines.training.processor import choose_device, choose_precision
+    from gated_vae.preprocessing.files import write_bytes, write_parquet
 
     device = choose_device(device)
     plan = FacePlan(
@@ -191,12 +191,12 @@ def curves(
     import pandas as pd
     import pyarrow as pa
 
-    from pipelines import console
-    from pipelines.curves import CurvePlan, reproduce_curves
-    from pipelines.curves_table import curves_markdown, draw_curves
-    from pipelines.pictures import save
-    from pipelines.processor import choose_device, choose_precision
-    from preprocessing.files import write_bytes, write_parquet
+    from gated_vae.pipelines import console
+    from gated_vae.pipelines.evaluation.pictures import save
+    from gated_vae.pipelines.experiments.curves import CurvePlan, reproduce_curves
+    from gated_vae.pipelines.experiments.curves_report import curves_markdown, draw_curves
+    from gated_vae.pipelines.training.processor import choose_device, choose_precision
+    from gated_vae.preprocessing.files import write_bytes, write_parquet
 
     device = choose_device(device)
     plan = CurvePlan(images, steps, beta, lr, precision=choose_precision(precision, device))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.options import StorePath
+from gated_vae.pipelines.options import StorePath
 
 
 def serve(
@@ -32,9 +32,9 @@ def serve(
     import os
     import signal
 
-    from pairing.access import ServiceOptions
-    from pairing.service import PairService
-    from pipelines import console
+    from gated_vae.pairing.service.access import ServiceOptions
+    from gated_vae.pairing.service.server import PairService
+    from gated_vae.pipelines import console
 
     stops = {signal.SIGINT, signal.SIGTERM}
     # Blocked in the server's threads, too, and waited for: a handler may run just before the wait, which then never ends.

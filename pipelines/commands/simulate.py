@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.options import AsJson, Overwrite, Seed, Workers
+from gated_vae.pipelines.options import AsJson, Overwrite, Seed, Workers
 
 app = typer.Typer(no_args_is_help=True, help="Make data that anybody may have.")
 
@@ -30,8 +30,8 @@ def faces(
 
     Example: pipe simulate faces --out faces --n 2000
     """
-    from pipelines import console
-    from preprocessing.simulate import FaceSimulation, simulate_faces
+    from gated_vae.pipelines import console
+    from gated_vae.preprocessing.simulate import FaceSimulation, simulate_faces
 
     with console.progress("simulate") as update:
         report = simulate_faces(

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from pipelines.options import AsJson, Device, Overwrite, Precision, RateSchedule, Seed
+from gated_vae.pipelines.options import AsJson, Device, Overwrite, Precision, RateSchedule, Seed
 
 if TYPE_CHECKING:
-    from pipelines.trainer import TrainReport
+    from gated_vae.pipelines.training.trainer import TrainReport
 
 Preset = Literal["faces", "faces-partners", "dsprites-vae", "dsprites-beta", "dsprites-info", "dsprites-dip2"]
 Objective = Literal["vae", "beta", "info", "dip2"]
@@ -100,13 +100,14 @@ def train(
 
     Example: pipe train store --out run --epochs 30
     """
-    from models.vae import GatedVAEConfig
-    from pairing.loader import is_address, open_source
-    from pipelines import console, trainer
-    from pipelines.distributed import on_ranks
-    from pipelines.presets import choose_kl_weights, choose_latent, choose_preset
-    from pipelines.processor import choose_device, choose_precision, why_not_compile
-    from pipelines.run import TrainConfig
+    from gated_vae.models.vae import GatedVAEConfig
+    from gated_vae.pairing.stream.loader import is_address, open_source
+    from gated_vae.pipelines import console
+    from gated_vae.pipelines.training import trainer
+    from gated_vae.pipelines.training.presets import choose_kl_weights, choose_latent, choose_preset
+    from gated_vae.pipelines.training.processor import choose_device, choose_precision, why_not_compile
+    from gated_vae.pipelines.training.ranks import on_ranks
+    from gated_vae.pipelines.training.run import TrainConfig
 
     where = choose_device(device)
     opened = open_source(store)
@@ -183,7 +184,7 @@ def losses_note(losses: dict[str, float]) -> str:
 
 def show_training(report: TrainReport, *, as_json: bool) -> None:
     """Print what training did."""
-    from pipelines import console
+    from gated_vae.pipelines import console
 
     terms = sorted({term for losses in report.losses.values() for term in losses})
     table = [[name, *(losses.get(term) for term in terms)] for name, losses in report.losses.items()]

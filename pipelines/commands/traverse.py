@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.options import AsJson, MovedStore, RunPath
+from gated_vae.pipelines.options import AsJson, MovedStore, RunPath
 
 
 def traverse(
@@ -31,9 +31,9 @@ def traverse(
 
     Example: pipe traverse run
     """
-    from pipelines import console
-    from pipelines.pictures import draw_traversals
-    from pipelines.run import open_run
+    from gated_vae.pipelines import console
+    from gated_vae.pipelines.evaluation.pictures import draw_traversals
+    from gated_vae.pipelines.training.run import open_run
 
     drawn = draw_traversals(open_run(run, store), sample=sample, reach=reach, steps=steps, out=out)
     rows = {"picture": drawn.path, "sample": drawn.sample, "activity (KL, nats)": drawn.activity}

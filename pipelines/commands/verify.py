@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.options import AsJson
+from gated_vae.pipelines.options import AsJson
 
 
 def verify(
@@ -22,9 +22,9 @@ def verify(
 
     Example: pipe verify store
     """
-    from pipelines import console
-    from pipelines.verify import verify as check
-    from preprocessing.errors import GatedVAEError
+    from gated_vae.pipelines import console
+    from gated_vae.pipelines.verify import verify as check
+    from gated_vae.preprocessing.errors import GatedVAEError
 
     report = check(path)
     found = [[str(problem.path), problem.what, problem.remedy] for problem in report.problems]

@@ -18,12 +18,19 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from preprocessing.compute import count_workers, ignore, processes
-from preprocessing.errors import GatedVAEError
-from preprocessing.files import locked, read_json, write_bytes, write_json, write_parquet
-from preprocessing.images import use_one_thread
-from preprocessing.simulate.images import IMPOSSIBLE, LOW_CONFIDENCE, NOT_FOUND, person_of, read_portrait, write_image
-from preprocessing.simulate.options import FaceReport, FaceSimulation
+from gated_vae.preprocessing.compute import count_workers, ignore, processes
+from gated_vae.preprocessing.errors import GatedVAEError
+from gated_vae.preprocessing.files import locked, read_json, write_bytes, write_json, write_parquet
+from gated_vae.preprocessing.images import use_one_thread
+from gated_vae.preprocessing.simulate.images import (
+    IMPOSSIBLE,
+    LOW_CONFIDENCE,
+    NOT_FOUND,
+    person_of,
+    read_portrait,
+    write_image,
+)
+from gated_vae.preprocessing.simulate.options import FaceReport, FaceSimulation
 
 VERSION = 2  # of what is drawn and written: another version in the same folder is refused
 BATCH = 100  # images

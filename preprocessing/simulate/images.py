@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from preprocessing.simulate import labels, openface, people
-from preprocessing.simulate.draw import Person, Scene, build, draw
-from preprocessing.simulate.landmarks import AU_NAMES
-from preprocessing.simulate.options import FaceSimulation
+from gated_vae.preprocessing.simulate import labels, openface, people
+from gated_vae.preprocessing.simulate.options import FaceSimulation
+from gated_vae.preprocessing.simulate.render.draw import Person, Scene, build, draw
+from gated_vae.preprocessing.simulate.render.landmarks import AU_NAMES
 
 PERSON, SCENE, LABELS = 1, 2, 3  # streams of random numbers
 FOUND, LOW_CONFIDENCE, IMPOSSIBLE, NOT_FOUND = "found", "low confidence", "impossible pose", "not found"

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtri
 
-from preprocessing.simulate.landmarks import AU_NAMES, FULL, Array
+from gated_vae.preprocessing.simulate.render.landmarks import AU_NAMES, FULL, Array
 
 POSE_SD = np.array([0.155, 0.25, 0.045])  # pitch, yaw, roll in radians among plausible confident faces
 POSE_LIMIT = np.array([0.75, 1.0, 0.4])

@@ -13,9 +13,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from preprocessing.simulate.draw import Face, rotation
-from preprocessing.simulate.labels import Labels
-from preprocessing.simulate.landmarks import AU_NAMES, Array
+from gated_vae.preprocessing.simulate.labels import Labels
+from gated_vae.preprocessing.simulate.render.draw import Face, rotation
+from gated_vae.preprocessing.simulate.render.landmarks import AU_NAMES, Array
 
 FOCAL, CENTRE = 183.073, np.array([89.0, 109.0])
 POSE_NAMES = ("pose_Rx", "pose_Ry", "pose_Rz")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from preprocessing.errors import GatedVAEError
+from gated_vae.preprocessing.errors import GatedVAEError
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Pictures of codes and images, drawn from arrays."""

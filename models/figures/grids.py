@@ -1,0 +1,335 @@
+"""Pictures of codes and images in one plain style, drawn on matplotlib Figures without pyplot's global state.
+
+Every function returns a Figure; `png` turns it into bytes. Images are uint8, or floating point in 0..1, grey, (..., H, W).
+Partitions keep one colour each, in their order, from a palette that colour-blind readers can tell apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from itertools import cycle
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from gated_vae.models.figures.sheet import (
+    BAR,
+    DPI,
+    FONT,
+    GAP,
+    INK,
+    LINE,
+    MUTED,
+    PAD,
+    PALETTE,
+    RULE,
+    Sheet,
+    grey,
+    stack,
+    text_width,
+    tile,
+)
+
+
+def png(figure: Figure) -> bytes:
+    """Render a figure as a PNG file's bytes, the same for the same figure."""
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", dpi=2 * DPI, metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def hinton(
+    importance: npt.ArrayLike,
+    *,
+    factor_names: Sequence[str],
+    partitions: Mapping[str, slice],
+    code_names: Sequence[str] | None = None,
+) -> Figure:
+    """Draw importances as squares: columns are codes, rows are factors, the area is the importance.
+
+    The largest square stands for the largest importance, which is written below. Codes of one partition share a band.
+
+    Parameters
+    ----------
+    importance:
+        (M, K), not negative.
+    partitions:
+        Name -> its codes; may be empty.
+
+    Raises
+    ------
+    ValueError
+        When names do not fit the shape, or an importance is negative or not finite.
+    """
+    table = np.asarray(importance, np.float64)
+    codes = list(code_names or [f"z{i}" for i in range(len(table))])
+    if table.shape != (len(codes), len(factor_names)) or not np.isfinite(table).all() or (table < 0).any():
+        raise ValueError(f"importance {table.shape} must be finite, not negative and (codes, factors) as named")
+    cell = _cell(partitions, codes)
+    left, top = PAD + text_width(factor_names) + PAD, PAD + LINE + BAR + GAP
+    width, height = cell * len(codes), cell * len(factor_names)
+    sheet = Sheet(left + width + PAD, top + height + 2 * LINE + PAD)
+    for name, part, colour in _coloured(partitions, len(codes)):
+        x, span = left + cell * part.start, cell * len(part)
+        sheet.band_above(x, top - GAP, span, name, colour)
+        sheet.box(x, top, span, height, colour, alpha=0.09)
+    for row, name in enumerate(factor_names):
+        sheet.text(left - PAD, top + cell * (row + 0.5), name, ha="right")
+    for column, name in enumerate(codes):
+        sheet.text(left + cell * (column + 0.5), top + height + LINE / 2 + GAP, name)
+    sheet.grid(left, top, cell, len(codes), len(factor_names))
+    greatest = table.max()
+    colours = _colour_of_codes(partitions, len(codes))
+    for column, row in zip(*np.nonzero(table), strict=True):
+        side = (cell - 4) * float(np.sqrt(table[column, row] / greatest))
+        x, y = left + cell * (column + 0.5) - side / 2, top + cell * (row + 0.5) - side / 2
+        sheet.box(x, y, side, side, colours[column])
+    sheet.text(left, top + height + 1.5 * LINE + GAP, f"largest square: {greatest:.2f}", ha="left", color=MUTED)
+    return sheet.figure
+
+
+def sample_grid(images: npt.ArrayLike, *, columns: int = 8) -> Figure:
+    """Draw images (n, H, W) row by row; the last row may be short."""
+    pixels = grey(images, 3)
+    rows = -(-len(pixels) // columns)
+    blank = np.full((rows * columns - len(pixels), *pixels.shape[1:]), 255, np.uint8)
+    tiles = tile(np.concatenate([pixels, blank]).reshape(rows, columns, *pixels.shape[1:]))
+    sheet = Sheet(tiles.shape[1] + 2 * PAD, tiles.shape[0] + 2 * PAD)
+    sheet.picture(PAD, PAD, tiles)
+    return sheet.figure
+
+
+def reconstruction_grid(rows: Mapping[str, npt.ArrayLike]) -> Figure:
+    """Draw labelled strips of n images each, say input, target, reconstruction: column i belongs together.
+
+    Parameters
+    ----------
+    rows:
+        Label -> images (n, H, W), all of one shape.
+    """
+    tiles = tile(stack(rows.values(), 3))
+    left, step = PAD + text_width(rows) + PAD, (tiles.shape[0] + GAP) / len(rows)
+    sheet = Sheet(left + tiles.shape[1] + PAD, tiles.shape[0] + 2 * PAD)
+    sheet.picture(left, PAD, tiles)
+    for row, label in enumerate(rows):
+        sheet.text(left - PAD, PAD + step * (row + 0.5) - GAP / 2, label, ha="right")
+    return sheet.figure
+
+
+def traversal_grid(
+    images: npt.ArrayLike,
+    *,
+    partitions: Mapping[str, slice],
+    values: Sequence[float],
+    activity: npt.ArrayLike | None = None,
+    dead_below: float = 0.01,
+) -> Figure:
+    """Draw one row per latent dimension, partition by partition, while that dimension takes each of the values.
+
+    Parameters
+    ----------
+    images:
+        (M, steps, H, W): row i moves dimension i.
+    values:
+        What the dimension is set to, or moved by, in each column (steps,).
+    activity:
+        KL of each dimension in nats (M,). Given, it is written beside each row and rows of a partition are sorted by it,
+        the busiest first; dimensions below `dead_below` are faded and marked dead.
+
+    Raises
+    ------
+    ValueError
+        When the shapes do not fit, or the partitions do not hold every dimension once.
+    """
+    pixels = grey(images, 4)
+    nats = None if activity is None else np.asarray(activity, np.float64)
+    if pixels.shape[1] != len(values) or (nats is not None and nats.shape != pixels.shape[:1]):
+        raise ValueError(f"images {pixels.shape} need as many values as steps and as many activities as dimensions")
+    parts = _coloured(partitions, len(pixels))
+    if sorted(i for _, part, _ in parts for i in part) != list(range(len(pixels))):
+        raise ValueError(f"partitions {dict(partitions)} must hold each of the {len(pixels)} dimensions once")
+    order = [sorted(part, key=lambda i: 0.0 if nats is None else -nats[i]) for _, part, _ in parts]
+    labels = [f"z{i}" if nats is None else _activity_label(i, nats[i], dead_below) for i in range(len(pixels))]
+    dead = np.zeros(len(pixels), np.bool_) if nats is None else nats < dead_below
+
+    faded = np.where(dead[:, None, None, None], 255 - (255 - pixels) // 4, pixels).astype(np.uint8)
+    blocks = [tile(faded[rows]) for rows in order]
+    names = text_width(partitions)
+    left, top = PAD + names + PAD + BAR + PAD + text_width(labels) + PAD, PAD + LINE
+    height = sum(len(block) for block in blocks) + PAD * (len(blocks) - 1)
+    sheet = Sheet(left + blocks[0].shape[1] + PAD, top + height + PAD)
+    step = (blocks[0].shape[1] + GAP) / len(values)
+    for column, value in enumerate(values):
+        sheet.text(left + step * column + (step - GAP) / 2, top - LINE / 2, _signed(value))
+    if nats is not None:
+        sheet.text(left - PAD, top - LINE / 2, "KL (nats)", ha="right", color=MUTED)
+    y = top
+    for (name, _, colour), rows, block in zip(parts, order, blocks, strict=True):
+        sheet.picture(left, y, block)
+        sheet.box(PAD + names + PAD, y, BAR, len(block), colour)
+        sheet.text(PAD + names, y + len(block) / 2, name, ha="right", color=colour, weight="bold")
+        for row, i in enumerate(rows):
+            place = y + (len(block) + GAP) / len(rows) * (row + 0.5) - GAP / 2
+            sheet.text(left - PAD, place, labels[i], ha="right", color=MUTED if dead[i] else INK)
+        y += len(block) + PAD
+    return sheet.figure
+
+
+def swap_grid(
+    images: npt.ArrayLike,
+    row_sources: npt.ArrayLike,
+    column_sources: npt.ArrayLike,
+    *,
+    names: tuple[str, str] = ("pose", "expression"),
+) -> Figure:
+    """Draw what comes of the row's image in one partition and the column's image in the other.
+
+    Parameters
+    ----------
+    images:
+        (R, C, H, W): image (r, c) has the first partition of row source r and the second of column source c.
+    row_sources, column_sources:
+        (R, H, W) and (C, H, W), drawn in the margins.
+    names:
+        The partition that rows decide, and the one that columns decide.
+    """
+    pixels, rows, columns = grey(images, 4), grey(row_sources, 3), grey(column_sources, 3)
+    if (len(rows), len(columns)) != pixels.shape[:2]:
+        raise ValueError(f"{len(rows)} row and {len(columns)} column sources do not fit images {pixels.shape}")
+    inner, side, head = tile(pixels), tile(rows[:, None]), tile(columns[None])
+    x, y = PAD + BAR + GAP, PAD + LINE + BAR + GAP
+    left, top = max(x + side.shape[1], PAD + text_width(names[:1])) + PAD, y + head.shape[0] + PAD
+    sheet = Sheet(left + inner.shape[1] + PAD, top + inner.shape[0] + PAD)
+    sheet.picture(left, top, inner)
+    sheet.picture(x, top, side)
+    sheet.picture(left, y, head)
+    sheet.band_above(left, y - GAP, head.shape[1], names[1], PALETTE[1])
+    sheet.box(PAD, top, BAR, side.shape[0], PALETTE[0])
+    sheet.text(PAD, top - LINE / 2, names[0], ha="left", color=PALETTE[0], weight="bold")
+    return sheet.figure
+
+
+def pair_sheet(images: npt.ArrayLike, partners: Mapping[str, npt.ArrayLike]) -> Figure:
+    """Draw images beside some partners that each partition pairs them with, to be looked at before any training.
+
+    Parameters
+    ----------
+    images:
+        (n, H, W), one row each.
+    partners:
+        Partition -> (n, k, H, W); k may differ.
+    """
+    inputs = tile(grey(images, 3)[:, None])
+    blocks = {name: tile(grey(pictures, 4)) for name, pictures in partners.items()}
+    if any(block.shape[0] != inputs.shape[0] for block in blocks.values()):
+        raise ValueError("every partition needs partners for each image, of the images' size")
+    top = PAD + LINE + BAR + GAP
+    width = inputs.shape[1] + sum(block.shape[1] + PAD for block in blocks.values())
+    sheet = Sheet(width + 2 * PAD, top + inputs.shape[0] + PAD)
+    sheet.band_above(PAD, top - GAP, inputs.shape[1], "image", INK)
+    sheet.picture(PAD, top, inputs)
+    x = PAD + inputs.shape[1] + PAD
+    for (name, block), colour in zip(blocks.items(), cycle(PALETTE), strict=False):
+        sheet.band_above(x, top - GAP, block.shape[1], f"same {name}", colour)
+        sheet.picture(x, top, block)
+        x += block.shape[1] + PAD
+    return sheet.figure
+
+
+Runs = Sequence[npt.NDArray[np.float64]]  # one number per run, at each value
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One panel of curves.
+
+    Attributes
+    ----------
+    title:
+        What is varied.
+    ticks:
+        Its n values, in words.
+    lines:
+        Name -> what should be high (own) and what should be low (leak): R2 of every run (runs,) at each of the n values.
+    """
+
+    title: str
+    ticks: Sequence[str]
+    lines: Mapping[str, tuple[Runs, Runs]]
+
+
+def curve_panels(panels: Sequence[Panel], *, columns: int = 3) -> Figure:
+    """Draw curves of R2, one panel per thing varied: own solid, leak dashed, each run a dot; values are evenly spaced.
+
+    Raises
+    ------
+    ValueError
+        When there is no panel, or a line has not as many values as its panel has ticks.
+    """
+    if not panels:
+        raise ValueError("there is no panel to draw")
+    columns = min(columns, len(panels))
+    rows = -(-len(panels) // columns)
+    figure = Figure(figsize=(3.4 * columns, 2.7 * rows + 0.4), dpi=DPI, facecolor="white", layout="constrained")
+    grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
+    for axes in grid.flat[len(panels) :]:
+        axes.axis("off")
+    for axes, panel in zip(grid.flat, panels, strict=False):
+        _curves(axes, panel)
+    for axes in grid[:, 0]:
+        axes.set_ylabel("R2", fontsize=FONT, color=INK)
+    handles, names = grid.flat[0].get_legend_handles_labels()
+    figure.legend(
+        handles, names, loc="outside lower center", ncols=columns + columns // 3, frameon=False, fontsize=FONT
+    )
+    return figure
+
+
+def _curves(axes: Axes, panel: Panel) -> None:
+    """Draw one panel."""
+    for (name, (own, leak)), colour in zip(panel.lines.items(), cycle(PALETTE), strict=False):
+        if not len(own) == len(leak) == len(panel.ticks):
+            raise ValueError(f"{name} has {len(own)} and {len(leak)} values, {panel.title} has {len(panel.ticks)}")
+        for runs, title, dash, fill in ((own, "own", "-", colour), (leak, "leak", "--", "white")):
+            place = np.repeat(np.arange(len(runs)), [len(values) for values in runs])
+            axes.plot(place, np.concatenate(runs), ".", color=colour, alpha=0.35, markersize=3)
+            means = [np.mean(values) for values in runs]
+            label = f"{name}: {title}"
+            axes.plot(means, f"o{dash}", color=colour, markerfacecolor=fill, markersize=4, linewidth=1.2, label=label)
+    axes.set_xticks(range(len(panel.ticks)), panel.ticks)
+    axes.set_title(panel.title, fontsize=FONT, color=INK, weight="bold")
+    axes.tick_params(labelsize=FONT - 1, colors=INK)
+    axes.grid(axis="y", color=RULE, linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.set_ylim(-0.02, 1)
+
+
+def _coloured(partitions: Mapping[str, slice], size: int) -> list[tuple[str, range, str]]:
+    """Name, dimensions and colour of every partition."""
+    parts = [(name, range(size)[part]) for name, part in partitions.items()]
+    return [(name, part, colour) for (name, part), colour in zip(parts, cycle(PALETTE), strict=False)]
+
+
+def _colour_of_codes(partitions: Mapping[str, slice], size: int) -> list[str]:
+    colours = dict.fromkeys(range(size), INK)
+    for _, part, colour in _coloured(partitions, size):
+        colours.update(dict.fromkeys(part, colour))
+    return list(colours.values())
+
+
+def _cell(partitions: Mapping[str, slice], codes: Sequence[str]) -> int:
+    """Side of a Hinton diagram's cells: wide enough for the names above and below them."""
+    needed = [text_width([name]) / max(len(part), 1) for name, part, _ in _coloured(partitions, len(codes))]
+    return int(max([36.0, text_width(codes), *needed])) + 2 * GAP
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.3g}".replace("-", "\N{MINUS SIGN}") if value else "0"
+
+
+def _activity_label(dimension: int, nats: float, dead_below: float) -> str:
+    return f"z{dimension}  dead" if nats < dead_below else f"z{dimension}  {nats:.2f}"

@@ -1,0 +1,1 @@
+"""Who is alike: groups of samples."""

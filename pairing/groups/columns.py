@@ -1,0 +1,184 @@
+"""Label columns of a store as points, read a shard at a time: grouping needs no more than a shard and a sample in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow.parquet as pq
+
+from gated_vae.pairing.groups.kmeans import Centroids, Floats, Groups, cut_blocks, fit_kmeans
+from gated_vae.pairing.rules.uniform import random_below
+from gated_vae.preprocessing.compute import stream_tasks
+from gated_vae.preprocessing.errors import GatedVAEError
+from gated_vae.preprocessing.store import REBUILD, Store, samples_path
+
+SHARD_ROWS = 1 << 20  # a row group of samples.parquet; a multiple of `kmeans.BLOCK`
+_SAMPLING = 2**32 - 1  # a draw of random numbers that no pairing uses
+
+Ids = npt.NDArray[np.int64]
+Points = npt.NDArray[Any]
+Bounds = tuple[int, int]  # first sample of a shard, and the one after its last
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How columns are grouped.
+
+    Attributes
+    ----------
+    k:
+        Number of groups.
+    seed:
+        Decides them.
+    device:
+        ``auto``, ``cpu`` or ``cuda``.
+    scale:
+        ``none``, or ``std`` to divide every column by its standard deviation.
+    train_sample:
+        Above so many samples, that many of them decide the centroids.
+    """
+
+    k: int
+    seed: int
+    device: str
+    scale: str
+    train_sample: int
+
+
+@dataclass(frozen=True)
+class LabelColumns:
+    """Some columns of a store's samples.parquet, every row a point; rows in shards, on a Dask cluster if there is one.
+
+    Attributes
+    ----------
+    store, names:
+        The store and its columns.
+    scheduler:
+        Address of a Dask scheduler, whose workers see the store under the same path; None reads here.
+    """
+
+    store: Store
+    names: list[str]
+    scheduler: str | None = None
+
+    @property
+    def shards(self) -> list[Bounds]:
+        """How the rows are cut.
+
+        Raises
+        ------
+        GatedVAEError
+            When the table has not as many rows as the store.
+        """
+        rows = pq.read_metadata(self._path).num_rows
+        if rows != len(self.store):
+            why = f"It has {rows} rows, store.json says {len(self.store)}."
+            raise GatedVAEError(f"{self._path} does not fit its store.", why, REBUILD)
+        return cut_blocks(rows, SHARD_ROWS)
+
+    @property
+    def _path(self) -> Path:
+        return samples_path(self.store.path).absolute()
+
+    def all(self) -> Points:
+        """All rows, (N, d)."""
+        return np.concatenate([*self._stream(read_rows, [(*shard,) for shard in self.shards])])
+
+    def take(self, rows: Ids) -> Points:
+        """Some rows in any order, (n, d)."""
+        order = np.argsort(rows, kind="stable")
+        ascending = rows[order]
+        shards = self.shards
+        ends = np.searchsorted(ascending, [stop for _, stop in shards])
+        parts = np.split(ascending, ends[:-1])
+        tasks = [(*shard, part) for shard, part in zip(shards, parts, strict=True) if len(part)]
+        taken = np.concatenate([*self._stream(take_rows, tasks)])
+        back = np.empty_like(taken)
+        back[order] = taken
+        return back
+
+    def training(self, size: int, seed: int) -> Points:
+        """The rows that decide: `size` of them (see `training_rows`), or all where there are no more, (n, d)."""
+        samples = len(self.store)
+        return self.take(training_rows(samples, size, seed)) if samples > size else self.all()
+
+    def group(self, fit: Fit) -> tuple[Groups, npt.NDArray[np.float64]]:
+        """Group all rows by K-Means; return the groups, in units of each column's scale, and these scales (d,).
+
+        At most `train_sample` rows decide centroids and scales (see `training_rows`); all are assigned, shard by shard, with
+        the same bytes however many workers there are.
+
+        Raises
+        ------
+        GatedVAEError
+            As `group_kmeans` does.
+        """
+        points = self.training(fit.train_sample, fit.seed)
+        unit = scales(points, fit.scale)
+        centroids = fit_kmeans(scaled(points, unit, fit.scale), fit.k, seed=fit.seed, device=fit.device)
+        del points
+        group, distance = np.empty(len(self.store), np.int32), np.empty(len(self.store), np.float32)
+        shards = self.shards
+        tasks = [(*shard, centroids, unit, fit.scale, fit.device) for shard in shards]
+        for (start, stop), found in zip(shards, self._stream(assign_rows, tasks), strict=True):
+            group[start:stop], distance[start:stop] = found
+        return Groups(centroids.positions, group, distance), unit
+
+    def _stream(self, function: Any, tasks: Sequence[tuple[Any, ...]]) -> Any:
+        return stream_tasks(function, [(self._path, self.names, *task) for task in tasks], scheduler=self.scheduler)
+
+
+def training_rows(samples: int, size: int, seed: int) -> Ids:
+    """Choose `size` of the samples, ascending: one at random of each of as many stretches of equal length."""
+    ends = np.arange(size + 1) * samples // size
+    return ends[:-1] + random_below(np.diff(ends), np.arange(size), seed=seed, draw=_SAMPLING)
+
+
+def scales(points: Points, scale: str) -> npt.NDArray[np.float64]:
+    """What columns are divided by, (d,): 1 or, for ``std``, the standard deviation (1 for constants)."""
+    if scale == "none":
+        return np.ones(points.shape[1])
+    unit: npt.NDArray[np.float64] = points.std(axis=0, dtype=np.float64)
+    unit[unit == 0] = 1
+    return unit
+
+
+def scaled(points: Points, unit: npt.NDArray[np.float64], scale: str) -> Points:
+    """Points divided by their scales."""
+    return points if scale == "none" else points / unit
+
+
+def read_rows(path: Path, names: Sequence[str], start: int, stop: int) -> Points:
+    """Read rows start .. stop - 1 of some columns of a Parquet file, (stop - start, d)."""
+    with pq.ParquetFile(path) as file:
+        rows = [file.metadata.row_group(index).num_rows for index in range(file.num_row_groups)]
+        ends = np.cumsum([0, *rows])
+        first, last = int(np.searchsorted(ends, start, "right")) - 1, int(np.searchsorted(ends, stop))
+        table = file.read_row_groups(range(first, last), columns=list(names))
+    part = table.select(list(names)).slice(start - ends[first], stop - start)
+    values: Points = part.to_pandas(ignore_metadata=True).to_numpy()
+    return values
+
+
+def take_rows(path: Path, names: Sequence[str], start: int, stop: int, rows: Ids) -> Points:
+    """Read some of the rows start .. stop - 1, (n, d)."""
+    return read_rows(path, names, start, stop)[rows - start]
+
+
+def assign_rows(
+    path: Path,
+    names: Sequence[str],
+    start: int,
+    stop: int,
+    centroids: Centroids,
+    unit: npt.NDArray[np.float64],
+    scale: str,
+    device: str,
+) -> tuple[npt.NDArray[np.int32], Floats]:
+    """Assign rows start .. stop - 1 to their nearest centroids: `Centroids.assign` of one shard."""
+    return centroids.assign(scaled(read_rows(path, names, start, stop), unit, scale), device)

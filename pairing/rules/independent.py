@@ -1,0 +1,100 @@
+"""Partners whose other labels say nothing about the input's.
+
+Drawn uniformly, partners are independent within a group, but groups differ: where one leans to the left, input and
+partner both do, and a network can tell from the group what it should not know. Here every group draws its targets' other
+labels from the same distribution, that of all samples: first the stratum of a sample drawn from everywhere, then a member
+of the group in that stratum, or in the nearest stratum where the group has members.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from gated_vae.pairing.rules.uniform import Ints, Members, random_below
+
+TRIES = 8  # partners drawn for a sample until one is of another person; the last stands
+_DRAWS_APART = 2 * TRIES  # random numbers of one draw, so that no two share a counter
+
+
+@dataclass(frozen=True, eq=False)
+class IndependentPartners:
+    """Groups cut into cells, one per stratum that has members, to draw partners from.
+
+    Attributes
+    ----------
+    stratum:
+        Stratum of each sample (N,).
+    cells:
+        The cells, as groups of their own.
+    nearest, second:
+        Cell that stands in for a stratum in a group, and the next nearest one (or the same where there is no other),
+        (groups, strata) each.
+    person:
+        Who each sample shows (N,), to be avoided in its partner where the group allows; None when it does not matter.
+    """
+
+    group: Ints
+    stratum: Ints
+    cells: Members
+    nearest: Ints
+    second: Ints
+    person: Ints | None = None
+
+    @classmethod
+    def of(
+        cls, group: Ints, stratum: Ints, centroids: npt.NDArray[np.float32], person: Ints | None = None
+    ) -> IndependentPartners:
+        """Prepare the cells.
+
+        Parameters
+        ----------
+        group:
+            Group of each sample, from 0 (N,); none has a single member.
+        stratum, centroids:
+            Stratum of each sample (N,) by what should not be shared, and where each stratum lies (strata, d).
+        """
+        strata = len(centroids)
+        occupied, cell = np.unique(group.astype(np.int64) * strata + stratum, return_inverse=True)
+        index = np.full((int(group.max()) + 1, strata), -1)
+        index.ravel()[occupied] = np.arange(len(occupied))
+        nearest, second = _stand_ins(index, centroids)
+        return cls(group, stratum, Members.of(cell), nearest, second, person)
+
+    def partners(self, ids: npt.NDArray[np.int64], *, seed: int, draw: int) -> npt.NDArray[np.int64]:
+        """Draw for each of `ids` (n,) another member of its group; element by element, in any order."""
+        target = self._partners(ids, seed, draw * _DRAWS_APART)
+        if self.person is None:
+            return target
+        for attempt in range(1, TRIES):
+            again = np.flatnonzero(self.person[ids] == self.person[target])
+            target[again] = self._partners(ids[again], seed, draw * _DRAWS_APART + 2 * attempt)
+        return target
+
+    def _partners(self, ids: npt.NDArray[np.int64], seed: int, counter: int) -> npt.NDArray[np.int64]:
+        wanted = self.stratum[random_below(len(self.stratum), ids, seed=seed, draw=counter)]
+        group, own, sizes = self.group[ids], self.cells.group[ids], self.cells.sizes
+        cell = self.nearest[group, wanted]
+        alone = (cell == own) & (sizes[cell] == 1)
+        cell = np.where(alone, self.second[group, wanted], cell)
+        inside = cell == own
+        other = random_below(sizes[cell] - inside, ids, seed=seed, draw=counter + 1)
+        other += inside & (other >= self.cells.rank[ids])
+        other += self.cells.offsets[cell]
+        return self.cells.ids[other].astype(np.int64, copy=False)
+
+
+def _stand_ins(index: npt.NDArray[np.int64], centroids: npt.NDArray[np.float32]) -> tuple[Ints, Ints]:
+    """Find for every group and stratum the nearest and the second nearest cell of the group."""
+    apart = np.linalg.norm(centroids[:, None] - centroids[None], axis=2)
+    nearest, second = np.full_like(index, -1), np.full_like(index, -1)
+    for stratum, order in enumerate(np.argsort(apart, axis=1, kind="stable")):
+        for cell in index[:, order].T:
+            found = cell >= 0
+            later = found & (nearest[:, stratum] >= 0) & (second[:, stratum] < 0)
+            second[later, stratum] = cell[later]
+            first = found & (nearest[:, stratum] < 0)
+            nearest[first, stratum] = cell[first]
+    return nearest, np.where(second < 0, nearest, second)

@@ -1,0 +1,1 @@
+"""The pairing service: a store's batches over Arrow Flight."""

@@ -1,0 +1,102 @@
+"""Where and to whom the pairing service answers: address, token, TLS."""
+
+from __future__ import annotations
+
+import hmac
+import ipaddress
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+
+from pyarrow import flight
+
+from gated_vae.preprocessing.errors import GatedVAEError
+
+MIN_TOKEN_BYTES = 16
+
+
+@dataclass(frozen=True)
+class ServiceOptions:
+    """Where and to whom to serve.
+
+    Attributes
+    ----------
+    host, port:
+        Address to listen at; port 0 takes a free one.
+    token_file:
+        File whose content clients must know; needed beyond this machine.
+    tls_cert, tls_key:
+        Certificate and private key in PEM, both or neither.
+    max_streams:
+        Streams at a time; further clients are told to come back.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8815
+    token_file: Path | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    max_streams: int = 16
+
+    def __post_init__(self) -> None:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise GatedVAEError("TLS cannot be set up.", "", "Give both --tls-cert and --tls-key.")
+        if self.token_file is None and not is_loopback(self.host):
+            why = f"{self.host} can be reached from other machines."
+            raise GatedVAEError("A token is needed.", why, "Give --token-file, or serve at 127.0.0.1.")
+
+    def location(self, port: int) -> str:
+        """The address at a port, as clients write it."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"grpc{'+tls' if self.tls_cert else ''}://{host}:{port}"
+
+    def token(self) -> bytes | None:
+        """The token, None where none is wanted."""
+        token = read_file(self.token_file).strip()
+        if self.token_file and (len(token) < MIN_TOKEN_BYTES or not token.isalnum()):
+            why = f"{MIN_TOKEN_BYTES} letters and digits or more are needed."
+            raise GatedVAEError(f"{self.token_file} holds no token.", why, "Write one: `openssl rand -hex 32`.")
+        return token or None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address is reached from this machine alone."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def read_file(path: Path | None) -> bytes:
+    """Read a file the options name; nothing where they name none."""
+    try:
+        return path.read_bytes() if path else b""
+    except OSError as error:
+        raise GatedVAEError(f"{path} cannot be read.", error.strerror or "", "Give a file that can be.") from None
+
+
+class TokenCheck(flight.ServerMiddlewareFactory):  # type: ignore[misc]
+    """Lets calls pass that bring the token."""
+
+    def __init__(self, token: bytes) -> None:
+        super().__init__()
+        self._expected = b"Bearer " + token
+
+    def start_call(self, info: flight.CallInfo, headers: dict[str, list[str]]) -> None:  # noqa: ARG002
+        """Refuse a call without the token, in a time that does not tell how much of it was right."""
+        given = "".join(headers.get("authorization", [])).encode(errors="replace")
+        if not hmac.compare_digest(given, self._expected):
+            raise flight.FlightUnauthenticatedError("The token is missing or wrong.")
+
+
+def check_free(options: ServiceOptions) -> None:
+    """Ask the operating system for the address first: it says what is wrong, which gRPC does not."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        remedy = "Choose another --port, or stop what listens there; --host must be an address of this machine."
+        what = f"{options.location(options.port)} cannot be served."
+        raise GatedVAEError(what, f"{error.strerror or error}.", remedy) from None

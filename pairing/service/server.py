@@ -1,0 +1,218 @@
+"""The pairing service: a store's batches over Arrow Flight, for trainers on other machines and in other languages.
+
+The server only reads, and a stream is a pure function of its ticket, so it keeps nothing for a client: whoever comes back after
+a failure, of either side, asks for the step that is next.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from itertools import islice
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pyarrow as pa
+from pyarrow import flight
+
+from gated_vae.pairing.partners import Partners, PartnersRequest
+from gated_vae.pairing.service.access import ServiceOptions, TokenCheck, check_free, read_file
+from gated_vae.pairing.stream.batches import StoreBatches, partition_record
+from gated_vae.pairing.stream.wire import Ticket, identity, manifest_json, to_arrow, to_flight
+from gated_vae.preprocessing.errors import GatedVAEError
+from gated_vae.preprocessing.store import open_store
+
+MIN_SENT_BYTES = 1 << 20  # small record batches are handed to Flight several at a time, at a third of the cost
+CLOSING_SECONDS = 3.0  # for streams to end in
+
+ACTIONS = {
+    "partners": 'Partners of samples: {"partition", "ids", "kind": "random" or "nearest", "count": 1, "seed": 0}.',
+    "statistics": "What the server has done since it started.",
+    "health": "Whether the store is still the one that was opened.",
+    "manifest": "The store's manifest, store.json.",
+}
+
+Answer = TypeVar("Answer")
+
+
+def _answered(method: Callable[..., Answer]) -> Callable[..., Answer]:
+    """Turn every failure of a handler into what clients may read: no traceback, no path of this machine's code."""
+
+    @wraps(method)
+    def answer(*arguments: Any) -> Answer:
+        try:
+            return method(*arguments)
+        except Exception as error:
+            raise _told(error) from None
+
+    return answer
+
+
+def _told(error: Exception) -> Exception:
+    if isinstance(error, GatedVAEError):
+        return to_flight(error)
+    if isinstance(error, flight.FlightError):
+        return error  # type: ignore[no-any-return]
+    text = f"Unexpected {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    sys.stderr.write(f"{text}\n")
+    return to_flight(GatedVAEError("The service failed to answer.", text, "Look at the server."))
+
+
+class PairService(flight.FlightServerBase):  # type: ignore[misc]
+    """A Flight server over one store; it answers from the moment it is made until `close`.
+
+    Raises
+    ------
+    GatedVAEError
+        When the store has no pairs, the address cannot be listened at, or a file of the options cannot be used.
+    """
+
+    def __init__(self, path: str | Path, options: ServiceOptions | None = None) -> None:
+        options = options or ServiceOptions()
+        self.store = open_store(path)
+        if not self.store.partitions:
+            raise GatedVAEError(f"{path} has no pairs yet.", "", "Run `pipe cluster` or `pipe pair` on it first.")
+        self._partners = {name: Partners(self.store, name) for name in self.store.partitions}
+        self._started, self._closing = time.time(), threading.Event()
+        self._lock = threading.Lock()
+        self._counts = {"streams": 0, "streams_open": 0, "streams_refused": 0, "batches": 0, "pairs": 0}
+        self._max_streams = options.max_streams
+        token = options.token()
+        middleware = {"token": TokenCheck(token)} if token else {}
+        certificates = [(read_file(options.tls_cert), read_file(options.tls_key))] if options.tls_cert else []
+        check_free(options)
+        try:
+            super().__init__(options.location(options.port), tls_certificates=certificates, middleware=middleware)
+        except pa.ArrowException as error:
+            why = "Another program may have taken the port, or certificate and key do not belong together."
+            raise GatedVAEError(f"{options.location(options.port)} cannot be served.", why, str(error)) from None
+        self.address = options.location(self.port)
+
+    def close(self) -> bool:
+        """End open streams, whose clients will try again, and stop listening; whether that was done within some seconds.
+
+        A stream whose client does not read cannot be ended from here: it ends with the process.
+        """
+        self._closing.set()
+        ending = threading.Thread(target=self.shutdown, daemon=True)
+        ending.start()
+        ending.join(CLOSING_SECONDS)
+        return not ending.is_alive()
+
+    @_answered
+    def list_flights(self, context: flight.ServerCallContext, criteria: bytes) -> Iterator[flight.FlightInfo]:  # noqa: ARG002
+        """Describe every partition."""
+        return iter([self._info(name) for name in self.store.partitions])
+
+    @_answered
+    def get_flight_info(
+        self,
+        context: flight.ServerCallContext,  # noqa: ARG002
+        descriptor: flight.FlightDescriptor,
+    ) -> flight.FlightInfo:
+        """Describe the partition that a path names, or the stream of the ticket that a command holds."""
+        if descriptor.descriptor_type == flight.DescriptorType.PATH:
+            return self._info("/".join(part.decode(errors="replace") for part in descriptor.path))
+        ticket = Ticket.parse(descriptor.command)
+        endpoint = flight.FlightEndpoint(descriptor.command, [])
+        return flight.FlightInfo(ticket.schema(self.store), descriptor, [endpoint], -1, -1)
+
+    def get_schema(self, context: flight.ServerCallContext, descriptor: flight.FlightDescriptor) -> flight.SchemaResult:
+        """The columns of what `get_flight_info` describes."""
+        return flight.SchemaResult(self.get_flight_info(context, descriptor).schema)
+
+    @_answered
+    def do_get(self, context: flight.ServerCallContext, ticket: flight.Ticket) -> flight.GeneratorStream:  # noqa: ARG002
+        """Stream the batches of a ticket; one is made when the one before has gone out."""
+        wanted = Ticket.parse(ticket.ticket)
+        schema = wanted.schema(self.store)
+        self._check_store()
+        batches = StoreBatches(self.store, wanted.cut(self.store))
+        self._check_store()  # again: what is open now is what the manifest describes
+        if wanted.first_step > len(batches):
+            why = f"The epoch has {len(batches)} steps."
+            raise GatedVAEError(f"There is no step {wanted.first_step}.", why, "Ask for an earlier one.")
+        return flight.GeneratorStream(schema, self._stream(wanted, batches, schema))
+
+    def _stream(self, ticket: Ticket, batches: StoreBatches, schema: pa.Schema) -> Iterator[pa.RecordBatchReader]:
+        together = max(1, MIN_SENT_BYTES // ticket.batch_bytes(self.store))
+        with self._slot():
+            try:
+                made = batches.epoch(ticket.seed, ticket.epoch, ticket.first_step, images=ticket.images)
+                while group := list(islice(made, together)):
+                    if self._closing.is_set():
+                        raise flight.FlightUnavailableError("The service is shutting down.")
+                    yield pa.RecordBatchReader.from_batches(schema, [to_arrow(batch, schema) for batch in group])
+                    self._counts["batches"] += len(group)
+                    self._counts["pairs"] += sum(len(batch.input_id) for batch in group)
+            except Exception as error:
+                raise _told(error) from None
+
+    @contextmanager
+    def _slot(self) -> Iterator[None]:
+        """Count a stream while it is open; taken when it starts, as one that never starts is never closed."""
+        counts = self._counts
+        with self._lock:
+            if counts["streams_open"] >= self._max_streams:
+                counts["streams_refused"] += 1
+                raise flight.FlightUnavailableError(f"All {self._max_streams} streams are taken; try again later.")
+            counts["streams"] += 1
+            counts["streams_open"] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                counts["streams_open"] -= 1
+
+    def list_actions(self, context: flight.ServerCallContext) -> list[flight.ActionType]:  # noqa: ARG002
+        """The actions there are."""
+        return [flight.ActionType(name, text) for name, text in ACTIONS.items()]
+
+    @_answered
+    def do_action(self, context: flight.ServerCallContext, action: flight.Action) -> list[bytes]:  # noqa: ARG002
+        """Answer an action in JSON."""
+        if action.type not in ACTIONS:
+            raise GatedVAEError(f"There is no action {action.type[:80]!r}.", "", f"There are {', '.join(ACTIONS)}.")
+        body = action.body.to_pybytes() if action.body else b""
+        if action.type == "manifest":
+            return [manifest_json(self.store)]
+        answers = {"partners": self._find_partners, "statistics": self._statistics, "health": self._health}
+        return [json.dumps(answers[action.type](body)).encode()]
+
+    def _find_partners(self, body: bytes) -> dict[str, Any]:
+        request = PartnersRequest.parse(body)
+        self._check_store()
+        partition_record(self.store, request.partition)
+        partners = self._partners[request.partition].find(request)
+        return {"partition": request.partition, "ids": request.ids, "partners": partners}
+
+    def _statistics(self, body: bytes) -> dict[str, Any]:  # noqa: ARG002
+        pairs = dict.fromkeys(self.store.partitions, len(self.store))
+        with self._lock:
+            return {**self._counts, "seconds": time.time() - self._started, "pairs_per_epoch": pairs}
+
+    def _health(self, body: bytes) -> dict[str, Any]:  # noqa: ARG002
+        self._check_store()
+        return {"status": "serving", "store": identity(self.store)}
+
+    def _info(self, partition: str) -> flight.FlightInfo:
+        partition_record(self.store, partition)
+        ticket = Ticket(partition)
+        endpoint = flight.FlightEndpoint(ticket.to_bytes(), [])  # no location: at this server
+        descriptor = flight.FlightDescriptor.for_path(partition)
+        return flight.FlightInfo(ticket.schema(self.store), descriptor, [endpoint], len(self.store), -1)
+
+    def _check_store(self) -> None:
+        """Refuse to go on with a store that was changed or replaced since it was opened."""
+        try:
+            same = identity(open_store(self.store.path)) == identity(self.store)
+        except GatedVAEError:
+            same = False
+        if not same:
+            why = f"What is at {self.store.path} is not what this server opened."
+            raise GatedVAEError("The store was replaced while it was served.", why, "Start `pipe serve` again.")

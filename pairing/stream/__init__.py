@@ -1,0 +1,1 @@
+"""In which order pairs come, from a folder or a service."""

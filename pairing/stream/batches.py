@@ -1,0 +1,258 @@
+"""The batches of an epoch as plain arrays: what the loader hands to a trainer and the service sends over the wire.
+
+A batch is a pure function of (store, cut, seed, epoch, step), so whoever computes it gets the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from gated_vae.pairing.exact import FactorGrid
+from gated_vae.pairing.stream.order import Shuffle, partition_of_step, share_of_rank
+from gated_vae.pairing.tables import PairTable
+from gated_vae.preprocessing.errors import GatedVAEError
+from gated_vae.preprocessing.store import Store, pairs_path
+
+WINDOW_ROWS = 2**20  # pairs shuffled together: about 24 MB a partition
+
+Ids = npt.NDArray[np.int64]
+Images = npt.NDArray[np.uint8]
+Rows = tuple[Ids, Ids, Ids]  # input_id, target_id, group: (n,) each
+
+
+class Batches(Protocol):
+    """Where a loader's batches come from: `StoreBatches`, `ServiceBatches` or several of them `Together`."""
+
+    def __len__(self) -> int:
+        """Steps in an epoch."""
+
+    def epoch(self, seed: int, epoch: int, first_step: int = 0, *, images: bool = True) -> Iterator[Batch]:
+        """The batches from `first_step` to the end of the epoch, with their images or without."""
+
+
+class PairSource(Protocol):
+    """Where one partition's pairs come from, block by block."""
+
+    @property
+    def block_sizes(self) -> list[int]:
+        """Pairs of one draw in each block."""
+
+    def block(self, index: int, draw: int) -> Rows:
+        """The pairs of one block and draw."""
+
+
+@dataclass(frozen=True)
+class ExactPairs:
+    """Pairs of a full factor grid, computed rather than read: every epoch has fresh ones.
+
+    They are those that the table on disk would hold had it that many draws.
+    """
+
+    grid: FactorGrid
+    factors: tuple[str, ...]
+    seed: int
+    block_rows: int = 2**18
+
+    @property
+    def block_sizes(self) -> list[int]:
+        """Pairs of one draw in each block."""
+        size = self.grid.size
+        return [min(self.block_rows, size - start) for start in range(0, size, self.block_rows)]
+
+    def block(self, index: int, draw: int) -> Rows:
+        """The pairs of one block and draw."""
+        start = index * self.block_rows
+        ids = np.arange(start, min(start + self.block_rows, self.grid.size), dtype=np.int64)
+        target = self.grid.partners(ids, self.factors, seed=self.seed, draw=draw)
+        return ids, target, self.grid.group(ids, self.factors).astype(np.int64)
+
+
+def partition_record(store: Store, partition: str) -> dict[str, Any]:
+    """How a partition was made; an error that lists the others where there is no such one."""
+    made = store.partitions.get(partition)
+    if made is None:
+        why = f"It has {', '.join(store.partitions) or 'none yet'}."
+        raise GatedVAEError(f"{store.path} has no partition {partition}.", why, "Run `pipe cluster` or `pipe pair`.")
+    return made
+
+
+def pair_source(store: Store, partition: str) -> PairSource:
+    """Open the pairs of one partition of a store."""
+    made = partition_record(store, partition)
+    if made["method"] == "exact" and "factors" in store.manifest:
+        grid = FactorGrid.of(store.manifest["factors"])
+        return ExactPairs(grid, tuple(made["factors"]), int(made.get("stream", made["seed"])))
+    return PairTable(pairs_path(store.path, partition))
+
+
+class PairStream:
+    """The pairs of one partition in one epoch, in visiting order; holds one window at a time."""
+
+    def __init__(self, source: PairSource, shuffle: Shuffle) -> None:
+        self._source, self._shuffle = source, shuffle
+        sizes = np.asarray(source.block_sizes, np.int64)
+        self._windows = shuffle.windows(len(sizes))
+        self._starts = np.cumsum([0, *(int(sizes[blocks].sum()) for blocks in self._windows)])
+        self._window: tuple[int, Rows] | None = None
+
+    def __len__(self) -> int:
+        return int(self._starts[-1])
+
+    def rows(self, start: int, stop: int) -> Rows:
+        """The pairs at positions start .. stop - 1 of the epoch."""
+        first = int(np.searchsorted(self._starts, start, side="right")) - 1
+        parts = []
+        for window in range(first, len(self._windows)):
+            base = int(self._starts[window])
+            if base >= stop:
+                break
+            columns = self._load(window)
+            parts.append([column[max(start - base, 0) : stop - base] for column in columns])
+        input_id, target_id, group = (np.concatenate(column) for column in zip(*parts, strict=True))
+        return input_id, target_id, group
+
+    def _load(self, window: int) -> Rows:
+        if self._window is None or self._window[0] != window:
+            self._window = None  # before the next is read, so that only one is held
+            draw = self._shuffle.epoch
+            blocks = [self._source.block(int(block), draw) for block in self._windows[window]]
+            order = self._shuffle.rows(window, sum(len(block[0]) for block in blocks))
+            input_id, target_id, group = (np.concatenate(column)[order] for column in zip(*blocks, strict=True))
+            self._window = window, (input_id, target_id, group)
+        return self._window[1]
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How an epoch is cut into batches.
+
+    Attributes
+    ----------
+    partitions:
+        The partitions that take turns, in this order.
+    batch_size:
+        Pairs per batch and rank.
+    rank, world_size:
+        Which part of every batch is taken, of how many.
+
+    Raises
+    ------
+    GatedVAEError
+        When no batch can be cut so.
+    """
+
+    partitions: tuple[str, ...]
+    batch_size: int
+    rank: int = 0
+    world_size: int = 1
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1 or not 0 <= self.rank < self.world_size:
+            why = f"Got batch_size {self.batch_size}, rank {self.rank} of {self.world_size}."
+            remedy = "Give a positive size and 0 <= rank < world."
+            raise GatedVAEError("The loader cannot cut such batches.", why, remedy)
+
+    @property
+    def global_batch(self) -> int:
+        """Pairs per batch over all ranks."""
+        return self.batch_size * self.world_size
+
+    def steps(self, pairs: int) -> int:
+        """Batches that so many pairs of one partition make; the last may be smaller."""
+        return -(-pairs // self.global_batch)
+
+
+class Batch(NamedTuple):
+    """One training batch as arrays: ids int64 (B,), images uint8 (B, H, W) where they come along.
+
+    Where partitions come together, `partition` is None, and `target_id`, `group` and `target` have one more dimension in front.
+    """
+
+    partition: str | None
+    input_id: Ids
+    target_id: Ids
+    group: Ids
+    input: Images | None = None
+    target: Images | None = None
+
+
+class StoreBatches:
+    """The batches of a local store; its length is the steps of an epoch, over all partitions."""
+
+    def __init__(self, store: Store, cut: Cut) -> None:
+        self._cut = cut
+        self._sources = [pair_source(store, name) for name in cut.partitions]
+        self._images = np.asarray(store.images)
+        self._steps = [cut.steps(sum(source.block_sizes)) for source in self._sources]
+
+    def __len__(self) -> int:
+        return sum(self._steps)
+
+    def epoch(self, seed: int, epoch: int, first_step: int = 0, *, images: bool = True) -> Iterator[Batch]:
+        """Yield this rank's batch of every step from `first_step` to the end of the epoch."""
+        streams = [
+            PairStream(source, Shuffle(seed, epoch, index, max(1, WINDOW_ROWS // max(source.block_sizes))))
+            for index, source in enumerate(self._sources)
+        ]
+        for step in range(first_step, len(self)):
+            index, batch = partition_of_step(step, self._steps)
+            rows = self._rows(streams[index], batch)
+            pixels = (self._gather(rows[0]), self._gather(rows[1])) if images else (None, None)
+            yield Batch(self._cut.partitions[index], *rows, *pixels)
+
+    def _rows(self, stream: PairStream, batch: int) -> Rows:
+        start = batch * self._cut.global_batch
+        stop = min(start + self._cut.global_batch, len(stream))
+        share = share_of_rank(stop - start, self._cut.rank, self._cut.world_size)
+        return stream.rows(start + share.start, start + share.stop) if share.start < share.stop else _no_rows()
+
+    def _gather(self, ids: Ids) -> Images:
+        return self._images.take(ids, axis=0)
+
+
+class Together:
+    """Batches of several partitions with the same inputs: every input beside its partner in each of them.
+
+    Parameters
+    ----------
+    sources:
+        Batches of one partition each, in the partitions' order, cut alike.
+
+    Raises
+    ------
+    GatedVAEError
+        When the partitions visit their inputs in different orders (while iterating, too).
+    """
+
+    def __init__(self, sources: Sequence[Batches]) -> None:
+        self._sources = sources
+        if len({len(source) for source in sources}) > 1:
+            raise _apart()
+
+    def __len__(self) -> int:
+        return len(self._sources[0])
+
+    def epoch(self, seed: int, epoch: int, first_step: int = 0, *, images: bool = True) -> Iterator[Batch]:
+        """Yield the batch of every step from `first_step` to the end of the epoch."""
+        sources = (source.epoch(seed, epoch, first_step, images=images) for source in self._sources)
+        for batches in zip(*sources, strict=True):
+            _, input_id, target_id, group, _, target = map(list, zip(*batches, strict=True))
+            if any(not np.array_equal(input_id[0], other) for other in input_id[1:]):
+                raise _apart()
+            targets = np.stack(target) if images else None
+            yield Batch(None, input_id[0], np.stack(target_id), np.stack(group), batches[0].input, targets)
+
+
+def _apart() -> GatedVAEError:
+    why = "Their tables are cut into different blocks, as they were made with different --draws."
+    remedy = "Make them with the same --draws: `pipe cluster` or `pipe pair` with --overwrite."
+    return GatedVAEError("The partitions' pairs do not come together.", why, remedy)
+
+
+def _no_rows() -> Rows:
+    return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int64)

@@ -1,0 +1,105 @@
+"""Targets composed of the factors of several images: what a full factor grid allows beside pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from gated_vae.pairing.exact import FactorGrid
+from gated_vae.pairing.stream.batches import partition_record
+from gated_vae.preprocessing.errors import GatedVAEError
+from gated_vae.preprocessing.store import Store
+
+Ids = npt.NDArray[np.int64]
+
+_REMEDY = "Use --context partners, which needs pairs alone."
+
+
+class Composition:
+    """Finds the sample that has one sample's position, another's shape and so on.
+
+    A code of each sample is then a partner for its target in one partition. Against partners drawn for every target apart, a
+    step encodes one image for each one decoded instead of P.
+
+    Parameters
+    ----------
+    store:
+        A store of a full factor grid.
+    partitions:
+        Partitions in the order of the rows of `sources` below. Where one shares factors with an earlier one, samples are chosen
+        that agree in them. What none of them shares comes from a target's own row.
+
+    Raises
+    ------
+    GatedVAEError
+        When the store has no grid, a partition is missing or not exact, or one shares factors with two that come before.
+    """
+
+    def __init__(self, store: Store, partitions: Sequence[str]) -> None:
+        records = [partition_record(store, name) for name in partitions]
+        if "factors" not in store.manifest or any(record["method"] != "exact" for record in records):
+            why = "Targets are composed of known factors, of which there must be every combination (dSprites)."
+            raise GatedVAEError(f"Nothing can be composed in {store.path}.", why, _REMEDY)
+        grid = FactorGrid.of(store.manifest["factors"])
+        self._sizes = np.array(grid.sizes, np.int64)
+        self._strides = grid.size // np.cumprod(self._sizes)
+        self._columns = [[grid.names.index(factor) for factor in record["factors"]] for record in records]
+        self._in_common = [self._earlier(place, partitions) for place in range(len(partitions))]
+
+    def _earlier(self, place: int, partitions: Sequence[str]) -> list[int]:
+        """The factors that a partition shares with an earlier one."""
+        mine = self._columns[place]
+        found = [other for other in range(place) if set(mine) & set(self._columns[other])]
+        if len(found) > 1:
+            why = (
+                f"{partitions[place]} has factors in common with {' and '.join(partitions[other] for other in found)}."
+            )
+            raise GatedVAEError("Targets cannot be composed: no image need have all of them.", why, _REMEDY)
+        return [column for other in found for column in mine if column in self._columns[other]]
+
+    def compose(self, ids: Ids, own_share: float, random: np.random.Generator) -> tuple[Ids, Ids]:
+        """Deal the factors of a batch out to targets.
+
+        Parameters
+        ----------
+        ids:
+            The batch's samples, int64 (B,).
+        own_share:
+            How often a partition's factors stay where they are, 0 .. 1. (Where it must agree with an earlier partition, only if
+            they do.)
+
+        Returns
+        -------
+        The row of `ids` that gives each partition's factors to each target, int64 (P, B), and the targets, int64 (B,).
+        """
+        classes = ids[:, None] // self._strides % self._sizes
+        composed = classes.copy()
+        rows = np.arange(len(ids))
+        sources = np.empty((len(self._columns), len(ids)), np.int64)
+        for own, columns, in_common in zip(sources, self._columns, self._in_common, strict=True):
+            keys, wanted = (
+                classes[:, in_common] @ self._strides[in_common],
+                composed[:, in_common] @ self._strides[in_common],
+            )
+            stays = (random.random(len(ids)) < own_share) & (keys == wanted)
+            own[:] = np.where(stays, rows, deal(keys, wanted, random))
+            composed[:, columns] = classes[own][:, columns]
+        return sources, composed @ self._strides
+
+
+def deal(keys: Ids, wanted: Ids, random: np.random.Generator) -> Ids:
+    """For each of `wanted` (B,) a row of `keys` (B,) that equals it, at random and each row as often as the others of its key.
+
+    Where both are the same multiset, every row is dealt once: without keys (all equal) this is a permutation. Every wanted key
+    must be there.
+    """
+    have, need = random.permutation(len(keys)), random.permutation(len(wanted))
+    have, need = have[np.argsort(keys[have], kind="stable")], need[np.argsort(wanted[need], kind="stable")]
+    ascending, asked = keys[have], wanted[need]
+    start, stop = np.searchsorted(ascending, asked), np.searchsorted(ascending, asked, side="right")
+    turn = np.arange(len(asked)) - np.searchsorted(asked, asked)
+    dealt = np.empty(len(wanted), np.int64)
+    dealt[need] = have[start + turn % (stop - start)]
+    return dealt

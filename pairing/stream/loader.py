@@ -1,0 +1,227 @@
+"""Batches of pairs for a trainer: streamed from a store in bounded memory, resumable from a few integers."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from gated_vae.pairing.stream.batches import Batch, Batches, Cut, StoreBatches, Together
+from gated_vae.preprocessing.errors import GatedVAEError
+from gated_vae.preprocessing.store import Store, open_store
+
+PIECE = 1 << 14  # images copied to a device at a time: 64 MB at 64 x 64
+
+
+def is_address(source: str | Path) -> bool:
+    """Whether a store is named by the address of a pairing service instead of its folder."""
+    return str(source).startswith(("grpc://", "grpc+tls://"))
+
+
+def open_source(source: str | Path) -> Store:
+    """Open a store's folder or, of a store behind a pairing service, what its manifest says (images stay there)."""
+    if not is_address(source):
+        return open_store(source)
+    from gated_vae.pairing.stream.remote import Service  # gRPC is loaded where it is used
+
+    return Service(str(source)).store
+
+
+def _open_batches(source: str | Path, store: Store, cut: Cut) -> Batches:
+    if not is_address(source):
+        return StoreBatches(store, cut)
+    from gated_vae.pairing.stream.remote import Service, ServiceBatches
+
+    return ServiceBatches(Service(str(source), store), cut)
+
+
+@dataclass(frozen=True)
+class PairBatch:
+    """One training batch.
+
+    Attributes
+    ----------
+    partition:
+        The partition whose factors the pairs share; None where each of the P partitions has a target for every input.
+    input_id, target_id, group:
+        int64 (B,); of all partitions together the latter two (P, B).
+    input, target:
+        Images, uint8 (B, H, W); of all partitions together the targets (P, B, H, W).
+    """
+
+    partition: str | None
+    input_id: torch.Tensor
+    target_id: torch.Tensor
+    group: torch.Tensor
+    input: torch.Tensor
+    target: torch.Tensor
+
+
+class PairLoader:
+    """Iterate over the batches of an epoch; partitions take turns from step to step, or come together.
+
+    Every pair of the epoch comes exactly once, to exactly one rank. The last batch of a partition is smaller where the pairs
+    do not divide evenly. Iterating again goes on with the next epoch; after `load_state_dict`, with the next step.
+
+    Parameters
+    ----------
+    source:
+        A store's folder, or the address of a pairing service.
+    batch_size:
+        Pairs per batch and rank.
+    seed:
+        Decides the order, together with the epoch. (Which pairs there are was decided when they were made.)
+    epoch:
+        The first epoch. Epoch e visits the pairs of draw e; a table that holds K draws repeats after K epochs.
+    rank, world_size:
+        This process and the number of processes that share the pairs.
+    partitions:
+        The partitions to visit, in this order; all of the store's by default.
+    together:
+        Every batch has, for each of its inputs, a target in every partition; an epoch visits each sample once.
+    prefetch:
+        Batches prepared ahead in a background thread; 0 prepares them when asked. The batches are the same.
+    pin_memory:
+        Put images where a GPU copies them from without making the host wait.
+    resident:
+        All of the store's images, uint8 (N, H, W), where batches are to be gathered, such as on a GPU (`load_images`): only ids go
+        there then. None gathers them from the store's file. May be set later, before iterating.
+
+    Raises
+    ------
+    GatedVAEError
+        When the store has no pairs, or the service does not answer (while iterating: not within a minute).
+    """
+
+    def __init__(
+        self,
+        source: str | Path,
+        batch_size: int,
+        *,
+        seed: int = 0,
+        epoch: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        partitions: list[str] | None = None,
+        together: bool = False,
+        prefetch: int = 2,
+        pin_memory: bool = False,
+        resident: torch.Tensor | None = None,
+    ) -> None:
+        self.store = open_source(source)
+        self.partitions = partitions or list(self.store.partitions)
+        if not self.partitions:
+            raise GatedVAEError(f"{source} has no pairs yet.", "", "Run `pipe cluster` or `pipe pair` on it first.")
+        turns = [tuple(self.partitions)] if not together else [(name,) for name in self.partitions]
+        cuts = [Cut(names, batch_size, rank, world_size) for names in turns]
+        self.batch_size, self.seed, self.rank, self.world_size = batch_size, seed, rank, world_size
+        self.epoch, self.step, self._prefetch, self._pin = epoch, 0, prefetch, pin_memory
+        self.resident = resident
+        self._global_batch = cuts[0].global_batch
+        sources = [_open_batches(source, self.store, cut) for cut in cuts]
+        self._batches = Together(sources) if together else sources[0]
+
+    def __len__(self) -> int:
+        """Steps in an epoch."""
+        return len(self._batches)
+
+    def state_dict(self) -> dict[str, int]:
+        """The position as four integers: the batches handed out so far, not those prepared ahead."""
+        return {"seed": self.seed, "epoch": self.epoch, "step": self.step, "global_batch": self._global_batch}
+
+    def load_state_dict(self, state: Mapping[str, int]) -> None:
+        """Go to a position; the number of ranks may differ from the saved one's, the global batch may not."""
+        if state["global_batch"] != self._global_batch:
+            why = (
+                f"The position counts batches of {state['global_batch']} pairs, this loader makes {self._global_batch}."
+            )
+            raise GatedVAEError("The loader's position does not fit.", why, "Use the batch size it was saved with.")
+        self.seed, self.epoch, self.step = state["seed"], state["epoch"], state["step"]
+
+    def __iter__(self) -> Iterator[PairBatch]:
+        """Yield the remaining batches of the epoch, then turn to the next epoch."""
+        if self.resident is None:
+            batches = (_as_tensors(batch, self._pin) for batch in self._remaining(images=True))
+            yield from self._counted(batches)
+        else:  # gathered in this thread, whose stream a GPU's work follows
+            yield from map(self._gathered, self._counted(self._remaining(images=False)))
+        self.epoch, self.step = self.epoch + 1, 0
+
+    def images(self, ids: torch.Tensor) -> torch.Tensor:
+        """Images of samples, uint8 (..., H, W) for `ids` int64 (...) on the host; where they are resident, there."""
+        if self.resident is None:
+            return torch.from_numpy(np.asarray(self.store.images).take(ids.numpy(), axis=0))
+        device = self.resident.device
+        sent = ids.pin_memory() if device.type == "cuda" else ids
+        return self.resident[sent.to(device, non_blocking=True)]
+
+    def _remaining(self, *, images: bool) -> Iterator[Batch]:
+        return self._batches.epoch(self.seed, self.epoch, self.step, images=images)
+
+    def _counted(self, batches: Iterator[Any]) -> Iterator[Any]:
+        """Count batches as they are handed out, not as they are prepared."""
+        for batch in prefetched(batches, self._prefetch) if self._prefetch else batches:
+            self.step += 1
+            yield batch
+
+    def _gathered(self, batch: Batch) -> PairBatch:
+        input_id, target_id, group = (torch.from_numpy(column) for column in batch[1:4])
+        return PairBatch(batch.partition, input_id, target_id, group, self.images(input_id), self.images(target_id))
+
+
+def _as_tensors(batch: Batch, pin: bool) -> PairBatch:
+    *ids, input_images, target = map(torch.from_numpy, batch[1:])
+    images = [tensor.pin_memory() if pin else tensor for tensor in (input_images, target)]
+    return PairBatch(batch.partition, *ids, *images)
+
+
+def load_images(store: Store, device: str | torch.device) -> torch.Tensor:
+    """All images of a store, uint8 (N, H, W), on a device: copied a piece at a time, so that the host holds few of them."""
+    resident = torch.empty(store.images.shape, dtype=torch.uint8, device=device)
+    for start in range(0, len(resident), PIECE):
+        resident[start : start + PIECE] = torch.from_numpy(np.array(store.images[start : start + PIECE]))
+    return resident
+
+
+def prefetched(items: Iterator[Any], depth: int) -> Iterator[Any]:
+    """Yield `items` in their order, produced up to `depth` ahead in a thread that ends with the iteration."""
+    ready: queue.Queue[tuple[str, Any]] = queue.Queue(depth)
+    stopped = threading.Event()
+
+    def put(entry: tuple[str, Any]) -> bool:
+        while not stopped.is_set():
+            try:
+                ready.put(entry, timeout=0.1)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    def produce() -> None:
+        try:
+            for item in items:
+                if not put(("item", item)):
+                    return
+            put(("end", None))
+        except BaseException as error:  # handed to the consumer, who raises it
+            put(("error", error))
+
+    thread = threading.Thread(target=produce, name="pair-loader", daemon=True)
+    thread.start()
+    try:
+        while True:
+            kind, value = ready.get()
+            if kind == "error":
+                raise value
+            if kind == "end":
+                return
+            yield value
+    finally:
+        stopped.set()
+        thread.join()

@@ -1,0 +1,176 @@
+"""The client's side of the pairing service: the same batches as from the folder, across restarts of the server."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pyarrow as pa
+from pyarrow import flight
+
+from gated_vae.pairing.stream.batches import Batch, Cut, partition_record
+from gated_vae.pairing.stream.order import partition_of_step
+from gated_vae.pairing.stream.wire import STORE_KEY, Ticket, from_arrow, from_flight, identity
+from gated_vae.preprocessing.errors import GatedVAEError
+from gated_vae.preprocessing.store import SCHEMA_VERSION, Store
+
+TOKEN_VARIABLE, ROOTS_VARIABLE = "GATED_VAE_TOKEN_FILE", "GATED_VAE_TLS_ROOTS"
+DELAYS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 10.0, 10.0, 10.0)  # seconds before each new attempt: 49 in all
+ANSWER_SECONDS = 20.0  # for everything but streams
+
+_AWAY = (flight.FlightUnavailableError, flight.FlightTimedOutError, flight.FlightCancelledError)
+_TRANSPORT = [
+    ("grpc.use_local_subchannel_pool", 1),  # a new client tries at once, instead of sharing an old one's waiting time
+    ("grpc.keepalive_time_ms", 330_000),  # a machine that went without a word; servers refuse to be asked more often
+    ("grpc.keepalive_timeout_ms", 20_000),
+]
+
+
+class Service:
+    """A pairing service at an address.
+
+    The token, where the service wants one, is read from the file that the environment's GATED_VAE_TOKEN_FILE names; the
+    certificates to trust, where they are not the system's, from GATED_VAE_TLS_ROOTS.
+
+    Parameters
+    ----------
+    address:
+        ``grpc://host:port`` or ``grpc+tls://host:port``.
+    store:
+        What the store's manifest is known to say; asked for when None. Its path is the address.
+
+    Raises
+    ------
+    GatedVAEError
+        When the service does not answer, or refuses.
+    """
+
+    def __init__(self, address: str, store: Store | None = None) -> None:
+        self.address = address
+        self._headers = [(b"authorization", b"Bearer " + token)] if (token := _read(TOKEN_VARIABLE).strip()) else []
+        self._roots = _read(ROOTS_VARIABLE) or None
+        self.store = store or self._store()
+
+    def act(self, name: str, body: bytes = b"") -> bytes:
+        """Ask for an action; its result."""
+        options = flight.FlightCallOptions(timeout=ANSWER_SECONDS, headers=self._headers)
+        try:
+            with self._connect() as client:
+                return b"".join(result.body.to_pybytes() for result in client.do_action((name, body), options))
+        except (flight.FlightError, pa.ArrowException) as error:
+            raise self.failure(error) from None
+
+    def stream(self, ticket: Ticket) -> Iterator[pa.RecordBatch]:
+        """The record batches of a ticket, in one attempt.
+
+        Raises
+        ------
+        pyarrow.flight.FlightError
+            When the service refuses, or goes away on the way.
+        GatedVAEError
+            When it serves another store than before.
+        """
+        options = flight.FlightCallOptions(headers=self._headers)
+        with self._connect() as client:
+            reader = client.do_get(flight.Ticket(ticket.to_bytes()), options)
+            try:
+                self._check(reader.schema)
+                for chunk in reader:
+                    yield chunk.data
+            finally:
+                reader.cancel()
+
+    def gone(self, error: Exception) -> GatedVAEError:
+        """The error of a service that stays away."""
+        why = f"It was tried {len(DELAYS) + 1} times. {from_flight(error, self.address).why}"
+        remedy = "Start `pipe serve` again, then run the same command again: it goes on where it stopped."
+        return GatedVAEError(f"The service at {self.address} went away.", why, remedy)
+
+    def _connect(self) -> flight.FlightClient:
+        return flight.FlightClient(self.address, tls_root_certs=self._roots, generic_options=_TRANSPORT)
+
+    def _store(self) -> Store:
+        manifest = json.loads(self.act("manifest"))
+        version = manifest.get("schema_version")
+        if version != SCHEMA_VERSION:
+            why = f"Its store has schema version {version}; this version reads {SCHEMA_VERSION}."
+            raise GatedVAEError(f"{self.address} cannot be used.", why, "Install the same version on both sides.")
+        return Store(Path(self.address), manifest)
+
+    def _check(self, schema: pa.Schema) -> None:
+        if (schema.metadata or {}).get(STORE_KEY) != identity(self.store).encode():
+            why = "Its manifest is not the one this run began with."
+            raise GatedVAEError(f"{self.address} serves another store now.", why, "Serve the former store again.")
+
+    def failure(self, error: Exception) -> GatedVAEError:
+        """What the user reads when a call failed."""
+        if isinstance(error, _AWAY):
+            why = from_flight(error, self.address).why
+            remedy = "Check the address, that grpc:// or grpc+tls:// is what the server uses, and that it runs."
+            return GatedVAEError(f"No service answers at {self.address}.", why, remedy)
+        if isinstance(error, flight.FlightUnauthenticatedError):
+            remedy = f"Let {TOKEN_VARIABLE} name the file that holds the server's token."
+            return GatedVAEError(f"{self.address} refuses this client.", "The token is missing or wrong.", remedy)
+        return from_flight(error, self.address)
+
+
+class ServiceBatches:
+    """The batches of a store behind a service, those that `StoreBatches` makes; its length is the steps of an epoch."""
+
+    def __init__(self, service: Service, cut: Cut) -> None:
+        self._service, self._cut = service, cut
+        for name in cut.partitions:
+            partition_record(service.store, name)
+        self._steps = [cut.steps(len(service.store))] * len(cut.partitions)
+
+    def __len__(self) -> int:
+        return sum(self._steps)
+
+    def epoch(self, seed: int, epoch: int, first_step: int = 0, *, images: bool = True) -> Iterator[Batch]:
+        """Yield this rank's batch of every step from `first_step` to the end of the epoch.
+
+        When the service goes away, it is tried again, later and later, from the step that is next.
+
+        Raises
+        ------
+        GatedVAEError
+            When it stays away, refuses, or comes back with another store.
+        """
+        cut, shape = self._cut, self._service.store.manifest["image_shape"]
+
+        def rows(step: int) -> Iterator[pa.RecordBatch]:
+            ticket = Ticket(cut.partitions, seed, epoch, cut.rank, cut.world_size, cut.batch_size, step, images)
+            return self._service.stream(ticket)
+
+        for step, batch in enumerate(self._persistent(rows, first_step), first_step):
+            index, _ = partition_of_step(step, self._steps)
+            yield from_arrow(batch, cut.partitions[index], shape)
+
+    def _persistent(self, rows: Callable[[int], Iterator[pa.RecordBatch]], step: int) -> Iterator[pa.RecordBatch]:
+        """`rows` of every step to the last, begun anew where they broke off."""
+        attempt = 0
+        while step < len(self):
+            try:
+                for batch in rows(step):
+                    yield batch
+                    step, attempt = step + 1, 0
+            except _AWAY as error:
+                if attempt == len(DELAYS):
+                    raise self._service.gone(error) from None
+                time.sleep(DELAYS[attempt])
+                attempt += 1
+            except (flight.FlightError, pa.ArrowException) as error:
+                raise self._service.failure(error) from None
+
+
+def _read(variable: str) -> bytes:
+    """The bytes of the file that an environment variable names; none where it is not set."""
+    path = os.environ.get(variable)
+    try:
+        return Path(path).read_bytes() if path else b""
+    except OSError as error:
+        remedy = f"Let {variable} name a file that can be read, or unset it."
+        raise GatedVAEError(f"{path} cannot be read.", error.strerror or "", remedy) from None

@@ -1,0 +1,1 @@
+"""Evaluation: codes, probes, pictures, reports."""

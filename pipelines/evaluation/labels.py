@@ -1,0 +1,138 @@
+"""What faces are judged by: pose and action units, of the store or a truth file, no person both fitted and judged on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from gated_vae.models.metrics import Split, group_split, random_split
+from gated_vae.models.metrics.arrays import varies
+from gated_vae.pairing.cluster import PARTITIONS, number_persons
+from gated_vae.preprocessing.errors import GatedVAEError
+from gated_vae.preprocessing.store import Store, samples_path
+
+FEWEST_IMAGES = 40
+FEWEST_PEOPLE = 8  # a quarter is held out: two people at the least
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class FaceLabels:
+    """The labels of n images.
+
+    Attributes
+    ----------
+    ids:
+        Which images of the store (n,), ascending.
+    factors, values:
+        Names, and what they are (n, K): pitch and yaw in radians, action units in 0 .. 5. Only those that vary on both sides.
+    constant:
+        Names of those that do not.
+    split, split_by:
+        Rows to fit on and to judge on, and how they were chosen, in words.
+    source:
+        ``labels`` (the store's) or ``truth``.
+    """
+
+    ids: npt.NDArray[np.int64]
+    factors: tuple[str, ...]
+    values: Floats
+    constant: tuple[str, ...]
+    split: Split
+    split_by: str
+    source: str
+
+
+def owner_of(factor: str) -> str:
+    """The partition that a factor belongs to: pose for pitch and yaw, expression for action units."""
+    return next(name for name, form in PARTITIONS.items() if form.fullmatch(factor))
+
+
+def read_labels(store: Store, samples: int, *, seed: int = 0, truth: Path | None = None) -> FaceLabels:
+    """Read the labels of all images, or of `samples` random ones where there are more.
+
+    Parameters
+    ----------
+    truth:
+        Parquet file with `image` and the factors' true values (``truth.parquet`` of simulated faces), joined by image name.
+
+    Raises
+    ------
+    GatedVAEError
+        When there are no labels, none that varies, or fewer than 40 images, or the truth lacks an image.
+    """
+    if len(store) < FEWEST_IMAGES:
+        why = f"It has {len(store)} images; {FEWEST_IMAGES} are the least to fit and to judge on."
+        raise GatedVAEError(f"{store.path} is too small to be judged by.", why, "Preprocess more images.")
+    ids = np.sort(np.random.default_rng(seed).choice(len(store), min(samples, len(store)), replace=False))
+    table = _stored_labels(store) if truth is None else _true_labels(store, truth)
+    table = table.iloc[ids]
+    split, split_by = _split(store, ids, seed)
+    values = table.to_numpy(np.float64)
+    varying = varies(values[split.train]) & varies(values[split.test])
+    if not varying.any():
+        why = "Every label has one value only." if len(varying) else "It has no pose_Rx, pose_Ry or AU*_r."
+        raise GatedVAEError(f"{truth or store.path} has nothing to judge by.", why, "Use labels that vary.")
+    names = np.array(table.columns)
+    return FaceLabels(
+        ids=ids,
+        factors=tuple(names[varying]),
+        values=values[:, varying],
+        constant=tuple(names[~varying]),
+        split=split,
+        split_by=split_by,
+        source="labels" if truth is None else "truth",
+    )
+
+
+def _factors(columns: list[str]) -> list[str]:
+    """The factors among columns: pitch and yaw first, then action units, as stored."""
+    return [column for form in PARTITIONS.values() for column in columns if form.fullmatch(column)]
+
+
+def _stored_labels(store: Store) -> pd.DataFrame:
+    labels = store.sample_columns(_factors(pq.read_schema(samples_path(store.path)).names))
+    broken = ~np.isfinite(labels.to_numpy(np.float64)).all(axis=1)
+    if broken.any():
+        why = f"{broken.sum():,} samples lack a label, the first is sample {broken.argmax()}."
+        raise GatedVAEError(f"{store.path} cannot be judged by its labels.", why, "Preprocess it again.")
+    return labels
+
+
+def _true_labels(store: Store, path: Path) -> pd.DataFrame:
+    remedy = "Give the truth.parquet that `pipe simulate faces` wrote for these images."
+    try:
+        truth = pd.read_parquet(path)
+    except (OSError, pa.ArrowException) as error:
+        raise GatedVAEError(f"{path} cannot be read.", str(error), remedy) from None
+    if "image" not in truth or truth["image"].duplicated().any():
+        raise GatedVAEError(f"{path} does not fit.", "It has no column `image` that names each image once.", remedy)
+    names = _factors(list(truth.columns))
+    found = truth.set_index("image")[names].reindex(store.sample_columns(["image"])["image"])
+    missing = ~np.isfinite(found.to_numpy(np.float64)).all(axis=1)
+    if missing.any():
+        why = (
+            f"It lacks {missing.sum():,} of the store's {len(store):,} images, such as {found.index[missing.argmax()]}."
+        )
+        raise GatedVAEError(f"{path} is not the truth about {store.path}.", why, remedy)
+    return found.reset_index(drop=True)
+
+
+def _split(store: Store, ids: npt.NDArray[np.int64], seed: int) -> tuple[Split, str]:
+    person = number_persons(store)
+    if person is None:
+        return random_split(len(ids), seed=seed), "at random: the store has no identities"
+    person = person[ids]
+    people = len(np.unique(person))
+    if people < FEWEST_PEOPLE:
+        return random_split(len(ids), seed=seed), f"at random, persons on both sides: there are {people} only"
+    split = group_split(person, seed=seed)
+    held_out = len(np.unique(person[split.test]))
+    return split, f"by person: fitted on {people - held_out:,}, judged on {held_out:,} others"

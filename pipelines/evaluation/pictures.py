@@ -1,0 +1,187 @@
+"""Pictures of a run: which images to draw, through which model; `gated_vae.models.figures.grids` draws them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.figure import Figure
+
+from gated_vae.models.figures.grids import (
+    hinton,
+    pair_sheet,
+    png,
+    reconstruction_grid,
+    sample_grid,
+    swap_grid,
+    traversal_grid,
+)
+from gated_vae.models.vae import GatedVAE
+from gated_vae.pairing.stream.loader import PairLoader
+from gated_vae.pairing.tables import PairTable
+from gated_vae.pipelines.evaluation.encoding import decode_codes, encode_images
+from gated_vae.pipelines.evaluation.faces import FaceScores
+from gated_vae.pipelines.evaluation.factors import FactorScores, kl_per_dimension
+from gated_vae.pipelines.training.run import Run, open_run
+from gated_vae.preprocessing.errors import GatedVAEError
+from gated_vae.preprocessing.files import write_bytes
+from gated_vae.preprocessing.store import Store, pairs_path
+
+DEAD_KL = 0.05  # nats below which a dimension carries next to nothing
+ENCODED = 2000  # images that decide which dimensions are active, and which image is typical
+
+Floats = npt.NDArray[np.float32]
+Ids = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Traversals:
+    """Where the picture is, around which sample, and the KL divergence of every dimension."""
+
+    path: Path
+    sample: int
+    activity: dict[str, float]
+
+
+def draw_traversals(
+    run: Run, *, sample: int | None = None, reach: float = 2.0, steps: int = 9, out: Path | None = None
+) -> Traversals:
+    """Move every latent dimension from -reach to +reach while the others stay at an image's code, and draw the images.
+
+    Parameters
+    ----------
+    sample:
+        The image to encode; by default the one whose code is nearest to the mean code of 2,000 images.
+    """
+    store, model = run.store(), run.model()
+    if sample is not None and not 0 <= sample < len(store):
+        raise GatedVAEError(f"There is no sample {sample}.", f"The store has {len(store):,}.", "Choose a smaller one.")
+    ids = _some(store, ENCODED, seed=0)
+    codes = encode_images(model, store.images, ids)
+    if sample is None:
+        sample = int(ids[np.square(codes.mean - codes.mean.mean(0)).sum(1).argmin()])
+    base = encode_images(model, store.images, np.array([sample])).mean[0]
+    values = np.linspace(-reach, reach, steps, dtype=np.float32)
+    moved = np.tile(base, (len(base), steps, 1))
+    for dim in range(len(base)):
+        moved[dim, :, dim] = values
+    images = decode_codes(model, moved.reshape(-1, len(base)))
+    activity = kl_per_dimension(codes)
+    figure = traversal_grid(
+        images.reshape(len(base), steps, *images.shape[1:]),
+        partitions=model.partitions,
+        values=values.tolist(),
+        activity=activity,
+        dead_below=DEAD_KL,
+    )
+    path = out or run.figures / "traversals.png"
+    save(figure, path)
+    return Traversals(path, sample, {f"z{dim}": value for dim, value in enumerate(activity)})
+
+
+def draw_score_figures(run: Run, scores: FactorScores | FaceScores) -> list[Path]:
+    """Hinton diagrams of every regressor, reconstructions beside their targets, and random images of the store."""
+    paths = []
+    for name, score in scores.dci.items():
+        figure = hinton(score.importance, factor_names=scores.factors, partitions=run.model().partitions)
+        paths.append(save(figure, run.figures / f"hinton_{name}.png"))
+    paths.append(draw_reconstructions(run))
+    store = run.store()
+    ids = _some(store, 64, seed=1)
+    paths.append(save(sample_grid(np.asarray(store.images).take(ids, axis=0)), run.figures / "samples.png"))
+    return paths
+
+
+def draw_reconstructions(run: Run, columns: int = 12) -> Path:
+    """Draw inputs, their targets in each partition, and what the model makes of the inputs; tuned decoder included."""
+    store, model = run.store(), run.model()
+    rows: dict[str, Any] = {}
+    for batch in PairLoader(store.path, columns, partitions=list(model.partitions), prefetch=0):
+        if f"{batch.partition}: target" in rows:
+            break
+        rows[f"{batch.partition}: input"] = batch.input.numpy()
+        rows[f"{batch.partition}: target"] = batch.target.numpy()
+        codes = encode_images(model, batch.input.numpy()).mean
+        rows[f"{batch.partition}: decoded"] = decode_codes(model, codes)
+        tuned = tuned_model(run)
+        if tuned is not None:
+            rows[f"{batch.partition}: fine-tuned"] = decode_codes(tuned, codes)
+    return save(reconstruction_grid(rows), run.figures / "reconstructions.png")
+
+
+def draw_swaps(run: Run, *, rows: int = 6, columns: int = 8) -> Path | None:
+    """Decode the first partition of row images with the second partition of column images; None where there is one only.
+
+    Row and column images are spread evenly over their partition's busiest dimension. Further partitions are the row's.
+    """
+    store, model = run.store(), run.model()
+    if len(model.partitions) < 2:
+        return None
+    (first, by_row), (second, by_column) = list(model.partitions.items())[:2]
+    ids = _some(store, ENCODED, seed=0)
+    codes = encode_images(model, store.images, ids)
+    activity = np.array(kl_per_dimension(codes))
+    sources = [
+        _spread(codes.mean[:, part.start + int(activity[part].argmax())], count)
+        for part, count in ((by_row, rows), (by_column, columns))
+    ]
+    mixed = np.repeat(codes.mean[sources[0]][:, None], len(sources[1]), axis=1)
+    mixed[:, :, by_column] = codes.mean[sources[1]][:, by_column]
+    images = decode_codes(model, mixed.reshape(-1, mixed.shape[2])).reshape(*mixed.shape[:2], *store.images.shape[1:])
+    shown = [np.asarray(store.images).take(ids[source], axis=0) for source in sources]
+    return save(swap_grid(images, *shown, names=(first, second)), run.figures / "swaps.png")
+
+
+def draw_pairs(store: Store, out: Path, *, rows: int = 8, partners: int = 4, seed: int = 0) -> Path:
+    """Draw random images beside the partners that the store's pair tables give them, as many as there are draws at most.
+
+    Raises
+    ------
+    GatedVAEError
+        When the store has no pairs yet.
+    """
+    if not store.partitions:
+        raise GatedVAEError(f"{store.path} has no pairs yet.", "", "Run `pipe cluster` or `pipe pair` on it first.")
+    images, ids = np.asarray(store.images), _some(store, rows, seed)
+    found = {name: images[_partners(store, name, ids, partners)] for name in store.partitions}
+    return save(pair_sheet(images[ids], found), out)
+
+
+def _partners(store: Store, partition: str, ids: Ids, count: int) -> Ids:
+    """Partners of `ids` (n,) in the first draws of a pair table: (n, count), or fewer columns where it has fewer draws."""
+    table = PairTable(pairs_path(store.path, partition))
+    found = np.empty((len(ids), min(count, table.draws)), np.int64)
+    block, row = np.divmod(ids, table.block_size)
+    for index in np.unique(block):
+        for draw in range(found.shape[1]):
+            found[block == index, draw] = table.block(int(index), draw)[1][row[block == index]]
+    return found
+
+
+def _some(store: Store, count: int, seed: int) -> Ids:
+    """Random images of a store, ascending; all where there are no more."""
+    return np.sort(np.random.default_rng(seed).choice(len(store), min(count, len(store)), replace=False))
+
+
+def _spread(values: Floats, count: int) -> Ids:
+    """Rows at evenly spaced ranks of values (n,), the outermost 2% left out."""
+    ranks = np.linspace(0.02, 0.98, count) * (len(values) - 1)
+    return np.argsort(values, kind="stable")[ranks.round().astype(np.int64)]
+
+
+def tuned_model(run: Run) -> GatedVAE | None:
+    """The run's fine-tuned model, where `pipe finetune` has made one of its weights in its folder."""
+    path, latest = run.path / "finetuned", run.latest()
+    if latest is None or not (path / "checkpoints").is_dir():
+        return None
+    tuned = open_run(path)
+    return tuned.model() if tuned.config.initial_step == latest.step else None
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Write a figure as PNG, atomically."""
+    write_bytes(path, png(figure))
+    return path

@@ -1,0 +1,1 @@
+"""What OpenFace wrote: its folders, its CSVs, its pictures."""

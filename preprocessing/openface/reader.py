@@ -1,0 +1,205 @@
+"""Reads many OpenFace CSVs as one table: opens them, joins lines under the same header, keeps the account of every line."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from gated_vae.preprocessing.openface.text import Layout, Reason, UnreadableError, parse_lines, read_header
+
+BATCH = 16 << 20  # bytes of lines parsed together: enough that the fixed cost of a call to Arrow does not show
+BLOCK = 8 << 20  # bytes of one file in memory at a time; no line may be longer
+PIECE = 1 << 16  # bytes of one read; a FaceLandmarkImg file has about 11,000
+
+# Links are not followed, so that a folder of results cannot lead out of itself; a pipe must not block.
+FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+
+
+@dataclass(frozen=True)
+class OpenFaceTable:
+    """Rows of many OpenFace CSVs.
+
+    Attributes
+    ----------
+    rows:
+        One per face or frame, in the order of the files: the columns (int64, float64 or text), then `source` (path
+        relative to the folder) and `row` (0-based in its file, empty lines not counted).
+    rejected:
+        What was not taken: dicts of source, row (None for a whole file), reason, detail, in the same order. Rows and
+        rejected together are every line under a header, plus an entry for every file without a row.
+    """
+
+    rows: pd.DataFrame
+    rejected: list[dict[str, Any]]
+
+
+def _blocks(handle: int, block: bytes) -> Iterator[bytes]:
+    """Yield what was read (`block`) and the rest of a file in blocks of whole lines; one block if it is not large."""
+    while more := os.read(handle, BLOCK):
+        block += more
+        if len(block) > BLOCK:
+            lines, newline, block = block.rpartition(b"\n")
+            if not newline:
+                raise UnreadableError(Reason.LONG_LINE, f"More than {BLOCK} bytes.")
+            yield _unix(lines)
+    yield _unix(block)
+
+
+def _unix(text: bytes) -> bytes:
+    return text.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if b"\r" in text else text
+
+
+def _lines(block: bytes) -> tuple[bytes, int]:
+    """The lines of `block` that are not empty, each with its newline, and how many they are."""
+    lines = [line for line in block.split(b"\n") if line and not line.isspace()]
+    return b"\n".join([*lines, b""]), len(lines)
+
+
+@dataclass
+class _Pending:
+    """Lines under one header that wait to be parsed, and where they come from."""
+
+    header: bytes
+    layout: Layout
+    texts: list[bytes] = field(default_factory=list)
+    pieces: list[tuple[int, int, int]] = field(default_factory=list)  # of each text: file, row of its first line, lines
+
+
+class Shard:
+    """Collects lines by header, parses them in batches and puts the rows back into the order of the files."""
+
+    def __init__(self, columns: Sequence[str] | None) -> None:
+        self.columns = None if columns is None else tuple(dict.fromkeys(columns))
+        self.names: dict[str, None] = {}  # every column seen, in order
+        self.pending: dict[bytes, _Pending] = {}
+        self.newest: _Pending | None = None  # mostly the next file's too
+        self.size = 0  # bytes that wait
+        self.rows = 0  # lines so far of the file being read
+        self.frames: list[pd.DataFrame] = []  # `source` holds the number of the file until the end
+        self.rejected: list[tuple[int, int, str, str]] = []  # file, row (-1 for all of it), reason, detail
+        self.torn = -1  # the file in which a quote was never closed
+
+    def add(self, file: int, path: str) -> None:
+        """Read one file; whatever is wrong with it goes to `rejected`."""
+        if self.size > BATCH:
+            self._flush()
+        self.rows = 0
+        try:
+            handle = os.open(path, FLAGS)
+            try:
+                self._read(file, handle)
+            finally:
+                os.close(handle)
+        except UnreadableError as error:
+            self.rejected.append((file, self.rows or -1, error.reason, error.detail))
+        except OSError as error:
+            detail = "Links are not followed." if Path(path).is_symlink() else f"{error.strerror}."
+            self.rejected.append((file, self.rows or -1, Reason.UNREADABLE, detail))
+
+    def _read(self, file: int, handle: int) -> None:
+        # Twice, since a network drive may return less than there is: only nothing means the end.
+        block, more = os.read(handle, PIECE), os.read(handle, PIECE)
+        if not more and self._add_usual(file, block):
+            return
+        blocks = _blocks(handle, block + more)
+        pending, block = self._open(next(blocks))
+        self._add_block(pending, file, block)
+        for block in blocks:
+            self._add_block(pending, file, block)
+        if not self.rows:
+            raise UnreadableError(Reason.NO_ROWS, "It has a header only.")
+
+    def _add_usual(self, file: int, block: bytes) -> bool:
+        """Keep a file that has one line under the same header as the last; most are such, and need no closer look."""
+        usual = self.newest
+        if usual is None or not block.startswith(usual.header):
+            return False
+        line = block[len(usual.header) :]
+        if not line or line.find(b"\n") != len(line) - 1 or b"\r" in line or b'"' in line or line.isspace():
+            return False
+        usual.texts.append(line)
+        usual.pieces.append((file, 0, 1))
+        self.size += len(line)
+        return True
+
+    def _open(self, block: bytes) -> tuple[_Pending, bytes]:
+        """Find where the lines under this file's header wait; also return what follows the header."""
+        usual = self.newest
+        if usual is None or not block.startswith(usual.header):
+            block = block.lstrip()
+            if not block:
+                raise UnreadableError(Reason.EMPTY, "")
+            line, newline, _ = block.partition(b"\n")
+            usual = self.pending.get(line + newline) or self._layout(line, line + newline)
+            self.newest = usual if newline else None  # one that is cut short may be how the next file's header begins
+        return usual, block[len(usual.header) :]
+
+    def _layout(self, line: bytes, header: bytes) -> _Pending:
+        layout = read_header(line, self.columns)
+        self.pending[header] = _Pending(header, layout)
+        self.names.update(dict.fromkeys(layout.wanted))
+        self.size += len(header)
+        return self.pending[header]
+
+    def _add_block(self, pending: _Pending, file: int, block: bytes) -> None:
+        """Keep the lines of `block` for later, or parse them now if they are many or hold quotes."""
+        text, count = _lines(block)
+        first, self.rows = self.rows, self.rows + count
+        piece = (file, first, count)
+        if file == self.torn:
+            self.rejected += [
+                (file, first + i, Reason.QUOTE, "A quote is not closed properly above.") for i in range(count)
+            ]
+        elif (quoted := b'"' in block) or len(block) > BATCH:
+            self._parse(_Pending(pending.header, pending.layout, [text], [piece]), quoted)
+        else:
+            pending.texts.append(text)
+            pending.pieces.append(piece)
+            self.size += len(block)
+
+    def _flush(self) -> None:
+        for pending in self.pending.values():
+            self._parse(pending)
+        self.pending.clear()
+        self.newest, self.size = None, 0
+
+    def _parse(self, pending: _Pending, quoted: bool = False) -> None:
+        file, first, count = np.array(pending.pieces, dtype=np.int64).reshape(-1, 3).T
+        files = np.repeat(file, count)
+        if not len(files):
+            return
+        parsed = parse_lines(pending.layout, b"".join(pending.texts), len(files), quoted)
+        rows = np.arange(len(files)) + np.repeat(first - np.cumsum(count) + count, count)
+        for line, reason, detail in parsed.rejected:
+            self.rejected.append((int(files[line]), int(rows[line]), reason, detail))
+        if len(parsed.taken):
+            self.frames.append(parsed.frame.assign(source=files[parsed.taken], row=rows[parsed.taken]))
+        if parsed.open_quote:
+            self.torn = int(files[-1])
+
+    def finish(self, sources: list[str]) -> OpenFaceTable:
+        """Parse what waits and put everything into the order of the files."""
+        self._flush()
+        names = [*(self.names if self.columns is None else filter(self.names.__contains__, self.columns))]
+        rows = pd.concat(self.frames or [_no_rows(names)], ignore_index=True).reindex(columns=[*names, "source", "row"])
+        order = np.lexsort((rows["row"], rows["source"]))
+        if np.any(np.diff(order) != 1):
+            rows = rows.iloc[order].reset_index(drop=True)
+        text = pa.array(sources, pa.string()).take(pa.array(rows["source"], pa.int64()))
+        rows["source"] = text.to_pandas()
+        rejected = [
+            {"source": sources[file], "row": None if row < 0 else row, "reason": reason, "detail": detail}
+            for file, row, reason, detail in sorted(self.rejected)
+        ]
+        return OpenFaceTable(rows, rejected)
+
+
+def _no_rows(names: list[str]) -> pd.DataFrame:
+    return pd.DataFrame({name: np.empty(0) for name in names}).assign(source=np.arange(0), row=np.arange(0))

@@ -1,0 +1,1 @@
+"""Raw sources that a store can be made from, one folder each."""

@@ -1,0 +1,1 @@
+"""A folder of OpenFace's output for CelebA, or for any faces."""

@@ -1,0 +1,103 @@
+"""The two tasks of preprocessing and what they leave on disk: functions of plain arguments, done once their file is there.
+
+A task writes its file atomically and reads nothing but its arguments and the source, so it may run anywhere, twice
+or again after a crash, with the same outcome. Its file is not synced, since most never need to reach the disk: a task
+that finds it there reads it and the pixels it speaks of, and compares checksums, before it takes them for done.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from gated_vae.preprocessing.files import damaged, read_sealed, write_sealed
+from gated_vae.preprocessing.image_file import Filled, Region
+from gated_vae.preprocessing.images import PictureError, load_square, use_one_thread
+from gated_vae.preprocessing.sources.celeba.faces import REJECTED, read_faces
+
+SHARD_FILES = 1024  # CSVs in a task, or fewer if they are large
+SHARD_BYTES = 16 << 20
+SHARD_PICTURES = 512  # 2 MB of pixels at 64 x 64
+
+# The machine's troubles, not the picture's: these end the command instead of rejecting the picture.
+_OUR_TROUBLE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.ETIMEDOUT}
+
+
+def cut_shards(files: Sequence[str], sizes: Sequence[int]) -> list[list[str]]:
+    """Cut a list of files into shards of at most `SHARD_FILES` files and, unless one is larger, `SHARD_BYTES` bytes."""
+    shards: list[list[str]] = []
+    weight = 0
+    for file, size in zip(files, sizes, strict=True):
+        if not shards or len(shards[-1]) == SHARD_FILES or weight + size > SHARD_BYTES:
+            shards.append([])
+            weight = 0
+        shards[-1].append(file)
+        weight += size
+    return shards
+
+
+def read_shard(root: str, files: Sequence[str], aligned: bool, out: str) -> None:
+    """Read CSVs (see `read_faces`) into the work file `out`, a stream of Arrow's."""
+    if read_sealed(Path(out)) is None:
+        items = read_faces(root, files, aligned)
+        sink = pa.BufferOutputStream()
+        with pa.ipc.new_stream(sink, items.schema) as stream:
+            stream.write_table(items)
+        write_sealed(Path(out), sink.getvalue())
+
+
+def load_faces(shards: Sequence[Path]) -> tuple[pa.Table, pa.Table]:
+    """Faces and rejected items of all shards, in order; a column that a shard lacks is null there."""
+    items = pa.concat_tables(map(_load_items, shards), promote_options="permissive")
+    read = pc.is_null(items["reason"])
+    rejected = items.filter(pc.invert(read)).select(REJECTED.names).cast(REJECTED)
+    faces = items.filter(read) if len(rejected) else items  # mostly all were read: no copy of the largest table
+    return faces.drop_columns(["reason", "detail"]), rejected
+
+
+def _load_items(shard: Path) -> pa.Table:
+    data = read_sealed(shard)
+    if data is None:
+        raise damaged(shard)
+    return pa.ipc.open_stream(data).read_all()
+
+
+def decode_shard(root: str, pictures: Sequence[bytes], region: Region, out: str) -> Filled:
+    """Turn pictures that lie in `root` into grey squares and fill the region with them; `out` then says that it is."""
+    known = _load_filled(region, Path(out))
+    if known is not None:
+        return known
+    use_one_thread()
+    folder = os.fsencode(root)
+    pixels = np.zeros((region.count, region.size, region.size), np.uint8)
+    failed: list[tuple[int, str]] = []
+    for place, path in enumerate(pictures):
+        try:
+            load_square(os.path.join(folder, path), region.size, pixels[place])  # noqa: PTH118
+        except PictureError as error:
+            failed.append((place, str(error)))
+        except OSError as error:
+            if error.errno in _OUR_TROUBLE:
+                raise
+            failed.append((place, error.strerror or str(error)))
+    filled = Filled(region, region.write(pixels), failed)
+    write_sealed(Path(out), json.dumps([filled.checksum, failed]).encode())
+    return filled
+
+
+def _load_filled(region: Region, out: Path) -> Filled | None:
+    """What an earlier run has done about a region, if its pixels are there, too."""
+    data = read_sealed(out)
+    if data is None:
+        return None
+    checksum, failed = json.loads(bytes(data))
+    with Path(region.path).open("rb") as images:
+        _, found = region.read(images)
+    return Filled(region, checksum, [(place, fault) for place, fault in failed]) if found == checksum else None

@@ -1,0 +1,1 @@
+"""The dSprites: from the official file, or drawn."""

@@ -1,0 +1,53 @@
+"""Disentangled representations from pairs: the stable few names of the four packages.
+
+Names are imported when first used, so that importing the package costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gated_vae.models import GatedVAE, GatedVAEConfig, metrics, objectives
+    from gated_vae.pairing import Groups, PairBatch, PairLoader, draw_partners, group_kmeans
+    from gated_vae.preprocessing import Store, open_store, read_openface
+
+_HOMES = {
+    "GatedVAE": "models",
+    "GatedVAEConfig": "models",
+    "Groups": "pairing",
+    "PairBatch": "pairing",
+    "PairLoader": "pairing",
+    "Store": "preprocessing",
+    "draw_partners": "pairing",
+    "group_kmeans": "pairing",
+    "metrics": "models",
+    "objectives": "models",
+    "open_store": "preprocessing",
+    "read_openface": "preprocessing",
+}
+__all__ = [
+    "GatedVAE",
+    "GatedVAEConfig",
+    "Groups",
+    "PairBatch",
+    "PairLoader",
+    "Store",
+    "draw_partners",
+    "group_kmeans",
+    "metrics",
+    "objectives",
+    "open_store",
+    "read_openface",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

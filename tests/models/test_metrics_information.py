@@ -1,0 +1,126 @@
+"""MIG, SAP and modularity against scikit-learn's mutual information, hand-worked tables and known codes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.metrics import mutual_info_score
+
+from gated_vae.models.metrics import mig, modularity, sap
+from gated_vae.models.metrics.information import bin_codes, bin_factors, entropy, mutual_information
+from gated_vae.models.metrics.modularity import modularity_per_code
+
+RNG = np.random.default_rng(0)
+# Every combination of 2, 4 and 5 classes, equally often: the factors are independent to the last digit.
+GRID = np.array([[a, b, c] for a in range(2) for b in range(4) for c in range(5)] * 10, dtype=float)
+
+
+def test_bins_are_of_equal_width_and_take_in_both_ends() -> None:
+    codes = np.array([[0.0, 3.0], [0.24, 3.0], [0.25, 3.0], [0.99, 3.0], [1.0, 3.0]])
+    assert bin_codes(codes, 4).T.tolist() == [[0, 0, 1, 3, 3], [0, 0, 0, 0, 0]]
+
+
+def test_factors_are_classes_only_when_whole_and_few() -> None:
+    factors = np.column_stack([np.repeat([10.0, -3.0], 100), np.arange(200.0), np.linspace(0, 1, 200)])
+    assert [len(np.unique(column)) for column in bin_factors(factors, 20).T] == [2, 20, 20]
+
+
+def test_information_agrees_with_scikit_learn() -> None:
+    left, right = RNG.integers(0, 7, (500, 3)), RNG.integers(0, 4, (500, 2))
+    right[:, 0] = left[:, 1] // 2
+    expected = [[mutual_info_score(a, b) for b in right.T] for a in left.T]
+    np.testing.assert_allclose(mutual_information(left, right), expected, atol=1e-12)
+    np.testing.assert_allclose(entropy(left), [mutual_info_score(a, a) for a in left.T])
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2], [2, 0, 1]], ids=["one to one", "permuted"])
+def test_one_code_per_factor_is_perfect(order: list[int]) -> None:
+    codes = GRID[:, order] * [-1, 5, 0.1]
+    assert mig(codes, GRID).score == pytest.approx(1)
+    assert sap(codes, GRID).score == pytest.approx(1)
+    assert modularity(codes, GRID).score == pytest.approx(1)
+
+
+def test_a_twin_closes_the_gap_but_stays_modular() -> None:
+    twins = np.hstack([GRID, GRID])
+    assert mig(twins, GRID).score == pytest.approx(0)
+    assert sap(twins, GRID).score == pytest.approx(0)
+    assert modularity(twins, GRID).score == pytest.approx(1)
+
+
+def test_rotation_by_45_degrees() -> None:
+    x, y = RNG.normal(size=(2, 20_000))
+    factors = np.column_stack([x, y])
+    mixed = np.column_stack([x + y, x - y])
+    assert mig(mixed, factors).score == pytest.approx(0, abs=0.02)
+    np.testing.assert_allclose(sap(mixed, factors).matrix, 0.5, atol=0.02)  # cos^2 of 45 degrees
+    assert sap(mixed, factors).score == pytest.approx(0, abs=0.02)
+    assert modularity(mixed, factors).score == pytest.approx(0, abs=0.05)
+
+
+def test_random_codes_score_nothing() -> None:
+    factors = RNG.integers(0, 4, (20_000, 3))
+    codes = RNG.normal(size=(20_000, 4))
+    assert mig(codes, factors).score < 0.01
+    assert sap(codes, factors).score < 0.01
+
+
+def test_dead_codes() -> None:
+    codes = np.hstack([GRID, np.full((len(GRID), 1), 0.1)])
+    assert mig(codes, GRID).score == pytest.approx(1)
+    assert sap(codes, GRID).score == pytest.approx(1)
+    assert modularity(codes, GRID).per_code.tolist() == pytest.approx([1, 1, 1, 0])
+    assert modularity(codes, GRID).score == pytest.approx(3 / 4)
+    dead = np.zeros((len(GRID), 2))
+    assert (mig(dead, GRID).score, sap(dead, GRID).score, modularity(dead, GRID).score) == (0, 0, 0)
+
+
+def test_constant_factors_are_left_out() -> None:
+    factors = np.insert(GRID, 1, 7.0, axis=1)
+    codes = GRID + 0.3 * RNG.normal(size=GRID.shape)
+    assert mig(codes, factors).score == pytest.approx(mig(codes, GRID).score)
+    assert sap(codes, factors).score == pytest.approx(sap(codes, GRID).score)
+    assert sap(GRID, factors, classes=True).score == pytest.approx(sap(GRID, GRID, classes=True).score, abs=1e-6)
+    assert modularity(codes, factors).score == pytest.approx(modularity(codes, GRID).score)
+    assert mig(codes, factors).per_factor[1] == 0
+
+
+def test_a_single_code_is_compared_with_none() -> None:
+    assert mig(GRID[:, :1], GRID).per_factor.tolist() == pytest.approx([1, 0, 0])
+
+
+def test_units_do_not_matter() -> None:
+    codes = GRID @ RNG.normal(size=(3, 4))
+    moved = codes[:, [2, 3, 0, 1]] * [2, 0.5, 4, 8]
+    assert mig(moved, GRID).score == pytest.approx(mig(codes, GRID).score)
+    assert sap(moved, GRID).score == pytest.approx(sap(codes, GRID).score)
+
+
+def test_sap_is_the_gap_of_squared_correlations() -> None:
+    codes = GRID @ RNG.normal(size=(3, 4))
+    squared = np.corrcoef(codes.T, GRID.T)[:4, 4:] ** 2
+    np.testing.assert_allclose(sap(codes, GRID).matrix, squared)
+    ranked = np.sort(squared, axis=0)
+    np.testing.assert_allclose(sap(codes, GRID).per_factor, ranked[-1] - ranked[-2])
+
+
+def test_sap_of_classes_is_an_accuracy() -> None:
+    binary = RNG.integers(0, 2, (2000, 2)).astype(float)
+    result = sap(binary, binary, classes=True)
+    np.testing.assert_allclose(np.diag(result.matrix), 1)
+    assert result.score == pytest.approx(0.5, abs=0.06)  # the other code can only guess: one half
+    again = sap(binary, binary, classes=True)
+    assert (result.matrix == again.matrix).all()
+
+
+def test_modularity_by_hand() -> None:
+    # (1^2 + 2^2) / (4^2 * 2) = 5 / 32; equal information in all is worth nothing; none counts 0.
+    table = [[1, 4, 2], [3, 3, 3], [0, 0, 0], [0, 5, 0]]
+    np.testing.assert_allclose(modularity_per_code(table), [1 - 5 / 32, 0, 0, 1])
+
+
+def test_bad_input_is_named() -> None:
+    with pytest.raises(ValueError, match="bins"):
+        mig(GRID, GRID, bins=1)
+    with pytest.raises(ValueError, match="whole numbers"):
+        sap(GRID, GRID + 0.5, classes=True)

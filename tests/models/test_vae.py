@@ -1,0 +1,122 @@
+"""Networks, precision and noise of the model."""
+
+import pytest
+import torch
+from torch import nn
+
+from gated_vae.models.layers import Linear
+from gated_vae.models.vae import GatedVAE, GatedVAEConfig, draw_noise
+
+LATENT = {"pose": 2, "expression": 3}
+
+
+@pytest.mark.parametrize(("network", "widths"), [("fc", ()), ("fc", (40,)), ("conv", ()), ("conv", (8, 16, 32))])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_shapes_and_dtypes(network: str, widths: tuple[int, ...], precision: str) -> None:
+    vae = GatedVAE(GatedVAEConfig(LATENT, network=network, widths=widths), precision)
+    images = torch.randint(0, 256, (3, 64, 64), dtype=torch.uint8)
+    posterior = vae.encode(images)
+    assert posterior.mean.shape == posterior.logvar.shape == (3, 5)
+    assert posterior.mean.dtype == torch.float32
+    assert vae.decode(posterior.mean).shape == (3, 64, 64)
+    assert all(parameter.dtype == torch.float32 for parameter in vae.parameters())
+
+
+def test_the_paper_s_network_layer_by_layer() -> None:
+    """Encoder: two layers with batch norm and ReLU, then the heads; decoder: three layers, the first two so."""
+    vae = GatedVAE(GatedVAEConfig({"all": 8}, network="fc", widths=(512, 512)))
+    kinds = [type(layer) for layer in vae.encoder.layers]
+    assert kinds == [nn.Flatten, Linear, nn.BatchNorm1d, nn.ReLU, Linear, nn.BatchNorm1d, nn.ReLU, Linear]
+    kinds = [type(layer) for layer in vae.decoder.layers]
+    assert kinds == [Linear, nn.BatchNorm1d, nn.ReLU, Linear, nn.BatchNorm1d, nn.ReLU, Linear, nn.Unflatten]
+    sizes = [(layer.in_features, layer.out_features) for layer in vae.decoder.layers if isinstance(layer, Linear)]
+    assert sizes == [(8, 512), (512, 512), (512, 4096)]
+
+
+def test_images_that_cannot_be_halved_are_refused() -> None:
+    with pytest.raises(ValueError, match="cannot be halved 4 times"):
+        GatedVAE(GatedVAEConfig(LATENT, image_shape=(60, 64), network="conv", widths=(2, 2, 2, 2, 8)))
+    with pytest.raises(ValueError, match="cannot be halved:"):
+        GatedVAE(GatedVAEConfig(LATENT, image_shape=(63, 64), network="conv"))
+
+
+@pytest.mark.parametrize(
+    ("shape", "widths"),
+    [
+        ((64, 64), (32, 32, 64, 64, 256)),
+        ((32, 32), (32, 32, 64, 256)),
+        ((8, 16), (32, 256)),
+        ((128, 96), (32, 32, 64, 64, 256)),  # down to 8 x 6
+        ((60, 64), (32, 32, 256)),  # down to 15 x 16, which is odd
+    ],
+)
+def test_the_convolutional_network_halves_images_down_to_four_pixels(
+    shape: tuple[int, int], widths: tuple[int, ...]
+) -> None:
+    config = GatedVAEConfig(LATENT, image_shape=shape, network="conv")
+    assert config.widths == widths  # a run records what it has
+    vae = GatedVAE(config)
+    images = torch.zeros(2, *shape, dtype=torch.uint8)
+    assert vae.decode(vae.encode(images).mean).shape == (2, *shape)
+
+
+def test_pixels_are_scaled_to_one() -> None:
+    vae = GatedVAE(GatedVAEConfig(LATENT, network="fc", widths=(4,)))
+    scaled = vae.pixels(torch.tensor([[[0, 51, 255]]], dtype=torch.uint8))
+    torch.testing.assert_close(scaled, torch.tensor([[[0.0, 0.2, 1.0]]]))
+
+
+def test_linear_in_bfloat16_has_the_gradients_of_torch_s_autocast() -> None:
+    torch.manual_seed(0)
+    ours, theirs = Linear(30, 20), nn.Linear(30, 20)
+    theirs.load_state_dict(ours.state_dict())
+    x = torch.randn(10, 30, requires_grad=True)
+    ours(x.bfloat16()).float().square().sum().backward()
+    into_x, x.grad = x.grad, None
+    with torch.autocast("cpu", torch.bfloat16):
+        theirs(x).float().square().sum().backward()
+    torch.testing.assert_close(into_x, x.grad, rtol=2e-2, atol=2e-1)
+    torch.testing.assert_close(ours.weight.grad, theirs.weight.grad, rtol=2e-2, atol=2e-1)
+    torch.testing.assert_close(ours.bias.grad, theirs.bias.grad, rtol=2e-2, atol=2e-1)
+    assert ours.weight.grad.dtype == torch.float32
+
+
+@pytest.mark.parametrize("network", ["fc", "conv"])
+def test_bfloat16_stays_close_to_float32(network: str) -> None:
+    losses = []
+    for precision in ("fp32", "bf16"):
+        torch.manual_seed(0)
+        vae = GatedVAE(GatedVAEConfig(LATENT, network=network), precision)
+        images = torch.randint(0, 256, (16, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+        noise = draw_noise(vae.config, 16, seed=0, step=1, device="cpu")
+        loss = vae.loss(images, images, "pose", noise)
+        loss.total.backward()
+        gradient = torch.cat([parameter.grad.flatten() for parameter in vae.parameters()])
+        losses.append((float(loss.total.detach()), gradient))
+    assert losses[1][0] == pytest.approx(losses[0][0], rel=2e-3)
+    assert float(torch.cosine_similarity(losses[0][1], losses[1][1], dim=0)) > 0.99
+
+
+def test_noise_depends_on_seed_and_step_alone() -> None:
+    config = GatedVAEConfig(LATENT)
+    first = draw_noise(config, 6, seed=3, step=10, device="cpu")
+    torch.randn(5)
+    assert torch.equal(first, draw_noise(config, 6, seed=3, step=10, device="cpu"))
+    assert not torch.equal(first, draw_noise(config, 6, seed=3, step=11, device="cpu"))
+    assert not torch.equal(first, draw_noise(config, 6, seed=4, step=10, device="cpu"))
+    many = torch.cat([draw_noise(config, 100, seed=0, step=step, device="cpu").flatten() for step in range(40)])
+    assert abs(float(many.mean())) < 0.02
+    assert float(many.std()) == pytest.approx(1.0, abs=0.02)
+
+
+def test_config_survives_json() -> None:
+    import json
+
+    config = GatedVAEConfig(LATENT, widths=(3, 4), context="target")
+    assert GatedVAEConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+@pytest.mark.parametrize("wrong", [{"network": "cnn"}, {"context": "both"}])
+def test_unknown_choices_are_refused(wrong: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="choose from"):
+        GatedVAEConfig(LATENT, **wrong)  # type: ignore[arg-type]

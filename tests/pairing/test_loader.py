@@ -1,0 +1,187 @@
+"""The loader against the pair table read with pandas."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from gated_vae.pairing.exact import pair_exactly
+from gated_vae.pairing.rules.uniform import draw_partners
+from gated_vae.pairing.stream import batches as batches_module
+from gated_vae.pairing.stream.loader import PairBatch, PairLoader
+from gated_vae.pairing.tables import write_pairs
+from gated_vae.preprocessing.errors import GatedVAEError
+from gated_vae.preprocessing.files import write_json
+from gated_vae.preprocessing.store import Store, manifest_path, open_store
+
+
+def pairs_of(batches: list[PairBatch]) -> Counter[tuple[str, int, int, int]]:
+    return Counter(
+        (batch.partition, *row)
+        for batch in batches
+        for row in zip(batch.input_id.tolist(), batch.target_id.tolist(), batch.group.tolist(), strict=True)
+    )
+
+
+def table(store: Store, draw: int) -> Counter[tuple[str, int, int, int]]:
+    pairs = pd.read_parquet(store.path / "pairs")
+    pairs = pairs[pairs["draw"] == draw]
+    return Counter(
+        zip(pairs["partition"].astype(str), pairs["input_id"], pairs["target_id"], pairs["group"], strict=True)
+    )
+
+
+@pytest.fixture(params=[2**20, 64], ids=["one window", "many windows"])
+def window(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches_module, "WINDOW_ROWS", request.param)
+
+
+@pytest.mark.usefixtures("window")
+@pytest.mark.parametrize("prefetch", [0, 2])
+def test_an_epoch_is_one_draw_of_the_table_each_pair_once(store: Store, prefetch: int) -> None:
+    loader = PairLoader(store.path, 32, seed=5, prefetch=prefetch)
+    for epoch in range(4):
+        batches = list(loader)
+        assert len(batches) == len(loader) == 2 * 10
+        assert pairs_of(batches) == table(store, epoch % 3)
+        assert [batch.partition for batch in batches] == ["pose", "expression"] * 10
+        assert {len(batch.input) for batch in batches[:-2]} == {32}
+        assert len(batches[-1].input) == 300 % 32
+    assert loader.state_dict()["epoch"] == 4
+
+
+def test_images_belong_to_their_ids(store: Store) -> None:
+    for batch in PairLoader(store.path, 50):
+        for ids, images in ((batch.input_id, batch.input), (batch.target_id, batch.target)):
+            assert images.dtype.is_floating_point is False
+            np.testing.assert_array_equal(images.numpy(), store.images[ids.numpy()])
+
+
+def test_order_depends_on_seed_and_epoch_alone(store: Store) -> None:
+    def order(**options: int) -> list[int]:
+        return [int(i) for batch in PairLoader(store.path, 32, **options) for i in batch.input_id]
+
+    assert order(seed=1) == order(seed=1) == order(seed=1, prefetch=0)
+    assert order(seed=1) != order(seed=2)
+    assert order(seed=1) != order(seed=1, epoch=1)
+
+
+@pytest.mark.usefixtures("window")
+@pytest.mark.parametrize("stop", [1, 7, 19, 20, 33])
+def test_a_state_of_four_integers_resumes_at_the_next_step(store: Store, stop: int) -> None:
+    whole = PairLoader(store.path, 32, seed=3)
+    expected = [batch.input_id.tolist() for _ in range(3) for batch in whole]
+    first = PairLoader(store.path, 32, seed=3)
+    seen: list[list[int]] = []
+    while len(seen) < stop:
+        for batch in first:
+            seen.append(batch.input_id.tolist())
+            if len(seen) == stop:
+                break
+    state = json.loads(json.dumps(first.state_dict()))
+    assert all(isinstance(value, int) for value in state.values())
+    second = PairLoader(store.path, 32, prefetch=0)
+    second.load_state_dict(state)
+    while len(seen) < len(expected):
+        seen += [batch.input_id.tolist() for batch in second]
+    assert seen == expected
+
+
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_ranks_share_every_step_of_the_one_rank_run(store: Store, world_size: int) -> None:
+    single = list(PairLoader(store.path, 12 * world_size, seed=1))
+    ranks = [list(PairLoader(store.path, 12, seed=1, rank=rank, world_size=world_size)) for rank in range(world_size)]
+    assert {len(batches) for batches in ranks} == {len(single)}
+    for whole, *parts in zip(single, *ranks, strict=True):
+        assert whole.input_id.tolist() == [i for part in parts for i in part.input_id.tolist()]
+
+
+def test_exact_pairs_are_fresh_in_every_epoch_and_start_with_the_table(tmp_path: Path) -> None:
+    from tests.stores import make_store
+
+    store = make_store(tmp_path / "grid", 4 * 5 * 6)
+    shutil.rmtree(store.path / "pairs")
+    write_json(manifest_path(store.path), {**store.manifest, "partitions": {}, "factors": {"a": 4, "b": 5, "c": 6}})
+    pair_exactly(open_store(store.path), {"left": ("a",), "right": ("b", "c")}, draws=2, seed=9)
+    store = open_store(store.path)
+    loader = PairLoader(store.path, 16)
+    epochs = [pairs_of(list(loader)) for _ in range(3)]
+    assert epochs[:2] == [table(store, 0), table(store, 1)]
+    assert epochs[2] != epochs[0]
+    for _, input_id, target_id, _ in epochs[2]:
+        assert input_id != target_id
+
+
+def test_breaking_off_ends_the_reading_thread(store: Store) -> None:
+    import threading
+
+    for batch in PairLoader(store.path, 8):
+        assert len(batch.input) == 8
+        break
+    assert not [thread for thread in threading.enumerate() if thread.name == "pair-loader"]
+
+
+def test_an_error_while_reading_ahead_reaches_the_reader(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    loader = PairLoader(store.path, 8)
+
+    def fail(*_: object) -> None:
+        raise OSError("disk gone")
+
+    monkeypatch.setattr(batches_module.StoreBatches, "_gather", fail)
+    with pytest.raises(OSError, match="disk gone"):
+        next(iter(loader))
+
+
+def test_wrong_uses_say_what_to_do(store: Store) -> None:
+    with pytest.raises(GatedVAEError, match="cannot cut"):
+        PairLoader(store.path, 0)
+    with pytest.raises(GatedVAEError, match="no partition colour"):
+        PairLoader(store.path, 8, partitions=["colour"])
+    with pytest.raises(GatedVAEError, match="no pairs yet"):
+        PairLoader(store.with_partitions({}).path, 8)
+    loader = PairLoader(store.with_partitions(store.partitions).path, 8)
+    with pytest.raises(GatedVAEError, match="batches of 16"):
+        loader.load_state_dict({**loader.state_dict(), "global_batch": 16})
+
+
+@pytest.mark.usefixtures("window")
+@pytest.mark.parametrize("prefetch", [0, 2])
+def test_together_every_input_comes_with_its_partner_of_each_partition(store: Store, prefetch: int) -> None:
+    loader = PairLoader(store.path, 32, seed=5, together=True, prefetch=prefetch)
+    images = np.asarray(store.images)
+    for epoch in range(4):
+        batches = list(loader)
+        assert len(batches) == len(loader) == 10
+        pairs = Counter()
+        for batch in batches:
+            assert batch.partition is None
+            assert np.array_equal(batch.input, images[batch.input_id])
+            assert np.array_equal(batch.target, images[batch.target_id])
+            for name, targets, groups in zip(("pose", "expression"), batch.target_id, batch.group, strict=True):
+                rows = zip(batch.input_id.tolist(), targets.tolist(), groups.tolist(), strict=True)
+                pairs.update((name, *row) for row in rows)
+        assert pairs == table(store, epoch % 3)
+
+
+def test_together_goes_on_and_is_shared_like_turns(store: Store) -> None:
+    whole = list(PairLoader(store.path, 32, seed=5, together=True))
+    resumed = PairLoader(store.path, 32, seed=5, together=True)
+    resumed.load_state_dict({"seed": 5, "epoch": 0, "step": 4, "global_batch": 32})
+    assert [batch.target_id.tolist() for batch in resumed] == [batch.target_id.tolist() for batch in whole[4:]]
+    ranks = [list(PairLoader(store.path, 16, seed=5, together=True, rank=r, world_size=2)) for r in range(2)]
+    for batch, *parts in zip(whole, *ranks, strict=True):
+        assert np.array_equal(np.concatenate([part.target_id for part in parts], 1), batch.target_id)
+
+
+def test_partitions_of_different_draws_do_not_come_together(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gated_vae.pairing.tables.BLOCK_ROWS", 256)
+    group = np.arange(len(store), dtype=np.int32) % 20
+    write_pairs(store.path, "pose", group, lambda ids, draw: draw_partners(group, draw=draw)[ids], 2)
+    with pytest.raises(GatedVAEError, match="do not come together"):
+        list(PairLoader(store.path, 32, together=True))

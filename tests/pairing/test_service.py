@@ -1,0 +1,502 @@
+"""The pairing service against the local loader, over loopback; and everything that may go wrong on the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pyarrow import flight
+
+from gated_vae.models.vae import GatedVAEConfig
+from gated_vae.pairing.rules.uniform import draw_partners
+from gated_vae.pairing.service.access import ServiceOptions
+from gated_vae.pairing.service.server import PairService
+from gated_vae.pairing.stream import remote
+from gated_vae.pairing.stream.loader import PairBatch, PairLoader
+from gated_vae.pairing.tables import read_groups
+from gated_vae.pipelines.training.run import TrainConfig
+from gated_vae.pipelines.training.trainer import TrainOptions, train
+from gated_vae.preprocessing.errors import GatedVAEError
+from gated_vae.preprocessing.files import write_json, write_parquet
+from gated_vae.preprocessing.store import SCHEMA_VERSION, Store, manifest_path, open_store, samples_path
+from tests.stores import make_store
+
+TOKEN = "0123456789abcdef0123456789abcdef"
+
+
+@pytest.fixture
+def serve(store: Store) -> Iterator[Callable[..., PairService]]:
+    """Start services of the store; all are closed in the end."""
+    started: list[PairService] = []
+
+    def start(**options: object) -> PairService:
+        started.append(PairService(store.path, ServiceOptions(**{"port": 0, **options})))  # type: ignore[arg-type]
+        return started[-1]
+
+    yield start
+    for service in started:
+        service.close()
+
+
+@pytest.fixture
+def service(serve: Callable[..., PairService]) -> PairService:
+    return serve()
+
+
+@pytest.fixture
+def client(service: PairService) -> Iterator[flight.FlightClient]:
+    with flight.connect(service.address) as connected:
+        yield connected
+
+
+def ticket(**values: object) -> flight.Ticket:
+    return flight.Ticket(json.dumps(values))
+
+
+def act(client: flight.FlightClient, name: str, **values: object) -> dict[str, object]:
+    (result,) = client.do_action((name, json.dumps(values).encode()))
+    return json.loads(result.body.to_pybytes())  # type: ignore[no-any-return]
+
+
+def equal(ours: PairBatch, theirs: PairBatch) -> bool:
+    names = ("input_id", "target_id", "group", "input", "target")
+    return ours.partition == theirs.partition and all(torch.equal(getattr(ours, n), getattr(theirs, n)) for n in names)
+
+
+@pytest.mark.parametrize(("rank", "world_size", "step"), [(0, 1, 0), (0, 1, 7), (1, 3, 0), (2, 3, 5), (90, 100, 1)])
+@pytest.mark.parametrize("partitions", [None, ["expression"], ["expression", "pose"]])
+@pytest.mark.parametrize("together", [False, True])
+def test_the_loader_gets_the_same_batches_from_service_and_folder(
+    service: PairService,
+    store: Store,
+    rank: int,
+    world_size: int,
+    step: int,
+    partitions: list[str] | None,
+    together: bool,
+) -> None:
+    options = {"rank": rank, "world_size": world_size, "partitions": partitions, "together": together}
+    loaders = [
+        PairLoader(source, 16, seed=3, epoch=1, **options)  # type: ignore[arg-type]
+        for source in (store.path, service.address)
+    ]
+    for loader in loaders:
+        loader.load_state_dict({**loader.state_dict(), "step": min(step, len(loader))})
+    assert len(loaders[0]) == len(loaders[1])
+    assert loaders[0].state_dict() == loaders[1].state_dict()
+    for _epoch in range(2):
+        pairs = list(zip(*loaders, strict=True))
+        assert all(equal(*pair) for pair in pairs)
+    assert loaders[0].state_dict() == loaders[1].state_dict()
+    assert all(batch.input.numpy().flags.writeable for batch in pairs[0])
+
+
+def test_one_record_batch_is_one_training_batch(client: flight.FlightClient, store: Store) -> None:
+    chunks = list(client.do_get(ticket(partition=None, batch_size=32, seed=5, images=True)))
+    expected = list(PairLoader(store.path, 32, seed=5))
+    for chunk, batch in zip(chunks, expected, strict=True):
+        rows = chunk.data.to_pydict()
+        assert set(rows["partition"]) == {batch.partition}
+        for name in ("input_id", "target_id", "group"):
+            assert rows[name] == getattr(batch, name).tolist()
+        for name in ("input", "target"):
+            assert rows[name] == [image.tobytes() for image in getattr(batch, name).numpy()]
+
+
+def test_same_ticket_same_bytes_and_missing_keys_take_the_defaults(client: flight.FlightClient) -> None:
+    full = ticket(partition="pose", seed=0, epoch=0, rank=0, world_size=1, batch_size=128, first_step=0, images=False)
+    first, again, default = (client.do_get(wanted).read_all() for wanted in (full, full, ticket()))
+    assert first.equals(again, check_metadata=True)
+    assert first.equals(default, check_metadata=True)
+    assert [chunk.data.num_rows for chunk in client.do_get(full)] == [128, 128, 44]
+
+
+def test_flights_describe_the_partitions(client: flight.FlightClient) -> None:
+    infos = list(client.list_flights())
+    assert [info.descriptor.path for info in infos] == [[b"pose"], [b"expression"]]
+    for info in infos:
+        assert info.total_records == client.do_get(info.endpoints[0].ticket).read_all().num_rows == 300
+        assert client.get_flight_info(info.descriptor).schema == info.schema
+    command = flight.FlightDescriptor.for_command(ticket(images=True).ticket)
+    info = client.get_flight_info(command)
+    assert info.schema == client.do_get(info.endpoints[0].ticket).schema == client.get_schema(command).schema
+    assert info.schema.field("input").type.byte_width == 16 * 16
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"pose", "not JSON"),
+        (b"\xff\xfe", "not JSON"),
+        (b"[" * 4000, "not JSON"),
+        (b"[]", "not a JSON object"),
+        (b" " * 5000, "5,000 bytes"),
+        (b'{"partitions": "pose"}', "unknown keys: partitions"),
+        (b'{"partition": "colour"}', "no partition colour"),
+        (b'{"partition": 7}', "`partition` is"),
+        (b'{"partition": []}', "`partition` is"),
+        (b'{"partition": ["pose", "pose"]}', "twice"),
+        (b'{"epoch": -1}', "`epoch` is"),
+        (b'{"epoch": 1e3}', "`epoch` is"),
+        (b'{"seed": true}', "`seed` is"),
+        (b'{"images": 1}', "`images` is"),
+        (b'{"batch_size": 0}', "`batch_size` is"),
+        (b'{"batch_size": 1000000, "images": true}', "too large"),
+        (b'{"rank": 1}', "rank 1 of 1"),
+        (b'{"first_step": 4}', "has 3 steps"),
+    ],
+)
+def test_a_bad_ticket_is_refused_and_the_server_serves_on(
+    client: flight.FlightClient, text: bytes, message: str
+) -> None:
+    with pytest.raises(flight.FlightServerError, match=re.escape(message)) as caught:
+        client.do_get(flight.Ticket(text)).read_all()
+    assert "Traceback" not in str(caught.value)
+    assert client.do_get(ticket(first_step=3)).read_all().num_rows == 0
+    assert client.do_get(ticket()).read_all().num_rows == 300
+
+
+def test_random_partners_are_those_that_pairing_draws(client: flight.FlightClient, store: Store) -> None:
+    answer = act(client, "partners", partition="pose", ids=[5, 299, 5], count=3, seed=4)
+    group = read_groups(store.path, "pose")[0]
+    drawn = np.stack([draw_partners(group, seed=4, draw=draw) for draw in range(3)], axis=1)
+    assert answer["partners"] == drawn[[5, 299, 5]].tolist()
+
+
+@pytest.mark.parametrize("scale", ["none", "std"])
+def test_nearest_partners_are_the_groups_nearest(tmp_path: Path, scale: str) -> None:
+    store = make_store(tmp_path / "near")
+    labels = np.random.default_rng(1).normal(size=(2, 300)) * [[1], [100]]
+    samples = store.samples.assign(a=labels[0], b=labels[1])
+    import pyarrow as pa
+
+    write_parquet(samples_path(store.path), pa.Table.from_pandas(samples), schema_version=SCHEMA_VERSION)
+    made = {name: {**record, "columns": ["a", "b"], "scale": scale} for name, record in store.partitions.items()}
+    store.with_partitions(made)
+    group = read_groups(store.path, "pose")[0]
+    unit = labels.std(axis=1) if scale == "std" else np.ones(2)
+    service = PairService(store.path, ServiceOptions(port=0))
+    try:
+        with flight.connect(service.address) as client:
+            answer = act(client, "partners", partition="pose", ids=[0, 17], kind="nearest", count=4)
+    finally:
+        service.close()
+    for sample, found in zip([0, 17], answer["partners"], strict=True):  # type: ignore[call-overload]
+        distance = {
+            other: float((((labels[:, other] - labels[:, sample]) / unit) ** 2).sum())
+            for other in range(300)
+            if other != sample and group[other] == group[sample]
+        }
+        assert found == sorted(distance, key=distance.__getitem__)[:4]
+
+
+@pytest.mark.parametrize(
+    ("request_", "message"),
+    [
+        ({}, "needs partition and ids"),
+        ({"partition": "pose", "ids": [1], "colour": 1}, "needs partition and ids"),
+        ({"partition": "pose", "ids": "1"}, "list of whole numbers"),
+        ({"partition": "pose", "ids": [1, 2.5]}, "list of whole numbers"),
+        ({"partition": "pose", "ids": [1], "kind": "best"}, "random or nearest"),
+        ({"partition": "pose", "ids": [1], "count": 10**6}, "too large"),
+        ({"partition": "pose", "ids": [300]}, "no sample 300"),
+        ({"partition": "pose", "ids": [-1]}, "no sample -1"),
+        ({"partition": "colour", "ids": [1]}, "no partition colour"),
+        ({"partition": "pose", "ids": [1], "kind": "nearest"}, "was not clustered"),
+    ],
+)
+def test_a_bad_request_for_partners_is_refused(
+    client: flight.FlightClient, request_: dict[str, object], message: str
+) -> None:
+    with pytest.raises(flight.FlightServerError, match=re.escape(message)):
+        act(client, "partners", **request_)
+    assert act(client, "health")["status"] == "serving"
+
+
+def test_manifest_and_statistics(client: flight.FlightClient, store: Store) -> None:
+    assert act(client, "manifest") == store.manifest
+    client.do_get(ticket(batch_size=100)).read_all()
+    counted = act(client, "statistics")
+    assert {name: counted[name] for name in ("streams", "batches", "pairs")} == {
+        "streams": 1,
+        "batches": 3,
+        "pairs": 300,
+    }
+    assert {kind.type for kind in client.list_actions()} == {"partners", "statistics", "health", "manifest"}
+    with pytest.raises(flight.FlightServerError, match="no action 'stop'"):
+        act(client, "stop")
+
+
+def test_a_store_replaced_while_served_is_refused(client: flight.FlightClient, store: Store) -> None:
+    write_json(manifest_path(store.path), {**store.manifest, "source_digest": "sha256:1"})
+    for attempt in (lambda: client.do_get(ticket()).read_all(), lambda: act(client, "health")):
+        with pytest.raises(flight.FlightServerError, match="was replaced"):
+            attempt()
+    write_json(manifest_path(store.path), store.manifest)
+    assert client.do_get(ticket()).read_all().num_rows == 300
+
+
+def test_a_client_that_vanishes_frees_its_stream(tmp_path: Path) -> None:
+    service = PairService(make_store(tmp_path / "big", 400, size=256).path, ServiceOptions(port=0, max_streams=1))
+    long = ticket(batch_size=4, images=True)  # more than the transport takes at once
+    try:
+        with flight.connect(service.address) as first, flight.connect(service.address) as second:
+            reader = first.do_get(long)
+            reader.read_chunk()
+            with pytest.raises(flight.FlightUnavailableError, match="All 1 streams are taken"):
+                second.do_get(ticket()).read_all()
+            reader.cancel()
+            deadline = time.monotonic() + 5
+            while act(second, "statistics")["streams_open"]:
+                assert time.monotonic() < deadline
+            assert second.do_get(ticket()).read_all().num_rows == 400
+    finally:
+        service.close()
+
+
+def test_a_slow_client_does_not_make_the_server_run_ahead(tmp_path: Path) -> None:
+    service = PairService(make_store(tmp_path / "big", 400, size=256).path, ServiceOptions(port=0))
+    try:
+        with flight.connect(service.address) as client:
+            reader = client.do_get(ticket(batch_size=4, images=True))  # 100 batches of half a megabyte
+            reader.read_chunk()
+            time.sleep(0.3)
+            assert act(client, "statistics")["batches"] < 40
+            reader.cancel()
+    finally:
+        service.close()
+
+
+@pytest.fixture
+def token_file(tmp_path: Path) -> Path:
+    (tmp_path / "token").write_text(f"{TOKEN}\n")
+    return tmp_path / "token"
+
+
+def test_only_the_right_token_opens(
+    serve: Callable[..., PairService],
+    token_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    address = serve(token_file=token_file).address
+    with flight.connect(address) as client:
+        for header in (None, "", TOKEN, f"Bearer {TOKEN}x", f"Bearer {TOKEN[:-1]}"):
+            headers = [] if header is None else [(b"authorization", header.encode())]
+            options = flight.FlightCallOptions(headers=headers)
+            for call in (
+                lambda o: client.do_get(ticket(), o).read_all(),
+                lambda o: list(client.do_action("health", o)),
+            ):
+                with pytest.raises(flight.FlightUnauthenticatedError):
+                    call(options)
+    with pytest.raises(GatedVAEError, match="token is missing or wrong"):
+        PairLoader(address, 32)
+    monkeypatch.setenv("GATED_VAE_TOKEN_FILE", str(token_file))
+    assert len(list(PairLoader(address, 32))) == 20
+    assert TOKEN not in "".join(capfd.readouterr())
+
+
+@pytest.mark.parametrize("text", ["", "short", "with space 0123456789abcdef"])
+def test_a_weak_token_is_refused(store: Store, tmp_path: Path, text: str) -> None:
+    (tmp_path / "weak").write_text(text)
+    with pytest.raises(GatedVAEError, match="holds no token"):
+        PairService(store.path, ServiceOptions(port=0, token_file=tmp_path / "weak"))
+
+
+def test_other_machines_need_a_token(token_file: Path) -> None:
+    for host in ("0.0.0.0", "::", "example.org", "192.168.1.5"):
+        with pytest.raises(GatedVAEError, match="A token is needed"):
+            ServiceOptions(host)
+        ServiceOptions(host, token_file=token_file)
+    for host in ("127.0.0.1", "127.1.2.3", "::1", "localhost"):
+        ServiceOptions(host)
+    with pytest.raises(GatedVAEError, match="both --tls-cert and --tls-key"):
+        ServiceOptions(tls_cert=token_file)
+
+
+def test_a_port_in_use_and_a_store_without_pairs_say_so(serve: Callable[..., PairService], store: Store) -> None:
+    first, second = serve(), serve()  # two servers on one store: both only read
+    assert first.port != second.port
+    with pytest.raises(GatedVAEError, match="in use"):
+        serve(port=first.port)
+    store.with_partitions({})
+    with pytest.raises(GatedVAEError, match="no pairs yet"):
+        serve()
+
+
+def test_tls(serve: Callable[..., PairService], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 -subj /CN=localhost"
+    command += f" -addext subjectAltName=DNS:localhost,IP:127.0.0.1 -keyout {key} -out {cert}"
+    try:
+        subprocess.run(command.split(), check=True, capture_output=True)
+    except FileNotFoundError:
+        pytest.skip("openssl is not installed: no certificate to test with")
+    address = serve(tls_cert=cert, tls_key=key).address
+    assert address.startswith("grpc+tls://")
+    for wrong in (address, address.replace("grpc+tls", "grpc")):  # an unknown certificate, and no TLS at all
+        with pytest.raises(GatedVAEError, match="No service answers"):
+            PairLoader(wrong, 32)
+    monkeypatch.setenv("GATED_VAE_TLS_ROOTS", str(cert))
+    assert len(list(PairLoader(address, 32))) == 20
+
+
+class Process:
+    """`pipe serve` in a process of its own, at one port."""
+
+    def __init__(self, store: Path, port: int = 0) -> None:
+        command = [sys.executable, "-m", "gated_vae.pipelines.cli", "serve", str(store), "--port", str(port)]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert self._process.stdout is not None
+        self.line = self._process.stdout.readline()
+        self.address = self.line.split()[-1]
+        self.port = int(self.address.rpartition(":")[2])
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def stop(self) -> int:
+        self._process.terminate()
+        assert self._process.communicate() == ("", "")
+        return self._process.returncode
+
+
+def test_the_command_says_where_it_serves_and_ends_on_sigterm_though_a_client_does_not_read(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "big", 400, size=256)
+    process = Process(store.path)
+    assert process.line == f"serving {store.path} at grpc://127.0.0.1:{process.port}\n"
+    reader = flight.connect(process.address).do_get(ticket(batch_size=4, images=True))
+    reader.read_chunk()
+    assert process.stop() == 0
+    reader.cancel()
+
+
+def test_killed_and_started_again_in_mid_epoch_every_pair_comes_once(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "store", 3000, size=32)
+    process = Process(store.path)
+    ranks = [PairLoader(process.address, 4, rank=rank, world_size=2, prefetch=1) for rank in range(2)]
+    whole = [PairLoader(store.path, 4, rank=rank, world_size=2) for rank in range(2)]
+    seen: Counter[tuple[str, int]] = Counter()
+    again: list[Process] = []
+    restart = threading.Timer(0.2, lambda: again.append(Process(store.path, process.port)))
+    for step, (batches, expected) in enumerate(zip(zip(*ranks, strict=True), zip(*whole, strict=True), strict=True)):
+        if step == 40:
+            process.kill()
+            restart.start()
+        assert all(map(equal, batches, expected))
+        seen.update((batch.partition, int(sample)) for batch in batches for sample in batch.input_id)
+    assert seen == Counter({(name, sample): 1 for name in ("pose", "expression") for sample in range(3000)})
+    restart.join()
+    assert again[0].stop() == 0
+
+
+CLIENT = """
+import sys
+from gated_vae.pairing.stream.loader import PairLoader
+address, rank, done, path = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+loader = PairLoader(address, 4, rank=rank, world_size=3)
+loader.load_state_dict({**loader.state_dict(), "step": done})
+with open(path, "a") as lines:
+    for batch in loader:
+        print(batch.partition, *batch.input_id.tolist(), file=lines, flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_a_soak_with_clients_and_server_killed_gives_every_pair_once_to_one_rank(tmp_path: Path) -> None:
+    samples = int(os.environ.get("SOAK_SAMPLES", "60000"))
+    store = make_store(tmp_path / "store", samples, size=32)
+    generator, server = np.random.default_rng(0), Process(store.path)
+    logs, errors = [tmp_path / f"rank{rank}" for rank in range(3)], tmp_path / "errors"
+
+    def start(rank: int) -> subprocess.Popen[bytes]:
+        whole = logs[rank].read_text().rpartition("\n") if logs[rank].exists() else ("", "", "")
+        logs[rank].write_text(whole[0] + whole[1])  # without a line that was torn
+        done = str(whole[0].count("\n") + len(whole[1]))
+        command = [sys.executable, "-c", CLIENT, server.address, str(rank), done, str(logs[rank])]
+        with errors.open("ab") as messages:
+            return subprocess.Popen(command, stderr=messages)
+
+    clients = [start(rank) for rank in range(3)]
+    kills, started = {"client": 0, "server": 0}, time.monotonic()
+    while any(client.poll() != 0 for client in clients):
+        time.sleep(float(generator.uniform(0.5, 3)))
+        victim = int(generator.integers(4))
+        if victim == 3:
+            server.kill()
+            server = Process(store.path, server.port)
+            kills["server"] += 1
+        elif clients[victim].poll() != 0:  # running, or it met no server at its very start, where it does not try again
+            clients[victim].kill()
+            clients[victim].wait()
+            clients[victim] = start(victim)
+            kills["client"] += 1
+    print(f"\n{2 * samples:,} pairs in {time.monotonic() - started:.0f} s; killed and started again: {kills}")
+    assert sum(kills.values()) >= 3
+    failures = re.findall(r"^\S*Error.*", errors.read_text(), re.MULTILINE)
+    assert all("No service answers" in failure for failure in failures), failures
+    seen = Counter(
+        (line.split()[0], int(sample))
+        for log in logs
+        for line in log.read_text().splitlines()
+        for sample in line.split()[1:]
+    )
+    assert seen == Counter({(name, sample): 1 for name in ("pose", "expression") for sample in range(samples)})
+    assert server.stop() == 0
+
+
+def test_a_service_that_stays_away_or_comes_back_with_another_store(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "DELAYS", (0.01, 0.02))
+    service = PairService(store.path, ServiceOptions(port=0))
+    loader = PairLoader(service.address, 8, prefetch=0)
+    assert len(list(loader)) == len(loader)
+    service.close()
+    with pytest.raises(GatedVAEError, match="went away"):
+        next(iter(loader))
+    with pytest.raises(GatedVAEError, match="No service answers"):
+        PairLoader(service.address, 8)
+    other = PairService(make_store(tmp_path / "other", 200).path, ServiceOptions(port=service.port))
+    try:
+        with pytest.raises(GatedVAEError, match="another store"):
+            next(iter(loader))
+    finally:
+        other.close()
+
+
+def test_training_from_the_service_gives_the_folders_weights(
+    service: PairService, store: Store, tmp_path: Path
+) -> None:
+    model = GatedVAEConfig({"expression": 3, "pose": 2}, image_shape=(16, 16), network="fc", widths=(16, 16))
+    config = TrainConfig(str(store.path), model, steps=25, batch_size=32, lr=1e-3)
+    train(config, TrainOptions(tmp_path / "folder"))
+    train(replace(config, store=service.address), TrainOptions(tmp_path / "service"))
+    weights = [
+        (tmp_path / name / "checkpoints" / "step-000000025.safetensors").read_bytes() for name in ("folder", "service")
+    ]
+    assert weights[0] == weights[1]
+
+
+def test_the_plain_client_of_the_docs_works(service: PairService) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "service.md").read_text()
+    code = re.search(r"```python\n(.*?)```", page, re.DOTALL)
+    assert code is not None
+    assert len(code[1].strip().splitlines()) <= 10
+    found: dict[str, object] = {}
+    exec(code[1].replace("grpc://127.0.0.1:8815", service.address), found)
+    assert open_store(service.store.path).manifest["image_shape"] == list(found["images"].shape[1:])  # type: ignore[attr-defined]

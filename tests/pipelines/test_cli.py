@@ -1,0 +1,183 @@
+"""The command line as a user meets it: exit codes, messages, results, speed of --help's imports."""
+
+from __future__ import annotations
+
+import errno
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import get_args
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from gated_vae.models.networks import NETWORKS
+from gated_vae.models.objectives import OBJECTIVES
+from gated_vae.models.vae import CONTEXTS, PRECISIONS
+from gated_vae.pipelines.cli import VERBS, explain, main
+from gated_vae.pipelines.commands import train
+from gated_vae.pipelines.options import Precision
+from gated_vae.pipelines.training.presets import PRESETS
+from gated_vae.pipelines.training.run import open_run
+from gated_vae.preprocessing.errors import GatedVAEError
+from gated_vae.preprocessing.store import Store
+
+
+def pipe(*words: str | Path) -> int:
+    """Run `pipe` in this process; return its exit code."""
+    with pytest.raises(SystemExit) as stopped:
+        main([str(word) for word in words])
+    return int(stopped.value.code or 0)
+
+
+TINY = ("--network", "fc", "--widths", "8,8", "--steps", "6", "--batch-size", "16", "--latent", "pose=2,expression=2")
+
+
+@pytest.fixture
+def run(store: Store, tmp_path: Path) -> Path:
+    assert pipe("train", store.path, "--out", tmp_path / "run", *TINY) == 0
+    return tmp_path / "run"
+
+
+def test_train_twice_says_that_it_was_finished(run: Path, store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert pipe("train", store.path, "--out", run, *TINY) == 0
+    assert "it was finished" in capsys.readouterr().out
+
+
+def test_results_as_json_on_standard_output(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert pipe("inspect", run, "--json") == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["config"]["steps"] == 6
+    assert captured.err == ""
+
+
+def test_encode_writes_means_and_deviations(run: Path, store: Store, tmp_path: Path) -> None:
+    assert pipe("encode", run, store.path, "--out", tmp_path / "codes.parquet") == 0
+    codes = pd.read_parquet(tmp_path / "codes.parquet")
+    assert list(codes["sample_id"]) == list(range(300))
+    assert {"pose_0", "pose_1_std", "expression_1"} < set(codes.columns)
+    assert (codes.filter(like="_std") > 0).all().all()
+    assert pipe("encode", run, store.path, "--out", tmp_path / "pose.parquet", "--partition", "pose") == 0
+    assert not any("expression" in name for name in pd.read_parquet(tmp_path / "pose.parquet").columns)
+
+
+def test_finetune_makes_a_run_of_its_own(run: Path) -> None:
+    assert pipe("finetune", run, "--steps", "3") == 0
+    assert pipe("inspect", run / "finetuned") == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["inspect", "nowhere"], "no store at nowhere"),
+        (["train", "nowhere", "--out", "r"], "no store at nowhere"),
+        (["finetune", "nowhere"], "does not exist"),
+        (["cluster", "nowhere"], "nowhere"),
+    ],
+)
+def test_failures_are_three_lines_at_most_and_exit_1(
+    words: list[str], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert pipe(*words) == 1
+    captured = capsys.readouterr()
+    assert said in captured.err
+    assert len(captured.err.strip().splitlines()) <= 3
+    assert "Traceback" not in captured.err
+    assert captured.out == ""
+
+
+def test_debug_shows_where(tmp_path: Path) -> None:
+    with pytest.raises(GatedVAEError):
+        main(["inspect", str(tmp_path / "nowhere"), "--debug"])
+
+
+def test_an_interrupt_is_told_and_exits_130(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("gated_vae.preprocessing.sources.dsprites.build.preprocess_dsprites", interrupted)
+    assert pipe("preprocess", "dsprites", "--out", tmp_path / "store") == 130
+    assert capsys.readouterr().err == "Interrupted. The same command, run again, goes on from what is finished.\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train"],
+        ["train", "x", "--out", "y", "--steps", "many"],
+        ["train", "x", "--out", "y", "--objective", "nope"],
+        ["nonsense"],
+        ["inspect", "a", "--nope"],
+        ["cluster", "x", "--scale", "nope"],
+        ["cluster", "x", "--pose", "nope"],
+        ["reproduce", "table1", "--models", "nope"],
+        ["reproduce", "curves", "--axes", "nope"],
+    ],
+)
+def test_wrong_usage_exits_2(words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert pipe(*words) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "context", "own_share"),
+    [((), "partners", 0.5), (("--context", "target"), "target", 0.0), (("--no-gate",), "input", 0.0)],
+)
+def test_a_preset_gives_what_is_not_said(
+    store: Store, tmp_path: Path, options: tuple[str, ...], context: str, own_share: float
+) -> None:
+    words = ("--preset", "faces-partners", "--steps", "2", "--batch-size", "16")
+    assert pipe("train", store.path, "--out", tmp_path / "run", *words, *options) == 0
+    config = open_run(tmp_path / "run").config
+    assert (config.model.context, config.own_share) == (context, own_share)
+    assert config.model.latent == {"pose": 4, "expression": 6}
+    assert config.model.kl_weights == {"pose": 0.3, "expression": 0.3}
+    assert config.lr == 5e-4
+
+
+def test_choices_on_the_command_line_are_those_there_are() -> None:
+    offered = [get_args(choice) for choice in (train.Preset, train.Objective, train.Network, train.Context)]
+    assert offered == [tuple(PRESETS), tuple(OBJECTIVES), tuple(NETWORKS), CONTEXTS]
+    assert {*get_args(get_args(Precision)[0])} == {*PRECISIONS, "auto"}
+
+
+def test_messages_name_the_remedy() -> None:
+    full = OSError(errno.ENOSPC, "No space left on device", "store/images.npy")
+    assert explain(full).splitlines() == [
+        "store/images.npy: No space left on device.",
+        "Free some space, then run the same command again: it goes on where it stopped.",
+    ]
+    assert len(explain(ValueError("a\n\nb")).splitlines()) == 2
+    assert "--debug" in explain(RuntimeError("surprise"))
+
+
+def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in VERBS:
+        assert pipe(name, "--help") == 0
+        assert f"Example: pipe {name}" in " ".join(capsys.readouterr().out.split())
+
+
+def test_help_imports_nothing_heavy() -> None:
+    heavy = ["torch", "pandas", "pyarrow", "dask", "faiss", "cv2", "numpy"]
+    code = f"import sys, gated_vae.pipelines.cli; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_codes_are_written_a_row_group_at_a_time(
+    run: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert pipe("encode", run, store.path, "--out", tmp_path / "whole.parquet") == 0
+    monkeypatch.setattr("gated_vae.pipelines.evaluation.encoding.ROW_GROUP", 7)
+    assert pipe("encode", run, store.path, "--out", tmp_path / "parts.parquet") == 0
+    assert pq.ParquetFile(tmp_path / "parts.parquet").num_row_groups == -(-len(store) // 7)
+    whole, parts = (pd.read_parquet(tmp_path / f"{name}.parquet") for name in ("whole", "parts"))
+    pd.testing.assert_frame_equal(whole, parts, rtol=1e-4, atol=1e-6)  # codes about 0 have float32 roundings of the sum
+    assert whole["sample_id"].tolist() == list(range(len(store)))

@@ -1,0 +1,257 @@
+"""Curves: which points there are, what their stores hold, what becomes of scores, and a tiny one from end to end."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import to_hex
+
+from gated_vae.models.figures.grids import Panel, curve_panels, png
+from gated_vae.models.figures.sheet import PALETTE
+from gated_vae.pairing.cluster import ClusterOptions
+from gated_vae.pipelines.experiments.curve_stores import Recipe, draw_pictures, give_wrong, make_store, true_faces
+from gated_vae.pipelines.experiments.curves import (
+    AXES,
+    BASE,
+    PAIRINGS,
+    CurvePlan,
+    Point,
+    curve_config,
+    curve_scores,
+    describe,
+    points_on,
+    recipe_of,
+    reproduce_curves,
+)
+from gated_vae.pipelines.experiments.curves_report import LINES, SCORES, TITLES, curves_markdown, draw_curves
+from gated_vae.pipelines.verify import verify
+from gated_vae.preprocessing.errors import GatedVAEError
+from gated_vae.preprocessing.openface.api import read_openface
+from gated_vae.preprocessing.simulate import FaceSimulation, simulate_faces, simulate_labels
+from gated_vae.preprocessing.sources.celeba.faces import LABELS
+from gated_vae.preprocessing.store import Store
+
+PLAN = CurvePlan(images=4000)
+NOISY = {"pose_noise": 2.0, "label_noise": 2.0, "confounding": 1.0}
+Pictures = tuple[Store, Path]
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Pictures:
+    """24 pictures of 3 people, labelled with the truth, and the file of the truth."""
+    return draw_pictures(
+        true_faces(24, 3), 16, tmp_path_factory.mktemp("pictures"), workers=1, progress=lambda _n: None
+    )
+
+
+def recipe(wrong: float = 0.0, n: int = 20, **noise: float) -> Recipe:
+    clusters = ClusterOptions(pose=2, expression=3, draws=2, strata=2)
+    return Recipe(replace(true_faces(n, 3), **noise), wrong, clusters)
+
+
+# Points
+
+
+def test_one_axis_varies_and_the_base_is_shared() -> None:
+    points = points_on([*AXES])
+    assert points[0] == BASE
+    assert len(points) == len(set(points)) == 1 + sum(len(values) - 1 for values in AXES.values())
+    for point in points[1:]:
+        differing = [axis for axis in AXES if getattr(point, axis) != getattr(BASE, axis)]
+        assert len(differing) == 1
+        assert point.name.startswith(differing[0])
+    names = [point.name for point in points]
+    assert len(set(names)) == len(names)
+    assert {"base", "clusters-0.125", "wrong-0.25", "pairing-uniform"} <= set(names)
+    assert all(getattr(BASE, axis) in values for axis, values in AXES.items())
+    with pytest.raises(GatedVAEError, match="no axis 'noise'"):
+        points_on(["wrong", "noise"])
+
+
+def test_a_point_changes_what_its_axis_says() -> None:
+    base = recipe_of(PLAN, BASE)
+    assert (base.clusters.pose, base.clusters.expression, base.clusters.strata, base.clusters.draws) == (50, 80, 8, 8)
+    assert (base.labels.n, base.labels.people, base.labels.pose_noise, base.labels.label_noise) == (4000, 200, 1, 1)
+    fine = recipe_of(PLAN, Point(clusters=4.0))
+    assert (fine.clusters.pose, fine.clusters.expression) == (200, 320)
+    assert fine.labels == base.labels
+    half = recipe_of(PLAN, Point(images=0.5))
+    assert (half.labels.n, half.labels.people, half.clusters.pose) == (2000, 200, 25)
+    assert recipe_of(PLAN, Point(label_noise=4.0)).labels == replace(base.labels, pose_noise=4.0, label_noise=4.0)
+    for name, changed in PAIRINGS.items():
+        assert recipe_of(PLAN, Point(pairing=name)).clusters == replace(base.clusters, **changed)
+
+
+def test_values_in_words_and_numbers() -> None:
+    assert describe(PLAN, "clusters", Point(clusters=0.5)) == ("25/40", 0.5)
+    assert describe(PLAN, "images", Point(images=2.0)) == ("8,000", 8000)
+    assert describe(PLAN, "wrong", Point(wrong=0.1)) == ("0.1", 0.1)
+    assert describe(PLAN, "pairing", BASE) == ("independent", None)
+
+
+# Labels and stores
+
+
+def test_labels_written_anew_are_those_of_the_csvs(tmp_path: Path) -> None:
+    options = FaceSimulation(n=4, seed=3, people=2, not_found=0, low_confidence=0.3, impossible=0.3, **NOISY)
+    simulate_faces(options, tmp_path, workers=1)
+    written = read_openface(tmp_path / "processed").query("face == 0")
+    again = simulate_labels(options, range(1, 5))
+    assert list(again) == list(LABELS)
+    np.testing.assert_array_equal(again, written[[*LABELS]])
+
+
+def test_without_noise_labels_are_the_truth_as_openface_rounds(pictures: Pictures) -> None:
+    store, truth_path = pictures
+    truth = pd.read_parquet(truth_path)
+    angles, units = [name for name in LABELS if "pose" in name], [name for name in LABELS if name.endswith("_r")]
+    labels = simulate_labels(true_faces(24, 3), range(1, 25))
+    np.testing.assert_array_equal(labels[angles], truth[angles].round(3))
+    np.testing.assert_array_equal(labels[units], truth[units].round(2))
+    np.testing.assert_array_equal(labels, store.samples[[*LABELS]])
+    assert len(store) == 24
+
+
+def test_a_store_has_the_first_pictures_other_labels_and_whole_pairs(pictures: Pictures, tmp_path: Path) -> None:
+    source, _ = pictures
+    store = make_store(recipe(**NOISY), source, tmp_path / "store")
+    np.testing.assert_array_equal(store.images, source.images[:20])
+    kept = ["sample_id", "image", "identity"]
+    pd.testing.assert_frame_equal(store.samples[kept], source.samples[kept].iloc[:20])
+    assert (store.samples["pose_Ry"] != source.samples["pose_Ry"].iloc[:20]).mean() > 0.9
+    assert list(store.partitions) == ["pose", "expression", "identity"]
+    assert verify(store.path).problems == []
+    manifest = (store.path / "store.json").read_bytes()
+    again = make_store(recipe(**NOISY), source, tmp_path / "store")
+    assert (again.path / "store.json").read_bytes() == manifest
+    assert store.manifest["source_digest"] != source.manifest["source_digest"]
+    with pytest.raises(GatedVAEError, match="another store"):
+        make_store(recipe(), source, tmp_path / "store")
+
+
+def test_wrong_labels_are_the_same_labels_elsewhere() -> None:
+    labels = pd.DataFrame({"yaw": np.arange(200.0), "smile": np.arange(200.0) + 1000})
+    wrong = give_wrong(labels, 0.25, seed=0)
+    moved = wrong["yaw"] != labels["yaw"]
+    assert moved.sum() == 50
+    np.testing.assert_array_equal(wrong["smile"] - wrong["yaw"], 1000)  # a sample's labels stay together
+    np.testing.assert_array_equal(np.sort(wrong["yaw"]), labels["yaw"])
+    pd.testing.assert_frame_equal(wrong, give_wrong(labels, 0.25, seed=0))
+    more = give_wrong(labels, 0.5, seed=0)
+    assert (more["yaw"] != labels["yaw"])[moved].all()
+    assert (give_wrong(labels, 0.25, seed=1)["yaw"] != wrong["yaw"]).any()
+    pd.testing.assert_frame_equal(give_wrong(labels, 0.0, seed=0), labels)
+
+
+def test_a_store_of_wrong_labels_keeps_pictures_and_people(pictures: Pictures, tmp_path: Path) -> None:
+    source, _ = pictures
+    store = make_store(recipe(wrong=0.5), source, tmp_path / "store")
+    right = source.samples.iloc[:20]
+    assert (store.samples["pose_Ry"] != right["pose_Ry"]).sum() == 10
+    assert sorted(store.samples["pose_Ry"]) == sorted(right["pose_Ry"])
+    pd.testing.assert_series_equal(store.samples["identity"], right["identity"])
+
+
+# Scores, tables, picture
+
+
+def scores(**r2: dict[str, float]) -> dict[str, Any]:
+    """What an evaluation files, as far as curves read it."""
+    summary = {"pose": {"score": 0.4}, "expression": {"score": 0.3}}
+    swap = {"by_labels": {"pose": 0.9, "expression": 0.8, "both": 0.7}}
+    return {"r2": {"ridge": {"sample": r2}}, "summary": {"ridge": {"sample": summary}}, "swap": swap}
+
+
+def test_scores_by_hand() -> None:
+    pose = {"pose_Rx": 0.5, "pose_Ry": 0.9, "AU06_r": -1.0, "AU12_r": 0.2, "AU20_r": 1.0}
+    expression = {"pose_Rx": -0.2, "pose_Ry": 0.1, "AU06_r": 0.6, "AU12_r": 0.8, "AU20_r": 0.0}
+    found = curve_scores(scores(pose=pose, expression=expression))
+    assert found == pytest.approx(
+        {
+            "pose_own": 0.7,
+            "pose_leak": 0.05,
+            "units_own": 0.7,
+            "units_leak": 0.1,
+            "pose_score": 0.4,
+            "expression_score": 0.3,
+            "swap_both": 0.7,
+        }
+    )
+    assert set(SCORES) == set(found)
+    assert np.isnan(curve_scores({**scores(pose=pose, expression=expression), "swap": None})["swap_both"])
+
+
+def results() -> pd.DataFrame:
+    """Two seeds of two values on one axis, one name on another; every score is 0.5 and 0.7."""
+    rows = []
+    for axis, value, number in (("wrong", "0", 0.0), ("wrong", "0.25", 0.25), ("pairing", "uniform", None)):
+        for seed, score in enumerate((0.5, 0.7)):
+            key = {"axis": axis, "value": value, "number": number, "seed": seed, "steps": 9, "images": 4000}
+            rows.append(key | dict.fromkeys(SCORES, score))
+    return pd.DataFrame(rows)
+
+
+def test_a_table_per_axis_with_intervals() -> None:
+    text = curves_markdown(results(), PLAN)
+    cells = " | ".join(["0.600 ± 1.271"] * len(SCORES))  # as in tests/pipelines/test_table1.py, by hand
+    for line in (f"| 0.25, n=2 | {cells} |", f"| uniform, n=2 | {cells} |", "## Share of wrong labels", "## Pairing"):
+        assert line in text.splitlines()
+    assert set(TITLES) == set(AXES)
+
+
+def test_a_panel_per_axis_with_own_and_leak() -> None:
+    figure = draw_curves(results())
+    wrong, pairing = figure.axes
+    assert [tick.get_text() for tick in wrong.get_xticklabels()] == ["0", "0.25"]
+    assert [tick.get_text() for tick in pairing.get_xticklabels()] == ["uniform"]
+    means = [line for line in wrong.lines if not str(line.get_label()).startswith("_")]
+    assert [line.get_linestyle() for line in means] == ["-", "--"] * len(LINES)
+    assert [to_hex(line.get_color()).upper() for line in means] == [colour for colour in PALETTE[:2] for _ in range(2)]
+    np.testing.assert_allclose([line.get_ydata() for line in means], 0.6)
+    assert len(png(figure)) > 1000
+
+
+def test_panels_refuse_lines_that_do_not_fit() -> None:
+    values = [np.zeros(1)]
+    with pytest.raises(ValueError, match="1 and 1 values, noise has 2"):
+        curve_panels([Panel("noise", ("0", "1"), {"pose": (values, values)})])
+    with pytest.raises(ValueError, match="no panel"):
+        curve_panels([])
+
+
+# From end to end
+
+
+def test_runs_differ_in_store_and_seed_alone(store: Store) -> None:
+    paired = {name: {"draws": 8} for name in ("pose", "expression", "identity")}
+    store = replace(store, manifest={**store.manifest, "partitions": paired})
+    one, other = curve_config(PLAN, store, 0), curve_config(PLAN, replace(store, path=Path("other")), 1)
+    assert replace(other, store=one.store, seed=0) == one
+    assert one.together
+    assert one.model.latent == {"pose": 6, "expression": 18, "identity": 16}
+
+
+@pytest.mark.slow
+def test_two_points_from_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(AXES, "wrong", (0.0, 0.5))
+    monkeypatch.setitem(AXES, "images", (1.0,))
+    plan = CurvePlan(images=48, steps=2, batch_size=16, precision="fp32")
+    rows = reproduce_curves(plan, ["wrong"], 1, tmp_path, workers=1)
+    assert [(row["axis"], row["value"], row["number"], row["images"]) for row in rows] == [
+        ("wrong", "0", 0.0, 48),
+        ("wrong", "0.5", 0.5, 48),
+    ]
+    assert all(np.isfinite(row[name]) for row in rows for name in SCORES)
+    notes: list[str] = []
+    again = reproduce_curves(plan, ["wrong"], 1, tmp_path, workers=1, progress=lambda *state: notes.append(state[2]))
+    assert again == rows
+    assert notes[-1] == ""  # no run was left to do
+    with pytest.raises(GatedVAEError, match="holds another run"):
+        reproduce_curves(replace(plan, steps=3), ["wrong"], 1, tmp_path, workers=1)
+    with pytest.raises(GatedVAEError, match="other options"):
+        reproduce_curves(replace(plan, images=64), ["wrong"], 1, tmp_path, workers=1)

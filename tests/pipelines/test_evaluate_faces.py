@@ -1,0 +1,302 @@
+"""Evaluation of faces on codes whose answer is known: labels, noise, a linear model that swaps perfectly or not at all."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+import torch
+
+from gated_vae.models.metrics import random_split
+from gated_vae.models.objectives import Posterior
+from gated_vae.models.vae import GatedVAE, GatedVAEConfig
+from gated_vae.pipelines.cli import main
+from gated_vae.pipelines.evaluation.encoding import Codes
+from gated_vae.pipelines.evaluation.faces import evaluate_faces, long_rows, read_tables
+from gated_vae.pipelines.evaluation.labels import FaceLabels, owner_of, read_labels
+from gated_vae.pipelines.evaluation.pictures import _partners, draw_pairs
+from gated_vae.pipelines.evaluation.swap import Shares, swap_test
+from gated_vae.pipelines.experiments.faces import FacePlan, FaceRun, face_config, reproduce_faces
+from gated_vae.pipelines.experiments.faces_report import faces_markdown
+from gated_vae.pipelines.training.run import TrainConfig, open_run
+from gated_vae.pipelines.training.trainer import TrainOptions, train
+from gated_vae.preprocessing.errors import GatedVAEError
+from gated_vae.preprocessing.files import write_parquet
+from gated_vae.preprocessing.store import SCHEMA_VERSION, Store, open_store, samples_path
+from tests.stores import make_store
+
+FACTORS = ("pose_Rx", "pose_Ry", "AU06_r", "AU12_r")
+PARTS = {"pose": slice(0, 2), "expression": slice(2, 4)}
+
+
+def label_store(store: Store, **columns: Any) -> Store:
+    """Give a store label columns: pitch, yaw and two action units at random, AU45 never, ten images a person."""
+    rng = np.random.default_rng(5)
+    count = len(store)
+    table: dict[str, Any] = {"sample_id": np.arange(count), "image": [f"{i:06d}.jpg" for i in range(count)]}
+    table |= {name: rng.normal(0.0, 0.2, count) for name in FACTORS} | {"AU45_r": np.zeros(count)}
+    table |= {"identity": np.arange(count) // 10} | columns
+    kept = {name: values for name, values in table.items() if values is not None}
+    write_parquet(samples_path(store.path), pa.table(kept), schema_version=SCHEMA_VERSION)
+    return open_store(store.path)
+
+
+def made_labels(count: int = 400) -> FaceLabels:
+    values = np.random.default_rng(0).normal(size=(count, 4))
+    return FaceLabels(np.arange(count), FACTORS, values, (), random_split(count), "at random", "labels")
+
+
+def train_tiny(store: Store, out: Path, latent: dict[str, int]) -> Path:
+    model = GatedVAEConfig(latent, image_shape=(16, 16), network="fc", widths=(8, 8))
+    train(TrainConfig(store=str(store.path), model=model, steps=4, batch_size=32), TrainOptions(out))
+    return out
+
+
+@pytest.fixture
+def run(store: Store, tmp_path: Path) -> Path:
+    return train_tiny(label_store(store), tmp_path / "run", {"pose": 2, "expression": 2})
+
+
+def pipe(*words: str | Path) -> int:
+    with pytest.raises(SystemExit) as stopped:
+        main([str(word) for word in words])
+    return int(stopped.value.code or 0)
+
+
+def test_codes_that_are_the_labels_are_told_from_noise_around_them() -> None:
+    """Means equal the labels, the posterior adds noise of their own size: R2 1 from means, 1/2 from samples, 0 elsewhere."""
+    labels = made_labels(2000)
+    codes = Codes(labels.values.astype(np.float32), np.ones((2000, 4), np.float32))
+    tables = read_tables(codes, labels, PARTS)
+    own = np.array([[1, 1, 0, 0], [0, 0, 1, 1], [1, 1, 1, 1]])
+    np.testing.assert_allclose(tables["ridge", "mean"].r2, own, atol=0.03)
+    np.testing.assert_allclose(tables["ridge", "sample"].r2, own / 2, atol=0.08)
+    assert tables["random_forest", "mean"].r2[0, 1] > 0.9
+    assert tables["random_forest", "mean"].r2[1, 1] < 0.1
+
+
+def test_a_read_out_rescales_means_but_not_samples_of_dead_dimensions() -> None:
+    labels = made_labels(1000)
+    codes = Codes(0.05 * labels.values.astype(np.float32), np.ones((1000, 4), np.float32))
+    tables = read_tables(codes, labels, PARTS)
+    assert tables["ridge", "mean"].r2[0, 0] > 0.99
+    assert abs(tables["ridge", "sample"].r2[0, 0]) < 0.05
+
+
+class LinearModel(torch.nn.Module):
+    """Decodes codes to pixels by an orthogonal map and encodes by its inverse; `deaf` ignores some dimensions on the way."""
+
+    def __init__(self, deaf: slice = slice(0, 0)) -> None:
+        super().__init__()
+        basis = np.linalg.qr(np.random.default_rng(3).normal(size=(64, 4)))[0]
+        self.basis = torch.nn.Parameter(torch.tensor(basis, dtype=torch.float32))
+        self.partitions, self.deaf = PARTS, deaf
+
+    def decode(self, codes: torch.Tensor) -> torch.Tensor:
+        codes = codes.clone()
+        codes[:, self.deaf] = 0
+        return (codes @ self.basis.T).reshape(-1, 8, 8)
+
+    def encode(self, images: torch.Tensor) -> Posterior:
+        mean = torch.logit(images).reshape(-1, 64) @ self.basis
+        return Posterior(mean, torch.zeros_like(mean))
+
+
+@pytest.mark.parametrize(
+    ("deaf", "expected"), [(slice(0, 0), Shares(1, 1, 1)), (PARTS["expression"], Shares(1, 0.5, 0.5))]
+)
+def test_swaps_of_a_perfect_model_and_of_one_that_ignores_expression(deaf: slice, expected: Shares) -> None:
+    """What is not drawn reads as the mean, which is as often nearer to A as to B."""
+    labels = made_labels(4000)
+    codes = Codes(labels.values.astype(np.float32), np.ones((4000, 4), np.float32))
+    found = swap_test(cast(GatedVAE, LinearModel(deaf)), codes, labels)
+    assert found is not None
+    assert found.pairs == 1000
+    for shares in (found.by_readout, found.by_labels, found.unswapped_by_labels):
+        np.testing.assert_allclose(
+            [shares.pose, shares.expression, shares.both],
+            [expected.pose, expected.expression, expected.both],
+            atol=0.06,
+        )
+
+
+def test_a_model_that_decodes_expression_as_pose_fails_the_swap() -> None:
+    """With the partitions' names exchanged, the swap takes the pose of B and keeps the expression of A: every pair is wrong."""
+    labels = made_labels()
+    model = LinearModel()
+    model.partitions = {"pose": PARTS["expression"], "expression": PARTS["pose"]}
+    found = swap_test(
+        cast(GatedVAE, model), Codes(labels.values.astype(np.float32), np.ones((400, 4), np.float32)), labels
+    )
+    assert found is not None
+    assert found.by_labels == found.by_readout == Shares(0.0, 0.0, 0.0)
+    assert found.unswapped_by_labels == Shares(1.0, 1.0, 1.0)
+
+
+def test_no_person_is_on_both_sides_and_unknown_ones_stand_alone(store: Store) -> None:
+    identity = pd.array([None if i < 50 else i // 10 for i in range(300)], dtype="Int64")
+    labels = read_labels(label_store(store, identity=pa.array(identity, from_pandas=True)), 300)
+    fit, judge = (set(identity[side].dropna()) for side in (labels.split.train, labels.split.test))
+    assert not fit & judge
+    assert labels.split_by == "by person: fitted on 56, judged on 19 others"  # 50 unknown, 25 known; round(75 / 4) = 19
+    assert labels.factors == FACTORS
+    assert labels.constant == ("AU45_r",)
+
+
+@pytest.mark.parametrize(
+    ("identity", "words"), [(None, "no identities"), (np.arange(300) % 3, "persons on both sides: there are 3 only")]
+)
+def test_a_split_that_is_not_by_person_says_so(store: Store, identity: Any, words: str) -> None:
+    assert words in read_labels(label_store(store, identity=identity), 300).split_by
+
+
+def test_truth_judges_by_image_name_in_any_order(store: Store, tmp_path: Path) -> None:
+    labelled = label_store(store)
+    truth = labelled.samples[["image", *FACTORS]].iloc[::-1]
+    truth.assign(pose_Rx=truth["pose_Rx"] + 1).to_parquet(tmp_path / "truth.parquet")
+    labels = read_labels(labelled, 300, truth=tmp_path / "truth.parquet")
+    assert labels.source == "truth"
+    np.testing.assert_array_equal(labels.values[:, 0], labelled.samples["pose_Rx"] + 1)
+    truth.iloc[1:].to_parquet(tmp_path / "short.parquet")
+    with pytest.raises(GatedVAEError, match=r"lacks 1 of the store's 300 images, such as 000299\.jpg"):
+        read_labels(labelled, 300, truth=tmp_path / "short.parquet")
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        (dict.fromkeys(FACTORS, np.zeros(300)), "one value only"),
+        (dict.fromkeys((*FACTORS, "AU45_r")), "no pose_Rx"),
+        ({"AU06_r": np.where(np.arange(300) == 7, np.nan, 1.0)}, "first is sample 7"),
+    ],
+)
+def test_labels_that_will_not_do(store: Store, columns: dict[str, Any], words: str) -> None:
+    with pytest.raises(GatedVAEError, match=words):
+        read_labels(label_store(store, **columns), 300)
+
+
+def test_too_few_images(store: Store) -> None:
+    with pytest.raises(GatedVAEError, match="It has 39 images"):
+        read_labels(Store(store.path, {**store.manifest, "taken": 39}), 300)
+
+
+def test_a_run_whose_partitions_have_other_names_has_a_table_but_no_summary(store: Store, tmp_path: Path) -> None:
+    labelled = label_store(store)
+    for old, new in (("pose", "look"), ("expression", "mood")):
+        for kind in ("pairs", "groups"):
+            (store.path / kind / f"partition={old}").rename(store.path / kind / f"partition={new}")
+    made = labelled.partitions
+    labelled = labelled.with_partitions({"look": made["pose"], "mood": made["expression"]})
+    scores = evaluate_faces(open_run(train_tiny(labelled, tmp_path / "run", {"look": 1, "mood": 2})))
+    assert scores.tables["ridge", "mean"].partitions == ("look", "mood", "all")
+    assert scores.summary("ridge", "mean") == {}
+    assert scores.swap is None
+
+
+def test_one_partition_is_refused(store: Store, tmp_path: Path) -> None:
+    run = train_tiny(label_store(store), tmp_path / "run", {"pose": 2})
+    with pytest.raises(GatedVAEError, match="only partition is pose"):
+        evaluate_faces(open_run(run))
+
+
+def test_the_command_gives_no_nan_and_fits_80_columns(
+    run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert pipe("evaluate", run) == 0
+    shown = capsys.readouterr().out
+    assert "AU45_r: the same in every image" in shown
+    assert "NaN" not in (shown + json.dumps(open_run(run).read_metrics()))
+    assert "…" not in shown
+    assert max(map(len, shown.splitlines())) <= 80
+    rows = pd.DataFrame(long_rows(open_run(run).read_metrics()["evaluate"]))
+    assert list(rows.columns) == ["partition", "factor", "regressor", "codes", "r2"]
+    assert len(rows) == 3 * 4 * 2 * 2
+    assert (run / "figures" / "hinton_random_forest.png").exists()
+
+
+def test_dead_dimensions_and_constant_codes_give_numbers(run: Path) -> None:
+    """Weights of zero: every code is the same, nothing can be told."""
+    opened = open_run(run)
+    model = opened.model()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+    object.__setattr__(opened, "model", lambda: model)
+    scores = evaluate_faces(opened).to_dict()
+    assert np.isfinite(pd.DataFrame(long_rows(scores))["r2"]).all()
+    assert json.dumps(scores, allow_nan=False)
+    assert scores["kl"] == [0.0] * 4
+
+
+def test_pairs_drawn_before_training_are_those_of_the_table(store: Store, tmp_path: Path) -> None:
+    assert pipe("inspect", store.path, "--pairs", tmp_path / "pairs.png") == 0
+    assert (tmp_path / "pairs.png").read_bytes().startswith(b"\x89PNG")
+    ids = np.array([3, 100, 299])
+    pairs = pd.read_parquet(store.path / "pairs")
+    pose = pairs[pairs["partition"] == "pose"].set_index(["input_id", "draw"])["target_id"]
+    expected = [[pose.loc[(i, draw)] for draw in range(3)] for i in ids]  # three draws were made, four asked for
+    np.testing.assert_array_equal(_partners(store, "pose", ids, 4), expected)
+    with pytest.raises(GatedVAEError, match="no pairs yet"):
+        draw_pairs(store.with_partitions({}), tmp_path / "none.png")
+
+
+def test_exchanging_and_ungated_runs_share_all_but_the_gate(store: Store) -> None:
+    plan = FacePlan(store.path, steps=5, beta=0.5)
+    made = {name: face_config(plan, store, name, 2) for name in ("ungated", "ungated_beta", "gated", "exchange")}
+    assert {name: config.model.objective.beta for name, config in made.items()} == {
+        "ungated": 0.5,
+        "ungated_beta": 2.0,
+        "gated": 0.5,
+        "exchange": 0.5,
+    }
+    assert [config.model.gate for config in made.values()] == [False, False, True, True]
+    assert made["exchange"].model.context == "target"
+    assert len({(config.seed, config.steps, config.model.network, config.lr) for config in made.values()}) == 1
+
+
+def test_tables_hold_the_mean_over_seeds(run: Path) -> None:
+    scores = evaluate_faces(open_run(run)).to_dict()
+    runs = []
+    for seed, value in enumerate((0.5, 0.7)):
+        changed = json.loads(json.dumps(scores))
+        changed["r2"]["ridge"]["sample"]["pose"]["pose_Ry"] = value
+        runs.append(FaceRun("celeba", "gated", seed, 9, changed))
+    text = faces_markdown(runs, "# Title\n")
+    assert "| pose_Ry | 0.600 ± 1.271 |" in text
+    assert runs[1].rows()[1] == {
+        "data": "celeba",
+        "gating": "gated",
+        "seed": 1,
+        "steps": 9,
+        "partition": "pose",
+        "factor": "pose_Ry",
+        "regressor": "ridge",
+        "codes": "sample",
+        "r2": 0.7,
+    }
+
+
+@pytest.mark.slow
+def test_reproducing_goes_on_and_refuses_another_plan(tmp_path: Path) -> None:
+    store = label_store(make_store(tmp_path / "store", 120, size=16))
+    plan = FacePlan(store.path, steps=2, batch_size=16, precision="fp32")
+    first = reproduce_faces(plan, ["gated"], 1, tmp_path / "out", workers=1)
+    done: list[tuple[int, int, str]] = []
+    both = reproduce_faces(
+        plan, ["gated", "exchange"], 1, tmp_path / "out", workers=1, progress=lambda *state: done.append(state)
+    )
+    assert done == [(1, 2, ""), (2, 2, "exchange-0")]
+    assert [run.gating for run in both] == ["gated", "exchange"]
+    assert both[0] == first[0]
+    with pytest.raises(GatedVAEError, match="holds another run"):
+        reproduce_faces(FacePlan(store.path, steps=3, batch_size=16), ["gated"], 1, tmp_path / "out", workers=1)
+
+
+def test_owner() -> None:
+    assert [owner_of(name) for name in FACTORS] == ["pose", "pose", "expression", "expression"]

@@ -1,0 +1,95 @@
+"""Evaluation against factors on a small grid whose images show the factors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from gated_vae.models.vae import GatedVAEConfig
+from gated_vae.pairing.exact import pair_exactly
+from gated_vae.pipelines.cli import main
+from gated_vae.pipelines.evaluation.encoding import Codes
+from gated_vae.pipelines.evaluation.factors import encode_sample, evaluate_factors, kl_per_dimension, owners
+from gated_vae.pipelines.training.run import TrainConfig, open_run
+from gated_vae.pipelines.training.trainer import TrainOptions, train
+from gated_vae.preprocessing.errors import GatedVAEError
+from gated_vae.preprocessing.files import write_json, write_parquet
+from gated_vae.preprocessing.store import SCHEMA_VERSION, Store, images_path, manifest_path, open_store, samples_path
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run on a grid of 8 x 8 places and 5 brightnesses of one bright square in a 16 x 16 image."""
+    path = tmp_path_factory.mktemp("grid") / "store"
+    path.mkdir()
+    factors = {"light": 5, "posX": 8, "posY": 8}
+    classes = np.stack(np.unravel_index(np.arange(320), tuple(factors.values())), 1)
+    images = np.zeros((320, 16, 16), np.uint8)
+    for image, (light, x, y) in zip(images, classes, strict=True):
+        image[2 * y : 2 * y + 2, 2 * x : 2 * x + 2] = 55 + 50 * light
+    np.save(images_path(path), images)
+    columns = {"sample_id": np.arange(320)} | dict(zip(factors, classes.T, strict=True))
+    write_parquet(samples_path(path), pa.table(columns), schema_version=SCHEMA_VERSION)
+    manifest = {"schema_version": SCHEMA_VERSION, "kind": "dsprites", "source_digest": "sha256:1", "seen": 320}
+    manifest |= {"image_shape": [16, 16], "taken": 320, "rejected": 0, "parameters": {}, "factors": factors}
+    write_json(manifest_path(path), manifest)
+    pair_exactly(open_store(path), {"place": ("posX", "posY"), "light": ("light",)})
+    model = GatedVAEConfig(
+        {"place": 4, "light": 1}, image_shape=(16, 16), network="fc", widths=(64, 64), context="target"
+    )
+    config = TrainConfig(store=str(path), model=model, steps=600, batch_size=64, lr=3e-3)
+    train(config, TrainOptions(path.parent / "run"))
+    return path.parent / "run"
+
+
+def test_scores_tell_which_partition_knows_which_factor(run: Path) -> None:
+    scores = evaluate_factors(open_run(run))
+    assert scores.samples == 320
+    assert scores.rotation is None
+    assert scores.partition_r2["place"]["posX"] > 0.4 > scores.partition_r2["light"]["posX"] + 0.3
+    assert scores.partition_score["posX"] > 0.3
+    assert set(scores.dci) == {"lasso", "random_forest"}
+    assert scores.dci["lasso"].importance.shape == (5, 3)
+
+
+def test_the_sample_is_random_and_paired_with_its_own_factors(run: Path) -> None:
+    opened = open_run(run)
+    codes, factors = encode_sample(opened, opened.store(), 100, seed=0)
+    assert codes.mean.shape == (100, 5)
+    ids = np.ravel_multi_index(tuple(factors.T), (5, 8, 8))
+    assert len(set(ids.tolist())) == 100
+    again, _ = encode_sample(opened, opened.store(), 100, seed=0)
+    np.testing.assert_array_equal(codes.mean, again.mean)
+
+
+def test_the_command_writes_metrics_and_pictures(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["evaluate", str(run)])
+    assert stopped.value.code in (0, None)
+    assert {"train", "evaluate"} <= set(open_run(run).read_metrics())
+    for name in ("hinton_lasso", "hinton_random_forest", "reconstructions", "samples"):
+        assert (run / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    assert "R2 by partition" in capsys.readouterr().out
+
+
+def test_kl_of_known_posteriors() -> None:
+    """N(1, 1): 1/2. N(0, e^-1): (e^-2 - 1 + 2) / 2."""
+    codes = Codes(np.array([[1.0, 0.0]], np.float32), np.array([[1.0, np.exp(-1)]], np.float32))
+    np.testing.assert_allclose(kl_per_dimension(codes), [0.5, (np.exp(-2) + 1) / 2], rtol=1e-6)
+
+
+def test_a_factor_belongs_to_the_first_partition_that_shares_it(store: Store) -> None:
+    made = {"a": {"factors": ["x", "y"]}, "b": {"factors": ["y", "z"]}}
+    store = store.with_partitions(made)
+    assert owners(store, ("z", "y", "x", "w"), made) == {"z": "b", "y": "a", "x": "a"}
+    assert owners(store, ("z", "y", "x", "w"), ["b"]) == {"z": "b", "y": "b"}
+
+
+def test_a_store_without_factors_is_refused(tmp_path: Path, store: Store) -> None:
+    model = GatedVAEConfig({"pose": 1, "expression": 1}, image_shape=(16, 16), network="fc", widths=(4,))
+    train(TrainConfig(store=str(store.path), model=model, steps=2), TrainOptions(tmp_path / "run"))
+    with pytest.raises(GatedVAEError, match="no exactly known factors"):
+        evaluate_factors(open_run(tmp_path / "run"))

@@ -1,0 +1,94 @@
+"""The report of a run: one file, nothing outside it, nothing unescaped."""
+
+from __future__ import annotations
+
+from base64 import b64decode
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from gated_vae.models.vae import GatedVAEConfig
+from gated_vae.pipelines.evaluation import html
+from gated_vae.pipelines.evaluation.report import write_report
+from gated_vae.pipelines.training.run import TrainConfig, open_run
+from gated_vae.pipelines.training.trainer import TrainOptions, train
+from gated_vae.preprocessing.store import Store
+
+
+class Reader(HTMLParser):
+    """Collects tags that are open, sources, and text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.sources: list[str] = []
+        self.words: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.sources += [value or "" for name, value in attrs if name in ("src", "href", "srcset", "data")]
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data.strip())
+
+
+@pytest.fixture
+def run(store: Store, tmp_path: Path) -> Path:
+    out = tmp_path / "<b>run & co"
+    model = GatedVAEConfig({"pose": 2, "expression": 2}, image_shape=(16, 16), network="fc", widths=(8, 8))
+    train(TrainConfig(store=str(store.path), model=model, steps=4, batch_size=32), TrainOptions(out))
+    return out
+
+
+def test_a_report_holds_its_pictures_and_loads_nothing(run: Path) -> None:
+    report = write_report(open_run(run))
+    page = report.path.read_text()
+    reader = Reader(page)
+    assert report.path == run / "report.html"
+    assert report.size == len(page.encode())
+    assert not report.has_scores
+    assert reader.open == []
+    drawn = {
+        (run / "figures" / f"{name}.png").read_bytes() for name in ("traversals", "swaps", "pairs", "reconstructions")
+    }
+    assert {b64decode(source.removeprefix("data:image/png;base64,")) for source in reader.sources} == drawn
+    assert "url(" not in page
+    assert "@import" not in page
+    assert "Run <b>run & co" in reader.words
+    assert any(words.startswith("None yet: run `pipe evaluate`") for words in reader.words)
+
+
+def test_scores_are_those_that_were_measured(run: Path) -> None:
+    opened = open_run(run)
+    dci = dict.fromkeys(("disentanglement", "completeness", "uninformativeness"), 0.25)
+    r2 = {"pose": {"yaw<": 0.815, "AU12": -0.004}, "expression": {"yaw<": 0.12, "AU12": 0.4}}
+    swap = {"pairs": 1234} | {key: {"pose": 0.9, "expression": 0.8, "both": 0.7} for key in ("by_readout", "by_labels")}
+    scores = {"images": 100, "held_out": 25, "judged_by": "truth", "split_by": "by person", "constant": ["AU45_r"]}
+    scores |= {
+        "r2": {"ridge": {"sample": r2, "mean": r2}},
+        "swap": swap,
+        "dci": {"lasso": dci},
+        "reconstruction": {"rmse": 0.1, "rmse_of_mean_image": 0.2},
+    }
+    scores |= {"summary": {"ridge": {"sample": {"pose": {"own": 0.81, "other": 0.12, "all": 0.9, "score": 0.69}}}}}
+    opened.add_metrics("evaluate", scores)
+    words = Reader(write_report(opened).path.read_text()).words
+    cells = [word for word in words if word]
+    at = cells.index("yaw<")
+    assert cells[at : at + 6] == ["yaw<", "0.81", "0.12", "AU12", "0.00", "0.40"]  # 0.815 is a little less in binary
+    assert "Swap test: shares of 1,234 pairs" in cells
+    assert any("25 of 100 images judge, by the truth" in word and "AU45_r" in word for word in cells)
+
+
+def test_tables_with_gaps() -> None:
+    """A column that lacks a row leaves its cell empty."""
+    page = html.table("t", {"a": {"x": 1.0}, "b": {"y": 2.0}})
+    assert page.count("<td></td>") == 2
+    assert "1.00" in page
+    assert "2.00" in page

@@ -1,0 +1,104 @@
+"""The paper's tables beside ours: intervals by hand, the paper's figures unchanged, runs in the right order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from gated_vae.pipelines.experiments.table1 import Job, Schedule, config_of, jobs_of
+from gated_vae.pipelines.experiments.table1_report import interval, markdown, merge, paper
+from gated_vae.preprocessing.errors import GatedVAEError
+
+
+def results() -> pd.DataFrame:
+    """Two seeds of one gated model, all scores 0.5 and 0.7."""
+    rows = []
+    for seed, value in enumerate((0.5, 0.7)):
+        row: dict[str, object] = {"regressor": "random_forest", "model": "beta", "gating": "gated", "seed": seed}
+        row |= {"steps": 5000, "lr": 1e-3, "schedule": "cosine", "widths": "256,256"}
+        names = ["disentanglement", "completeness", "uninformativeness", "mig", "sap", "modularity"]
+        names += [
+            f"{score}_{factor}"
+            for score in ("uninformativeness", "completeness")
+            for factor in ("shape", "scale", "orientation", "posX", "posY")
+        ]
+        names += [f"disentanglement_z{i}" for i in range(8)] + ["rotation_circular_mean", "partition_score_shape"]
+        rows.append(row | dict.fromkeys(names, value))
+    return pd.DataFrame(rows)
+
+
+def test_interval_is_student_s_by_hand() -> None:
+    """Mean 0.6, sd 0.1414, one degree of freedom: 12.706 * 0.1414 / sqrt(2) = 1.2706."""
+    assert interval(pd.Series([0.5, 0.7])) == "0.600 ± 1.271"
+    assert interval(pd.Series([0.25])) == "0.250"
+
+
+def test_the_paper_stands_beside_ours() -> None:
+    text = markdown(results(), "# Title\n")
+    assert (
+        "| random_forest | beta-VAE | gated | paper | 0.631 (sd 0.113) | 0.667 (sd 0.093) | 0.258 (sd 0.046) |" in text
+    )
+    assert (
+        "| random_forest | beta-VAE | gated | ours, 5,000 steps, n=2 | 0.600 ± 1.271 | 0.600 ± 1.271 | 0.600 ± 1.271 |"
+        in text
+    )
+    for title in ("Table 1", "Table 2", "Table 3", "Table 4"):
+        assert title in text
+
+
+def test_schedules_are_told_apart_and_earlier_results_replaced() -> None:
+    longer = results().assign(steps=40_000, disentanglement=0.9)
+    text = markdown(merge([results(), longer]), "# Title\n")
+    assert "| gated | ours, 5,000 steps, n=2 | 0.600 ± 1.271 |" in text
+    assert "| gated | ours, 40,000 steps, n=2 | 0.900 ± 0.000 |" in text
+    assert text.count("| gated | paper |") == 4
+    wider = results().assign(widths="512,512", disentanglement=0.7)
+    text = markdown(merge([results(), wider]), "# Title\n")
+    assert "| gated | ours, 5,000 steps, n=2 | 0.600 ± 1.271 |" in text
+    assert "| gated | ours, 5,000 steps, widths 512,512, n=2 | 0.700 ± 0.000 |" in text
+    slower = results().assign(lr=1e-4, schedule="constant", disentanglement=0.8)
+    text = markdown(merge([results(), slower]), "# Title\n")
+    assert "| gated | ours, 5,000 steps, n=2 | 0.600 ± 1.271 |" in text
+    assert "| gated | ours, 5,000 steps at 0.0001 constant, n=2 | 0.800 ± 0.000 |" in text
+    again = results().assign(disentanglement=0.1)
+    merged = merge([results(), longer, again])
+    assert len(merged) == 4
+    assert sorted(merged.disentanglement) == [0.1, 0.1, 0.9, 0.9]
+    ungated = results().assign(gating="ungated")
+    assert merge([results(), ungated]).gating.tolist() == ["ungated"] * 2 + ["gated"] * 2
+
+
+def test_results_that_do_not_say_how_they_were_trained_are_refused() -> None:
+    with pytest.raises(GatedVAEError, match="no column lr"):
+        merge([results(), results().drop(columns="lr")])
+
+
+def test_the_paper_s_figures_are_those_of_the_source(real_data: Path) -> None:
+    folder = real_data.parent / "paper"
+    if not folder.is_dir():
+        pytest.skip("the paper's tables do not lie beside the real inputs")
+    names = ["table1", "table2_uninformativeness", "table3_completeness", "table4_disentanglement"]
+    source = pd.concat([pd.read_csv(folder / f"{name}.csv") for name in names], ignore_index=True)
+    pd.testing.assert_frame_equal(paper().drop(columns="table"), source)
+
+
+def test_jobs_come_seed_by_seed_and_unknown_ones_are_refused() -> None:
+    jobs = jobs_of(["beta", "info"], ["ungated", "gated"], 2)
+    assert [job.seed for job in jobs] == [0] * 4 + [1] * 4
+    assert jobs[1] == Job("beta", "gated", 0)
+    with pytest.raises(GatedVAEError, match="no 'vq'"):
+        jobs_of(["vq"], ["gated"], 1)
+    with pytest.raises(GatedVAEError, match="no 'half'"):
+        jobs_of(["beta"], ["half"], 1)
+
+
+def test_the_constants_are_the_paper_s() -> None:
+    config = config_of(Job("beta", "gated", 3), Schedule(), Path("store"))
+    assert config.model.latent == {"position": 2, "rotation": 2, "shape": 2, "size": 2}
+    assert (config.model.objective.name, config.model.objective.beta) == ("beta", 4.0)
+    assert (config.batch_size, config.seed, config.model.gate, config.model.context) == (128, 3, True, "input")
+    assert config_of(Job("info", "ungated", 0), Schedule(), Path("store")).model.objective.lambda_ == 500
+    dip = config_of(Job("dip2", "gated", 0), Schedule(), Path("store")).model.objective
+    assert (dip.lambda_od, dip.lambda_d) == (250, 250)

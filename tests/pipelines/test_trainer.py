@@ -1,0 +1,348 @@
+"""Training: the same bytes however often it is stopped, and failures that keep what was there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from gated_vae.models.checkpoint import checkpoints, read_state
+from gated_vae.models.objectives import ObjectiveConfig
+from gated_vae.models.vae import GatedVAE, GatedVAEConfig
+from gated_vae.pairing.exact import FactorGrid, pair_exactly
+from gated_vae.pairing.stream.loader import PairLoader
+from gated_vae.pipelines.evaluation.pictures import tuned_model
+from gated_vae.pipelines.training import trainer
+from gated_vae.pipelines.training.run import TrainConfig, open_run
+from gated_vae.pipelines.training.trainer import InterruptedTrainingError, TrainOptions, train
+from gated_vae.preprocessing.errors import GatedVAEError
+from gated_vae.preprocessing.files import locked
+from gated_vae.preprocessing.store import Store, open_store
+from tests.stores import make_grid_store
+
+MODEL = GatedVAEConfig({"pose": 2, "expression": 3}, image_shape=(16, 16), network="fc", widths=(16, 16))
+
+
+def config(store: Store, **options: object) -> TrainConfig:
+    return TrainConfig(
+        **{"store": str(store.path), "model": MODEL, "steps": 30, "batch_size": 32, "lr": 1e-3, **options}
+    )  # type: ignore[arg-type]
+
+
+def contents(run: Path) -> dict[str, str]:
+    """Digest of every file of a run but TensorBoard's events, which hold times."""
+    files = [path for path in run.rglob("*") if path.is_file() and not path.name.startswith(("events.", ".lock"))]
+    return {str(path.relative_to(run)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def stop_at(step: int, number: int = signal.SIGINT) -> trainer.Progress:
+    def progress(done: int, total: int, losses: dict[str, float]) -> None:  # noqa: ARG001
+        if done == step:
+            os.kill(os.getpid(), number)
+
+    return progress
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("stop", [1, 13, 20])
+def test_interrupted_training_ends_in_the_same_bytes(tmp_path: Path, store: Store, precision: str, stop: int) -> None:
+    wanted = config(store, precision=precision)
+    train(wanted, TrainOptions(tmp_path / "whole", log_every=4, checkpoint_every=10))
+    options = TrainOptions(tmp_path / "parts", log_every=4, checkpoint_every=10, prefetch=0)
+    with pytest.raises(InterruptedTrainingError, match=f"after {stop} of 30"):
+        train(wanted, options, stop_at(stop, signal.SIGTERM if stop == 13 else signal.SIGINT))
+    report = train(wanted, options)
+    assert report.steps_now == 30 - stop
+    whole, parts = contents(tmp_path / "whole"), contents(tmp_path / "parts")
+    last = {name: digest for name, digest in whole.items() if "30" in name or name.endswith(".json")}
+    assert last.items() <= parts.items()
+    assert len(last) == 4
+
+
+def test_with_partners_interrupted_training_ends_in_the_same_bytes(tmp_path: Path, store: Store) -> None:
+    wanted = config(store, model=replace(MODEL, context="partners"), own_share=0.25, open_every=5)
+    train(wanted, TrainOptions(tmp_path / "whole", log_every=4, checkpoint_every=10))
+    options = TrainOptions(tmp_path / "parts", log_every=4, checkpoint_every=10, prefetch=0)
+    with pytest.raises(InterruptedTrainingError, match="after 13 of 30"):
+        train(wanted, options, stop_at(13))
+    assert set(train(wanted, options).losses) == {"all", "open"}
+    weights = [checkpoints(tmp_path / name / "checkpoints")[-1].weights.read_bytes() for name in ("whole", "parts")]
+    assert weights[0] == weights[1]
+
+
+def test_with_partners_the_encoder_sees_each_partitions_own_and_rebuilds_the_input(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With no own share what is encoded are the table's partners; with all of it, at first the image itself, then ever less."""
+    seen: list[tuple[torch.Tensor, torch.Tensor]] = []
+    honest = GatedVAE.loss
+
+    def watched(self: GatedVAE, images: torch.Tensor, target: torch.Tensor, *rest: object) -> object:
+        seen.append((images, target))
+        return honest(self, images, target, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(GatedVAE, "loss", watched)
+    for share in (0.0, 0.5, 1.0):
+        seen.clear()
+        wanted = config(store, model=replace(MODEL, context="partners"), steps=3, own_share=share)
+        train(wanted, TrainOptions(tmp_path / f"{share}"))
+        batches = list(PairLoader(store.path, 32, together=True))[:3]
+        own = []
+        for (images, target), batch in zip(seen, batches, strict=True):
+            assert torch.equal(target, batch.input)
+            is_own = (images == target).all(-1).all(-1)
+            assert torch.equal(images[~is_own], batch.target[~is_own])
+            own.append(is_own.float())
+        shares = torch.stack(own).mean((1, 2)).tolist()
+        assert shares == pytest.approx([share, share / 3, 0], abs=0.2 if share else 0)
+        assert share < 1 or shares[0] == 1
+
+
+def test_targets_are_composed_of_the_batch_and_interruption_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    grid = FactorGrid(("a", "b", "c"), (4, 5, 6))
+    pair_exactly(make_grid_store(tmp_path / "grid", grid), {"left": ("a",), "right": ("b", "c")})
+    store = open_store(tmp_path / "grid")
+    classes = np.stack(np.unravel_index(np.arange(grid.size), grid.sizes), axis=1)
+    id_of = {image.tobytes(): index for index, image in enumerate(store.images)}
+    own: list[float] = []
+    honest = GatedVAE.loss
+
+    def watched(self: GatedVAE, images: torch.Tensor, target: torch.Tensor, *rest: object) -> object:
+        inputs, targets = ([id_of[image.numpy().tobytes()] for image in some] for some in (images, target))
+        left, right = rest[-1]  # type: ignore[misc]
+        assert (classes[targets][:, 0] == classes[inputs][left][:, 0]).all()
+        assert (classes[targets][:, 1:] == classes[inputs][right][:, 1:]).all()
+        own.append(float((torch.stack([left, right]) == torch.arange(len(images))).float().mean()))
+        return honest(self, images, target, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(GatedVAE, "loss", watched)
+    model = replace(MODEL, latent={"left": 2, "right": 3}, context="composed")
+    wanted = config(store, model=model, own_share=1.0, steps=8)
+    train(wanted, TrainOptions(tmp_path / "whole", log_every=2, checkpoint_every=3))
+    assert own[0] == 1
+    assert own[:4] == sorted(own[:4], reverse=True)
+    assert max(own[4:]) < 0.15
+    with pytest.raises(InterruptedTrainingError):
+        train(wanted, TrainOptions(tmp_path / "parts", log_every=2, checkpoint_every=3, prefetch=0), stop_at(5))
+    train(wanted, TrainOptions(tmp_path / "parts", log_every=2, checkpoint_every=3, prefetch=0))
+    weights = [checkpoints(tmp_path / name / "checkpoints")[-1].weights.read_bytes() for name in ("whole", "parts")]
+    assert weights[0] == weights[1]
+    with pytest.raises(GatedVAEError, match="must be in one place"):
+        wanted.pairs_per_rank(2)
+
+
+def test_an_own_share_without_partners_is_refused(store: Store) -> None:
+    with pytest.raises(GatedVAEError, match="context input"):
+        config(store, own_share=0.25)
+
+
+def test_a_death_between_checkpoints_ends_in_the_same_bytes(tmp_path: Path, store: Store) -> None:
+    def die(done: int, total: int, losses: dict[str, float]) -> None:  # noqa: ARG001
+        if done == 17:
+            raise RuntimeError("killed")
+
+    options = TrainOptions(tmp_path / "run", log_every=4, checkpoint_every=5)
+    with pytest.raises(RuntimeError, match="killed"):
+        train(config(store), options, die)
+    train(config(store), options)
+    train(config(store), replace(options, out=tmp_path / "whole"))
+    assert contents(tmp_path / "run") == contents(tmp_path / "whole")
+
+
+def test_a_finished_run_is_left_alone_and_another_refused(tmp_path: Path, store: Store) -> None:
+    options = TrainOptions(tmp_path / "run")
+    train(config(store), options)
+    before = contents(options.out)
+    assert train(config(store), options).steps_now == 0
+    with pytest.raises(GatedVAEError, match=r"lr \(0.001 there, 0.002 here\)"):
+        train(config(store, lr=2e-3), options)
+    assert contents(options.out) == before
+    train(config(store, lr=2e-3), replace(options, overwrite=True))
+    assert open_run(options.out).config.lr == 2e-3
+
+
+def test_resume_with_more_steps_equals_a_longer_run(tmp_path: Path, store: Store) -> None:
+    train(config(store, steps=12), TrainOptions(tmp_path / "run", log_every=5))
+    train(config(store), TrainOptions(tmp_path / "run", log_every=5, resume=True))
+    train(config(store), TrainOptions(tmp_path / "whole", log_every=5))
+    weights = [checkpoints(tmp_path / name / "checkpoints")[-1].weights.read_bytes() for name in ("run", "whole")]
+    assert weights[0] == weights[1]
+
+
+def test_resume_takes_no_fewer_steps_and_no_other_end_of_a_falling_rate(tmp_path: Path, store: Store) -> None:
+    train(config(store, steps=12), TrainOptions(tmp_path / "run"))
+    before = contents(tmp_path / "run")
+    with pytest.raises(GatedVAEError, match="longer already"):
+        train(config(store, steps=6), TrainOptions(tmp_path / "run", resume=True))
+    assert contents(tmp_path / "run") == before
+    train(config(store, steps=6, schedule="cosine"), TrainOptions(tmp_path / "falling"))
+    with pytest.raises(GatedVAEError, match="cannot go on beyond its end"):
+        train(config(store, steps=12, schedule="cosine"), TrainOptions(tmp_path / "falling", resume=True))
+
+
+def test_what_was_measured_of_other_weights_is_forgotten(tmp_path: Path, store: Store) -> None:
+    train(config(store, steps=12), TrainOptions(tmp_path / "run"))
+    open_run(tmp_path / "run").add_metrics("evaluate", {"of": "12 steps"})
+    with pytest.raises(InterruptedTrainingError):
+        train(config(store), TrainOptions(tmp_path / "run", resume=True), stop_at(15))
+    assert open_run(tmp_path / "run").read_metrics() == {}
+    train(config(store), TrainOptions(tmp_path / "run"))
+    assert set(open_run(tmp_path / "run").read_metrics()) == {"train"}
+
+
+def test_pairs_made_anew_make_another_run(tmp_path: Path, store: Store) -> None:
+    train(config(store, steps=3), TrainOptions(tmp_path / "run"))
+    record = {**store.partitions["pose"], "seed": 7}
+    store.with_partitions({**store.partitions, "pose": record})
+    with pytest.raises(GatedVAEError, match="pairs were made anew"):
+        train(config(store, steps=3), TrainOptions(tmp_path / "run"))
+    store.with_partitions({**store.partitions, "other": record})  # one that the run does not use
+    assert train(config(store, steps=3), TrainOptions(tmp_path / "run")).steps_now == 0
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (replace(MODEL, network="conv", widths=(16,)), "two widths or more"),
+        (replace(MODEL, network="conv", widths=(4, 4, 4, 4, 4, 8)), "cannot be halved"),
+        (replace(MODEL, context="composed"), "composed"),
+    ],
+)
+def test_what_cannot_be_trained_leaves_no_run(
+    tmp_path: Path, store: Store, model: GatedVAEConfig, message: str
+) -> None:
+    with pytest.raises(GatedVAEError, match=message):
+        train(config(store, model=model), TrainOptions(tmp_path / "run"))
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_overwriting_takes_away_all_that_other_commands_have_made_of_the_run(tmp_path: Path, store: Store) -> None:
+    train(config(store, steps=3), TrainOptions(tmp_path / "run"))
+    tuned = config(store, steps=2, decoder_only=True, initial=str(tmp_path / "run"), initial_step=3)
+    train(tuned, TrainOptions(tmp_path / "run" / "finetuned"))
+    (tmp_path / "run" / "report.html").write_text("of the former weights")
+    assert tuned_model(open_run(tmp_path / "run")) is not None
+    train(config(store, steps=4), TrainOptions(tmp_path / "run", overwrite=True))
+    assert not {"finetuned", "report.html"} & {path.name for path in (tmp_path / "run").iterdir()}
+
+
+def test_a_decoder_tuned_to_earlier_weights_is_not_used(tmp_path: Path, store: Store) -> None:
+    train(config(store, steps=3), TrainOptions(tmp_path / "run"))
+    tuned = config(store, steps=2, decoder_only=True, initial=str(tmp_path / "run"), initial_step=3)
+    train(tuned, TrainOptions(tmp_path / "run" / "finetuned"))
+    train(config(store, steps=4), TrainOptions(tmp_path / "run", resume=True))
+    assert tuned_model(open_run(tmp_path / "run")) is None
+
+
+def test_a_run_in_use_is_refused(tmp_path: Path, store: Store) -> None:
+    with locked(tmp_path / "run"), pytest.raises(GatedVAEError, match="in use"):
+        train(config(store), TrainOptions(tmp_path / "run"))
+
+
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = GatedVAE.loss
+
+    def spoiled(self: GatedVAE, *arguments: object) -> object:
+        loss = honest(self, *arguments)  # type: ignore[arg-type]
+        spoiled.calls += 1  # type: ignore[attr-defined]
+        return replace(loss, terms={"kl": torch.tensor(float("nan"))}) if spoiled.calls > 12 else loss  # type: ignore[attr-defined]
+
+    spoiled.calls = 0  # type: ignore[attr-defined]
+    monkeypatch.setattr(GatedVAE, "loss", spoiled)
+    with pytest.raises(GatedVAEError, match="checkpoint of step 10 is kept"):
+        train(config(store), TrainOptions(tmp_path / "run", log_every=5, checkpoint_every=10))
+    assert [checkpoint.step for checkpoint in checkpoints(tmp_path / "run" / "checkpoints")] == [10]
+
+
+def test_a_run_of_an_earlier_form_is_told_from_a_damaged_one(tmp_path: Path, store: Store) -> None:
+    """Version 1 did not say how pairs were made."""
+    train(config(store, steps=2), TrainOptions(tmp_path / "run"))
+    path = tmp_path / "run" / "config.json"
+    values = json.loads(path.read_text())
+    del values["pairs_digest"]
+    path.write_text(json.dumps(values))
+    with pytest.raises(GatedVAEError, match="damaged"):
+        open_run(tmp_path / "run")
+    path.write_text(json.dumps({**values, "schema_version": 1}))
+    with pytest.raises(GatedVAEError, match="schema version 1; this version reads 2"):
+        open_run(tmp_path / "run")
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path: Path, store: Store) -> None:
+    train(config(store), TrainOptions(tmp_path / "run"))
+    weights = checkpoints(tmp_path / "run" / "checkpoints")[-1].weights
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(GatedVAEError, match="step-000000030"):
+        open_run(tmp_path / "run").model()
+
+
+def test_finetuning_moves_the_decoder_alone(tmp_path: Path, store: Store) -> None:
+    train(config(store), TrainOptions(tmp_path / "run"))
+    tuned = config(store, steps=10, decoder_only=True, initial=str(tmp_path / "run"))
+    train(tuned, TrainOptions(tmp_path / "tuned"))
+    before, after = (load_file(checkpoints(tmp_path / name / "checkpoints")[-1].weights) for name in ("run", "tuned"))
+    moved = {name for name, value in before.items() if not torch.equal(value, after[name])}
+    assert moved == {name for name in before if name.startswith("decoder.")}
+    moments, _ = read_state(checkpoints(tmp_path / "tuned" / "checkpoints")[-1])
+    assert {name.rpartition("/")[0] for name in moments} == {
+        name for name, _ in GatedVAE(MODEL).named_parameters() if name.startswith("decoder.")
+    }
+
+
+@pytest.mark.parametrize("objective", ["vae", "info", "dip2"])
+def test_training_lowers_the_loss(tmp_path: Path, store: Store, objective: str) -> None:
+    model = replace(MODEL, objective=ObjectiveConfig(objective, lambda_=10, lambda_od=1, lambda_d=1), gate=False)
+    wanted = config(store, model=model, steps=150)
+    first = train(replace(wanted, steps=5), TrainOptions(tmp_path / "short")).losses
+    last = train(wanted, TrainOptions(tmp_path / "long")).losses
+    assert last["open"]["reconstruction"] < first["open"]["reconstruction"] - 1
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"steps": None}, {"epochs": 3}, {"batch_size": 1}, {"lr": 0.0}, {"schedule": "linear"}, {"open_every": 1}]
+)
+def test_settings_that_make_no_sense_are_refused(store: Store, wrong: dict[str, object]) -> None:
+    with pytest.raises(GatedVAEError):
+        config(store, **wrong)
+
+
+def test_open_rounds_come_for_every_partition(tmp_path: Path, store: Store) -> None:
+    losses = train(config(store, open_every=2, steps=40), TrainOptions(tmp_path / "run", log_every=8)).losses
+    assert set(losses) == {"pose", "expression", "open"}
+
+
+def test_a_store_that_moved_or_is_behind_a_service_is_asked_for(tmp_path: Path, store: Store) -> None:
+    train(config(store, steps=3), TrainOptions(tmp_path / "run"))
+    moved = store.path.rename(tmp_path / "moved")
+    with pytest.raises(GatedVAEError, match="store"):
+        open_run(tmp_path / "run").store()
+    assert open_run(tmp_path / "run", moved).store().path == moved
+    served = replace(open_run(tmp_path / "run"), config=replace(config(store), store="grpc://127.0.0.1:8815"))
+    with pytest.raises(GatedVAEError, match="images") as refused:
+        served.store()
+    assert "--store FOLDER" in str(refused.value.remedy)
+    assert replace(served, moved=moved).store().path == moved
+
+
+def test_a_finished_run_keeps_no_more_checkpoints_than_others(tmp_path: Path, store: Store) -> None:
+    """As after a death between saving the last and removing the first."""
+    options = TrainOptions(tmp_path / "run", checkpoint_every=10)
+    train(config(store), options)
+    kept = checkpoints(tmp_path / "run" / "checkpoints")
+    for file in (kept[-1].weights, kept[-1].state):
+        old = file.with_name(file.name.replace("30", "05"))
+        old.write_bytes(file.read_bytes())
+    assert train(config(store), options).steps_now == 0
+    assert checkpoints(tmp_path / "run" / "checkpoints") == kept

@@ -1,0 +1,120 @@
+"""Files that are there whole or not at all, also when two processes write the same one."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+
+import pytest
+
+from gated_vae.preprocessing.errors import GatedVAEError
+from gated_vae.preprocessing.files import (
+    atomic_path,
+    file_digest,
+    make_room,
+    read_json,
+    read_sealed,
+    write_at,
+    write_bytes,
+    write_json,
+    write_sealed,
+)
+
+
+def test_a_failure_keeps_the_old_file_and_leaves_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    write_json(path, {"old": 1})
+
+    def write_half() -> None:
+        with atomic_path(path) as partial:
+            partial.write_bytes(b"half")
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match=r"No space left on device: '.*/a\.json'"):
+        write_half()
+    assert read_json(path, "") == {"old": 1}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_that_another_is_writing_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "codes"
+    with atomic_path(path) as partial:
+        partial.write_bytes(b"first")
+        with pytest.raises(GatedVAEError, match="being written by another process"):
+            write_bytes(path, b"second")
+    assert path.read_bytes() == b"first"
+    write_bytes(path, b"second")
+    assert path.read_bytes() == b"second"
+
+
+def test_what_a_dead_process_left_is_taken_over(tmp_path: Path) -> None:
+    (tmp_path / ".a.partial").write_bytes(b"longer than what follows")
+    write_bytes(tmp_path / "a", b"whole")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"a": b"whole"}
+
+
+def _write_often(path: Path, letter: int, start: Barrier) -> None:
+    start.wait()
+    for _ in range(60):
+        try:
+            write_bytes(path, bytes([letter]) * 20_000)
+        except GatedVAEError:
+            continue
+
+
+def test_many_writers_of_one_file_never_mix(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    write_bytes(path, b"0" * 20_000)
+    fresh = multiprocessing.get_context("spawn")
+    start = fresh.Barrier(3)
+    writers = [fresh.Process(target=_write_often, args=(path, 65 + n, start)) for n in range(3)]
+    for writer in writers:
+        writer.start()
+    seen = set()
+    while any(writer.is_alive() for writer in writers):
+        data = path.read_bytes()
+        assert (len(data), len(set(data))) == (20_000, 1)
+        seen.add(data[0])
+        time.sleep(0.001)
+    assert [writer.exitcode for writer in writers] == [0] * 3
+    assert len(seen) > 1
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_digest_is_that_of_sha256sum(tmp_path: Path) -> None:
+    (tmp_path / "abc").write_bytes(b"abc")
+    assert file_digest(tmp_path / "abc") == "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+@pytest.mark.parametrize("data", [b"", b"\0", b"words of a work file"])
+def test_a_work_file_is_read_whole_or_not_at_all(tmp_path: Path, data: bytes) -> None:
+    path = tmp_path / "work"
+    assert read_sealed(path) is None
+    write_sealed(path, data)
+    assert read_sealed(path) == data
+    whole = path.read_bytes()
+    for torn in (b"", bytes(len(whole)), whole[:-1], whole + b"\0", whole[1:], bytes([whole[0] ^ 1]) + whole[1:]):
+        path.write_bytes(torn)
+        assert read_sealed(path) is None
+
+
+def test_parts_of_a_file_are_written_in_any_order(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "parts"
+    with pytest.raises(FileNotFoundError):
+        write_at(path, 0, b"a")
+    make_room(path, 6)
+    write_at(path, 3, b"def")
+    write_at(path, 0, memoryview(b"abc"))
+    assert path.read_bytes() == b"abcdef"
+    make_room(path, 4)
+    assert path.read_bytes() == b"abcd"
+    make_room(path, 5)
+    assert path.read_bytes() == b"abcd\0"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="nothing here is always full")
+def test_a_full_disk_is_told_with_the_name_of_the_file() -> None:
+    with pytest.raises(OSError, match=r"No space left on device: '/dev/full'"):
+        write_at(Path("/dev/full"), 0, b"a")

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from gated_vae.preprocessing.images import PictureError, decode_grey, load_square, read_file, resize_square
+from tests.folders import picture, write_picture
+
+
+def area_weights(length: int, size: int) -> np.ndarray:
+    """Share of source pixel j in target pixel i, when length pixels are averaged into size."""
+    edges = np.arange(size + 1) * length / size
+    pixels = np.arange(length)
+    overlap = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
+    return np.clip(overlap, 0, None) * size / length
+
+
+@pytest.mark.parametrize(("height", "width", "size"), [(112, 112, 64), (218, 178, 64), (90, 160, 32), (64, 64, 64)])
+def test_resize_averages_areas_of_the_middle_square(height: int, width: int, size: int) -> None:
+    grey = picture(1, height, width)[:, :, 0]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    weights = area_weights(side, size)
+    expected = weights @ grey[top : top + side, left : left + side].astype(float) @ weights.T
+    assert np.abs(resize_square(grey, size).astype(float) - expected).max() <= 0.51
+
+
+def test_grey_levels_by_hand(tmp_path: Path) -> None:
+    colours = {(255, 0, 0): 29, (0, 255, 0): 150, (0, 0, 255): 76, (10, 200, 90): 145, (255, 255, 255): 255}  # BGR
+    for colour, level in colours.items():
+        cv2.imwrite(str(tmp_path / "a.bmp"), np.full((4, 4, 3), colour, np.uint8))
+        assert np.all(decode_grey((tmp_path / "a.bmp").read_bytes()) == level), colour
+
+
+@pytest.mark.parametrize("suffix", [".bmp", ".png", ".jpg"])
+def test_decodes_what_pillow_decodes(tmp_path: Path, suffix: str) -> None:
+    path = write_picture(tmp_path / f"a{suffix}", 3)
+    with Image.open(path) as image:
+        expected = np.asarray(image.convert("L"), int)
+    assert np.abs(decode_grey(path.read_bytes()) - expected).max() <= 2
+
+
+def test_writes_into_the_array_given(tmp_path: Path) -> None:
+    path = write_picture(tmp_path / "a.bmp", 5)
+    batch = np.zeros((2, 64, 64), np.uint8)
+    load_square(os.fspath(path), 64, batch[1])
+    assert not batch[0].any()
+    assert np.array_equal(batch[1], load_square(os.fspath(path), 64))
+
+
+@pytest.mark.parametrize("suffix", [".bmp", ".png", ".jpg"])
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
+def test_a_file_cut_short_is_no_picture(tmp_path: Path, suffix: str, share: float) -> None:
+    data = write_picture(tmp_path / f"a{suffix}", 3).read_bytes()
+    with pytest.raises(PictureError):
+        decode_grey(data[: int(len(data) * share)])
+
+
+def test_what_is_no_regular_file_is_not_read(tmp_path: Path) -> None:
+    real = write_picture(tmp_path / "real.png", 1)
+    (tmp_path / "link.png").symlink_to(real)
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(OSError, match="symbolic"):
+        read_file(os.fspath(tmp_path / "link.png"))
+    for name in ("pipe.png", "folder.png"):
+        with pytest.raises(PictureError, match="regular"):
+            read_file(os.fspath(tmp_path / name))
+    with pytest.raises(FileNotFoundError):
+        read_file(os.fspath(tmp_path / "absent.png"))
+
+
+def test_a_small_file_cannot_claim_all_memory(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.png"
+    path.write_bytes(cv2.imencode(".png", np.zeros((9000, 9000), np.uint8))[1].tobytes())
+    assert path.stat().st_size < 200_000
+    code = f"from gated_vae.preprocessing.images import *\ntry: load_square({os.fspath(path)!r}, 64)\n"
+    code += "except PictureError: print('refused')"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )  # OpenCV reads its limit once
+    assert done.stdout == "refused\n"

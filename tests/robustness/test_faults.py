@@ -1,0 +1,129 @@
+"""Whatever happens at any write of any command: a clear message, nothing lost, the same bytes after running it again."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gated_vae.pairing.verify import UNRECORDED
+from gated_vae.pipelines.verify import verify
+from gated_vae.preprocessing.files import locked
+from gated_vae.preprocessing.sources.celeba.build import CelebaOptions, preprocess_celeba
+from tests.folders import write_image_faces
+from tests.robustness.faultlib import FAULTS, TERM, Campaign, Command, Server, read_tree
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(shutil.which("cc") is None, reason="faults are injected by a library that needs a C compiler"),
+]
+
+TINY = ["--network", "fc", "--widths", "8", "--batch-size", "16", "--latent", "pose=2,expression=2", "--steps", "7"]
+CLUSTER = ["--pose", "3", "--expression", "2", "--draws", "2"]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = Server(tmp_path_factory.mktemp("library"))
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def made(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Sources, a store without pairs, one with pairs, a run: each made by an undisturbed command."""
+    folder = tmp_path_factory.mktemp("made")
+    for number in range(14):
+        face = {"pose_Rx": number % 3 * 0.3, "AU12_r": number % 2 * 4.0}
+        write_image_faces(folder / "of", f"{number:02d}", [face] * (1 + (number == 3)))
+    (folder / "of" / "05_aligned" / "face_det_000000.bmp").write_bytes(b"BM")
+
+    def run(*words: str) -> None:
+        outcome = server.run(list(words), folder)
+        assert outcome.code == 0, outcome
+
+    run("preprocess", "celeba", "--openface", f"{folder}/of", "--out", f"{folder}/plain", "--size", "16")
+    shutil.copytree(folder / "plain", folder / "paired")
+    run("cluster", f"{folder}/paired", *CLUSTER)
+    run("train", f"{folder}/paired", "--out", f"{folder}/run", *TINY)
+    return folder
+
+
+def unsound(root: Path) -> list[str]:
+    """What `pipe verify` finds in a store or run, if it is one yet, but for tables that wait to be recorded."""
+    if not ((root / "store.json").exists() or (root / "config.json").exists()):
+        return []
+    return [str(problem) for problem in verify(root).problems if problem.what != UNRECORDED]
+
+
+def commands(made: Path) -> dict[str, Command]:
+    preprocess = ["preprocess", "celeba", "--openface", f"{made}/of", "--out", "ROOT", "--size", "8", "--workers", "1"]
+    train = ["train", f"{made}/paired", "--out", "ROOT"]
+    pair = ["pair", "ROOT", "--share", "smile=AU12_r", "--draws", "2"]
+    found = [
+        Command("simulate", ["simulate", "faces", "--out", "ROOT", "--n", "1", "--workers", "1"]),
+        Command("preprocess", preprocess, None, unsound),
+        Command("preprocess --overwrite", [*preprocess, "--overwrite"], made / "paired", unsound),
+        Command("cluster", ["cluster", "ROOT", *CLUSTER], made / "plain", unsound),
+        Command(
+            "cluster --overwrite", ["cluster", "ROOT", *CLUSTER, "--seed", "1", "--overwrite"], made / "paired", unsound
+        ),
+        Command("pair", pair, made / "plain", unsound),
+        Command("train", [*train, *TINY], None, unsound),
+        Command("train --overwrite", [*train, *TINY, "--seed", "1", "--overwrite"], made / "run", unsound),
+        Command("finetune", ["finetune", "ROOT", "--steps", "4"], made / "run", unsound),
+        Command("encode", ["encode", f"{made}/run", f"{made}/paired", "--out", "ROOT/codes.parquet"]),
+    ]
+    return {command.name: command for command in found}
+
+
+NAMES = list(commands(Path()))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_fault_at_every_write(name: str, server: Server, made: Path, tmp_path: Path) -> None:
+    campaign = Campaign(server, tmp_path)
+    # Only training listens to SIGTERM; the others die of it as of kill -9.
+    campaign.run(commands(made)[name], (*FAULTS, TERM) if name == "train" else FAULTS)
+    print(f"\n{name}: {sum(campaign.injected.values())} faults injected:", campaign.injected)
+    assert not campaign.failures, "\n".join(campaign.failures[:20])
+    assert sum(campaign.injected.values()) > 3
+
+
+def test_a_worker_of_a_cluster_that_dies_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from distributed import LocalCluster
+
+    monkeypatch.setattr("gated_vae.preprocessing.sources.celeba.rounds.SHARD_PICTURES", 2)
+    for number in range(24):
+        write_image_faces(tmp_path / "of", f"{number:02d}", [{}])
+    options = CelebaOptions(tmp_path / "of", size=16)
+    preprocess_celeba(options, tmp_path / "whole", workers=1)
+    with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
+        killed: list[int] = []
+
+        def kill(done: int, total: int, note: str) -> None:  # noqa: ARG001
+            if done > 26 and not killed:
+                killed.append(cluster.workers[0].process.pid)
+                os.kill(killed[0], signal.SIGKILL)
+
+        address = cluster.scheduler_address
+        preprocess_celeba(options, tmp_path / "store", scheduler=address, progress=kill)
+    assert killed
+    assert read_tree(tmp_path / "store") == read_tree(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "encode"])
+def test_a_folder_in_use_is_refused_and_left_alone(name: str, server: Server, made: Path, tmp_path: Path) -> None:
+    campaign = Campaign(server, tmp_path)
+    command = commands(made)[name]
+    root = campaign._root(command)
+    folder = root / "finetuned" if name == "finetune" else root
+    with locked(folder):
+        before = sorted(root.rglob("*"))
+        outcome = server.run([word.replace("ROOT", str(root)) for word in command.words], root)
+        assert (outcome.code, "in use by another process" in outcome.said) == (1, True), outcome
+        assert sorted(root.rglob("*")) == before
