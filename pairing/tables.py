@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from gated_vae.pairing.drawing import Partners, draw_blocks, index_type
 from gated_vae.pairing.rules.uniform import Ints
-from gated_vae.preprocessing.compute import one_ahead
+from gated_vae.preprocessing.compute import read_ahead
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import parquet_writer, write_parquet
 from gated_vae.preprocessing.store import SCHEMA_VERSION, groups_path, pairs_path
@@ -103,7 +103,7 @@ def write_pairs(
             pairs_path(store, partition), schema, schema_version=SCHEMA_VERSION, **_packing("input_id")
         ) as writer,
         closing(draw_blocks(store, group, partners, draws, blocks, scheduler=scheduler)) as drawn,
-        closing(one_ahead(_row_group(schema, group, *made) for made in zip(blocks, drawn, strict=True))) as row_groups,
+        closing(read_ahead(_row_group(schema, group, *made) for made in zip(blocks, drawn, strict=True))) as row_groups,
     ):
         for row_group in row_groups:
             writer.write_table(row_group, row_group_size=size * draws)

@@ -237,8 +237,8 @@ def _make_stores(
     """Draw the pictures, as many as any axis needs, and make every point's store of them; give also the truth's path."""
     faces = true_faces(max(plan.images_at(point) for point in points_on(["images"])), plan.people)
 
-    def drawn(done: int) -> None:
-        progress(done, faces.n, "pictures")
+    def drawn(done: int, total: int, _note: str = "") -> None:
+        progress(done, total, "pictures")
 
     pictures, truth = draw_pictures(faces, SIZE, out / "pictures", workers=workers, progress=drawn)
     stores = {}

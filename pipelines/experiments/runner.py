@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gated_vae.pipelines.training.run import Run, TrainConfig, open_run, refuse_another, run_of
 from gated_vae.pipelines.training.trainer import TrainOptions, train
-from gated_vae.preprocessing.compute import cores, processes
+from gated_vae.preprocessing.compute import count_workers, processes
 from gated_vae.preprocessing.store import open_store
 
 Evaluate = Callable[[Run], dict[str, Any]]  # what to file under `evaluate`; a function that processes can be sent
@@ -64,7 +63,7 @@ def do_tasks(
             refuse_another(open_run(folder), run, "Choose another --out.")
     done = len(tasks) - len(left)
     progress(done, len(tasks), "")
-    at_a_time = workers or (1 if device.startswith("cuda") else cores())
+    at_a_time = workers or (1 if device.startswith("cuda") else count_workers())
     for task in _in_processes(left, out, at_a_time, device):
         done += 1
         progress(done, len(tasks), task.name)
@@ -98,8 +97,7 @@ def do_task(task: Task, out: Path, device: str) -> Task:
 
 
 def _in_processes(tasks: list[Task], out: Path, workers: int, device: str) -> Iterator[Task]:
-    """Yield tasks as they finish."""
+    """Yield tasks in their order as they finish."""
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    with processes(min(workers, max(len(tasks), 1)), interruptible=True) as pool:
-        for future in as_completed([pool.submit(do_task, task, out, device) for task in tasks]):
-            yield future.result()
+    with processes(min(workers, max(len(tasks), 1)), interruptible=True) as run:
+        yield from run(do_task, [(task, out, device) for task in tasks])

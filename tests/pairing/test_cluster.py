@@ -17,7 +17,7 @@ from gated_vae.pairing.verify import verify_partitions
 from gated_vae.pipelines import cli
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import locked, write_json
-from gated_vae.preprocessing.store import centroids_path, open_store, samples_path
+from gated_vae.preprocessing.store import SCHEMA_VERSION, centroids_path, open_store, samples_path
 
 POSE, UNITS = ["pose_Rx", "pose_Ry"], ["AU01_r", "AU06_r", "AU12_r"]
 SMALL = ClusterOptions(pose=20, expression=30, draws=3)
@@ -44,7 +44,12 @@ def faces(samples: int = 600) -> pd.DataFrame:
 def store_of(path: Path, samples: pd.DataFrame) -> Path:
     path.mkdir(parents=True)
     samples.to_parquet(samples_path(path))
-    manifest: dict[str, Any] = {"schema_version": 1, "kind": "celeba", "image_shape": [64, 64], "parameters": {}}
+    manifest: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "kind": "celeba",
+        "image_shape": [64, 64],
+        "parameters": {},
+    }
     write_json(
         path / "store.json",
         {**manifest, "source_digest": "", "seen": len(samples), "taken": len(samples), "rejected": 0},
