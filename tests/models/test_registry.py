@@ -78,6 +78,7 @@ def test_values_survive_to_the_last_bit_and_blanks_do_not_matter(mine: Registry[
         ("mine:lambda_=3", "mine has no 'lambda_'"),
         ("mine:3", "mine has no '3'"),
         ("vae:beta=3", "vae has no 'beta'; it has no constants"),
+        ("gate:open_every=4", "gate has no 'open_every'; it has regulariser"),
         ("mine:lambda", "lambda is a number, not ''"),
         ("mine:lambda=much", "lambda is a number, not 'much'"),
         ("mine:lambda=nan", "lambda is a number, not 'nan'"),

@@ -232,7 +232,7 @@ def test_runs_differ_in_store_and_seed_alone(store: Store) -> None:
     store = replace(store, manifest={**store.manifest, "partitions": paired})
     one, other = curve_config(PLAN, store, 0), curve_config(PLAN, replace(store, path=Path("other")), 1)
     assert replace(other, store=one.store, seed=0) == one
-    assert one.together
+    assert one.model.method.batches == "together"
     assert one.model.latent == {"pose": 6, "expression": 18, "identity": 16}
 
 

@@ -12,6 +12,9 @@ import pyarrow as pa
 import pytest
 import torch
 
+from gated_vae.models.methods.exchange import Exchange
+from gated_vae.models.methods.gate import Gate
+from gated_vae.models.methods.vae import Ungated
 from gated_vae.models.metrics import random_split
 from gated_vae.models.objectives import Posterior
 from gated_vae.models.vae import GatedVAE, GatedVAEConfig
@@ -256,8 +259,8 @@ def test_exchanging_and_ungated_runs_share_all_but_the_gate(store: Store) -> Non
         "gated": 0.5,
         "exchange": 0.5,
     }
-    assert [config.model.gate for config in made.values()] == [False, False, True, True]
-    assert made["exchange"].model.context == "target"
+    assert [type(config.model.method) for config in made.values()] == [Ungated, Ungated, Gate, Exchange]
+    assert made["exchange"].model.method == Exchange()
     assert len({(config.seed, config.steps, config.model.network, config.lr) for config in made.values()}) == 1
 
 
