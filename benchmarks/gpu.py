@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from gated_vae.models.vae import GatedVAEConfig
+from gated_vae.models.methods.base import StepBatch
+from gated_vae.models.vae import GatedVAE, GatedVAEConfig, draw_noise
+from gated_vae.pipelines.training import stack
 from gated_vae.pipelines.training.config import TrainConfig
 from gated_vae.pipelines.training.run import create_run, open_run
 from gated_vae.pipelines.training.stack import StackTrainer, _Inputs
