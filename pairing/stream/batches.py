@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from gated_vae.pairing.exact import FactorGrid
+from gated_vae.pairing.groups.grid import FactorGrid
 from gated_vae.pairing.stream.order import Shuffle, partition_of_step, share_of_rank
 from gated_vae.pairing.tables import PairTable
 from gated_vae.preprocessing.errors import GatedVAEError
@@ -86,7 +86,7 @@ def pair_source(store: Store, partition: str) -> PairSource:
     made = partition_record(store, partition)
     if made["method"] == "exact" and "factors" in store.manifest:
         grid = FactorGrid.of(store.manifest["factors"])
-        return ExactPairs(grid, tuple(made["factors"]), int(made.get("stream", made["seed"])))
+        return ExactPairs(grid, tuple(made["shared"]), int(made["stream"]))
     return PairTable(pairs_path(store.path, partition))
 
 

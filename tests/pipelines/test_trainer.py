@@ -17,7 +17,8 @@ from safetensors.torch import load_file
 from gated_vae.models.checkpoint import checkpoints, read_state
 from gated_vae.models.objectives import ObjectiveConfig
 from gated_vae.models.vae import GatedVAE, GatedVAEConfig
-from gated_vae.pairing.exact import FactorGrid, pair_exactly
+from gated_vae.pairing.exact import pair_exactly
+from gated_vae.pairing.groups.grid import FactorGrid
 from gated_vae.pairing.stream.loader import PairLoader
 from gated_vae.pipelines.evaluation.pictures import tuned_model
 from gated_vae.pipelines.training import trainer
