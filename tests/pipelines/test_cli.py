@@ -32,7 +32,7 @@ def pipe(*words: str | Path) -> int:
     return int(stopped.value.code or 0)
 
 
-TINY = ("--network", "fc", "--widths", "8,8", "--steps", "6", "--batch-size", "16", "--latent", "pose=2,expression=2")
+TINY = ("--network", "fc", "--hidden", "8,8", "--steps", "6", "--batch-size", "16", "--latent", "pose=2,expression=2")
 
 
 @pytest.fixture
