@@ -29,7 +29,8 @@ from pyarrow import flight
 from gated_vae.pairing.cluster import ClusterOptions, cluster_store
 from gated_vae.pairing.groups import columns
 from gated_vae.pairing.groups.kmeans import fit_kmeans
-from gated_vae.pairing.stream.batches import Cut, StoreBatches
+from gated_vae.pairing.stream.batches import StoreBatches
+from gated_vae.pairing.stream.cut import Cut
 from gated_vae.pairing.stream.wire import Ticket
 from gated_vae.preprocessing.files import write_json
 from gated_vae.preprocessing.sources.celeba.faces import INTENSITIES

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from gated_vae.pairing.groups.grid import FactorGrid
-from gated_vae.pairing.stream.batches import Batch, StoreBatches, partition_record
+from gated_vae.pairing.stream.batches import StoreBatches, partition_record
+from gated_vae.pairing.stream.cut import Batch
 from gated_vae.pairing.stream.together import Probability, never
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.store import Store

@@ -12,8 +12,9 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from gated_vae.pairing.stream.batches import Batch, Batches, Cut, StoreBatches
+from gated_vae.pairing.stream.batches import StoreBatches
 from gated_vae.pairing.stream.composed import ComposedBatches, Composition
+from gated_vae.pairing.stream.cut import Batch, Batches, Cut
 from gated_vae.pairing.stream.together import Probability, Together, never
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.store import Store, open_store

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import flight
 
-from gated_vae.pairing.stream.batches import Batch, Cut, Images
+from gated_vae.pairing.stream.cut import Batch, Cut, Images
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import digest
 from gated_vae.preprocessing.store import Store
