@@ -187,7 +187,8 @@ class _Clustering:
             _check_named(label, schema)
         found = {name: label.find(schema.names) for name, label in self.labels.items()}
         if not any(found.values()):
-            why = f"It has neither {' nor '.join(' and '.join(label.columns) for label in registered('near'))}."
+            known = (f"{' and '.join(label.columns)} ({label.title})" for label in registered("near"))
+            why = f"It has neither {' nor '.join(known)}."
             remedy = "Name columns of numbers with --near, or use `pipe pair` for stores with factors."
             raise GatedVAEError(f"{self.store.path} cannot be clustered.", why, remedy)
         return {name: columns for name, columns in found.items() if columns}

@@ -45,7 +45,7 @@ class Label:
     alike: Alike = "near"
     unit: str = ""
     per_unit: float = 1.0
-    title: str = ""
+    title: str = "numbers"
     beside: tuple[str, ...] = ()
     density: float = 50.65
 

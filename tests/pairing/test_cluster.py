@@ -172,7 +172,7 @@ def test_a_store_with_one_kind_of_labels_gets_one_partition(tmp_path: Path, colu
 @pytest.mark.parametrize(
     ("columns", "options", "message"),
     [
-        (["pose_Ry", "AU12_c"], SMALL, "It has neither pose_Rx and pose_Ry nor AU"),
+        (["pose_Ry", "AU12_c"], SMALL, r"It has neither pose_Rx and pose_Ry \(pitch and yaw\) nor AU\*_r"),
         (
             [*POSE, *UNITS],
             ClusterOptions({"pose": 20, "expression": 301}),
