@@ -20,10 +20,11 @@ from gated_vae.pairing.quality import ColumnQuality, measure_pairs, size_histogr
 from gated_vae.pairing.rules import UNIFORM, Rule
 from gated_vae.pairing.rules.base import Floats, Grouping, Members
 from gated_vae.pairing.rules.uniform import UniformPartners
-from gated_vae.pairing.tables import DRAWS, Partners, Progress, ignore
+from gated_vae.pairing.tables import DRAWS, Partners
 from gated_vae.preprocessing.compute import dashboard
 from gated_vae.preprocessing.errors import GatedVAEError, UsageError
 from gated_vae.preprocessing.files import locked
+from gated_vae.preprocessing.progress import Progress, ignore
 from gated_vae.preprocessing.store import Store, open_store, samples_path
 
 

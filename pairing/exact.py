@@ -15,9 +15,10 @@ from gated_vae.pairing.labels import choose_columns, parse_columns
 from gated_vae.pairing.partition import Grouped, Record, describe, make_partitions
 from gated_vae.pairing.rules.base import Members, PairingRule
 from gated_vae.pairing.rules.uniform import UniformPartners
-from gated_vae.pairing.tables import Partners, Progress, ignore
+from gated_vae.pairing.tables import Partners
 from gated_vae.preprocessing.errors import GatedVAEError, UsageError
 from gated_vae.preprocessing.files import locked
+from gated_vae.preprocessing.progress import Progress, ignore
 from gated_vae.preprocessing.store import REBUILD, Store, open_store, samples_path
 
 

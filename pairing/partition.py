@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from gated_vae.pairing.rules.base import Floats, PairingRule, partition_stream
-from gated_vae.pairing.tables import Partners, Progress, ignore, write_centroids, write_groups, write_pairs
+from gated_vae.pairing.tables import Partners, write_centroids, write_groups, write_pairs
 from gated_vae.preprocessing.errors import GatedVAEError
+from gated_vae.preprocessing.progress import Progress, ignore
 from gated_vae.preprocessing.store import Store
 
 Record = dict[str, Any]
@@ -127,7 +128,7 @@ def _make(store: Store, plan: Plan, before: int, pairs: int, progress: Progress)
     """Make one partition, of whose command `before` of `pairs` pairs are written; return its record."""
     name, stream = plan.name, plan.record["stream"]
 
-    def told(done: int, total: int, note: str = "pairs") -> None:  # noqa: ARG001
+    def told(done: int, _total: int, note: str = "pairs") -> None:
         progress(before + done, pairs, f"{name}: {note}")
 
     told(0, 0, "groups")

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +18,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gated_vae.pairing.rules.base import BLOCK, Floats, Ids, Ints
-from gated_vae.preprocessing.compute import one_ahead
+from gated_vae.preprocessing.compute import read_ahead
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import parquet_writer, write_parquet
+from gated_vae.preprocessing.progress import Progress, ignore
 from gated_vae.preprocessing.store import SCHEMA_VERSION, centroids_path, groups_path, pairs_path
 
 DRAWS = 8  # pairings of every sample: enough that an epoch rarely repeats a pair, at 2.5 bytes a row
@@ -31,17 +32,6 @@ Partners = Callable[[Ids, int], Ids]  # (ids, draw) -> one partner of each
 
 _LAYOUT_KEYS = (b"gated_vae.inputs", b"gated_vae.draws", b"gated_vae.block")
 _REMAKE = "Make the pairs again: `pipe cluster` or `pipe pair` with --overwrite."
-
-
-class Progress(Protocol):
-    """Told how much is done, of how much, and what is being done."""
-
-    def __call__(self, done: int, total: int, note: str = "") -> None:
-        """Take note."""
-
-
-def ignore(done: int, total: int, note: str = "") -> None:
-    """Progress hook that does nothing."""
 
 
 def write_groups(store: Path, partition: str, group: Ints, distance: Floats) -> None:
@@ -114,7 +104,7 @@ def write_pairs(
     blocks = [(start, min(start + size, len(group))) for start in range(0, len(group), size)]
     made = (_row_group(schema, group, block, _draw(group, partners, draws, *block)) for block in blocks)
     written = 0
-    with parquet_writer(pairs_path(store, partition), schema, **packing) as writer, closing(one_ahead(made)) as ready:
+    with parquet_writer(pairs_path(store, partition), schema, **packing) as writer, closing(read_ahead(made)) as ready:
         for row_group in ready:
             writer.write_table(row_group, row_group_size=size * draws)
             written += len(row_group)
