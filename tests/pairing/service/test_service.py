@@ -75,7 +75,7 @@ def equal(ours: PairBatch, theirs: PairBatch) -> bool:
 
 @pytest.mark.parametrize(("rank", "world_size", "step"), [(0, 1, 0), (0, 1, 7), (1, 3, 0), (2, 3, 5), (90, 100, 1)])
 @pytest.mark.parametrize("partitions", [None, ["expression"], ["expression", "pose"]])
-@pytest.mark.parametrize("together", [False, True])
+@pytest.mark.parametrize("batches", ["turns", "together"])
 def test_the_loader_gets_the_same_batches_from_service_and_folder(
     service: PairService,
     store: Store,
@@ -83,9 +83,9 @@ def test_the_loader_gets_the_same_batches_from_service_and_folder(
     world_size: int,
     step: int,
     partitions: list[str] | None,
-    together: bool,
+    batches: str,
 ) -> None:
-    options = {"rank": rank, "world_size": world_size, "partitions": partitions, "together": together}
+    options = {"rank": rank, "world_size": world_size, "partitions": partitions, "batches": batches}
     loaders = [
         PairLoader(source, 16, seed=3, epoch=1, **options)  # type: ignore[arg-type]
         for source in (store.path, service.address)
