@@ -65,10 +65,9 @@ def _facts(run: Run, store: Store) -> str:
 
 def _made(record: Values) -> str:
     """How a partition's pairs were made, in a few words."""
-    if "factors" in record:
-        return f"equal in {', '.join(record['factors'])}"
-    others = f", partners over {record['strata']} strata" if record.get("strata", 1) > 1 else ""
-    return f"{record.get('k', 'some')} clusters{others}"
+    if record["method"] == "exact":
+        return f"equal in {', '.join(record['shared'])}"
+    return f"{record.get('k', 'some')} clusters, partners {record.get('rule', 'uniform')}"
 
 
 def _scores(scores: Values | None) -> str:

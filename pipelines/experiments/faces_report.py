@@ -61,11 +61,7 @@ def faces_preamble(plan: FacePlan, runs: Sequence[FaceRun]) -> str:
 
 
 def _pairing(record: Scores) -> str:
-    made = [
-        f"{key.replace('_', ' ')} {record[key]}"
-        for key in ("k", "scale", "strata", "other_person", "draws")
-        if key in record
-    ]
+    made = [f"{key.replace('_', ' ')} {record[key]}" for key in ("k", "rule", "draws") if key in record]
     return f"{record.get('method', 'exact')} ({', '.join(made)})"
 
 
