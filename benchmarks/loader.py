@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.stores import make_store
 from benchmarks.timing import Record, alternate, ratio, show
+from gated_vae.models.methods.base import StepBatch
 from gated_vae.models.vae import GatedVAE, GatedVAEConfig, draw_noise
 from gated_vae.pairing.stream.loader import PairBatch, PairLoader
 from gated_vae.pipelines.training.processor import choose_precision, keep_freed_memory
@@ -46,7 +47,7 @@ def train_on(batches: Iterator[PairBatch], model: GatedVAE) -> None:
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
     for step, batch in enumerate(batches):
         noise = draw_noise(model.config, len(batch.input), seed=0, step=step, device="cpu")
-        model.loss(batch.input, batch.target, batch.partition, noise).total.backward()
+        model.loss(StepBatch(batch.input, batch.target, batch.partition), noise).total.backward()
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
 
@@ -85,7 +86,7 @@ def compare(store: Store, repeats: int) -> list[Record]:
         return run
 
     times = alternate({"gather": gather, "ours": ours, "items": per_item(0), "workers": per_item(2)}, repeats)
-    config = GatedVAEConfig({"pose": 2, "expression": 2}, network="fc", widths=(512, 512))
+    config = GatedVAEConfig({"pose": 2, "expression": 2}, network="fc", hidden=(512, 512))
     model = GatedVAE(config, choose_precision("auto", "cpu"))
     steps = alternate(
         {

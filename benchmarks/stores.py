@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from gated_vae.pairing.rules.uniform import Members
+from gated_vae.pairing.rules.base import Members
+from gated_vae.pairing.rules.uniform import UniformPartners
 from gated_vae.pairing.tables import write_groups, write_pairs
 from gated_vae.preprocessing.compute import RunTasks
 from gated_vae.preprocessing.progress import Progress
@@ -40,7 +41,9 @@ def make_store(path: Path, samples: int) -> Store:
     store = base.make_store(Noise(pa.table({"image": np.arange(samples).astype(str)})), path).store
     for name, groups in (("pose", 1000), ("expression", 1500)):
         group = np.random.default_rng(1).permutation(samples).astype(np.int32) % groups
-        members = Members.of(group)
+        rule = UniformPartners(Members.of(group))
         write_groups(path, name, group, np.zeros(samples, np.float32))
-        write_pairs(path, name, group, lambda ids, draw, of=members: of.partners(ids, seed=0, draw=draw), 1)
-    return store.with_partitions({name: {"method": "kmeans", "seed": 0, "draws": 1} for name in ("pose", "expression")})
+        write_pairs(path, name, group, lambda ids, draw, of=rule: of.partners(ids, seed=0, draw=draw), 1)
+    return store.with_partitions(
+        {name: {"method": "kmeans", "shared": [], "seed": 0, "draws": 1} for name in ("pose", "expression")}
+    )

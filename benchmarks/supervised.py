@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from gated_vae.models.networks import NETWORKS
-from gated_vae.pipelines.commands.train import read_widths
+from gated_vae.models.registry import NETWORKS
+from gated_vae.pipelines.commands.train import read_hidden
 from gated_vae.pipelines.evaluation.labels import read_labels
 from gated_vae.pipelines.training.presets import PRESETS
 from gated_vae.preprocessing.store import open_store
@@ -27,14 +27,14 @@ Floats = npt.NDArray[np.float32]
 
 
 def fit(
-    images: npt.NDArray[np.uint8], labels: Floats, steps: int, widths: tuple[int, ...], seed: int
+    images: npt.NDArray[np.uint8], labels: Floats, steps: int, hidden: tuple[int, ...], seed: int
 ) -> torch.nn.Module:
     """Fit the encoder to standardised labels (n, K) of images (n, H, W) by least squares; its first K outputs are the guess."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     kind = NETWORKS[PRESETS["faces"].network]
     shape, count = (images.shape[1], images.shape[2]), labels.shape[1]
-    network = kind.encoder(shape, count, widths or kind.default_widths(shape))
+    network = kind.encoder(shape, count, hidden or kind.default_hidden(shape))
     optimiser = torch.optim.AdamW(network.parameters(), RATE)
     falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     for _ in range(steps):
@@ -65,7 +65,7 @@ def main() -> int:
     parser.add_argument("store", type=Path)
     parser.add_argument("--truth", type=Path, help="truth.parquet of simulated faces, in place of the store's labels")
     parser.add_argument("--steps", type=int, default=2000)
-    parser.add_argument("--widths", help="hidden sizes; the faces' preset's by default")
+    parser.add_argument("--hidden", help="hidden sizes; the faces' preset's by default")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     store = open_store(options.store)
@@ -73,7 +73,7 @@ def main() -> int:
     images, (train, test) = np.asarray(store.images)[found.ids], (found.split.train, found.split.test)
     mean, deviation = found.values[train].mean(axis=0), found.values[train].std(axis=0)
     labels = ((found.values - mean) / deviation).astype(np.float32)
-    network = fit(images[train], labels[train], options.steps, read_widths(options.widths), options.seed)
+    network = fit(images[train], labels[train], options.steps, read_hidden(options.hidden), options.seed)
     for name, r2 in zip(found.factors, r2_of(network, images[test], labels[test]), strict=True):
         print(f"{name:<10} {r2:5.2f}")
     return 0

@@ -9,8 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from gated_vae.pairing.exact import FactorGrid
-from gated_vae.pairing.rules.uniform import Members
+from gated_vae.pairing.groups.grid import FactorGrid
+from gated_vae.pairing.rules.base import Members
+from gated_vae.pairing.rules.uniform import UniformPartners
 from gated_vae.pairing.tables import write_groups, write_pairs
 from gated_vae.preprocessing.compute import RunTasks
 from gated_vae.preprocessing.progress import Progress
@@ -52,10 +53,11 @@ def make_store(path: Path, count: int = 300, *, size: int = 16, draws: int = 3) 
     partitions = {"pose": 20, "expression": 35}
     for seed, (name, groups) in enumerate(partitions.items()):
         group = (np.arange(count, dtype=np.int32) * 7 + seed) % groups
-        members = Members.of(group)
+        rule = UniformPartners(Members.of(group))
         write_groups(path, name, group, np.zeros(count, np.float32))
-        write_pairs(path, name, group, lambda ids, draw: members.partners(ids, seed=0, draw=draw), draws)  # noqa: B023
-    return store.with_partitions({name: {"method": "kmeans", "seed": 0, "draws": draws} for name in partitions})
+        write_pairs(path, name, group, lambda ids, draw: rule.partners(ids, seed=0, draw=draw), draws)  # noqa: B023
+    made = {name: {"method": "kmeans", "shared": [], "seed": 0, "draws": draws} for name in partitions}
+    return store.with_partitions(made)
 
 
 def make_grid_store(path: Path, grid: FactorGrid) -> Store:

@@ -5,34 +5,21 @@ A batch is a pure function of (store, cut, seed, epoch, step), so whoever comput
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
-from gated_vae.pairing.exact import FactorGrid
+from gated_vae.pairing.groups.grid import FactorGrid
+from gated_vae.pairing.rules.base import Ids
+from gated_vae.pairing.stream.cut import Batch, Cut, Images
 from gated_vae.pairing.stream.order import Shuffle, partition_of_step, share_of_rank
-from gated_vae.pairing.tables import PairTable
+from gated_vae.pairing.tables import PairTable, Rows
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.store import Store, pairs_path
 
 WINDOW_ROWS = 2**20  # pairs shuffled together: about 24 MB a partition
-
-Ids = npt.NDArray[np.int64]
-Images = npt.NDArray[np.uint8]
-Rows = tuple[Ids, Ids, Ids]  # input_id, target_id, group: (n,) each
-
-
-class Batches(Protocol):
-    """Where a loader's batches come from: `StoreBatches`, `ServiceBatches` or several of them `Together`."""
-
-    def __len__(self) -> int:
-        """Steps in an epoch."""
-
-    def epoch(self, seed: int, epoch: int, first_step: int = 0, *, images: bool = True) -> Iterator[Batch]:
-        """The batches from `first_step` to the end of the epoch, with their images or without."""
 
 
 class PairSource(Protocol):
@@ -86,7 +73,7 @@ def pair_source(store: Store, partition: str) -> PairSource:
     made = partition_record(store, partition)
     if made["method"] == "exact" and "factors" in store.manifest:
         grid = FactorGrid.of(store.manifest["factors"])
-        return ExactPairs(grid, tuple(made["factors"]), int(made.get("stream", made["seed"])))
+        return ExactPairs(grid, tuple(made["shared"]), int(made["stream"]))
     return PairTable(pairs_path(store.path, partition))
 
 
@@ -127,60 +114,6 @@ class PairStream:
         return self._window[1]
 
 
-@dataclass(frozen=True)
-class Cut:
-    """How an epoch is cut into batches.
-
-    Attributes
-    ----------
-    partitions:
-        The partitions that take turns, in this order.
-    batch_size:
-        Pairs per batch and rank.
-    rank, world_size:
-        Which part of every batch is taken, of how many.
-
-    Raises
-    ------
-    GatedVAEError
-        When no batch can be cut so.
-    """
-
-    partitions: tuple[str, ...]
-    batch_size: int
-    rank: int = 0
-    world_size: int = 1
-
-    def __post_init__(self) -> None:
-        if self.batch_size < 1 or not 0 <= self.rank < self.world_size:
-            why = f"Got batch_size {self.batch_size}, rank {self.rank} of {self.world_size}."
-            remedy = "Give a positive size and 0 <= rank < world."
-            raise GatedVAEError("The loader cannot cut such batches.", why, remedy)
-
-    @property
-    def global_batch(self) -> int:
-        """Pairs per batch over all ranks."""
-        return self.batch_size * self.world_size
-
-    def steps(self, pairs: int) -> int:
-        """Batches that so many pairs of one partition make; the last may be smaller."""
-        return -(-pairs // self.global_batch)
-
-
-class Batch(NamedTuple):
-    """One training batch as arrays: ids int64 (B,), images uint8 (B, H, W) where they come along.
-
-    Where partitions come together, `partition` is None, and `target_id`, `group` and `target` have one more dimension in front.
-    """
-
-    partition: str | None
-    input_id: Ids
-    target_id: Ids
-    group: Ids
-    input: Images | None = None
-    target: Images | None = None
-
-
 class StoreBatches:
     """The batches of a local store; its length is the steps of an epoch, over all partitions."""
 
@@ -202,7 +135,7 @@ class StoreBatches:
         for step in range(first_step, len(self)):
             index, batch = partition_of_step(step, self._steps)
             rows = self._rows(streams[index], batch)
-            pixels = (self._gather(rows[0]), self._gather(rows[1])) if images else (None, None)
+            pixels = (self.gather(rows[0]), self.gather(rows[1])) if images else (None, None)
             yield Batch(self._cut.partitions[index], *rows, *pixels)
 
     def _rows(self, stream: PairStream, batch: int) -> Rows:
@@ -211,47 +144,9 @@ class StoreBatches:
         share = share_of_rank(stop - start, self._cut.rank, self._cut.world_size)
         return stream.rows(start + share.start, start + share.stop) if share.start < share.stop else _no_rows()
 
-    def _gather(self, ids: Ids) -> Images:
+    def gather(self, ids: Ids) -> Images:
+        """Images of samples, uint8 (n, H, W) for ids (n,)."""
         return self._images.take(ids, axis=0)
-
-
-class Together:
-    """Batches of several partitions with the same inputs: every input beside its partner in each of them.
-
-    Parameters
-    ----------
-    sources:
-        Batches of one partition each, in the partitions' order, cut alike.
-
-    Raises
-    ------
-    GatedVAEError
-        When the partitions visit their inputs in different orders (while iterating, too).
-    """
-
-    def __init__(self, sources: Sequence[Batches]) -> None:
-        self._sources = sources
-        if len({len(source) for source in sources}) > 1:
-            raise _apart()
-
-    def __len__(self) -> int:
-        return len(self._sources[0])
-
-    def epoch(self, seed: int, epoch: int, first_step: int = 0, *, images: bool = True) -> Iterator[Batch]:
-        """Yield the batch of every step from `first_step` to the end of the epoch."""
-        sources = (source.epoch(seed, epoch, first_step, images=images) for source in self._sources)
-        for batches in zip(*sources, strict=True):
-            _, input_id, target_id, group, _, target = map(list, zip(*batches, strict=True))
-            if any(not np.array_equal(input_id[0], other) for other in input_id[1:]):
-                raise _apart()
-            targets = np.stack(target) if images else None
-            yield Batch(None, input_id[0], np.stack(target_id), np.stack(group), batches[0].input, targets)
-
-
-def _apart() -> GatedVAEError:
-    why = "Their tables are cut into different blocks, as they were made with different --draws."
-    remedy = "Make them with the same --draws: `pipe cluster` or `pipe pair` with --overwrite."
-    return GatedVAEError("The partitions' pairs do not come together.", why, remedy)
 
 
 def _no_rows() -> Rows:

@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 
 from gated_vae.models.metrics import Split, group_split, random_split
 from gated_vae.models.metrics.arrays import varies
-from gated_vae.pairing.cluster import PARTITIONS, number_persons
+from gated_vae.pairing.groups.equal import number_classes
+from gated_vae.pairing.labels import IDENTITY, registered
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.store import Store, samples_path
 
@@ -52,7 +53,7 @@ class FaceLabels:
 
 def owner_of(factor: str) -> str:
     """The partition that a factor belongs to: pose for pitch and yaw, expression for action units."""
-    return next(name for name, form in PARTITIONS.items() if form.fullmatch(factor))
+    return next(label.name for label in registered("near") if label.owns(factor))
 
 
 def read_labels(store: Store, samples: int, *, seed: int = 0, truth: Path | None = None) -> FaceLabels:
@@ -94,7 +95,7 @@ def read_labels(store: Store, samples: int, *, seed: int = 0, truth: Path | None
 
 def _factors(columns: list[str]) -> list[str]:
     """The factors among columns: pitch and yaw first, then action units, as stored."""
-    return [column for form in PARTITIONS.values() for column in columns if form.fullmatch(column)]
+    return [column for label in registered("near") for column in columns if label.owns(column)]
 
 
 def _stored_labels(store: Store) -> pd.DataFrame:
@@ -126,7 +127,7 @@ def _true_labels(store: Store, path: Path) -> pd.DataFrame:
 
 
 def _split(store: Store, ids: npt.NDArray[np.int64], seed: int) -> tuple[Split, str]:
-    person = number_persons(store)
+    person = number_classes(store, IDENTITY)
     if person is None:
         return random_split(len(ids), seed=seed), "at random: the store has no identities"
     person = person[ids]

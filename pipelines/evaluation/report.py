@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gated_vae.models.registry import METHODS, OBJECTIVES, describe
 from gated_vae.pipelines.evaluation import html
 from gated_vae.pipelines.evaluation.pictures import draw_pairs, draw_reconstructions, draw_swaps, draw_traversals
 from gated_vae.pipelines.training.run import Run
@@ -51,8 +52,8 @@ def _facts(run: Run, store: Store) -> str:
         "store": f"{store.kind}, {len(store):,} images of {'x'.join(map(str, model.image_shape))} pixels ({store.path})",
         "pairs": "; ".join(f"{name}: {_made(made)}" for name, made in store.partitions.items()),
         "latent": ", ".join(f"{name} {size}" for name, size in model.latent.items()),
-        "gate": f"{model.context} as context" if model.gate else "none: an ordinary VAE, target = input",
-        "objective": f"{model.objective.name}, KL weight {model.objective.kl_weight:g}, {model.network} network",
+        "method": describe(METHODS, model.method),
+        "objective": f"{describe(OBJECTIVES, model.objective)}, {model.network} network",
         "training": f"{length}, batch {config.batch_size}, rate {config.lr:g} {config.schedule},"
         f" {config.precision}, seed {config.seed}",
         "weights": f"step {latest.step:,}{done}" if latest else "none",
@@ -64,10 +65,9 @@ def _facts(run: Run, store: Store) -> str:
 
 def _made(record: Values) -> str:
     """How a partition's pairs were made, in a few words."""
-    if "factors" in record:
-        return f"equal in {', '.join(record['factors'])}"
-    others = f", partners over {record['strata']} strata" if record.get("strata", 1) > 1 else ""
-    return f"{record.get('k', 'some')} clusters{others}"
+    if record["method"] == "exact":
+        return f"equal in {', '.join(record['shared'])}"
+    return f"{record.get('k', 'some')} clusters, partners {record.get('rule', 'uniform')}"
 
 
 def _scores(scores: Values | None) -> str:

@@ -14,13 +14,16 @@ from typing import Any
 
 import numpy as np
 
+from gated_vae.models.registry import OBJECTIVES, parse
 from gated_vae.pairing.cluster import ClusterOptions
+from gated_vae.pairing.rules import UNIFORM, Rule
 from gated_vae.pipelines.evaluation.faces import evaluate_faces
 from gated_vae.pipelines.experiments.curve_stores import Recipe, draw_pictures, make_store, true_faces
 from gated_vae.pipelines.experiments.faces import FacePlan, face_config
 from gated_vae.pipelines.experiments.runner import Progress, Task, do_tasks, finished_in, ignore
+from gated_vae.pipelines.training.config import TrainConfig
 from gated_vae.pipelines.training.presets import PIXELS, PRESETS
-from gated_vae.pipelines.training.run import Run, TrainConfig
+from gated_vae.pipelines.training.run import Run
 from gated_vae.preprocessing.errors import UsageError
 from gated_vae.preprocessing.files import locked
 from gated_vae.preprocessing.store import Store, open_store
@@ -29,19 +32,12 @@ PRESET = PRESETS["faces"]
 SIZE = 32  # pixels a side
 LATENT = "pose=6,expression=18,identity=16"
 KL_WEIGHTS = "expression=0.3"
-DRAWS, STRATA = 8, 8
+DRAWS = 8
 IMAGES_PER_CLUSTER = {"pose": 80, "expression": 50}
 IMAGES_PER_PERSON = 20
 
-# Ways to pair: what each changes in the base's options. Add a line to compare another one.
-PAIRINGS: dict[str, dict[str, Any]] = {
-    "uniform": {"strata": 1},
-    "independent": {},
-    "other_person": {"other_person": True},
-    "nearest": {"strata": 1, "nearest": 5},
-    "balanced": {"balanced": 60},
-    "confidence": {"strata": 1, "confidence_weighted": True},
-}
+# Ways to pair. Add a line to compare another one.
+PAIRINGS = {"uniform": UNIFORM, "independent": Rule("independent", 8), "nearest": Rule("nearest", 5)}
 # What is varied, and over what: times the base's number (clusters, images), times OpenFace's own (label_noise, confounding),
 # a share of the samples (wrong), a name of `PAIRINGS`.
 AXES: dict[str, tuple[Any, ...]] = {
@@ -88,7 +84,7 @@ class CurvePlan:
 
     images: int = 4000
     steps: int = 600
-    beta: float = PRESET.objective.beta * SIZE**2 / PIXELS
+    beta: float = parse(OBJECTIVES, PRESET.objective).beta * SIZE**2 / PIXELS  # type: ignore[attr-defined]
     lr: float = 1e-3
     schedule: str = "cosine"
     batch_size: int = 128
@@ -167,8 +163,9 @@ def recipe_of(plan: CurvePlan, point: Point) -> Recipe:
         label_noise=point.label_noise,
         confounding=point.confounding,
     )
-    pairing = {"draws": DRAWS, "strata": STRATA, **plan.clusters_at(point), **PAIRINGS[point.pairing]}
-    return Recipe(labels, point.wrong, ClusterOptions(**pairing))
+    return Recipe(
+        labels, point.wrong, ClusterOptions(plan.clusters_at(point), rule=PAIRINGS[point.pairing], draws=DRAWS)
+    )
 
 
 def curve_config(plan: CurvePlan, store: Store, seed: int) -> TrainConfig:

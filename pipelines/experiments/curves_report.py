@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from gated_vae.models.figures.grids import Panel, curve_panels
-from gated_vae.pipelines.experiments.curves import BASE, DRAWS, KL_WEIGHTS, LATENT, PAIRINGS, SIZE, STRATA, CurvePlan
+from gated_vae.pipelines.experiments.curves import BASE, DRAWS, KL_WEIGHTS, LATENT, PAIRINGS, SIZE, CurvePlan
 from gated_vae.pipelines.experiments.faces_report import markdown_table, over_seeds
 
 SCORES = {
@@ -65,9 +65,9 @@ def _preamble(plan: CurvePlan) -> str:
         f"One thing is varied at a time. The base: {plan.images:,} pictures of {plan.people:,} people, {SIZE}x{SIZE}, labels as"
         f" noisy and as confounded as OpenFace's on CelebA (scale {BASE.label_noise:g} and {BASE.confounding:g}), none swapped;"
         f" {clusters['pose']} pose and {clusters['expression']} expression clusters and exact pairs by identity, {DRAWS} draws,"
-        f" {STRATA} strata. Clusters grow with images. Latent: {LATENT}; a partner for every partition; batch {plan.batch_size},"
-        f" Adam, rate {plan.lr:g} {plan.schedule}, {plan.precision}, KL weight {plan.beta:g}, times {KL_WEIGHTS}. Seeds decide"
-        " weights and order; pictures, labels and pairs of a point are the same for all.\n\n"
+        f" partners {PAIRINGS[BASE.pairing]}. Clusters grow with images. Latent: {LATENT}; a partner for every partition;"
+        f" batch {plan.batch_size}, Adam, rate {plan.lr:g} {plan.schedule}, {plan.precision}, KL weight {plan.beta:g}, times"
+        f" {KL_WEIGHTS}. Seeds decide weights and order; pictures, labels and pairs of a point are the same for all.\n\n"
         f"Judged by the truth of the base's {plan.images:,} pictures, read-outs fitted on some people and judged on others: R2 of"
         " ridge regression on posterior samples, below 0 counted as 0. `pose` is pitch and yaw, `units` AU01, AU04, AU06, AU12"
         " and AU25. `score` is own - best other partition, over all units. `swap: both` is the share of swaps that show"

@@ -12,6 +12,9 @@ import pyarrow as pa
 import pytest
 import torch
 
+from gated_vae.models.methods.exchange import Exchange
+from gated_vae.models.methods.gate import Gate
+from gated_vae.models.methods.vae import Ungated
 from gated_vae.models.metrics import random_split
 from gated_vae.models.objectives import Posterior
 from gated_vae.models.vae import GatedVAE, GatedVAEConfig
@@ -23,7 +26,8 @@ from gated_vae.pipelines.evaluation.pictures import _partners, draw_pairs
 from gated_vae.pipelines.evaluation.swap import Shares, swap_test
 from gated_vae.pipelines.experiments.faces import FacePlan, FaceRun, face_config, reproduce_faces
 from gated_vae.pipelines.experiments.faces_report import faces_markdown
-from gated_vae.pipelines.training.run import TrainConfig, open_run
+from gated_vae.pipelines.training.config import TrainConfig
+from gated_vae.pipelines.training.run import open_run
 from gated_vae.pipelines.training.trainer import TrainOptions, train
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import write_parquet
@@ -52,7 +56,7 @@ def made_labels(count: int = 400) -> FaceLabels:
 
 
 def train_tiny(store: Store, out: Path, latent: dict[str, int]) -> Path:
-    model = GatedVAEConfig(latent, image_shape=(16, 16), network="fc", widths=(8, 8))
+    model = GatedVAEConfig(latent, image_shape=(16, 16), network="fc", hidden=(8, 8))
     train(TrainConfig(store=str(store.path), model=model, steps=4, batch_size=32), TrainOptions(out))
     return out
 
@@ -255,8 +259,8 @@ def test_exchanging_and_ungated_runs_share_all_but_the_gate(store: Store) -> Non
         "gated": 0.5,
         "exchange": 0.5,
     }
-    assert [config.model.gate for config in made.values()] == [False, False, True, True]
-    assert made["exchange"].model.context == "target"
+    assert [type(config.model.method) for config in made.values()] == [Ungated, Ungated, Gate, Exchange]
+    assert made["exchange"].model.method == Exchange()
     assert len({(config.seed, config.steps, config.model.network, config.lr) for config in made.values()}) == 1
 
 

@@ -8,12 +8,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from gated_vae.models.methods.exchange import Exchange
 from gated_vae.models.vae import GatedVAEConfig
 from gated_vae.pairing.exact import pair_exactly
 from gated_vae.pipelines.cli import main
 from gated_vae.pipelines.evaluation.encoding import Codes
 from gated_vae.pipelines.evaluation.factors import encode_sample, evaluate_factors, kl_per_dimension, owners
-from gated_vae.pipelines.training.run import TrainConfig, open_run
+from gated_vae.pipelines.training.config import TrainConfig
+from gated_vae.pipelines.training.run import open_run
 from gated_vae.pipelines.training.trainer import TrainOptions, train
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import write_json, write_parquet
@@ -38,7 +40,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_json(manifest_path(path), manifest)
     pair_exactly(open_store(path), {"place": ("posX", "posY"), "light": ("light",)})
     model = GatedVAEConfig(
-        {"place": 4, "light": 1}, image_shape=(16, 16), network="fc", widths=(64, 64), context="target"
+        {"place": 4, "light": 1}, image_shape=(16, 16), network="fc", hidden=(64, 64), method=Exchange()
     )
     config = TrainConfig(store=str(path), model=model, steps=600, batch_size=64, lr=3e-3)
     train(config, TrainOptions(path.parent / "run"))
@@ -82,14 +84,14 @@ def test_kl_of_known_posteriors() -> None:
 
 
 def test_a_factor_belongs_to_the_first_partition_that_shares_it(store: Store) -> None:
-    made = {"a": {"factors": ["x", "y"]}, "b": {"factors": ["y", "z"]}}
+    made = {"a": {"shared": ["x", "y"]}, "b": {"shared": ["y", "z"]}}
     store = store.with_partitions(made)
     assert owners(store, ("z", "y", "x", "w"), made) == {"z": "b", "y": "a", "x": "a"}
     assert owners(store, ("z", "y", "x", "w"), ["b"]) == {"z": "b", "y": "b"}
 
 
 def test_a_store_without_factors_is_refused(tmp_path: Path, store: Store) -> None:
-    model = GatedVAEConfig({"pose": 1, "expression": 1}, image_shape=(16, 16), network="fc", widths=(4,))
+    model = GatedVAEConfig({"pose": 1, "expression": 1}, image_shape=(16, 16), network="fc", hidden=(4,))
     train(TrainConfig(store=str(store.path), model=model, steps=2), TrainOptions(tmp_path / "run"))
     with pytest.raises(GatedVAEError, match="no exactly known factors"):
         evaluate_factors(open_run(tmp_path / "run"))

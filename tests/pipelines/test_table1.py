@@ -7,6 +7,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from gated_vae.models.methods.base import Method
+from gated_vae.models.methods.composed import Composed
+from gated_vae.models.methods.exchange import Exchange
+from gated_vae.models.methods.gate import Gate
+from gated_vae.models.methods.partners import Partners
+from gated_vae.models.methods.vae import Ungated
+from gated_vae.models.objectives import DIPVAE2, BetaVAE, InfoVAE
 from gated_vae.pipelines.experiments.table1 import Job, Schedule, config_of, jobs_of
 from gated_vae.pipelines.experiments.table1_report import interval, markdown, merge, paper
 from gated_vae.preprocessing.errors import GatedVAEError
@@ -97,8 +104,25 @@ def test_jobs_come_seed_by_seed_and_unknown_ones_are_refused() -> None:
 def test_the_constants_are_the_paper_s() -> None:
     config = config_of(Job("beta", "gated", 3), Schedule(), Path("store"))
     assert config.model.latent == {"position": 2, "rotation": 2, "shape": 2, "size": 2}
-    assert (config.model.objective.name, config.model.objective.beta) == ("beta", 4.0)
-    assert (config.batch_size, config.seed, config.model.gate, config.model.context) == (128, 3, True, "input")
-    assert config_of(Job("info", "ungated", 0), Schedule(), Path("store")).model.objective.lambda_ == 500
+    assert config.model.objective == BetaVAE(4.0)
+    assert (config.batch_size, config.seed, config.model.method) == (128, 3, Gate(regulariser=True))
+    assert config_of(Job("info", "ungated", 0), Schedule(), Path("store")).model.objective == InfoVAE(0.0, 500.0)
+    assert config_of(Job("info", "ungated", 0), Schedule(), Path("store")).model.method == Ungated()
     dip = config_of(Job("dip2", "gated", 0), Schedule(), Path("store")).model.objective
-    assert (dip.lambda_od, dip.lambda_d) == (250, 250)
+    assert dip == DIPVAE2(1.0, 250.0, 250.0)
+
+
+@pytest.mark.parametrize(
+    ("gating", "method", "beta"),
+    [
+        ("exchange", Exchange(), 4.0),
+        ("exchange_open", Exchange(open_every=4), 0.5),
+        ("partners", Partners(self_reconstruction=0.5), 0.5),
+        ("composed", Composed(self_reconstruction=1.0), 0.5),
+        ("composed_apart", Composed(self_reconstruction=1.0), 0.5),
+    ],
+)
+def test_our_own_gatings_have_their_constants(gating: str, method: Method, beta: float) -> None:
+    model = config_of(Job("beta", gating, 0), Schedule(), Path("store")).model
+    assert (model.method, model.objective) == (method, BetaVAE(beta))
+    assert model.kl_weights == ({"shape": 0.5} if gating == "composed_apart" else {})
