@@ -56,10 +56,11 @@ def find_files(root: Path, suffixes: tuple[str, ...], remedy: str) -> Iterator[t
 
 def list_sizes(root: Path, suffixes: tuple[str, ...], remedy: str) -> dict[str, int]:
     """Size in bytes of each file that `find_files` finds, `UNREADABLE` where it has no entry, sorted by relative path."""
-    found = find_files(root, suffixes, remedy)
-    return dict(
-        sorted((name, entry.stat(follow_symlinks=False).st_size if entry else UNREADABLE) for name, entry in found)
-    )
+    sizes = {
+        name: entry.stat(follow_symlinks=False).st_size if entry else UNREADABLE
+        for name, entry in find_files(root, suffixes, remedy)
+    }
+    return {name: sizes[name] for name in sorted(sizes)}
 
 
 def printable(name: str) -> str:

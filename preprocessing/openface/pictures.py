@@ -12,6 +12,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from operator import attrgetter
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import opened
@@ -40,8 +41,7 @@ def aligned_faces(csv: str) -> dict[tuple[int, int], str]:
     return found
 
 
-@dataclass(frozen=True)
-class Details:
+class Details(NamedTuple):
     """What ``<stem>_of_details.txt`` says; None where it does not. An image without a face has no `csv`."""
 
     input: str | None
@@ -62,15 +62,12 @@ def read_details(path: str | Path) -> Details:
     """
     try:
         with opened(os.fspath(path)) as handle:
-            text = os.fsdecode(os.read(handle, DETAILS_BYTES))
+            text = "\n" + os.fsdecode(os.read(handle, DETAILS_BYTES))
     except OSError as error:
         raise GatedVAEError(f"{path} cannot be read.", str(error), "Run OpenFace on this image again.") from None
-    fields: dict[str, str] = {}
-    for line in text.split("\n"):
-        key, _, value = line.partition(":")
-        fields.setdefault(key.strip(), value.strip())
     keys = ("Input", "Input full path", "Output aligned directory", "Output csv")
-    return Details(*(fields.get(key) or None for key in keys))
+    values = [text.partition(f"\n{key}:")[2].partition("\n")[0].strip() for key in keys]
+    return Details(*(value or None for value in values))
 
 
 def base_name(path: str) -> str:

@@ -197,7 +197,9 @@ def test_a_process_ends_when_the_one_that_started_it_is_killed(tmp_path: Path) -
         "        print(*run(os.getpid, [()]), flush=True)\n"
         "        list(run(time.sleep, [(60,)]))\n"
     )
-    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True) as started:
+    with subprocess.Popen(
+        [sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as started:
         assert started.stdout is not None
         child = int(started.stdout.readline())
         time.sleep(0.5)
