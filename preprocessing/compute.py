@@ -16,7 +16,6 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPool
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
-from importlib import import_module
 from itertools import repeat, takewhile
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -71,14 +70,14 @@ def threads(workers: int | None = None) -> Iterator[RunTasks]:
 
 
 @contextmanager
-def processes(workers: int | None = None, *, interruptible: bool = False, module: str = "") -> Iterator[RunTasks]:
+def processes(workers: int | None = None, *, interruptible: bool = False) -> Iterator[RunTasks]:
     """Fresh processes to run tasks in that end with this one, even by kill -9; see `threads`.
 
     An interrupt from the keyboard ends what they are doing if `interruptible`; otherwise this process waits for that. One that
     dies is told as a `GatedVAEError`. A script starts its work under ``if __name__ == "__main__":``, as each process imports it.
     """
     fresh, count = multiprocessing.get_context("spawn"), count_workers(workers)
-    with ProcessPoolExecutor(count, fresh, _begin, (module or __name__,)) as pool:
+    with ProcessPoolExecutor(count, fresh, _end_with_parent) as pool:
         try:
             # Interrupts go to every process of a terminal. Held back here while they start, they never reach them at all.
             before = signal.pthread_sigmask(signal.SIG_BLOCK, set() if interruptible else {signal.SIGINT})
@@ -93,13 +92,12 @@ def processes(workers: int | None = None, *, interruptible: bool = False, module
         pool.shutdown(wait=False)  # nothing runs any more
 
 
-def _begin(module: str) -> None:
-    def end_with_parent() -> None:
+def _end_with_parent() -> None:
+    def watch() -> None:
         multiprocessing.parent_process().join()  # type: ignore[union-attr]  # this is a child
         os._exit(1)
 
-    threading.Thread(target=end_with_parent, daemon=True).start()
-    import_module(module)
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def count_workers(workers: int | None = None) -> int:

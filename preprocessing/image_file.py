@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from gated_vae.preprocessing.compute import read_ahead
 from gated_vae.preprocessing.files import damaged, make_room, read_sealed, write_at, write_sealed
 
 Pixels = npt.NDArray[np.uint8]
@@ -47,6 +48,11 @@ class Region:
     def offset(self) -> int:
         """Where it begins in the file."""
         return HEADER_BYTES + self.start * math.prod(self.shape)
+
+    @property
+    def size(self) -> int:
+        """Bytes of its pixels."""
+        return self.count * math.prod(self.shape)
 
     def is_filled(self) -> bool:
         """Whether it has been filled, in this run or an earlier one, and its pixels are there."""
@@ -90,7 +96,7 @@ class Region:
     def _read(self) -> bytes:
         with Path(self.path).open("rb") as file:
             file.seek(self.offset)
-            return file.read(self.count * math.prod(self.shape))
+            return file.read(self.size)
 
 
 class _Note(NamedTuple):
@@ -106,8 +112,8 @@ def make_images(path: Path, shape: Shape, count: int, each: int) -> list[Region]
     return [Region(str(path), shape, start, min(each, count - start)) for start in range(0, count, each)]
 
 
-def finish_images(path: Path, shape: Shape, regions: Sequence[Region]) -> str:
-    """Write the header and close the gaps; return the `file_digest`.
+def finish_images(path: Path, shape: Shape, count: int, regions: Sequence[Region]) -> str:
+    """Write the header and close the gaps, which leaves `count` images; return the `file_digest`.
 
     Interrupted, it leaves regions that do not fit their checksums.
 
@@ -116,13 +122,12 @@ def finish_images(path: Path, shape: Shape, regions: Sequence[Region]) -> str:
     GatedVAEError
         When a region does not hold what was written into it.
     """
-    header = _header((sum(region.count - len(region.failed()) for region in regions), *shape))
+    header = _header((count, *shape))
     hasher, end = hashlib.sha256(header), len(header)
     write_at(path, 0, header)
-    for region in regions:
-        pixels = region.taken()
+    for region, pixels in zip(regions, read_ahead(map(Region.taken, regions)), strict=True):
         hasher.update(pixels)
-        if region.failed() or end != region.offset:  # a gap lies in it or before it
+        if end != region.offset or len(pixels) < region.size:  # a gap lies before it or in it
             write_at(path, end, pixels)
         end += len(pixels)
     make_room(path, end)

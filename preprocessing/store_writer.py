@@ -147,12 +147,13 @@ class StoreWriter:
         """
         self._check_account()
         images = images_path(self._staged)
-        digests = {images.name: finish_images(images, self._plan.image_shape, self._regions)}
+        shape, taken = self._plan.image_shape, len(self._samples)
+        digests = {images.name: finish_images(images, shape, taken, self._regions)}
         tables = {samples_path(self._staged): self._samples, rejected_path(self._staged): self._rejected_table()}
         for path, table in tables.items():
             write_parquet(path, table, schema_version=SCHEMA_VERSION)
             digests[path.name] = file_digest(path)
-        counts = {"seen": self.seen, "taken": len(self._samples), "rejected": len(self._rejected)}
+        counts = {"seen": self.seen, "taken": taken, "rejected": len(self._rejected)}
         manifest = {**self._plan.manifest(), **counts, "partitions": {}, "digests": digests}
         write_json(manifest_path(self._staged), manifest)
         self._replace()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from gated_vae.preprocessing.compute import RunTasks, stream_tasks
+from gated_vae.preprocessing.compute import RunTasks, threads
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import locked
 from gated_vae.preprocessing.progress import Progress, ignore
@@ -48,7 +49,7 @@ def make_store(
     out: Path,
     *,
     overwrite: bool = False,
-    run: RunTasks = stream_tasks,
+    workers: AbstractContextManager[RunTasks] | None = None,
     progress: Progress = ignore,
 ) -> Made:
     """Make a store of a source in the folder `out`.
@@ -59,8 +60,9 @@ def make_store(
     ----------
     overwrite:
         Replace what lies in `out` (once the new store is complete), its groups and pairs included.
-    run:
-        Runs the source's tasks: in this thread, or as `threads`, `processes` or `cluster` of `compute` give it.
+    workers:
+        What runs the source's tasks, started if there are any: `threads` on every core when None, or as they, `processes` and
+        `cluster` of `compute` give them.
     progress:
         Told what the source tells.
 
@@ -78,7 +80,8 @@ def make_store(
         if not already_done:
             writer.begin()
             try:
-                source.build(writer, run, progress)
+                with workers or threads() as run:
+                    source.build(writer, run, progress)
                 writer.publish()
             except BadSourceError:
                 writer.discard()

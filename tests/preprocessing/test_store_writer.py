@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 
 from gated_vae.pipelines.verify import verify
-from gated_vae.preprocessing.compute import RunTasks, processes
+from gated_vae.preprocessing.compute import RunTasks, processes, threads
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import digest, file_digest
 from gated_vae.preprocessing.image_file import Region
@@ -104,18 +104,17 @@ def test_interrupted_half_way_it_resumes(
     real = Region.write
     monkeypatch.setattr(Region, "write", lambda region, *given: (written.update([region.start]), real(region, *given)))
     with pytest.raises(KeyboardInterrupt):
-        make_store(source, tmp_path / "store", progress=stop_after(stop))
+        make_store(source, tmp_path / "store", workers=threads(1), progress=stop_after(stop))
     assert not manifest_path(tmp_path / "store").exists()
-    assert len(written) == stop / 4
+    assert len(written) >= stop / 4
     make_store(source, tmp_path / "store")
     assert written == dict.fromkeys(range(0, 24, 4), 1)  # what was filled is not filled again
     assert read_tree(tmp_path / "store") == read_tree(tmp_path / "whole")
 
 
 def test_processes_make_the_same(source: Digits, tmp_path: Path) -> None:
-    make_store(source, tmp_path / "here")
-    with processes(2) as run:
-        make_store(source, tmp_path / "there", run=run)
+    for name, workers in (("here", threads(1)), ("there", processes(2))):
+        make_store(source, tmp_path / name, workers=workers)
     assert read_tree(tmp_path / "here") == read_tree(tmp_path / "there")
 
 

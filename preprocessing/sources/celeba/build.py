@@ -24,7 +24,7 @@ from gated_vae.preprocessing.sources.base import BadSourceError, Made, make_stor
 from gated_vae.preprocessing.sources.celeba.faces import INTENSITIES, POSE
 from gated_vae.preprocessing.sources.celeba.samples import sample_table, undetected
 from gated_vae.preprocessing.sources.celeba.select import Limits, choose_faces, find_whole_pictures
-from gated_vae.preprocessing.sources.celeba.survey import CelebaOptions, has_csvs, survey
+from gated_vae.preprocessing.sources.celeba.survey import CelebaOptions, survey
 from gated_vae.preprocessing.sources.celeba.tasks import (
     SHARD_PICTURES,
     cut_shards,
@@ -32,7 +32,7 @@ from gated_vae.preprocessing.sources.celeba.tasks import (
     load_faces,
     read_shard,
 )
-from gated_vae.preprocessing.store import manifest_path, rejected_path, samples_path
+from gated_vae.preprocessing.store import rejected_path, samples_path
 from gated_vae.preprocessing.store_writer import Plan, StoreWriter
 
 __all__ = ["CelebaOptions", "CelebaReport", "preprocess_celeba"]
@@ -88,14 +88,13 @@ def preprocess_celeba(
         ``if __name__ == "__main__":``), or the address of a Dask scheduler.
     """
     started = time.perf_counter()
-    there = manifest_path(out).exists() and not overwrite  # so that nothing is left to do but to look
+    source = CelebaSource(options)
     where = threads(workers)
     if scheduler is not None:
         where = cluster(scheduler)
-    elif workers != 1 and not there and has_csvs(options, PROCESSES_FROM):
-        where = processes(workers, module=read_shard.__module__)
-    with where as run:  # processes import while the source is listed
-        made = make_store(CelebaSource(options), out, overwrite=overwrite, run=run, progress=progress)
+    elif workers != 1 and len(source.found.csvs) >= PROCESSES_FROM:
+        where = processes(workers)
+    made = make_store(source, out, overwrite=overwrite, workers=where, progress=progress)
     return _report(made, out, time.perf_counter() - started)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import pandas as pd
 
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import digest
-from gated_vae.preprocessing.openface.listing import CSV, DETAILS, find_files, list_sizes
+from gated_vae.preprocessing.openface.listing import CSV, DETAILS, list_sizes
 from gated_vae.preprocessing.openface.pictures import WholePictures, index_pictures
 from gated_vae.preprocessing.sources.celeba.lists import read_identities, read_splits
 from gated_vae.preprocessing.store_writer import Plan
@@ -89,12 +88,6 @@ class Source:
     identities: pd.Series | None
     splits: pd.Series | None
     plan: Plan
-
-
-def has_csvs(options: CelebaOptions, count: int) -> bool:
-    """Whether there are at least so many CSVs, told by names alone long before `survey` is done; raises as it does."""
-    found = find_files(options.openface.absolute(), (CSV,), _REMEDY)
-    return sum(1 for _ in islice(found, count)) == count
 
 
 def survey(options: CelebaOptions) -> Source:

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from gated_vae.preprocessing.files import damaged, read_sealed, write_sealed
 from gated_vae.preprocessing.image_file import Region
@@ -56,10 +55,10 @@ def read_shard(root: str, files: Sequence[str], aligned: bool, out: str) -> None
 def load_faces(shards: Sequence[Path]) -> tuple[pa.Table, pa.Table]:
     """Faces and rejected items of all shards, in order; a column that a shard lacks is null there."""
     items = pa.concat_tables(map(_load_items, shards), promote_options="permissive")
-    read = pc.is_null(items["reason"])
     schema = rejected_schema()
-    rejected = items.filter(pc.invert(read)).select(schema.names).cast(schema)
-    faces = items.filter(read) if len(rejected) else items  # mostly all were read: no copy of the largest table
+    rejected = items.filter(items["reason"].is_valid()).select(schema.names).cast(schema)
+    # Mostly all were read: no copy of the largest table.
+    faces = items.filter(items["reason"].is_null()) if len(rejected) else items
     return faces.drop_columns(["reason", "detail"]), rejected
 
 

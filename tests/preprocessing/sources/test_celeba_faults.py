@@ -319,7 +319,7 @@ def test_killed_at_any_time_it_resumes_to_the_same_bytes(real_data: Path, tmp_pa
         child = subprocess.Popen([sys.executable, "-c", code, out], stdout=subprocess.PIPE)
         assert child.stdout
         child.stdout.readline()
-        time.sleep(0.1 * number)
+        time.sleep(0.05 * number)
         child.send_signal(signal.SIGKILL)
         killed += child.wait() == -signal.SIGKILL
         child.stdout.close()
