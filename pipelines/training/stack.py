@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
@@ -14,7 +15,7 @@ import torch
 from gated_vae.models.checkpoint import Checkpoint, checkpoints, load_state, load_weights, prune, save_checkpoint
 from gated_vae.models.methods.base import StepBatch
 from gated_vae.models.noise import hashed_noise
-from gated_vae.models.objectives import Posterior
+from gated_vae.models.objectives import Posterior, Terms
 from gated_vae.models.stacked import Stack
 from gated_vae.models.vae import GatedVAE, draw_noise
 from gated_vae.pairing.stream.loader import is_address, load_images
@@ -22,7 +23,7 @@ from gated_vae.pipelines.training.chunks import IdChunk, id_chunks
 from gated_vae.pipelines.training.config import TrainConfig
 from gated_vae.pipelines.training.events import EventLog
 from gated_vae.pipelines.training.losses import RunningLosses
-from gated_vae.pipelines.training.processor import choose_device, keep_freed_memory
+from gated_vae.pipelines.training.processor import choose_device, choose_products, keep_freed_memory, why_not_compile
 from gated_vae.pipelines.training.run import Run, create_run, open_run, usable
 from gated_vae.pipelines.training.signals import stop_signals
 from gated_vae.pipelines.training.trainer import (
@@ -35,6 +36,8 @@ from gated_vae.pipelines.training.trainer import (
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import atomic_path, locked
 from gated_vae.preprocessing.store import Store, open_store
+
+WORTH_PROCESSES = 200_000  # batches of ids that take longer to list than processes take to start
 
 
 def train_stack(
@@ -119,6 +122,7 @@ class StackTrainer:
     def __init__(self, runs: Sequence[Run], store: Store, steps: int, device: str) -> None:
         keep_freed_memory()
         torch.backends.cudnn.deterministic = True
+        choose_products(runs[0].config.precision, device)
         self.runs, self.steps, self.device, self.config = runs, steps, torch.device(device), runs[0].config
         self.method, self.partitions = self.config.model.method, list(self.config.model.latent)
         self.images = load_images(store, device)
@@ -135,14 +139,19 @@ class StackTrainer:
         self._through = torch.ones(self.config.model.latent_size, dtype=torch.bool, device=device)
         self._sums: dict[str, dict[str, torch.Tensor]] = {}
         self._counts: dict[str, int] = {}
-        self._graphs: dict[tuple[str, int], _Graph] = {}
+        self._graphs: dict[str, _Graph] = {}
+        self._terms = self.stack.terms
+        if on_cuda and not why_not_compile(device):
+            warnings.filterwarnings("ignore", "Dynamo detected a call to a `functools.lru_cache`")
+            self._terms = torch.compile(self.stack.terms, dynamic=False)
         self._positions: list[dict[str, int] | None] = [None] * len(runs)
         self.step = self._restore()
 
     def fit(self, options: TrainOptions, progress: Progress) -> None:
         """Train to the last step, saving on the way and when told to stop."""
         self._counter.fill_(self.step)
-        workers = min(len(self.runs), os.cpu_count() or 1) if self.device.type == "cuda" else 0
+        batches = (self.steps - self.step) * len(self.runs)
+        workers = min(len(self.runs), os.cpu_count() or 1) if batches > WORTH_PROCESSES else 0
         configs, positions = [run.config for run in self.runs], self._positions
         with stop_signals() as stopped, ExitStack() as stack:
             events = [stack.enter_context(closing(EventLog(run.path, self.step))) for run in self.runs]
@@ -181,26 +190,30 @@ class StackTrainer:
         if gated:
             self._through.copy_(self.stack.masks[partition])
         self._set_rate()
-        terms = self._compute(ids, name if gated else None, turn, key=(label if not gated else "", ids.input.shape[-1]))
+        terms = self._compute(ids, name if gated else None, turn)
         sums = self._sums.setdefault(label, {})
         for key, term in terms.items():
             sums[key] = sums[key].add_(term) if key in sums else term.double()
         self._counts[label] = self._counts.get(label, 0) + 1
 
-    def _compute(self, ids: _Inputs, name: str | None, turn: int, key: tuple[str, int]) -> dict[str, torch.Tensor]:
+    def _compute(self, ids: _Inputs, name: str | None, turn: int) -> dict[str, torch.Tensor]:
         """One step of the optimiser; return the loss terms by name, (S,)."""
-        if self.device.type != "cuda":
-            return self._step(ids, name, turn)
-        graph = self._graphs.setdefault(key, _Graph(lambda inputs: self._step(inputs, name, turn)))
+        if self.device.type != "cuda" or ids.input.shape[-1] < self.config.batch_size:
+            return self._step(ids, name, turn, self.stack.terms)  # an epoch's last, smaller batch is worth no graph
+        # All partitions share a graph: which of them is open is an input of it.
+        kind = "gated" if name else "open"
+        graph = self._graphs.setdefault(kind, _Graph(lambda inputs: self._step(inputs, name, turn, self._terms)))
         return graph(ids)
 
-    def _step(self, ids: _Inputs, name: str | None, turn: int) -> dict[str, torch.Tensor]:
+    def _step(
+        self, ids: _Inputs, name: str | None, turn: int, terms_of: Callable[[StepBatch, torch.Tensor], Terms]
+    ) -> dict[str, torch.Tensor]:
         sources = None if ids.sources is None else ids.sources.long()
         images = self.images[ids.input.long()], self.images[ids.target.long()]
         batch = self.method.prepare(StepBatch(*images, partition=name, sources=sources), turn)
         batch = replace(batch, partition=None, label="", through=None if batch.partition is None else self._through)
         self.optimiser.zero_grad(set_to_none=True)
-        terms = self.stack.terms(batch, self._noise(batch.target.shape[1]))
+        terms = terms_of(batch, self._noise(batch.target.shape[1]))
         torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
         return {key: term.detach() for key, term in terms.items()}

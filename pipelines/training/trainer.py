@@ -19,7 +19,7 @@ from gated_vae.pairing.stream.loader import PairBatch, PairLoader, is_address, l
 from gated_vae.pipelines.training.config import TrainConfig
 from gated_vae.pipelines.training.events import EventLog, event_log
 from gated_vae.pipelines.training.losses import RunningLosses
-from gated_vae.pipelines.training.processor import choose_device, keep_freed_memory
+from gated_vae.pipelines.training.processor import choose_device, choose_products, keep_freed_memory
 from gated_vae.pipelines.training.run import Run, clear_run, create_run, open_run, usable
 from gated_vae.pipelines.training.signals import stop_signals
 from gated_vae.preprocessing.errors import GatedVAEError
@@ -160,6 +160,7 @@ class Trainer:
         loader.itself = lambda step: self_reconstruction_at(self.method, step, steps)
         torch.manual_seed(self.config.seed)
         torch.backends.cudnn.deterministic = True
+        choose_products(self.config.precision, device)
         self.model = GatedVAE(self.config.model, self.config.precision).to(device)
         distributed.synchronise_batch_norm(self.model)
         if self.config.initial:
