@@ -13,12 +13,12 @@ from matplotlib.figure import Figure
 from gated_vae.models.figures.grids import (
     hinton,
     pair_sheet,
-    png,
     reconstruction_grid,
     sample_grid,
     swap_grid,
     traversal_grid,
 )
+from gated_vae.models.figures.sheet import png
 from gated_vae.models.vae import GatedVAE
 from gated_vae.pairing.stream.loader import PairLoader
 from gated_vae.pairing.tables import PairTable

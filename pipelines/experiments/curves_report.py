@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from gated_vae.models.figures.grids import Panel, curve_panels
+from gated_vae.models.figures.curves import Panel, curve_panels
 from gated_vae.pipelines.experiments.curves import BASE, DRAWS, KL_WEIGHTS, LATENT, PAIRINGS, SIZE, STRATA, CurvePlan
 from gated_vae.pipelines.experiments.faces_report import markdown_table, over_seeds
 
