@@ -57,8 +57,8 @@ def progress(description: str) -> Iterator[Update]:
         yield update
 
 
-def show(result: Any, rows: Mapping[str, object], *, as_json: bool) -> None:
-    """Print a result: `rows` as an aligned list for people, or the whole `result` as JSON for machines."""
+def show(result: Any, rows: Mapping[str, object], *, as_json: bool, tables: Mapping[str, Table] | None = None) -> None:
+    """Print a result: for people `rows` as an aligned list, then tables under their titles; or all of `result` as JSON."""
     if as_json:
         json.dump(plain(result), sys.stdout, indent=2)
         sys.stdout.write("\n")
@@ -68,7 +68,11 @@ def show(result: Any, rows: Mapping[str, object], *, as_json: bool) -> None:
     table.add_column(overflow="fold")
     for name, value in rows.items():
         table.add_row(name, value if isinstance(value, Table) else number(value))
-    Console(highlight=False, markup=False).print(table)
+    console = Console(highlight=False, markup=False)
+    console.print(table)
+    for title, below in (tables or {}).items():
+        console.print(f"\n{title}", style="bold")
+        console.print(below)
 
 
 def number(value: object) -> str:

@@ -19,6 +19,8 @@ from gated_vae.models.vae import CONTEXTS, PRECISIONS
 from gated_vae.pipelines.cli import VERBS, explain, main
 from gated_vae.pipelines.commands import train
 from gated_vae.pipelines.options import Precision
+from gated_vae.pipelines.evaluation.opened import encode_store
+from gated_vae.pipelines.evaluation.opened import open_run as opened_run
 from gated_vae.pipelines.training.presets import PRESETS
 from gated_vae.pipelines.training.run import open_run
 from gated_vae.preprocessing.errors import GatedVAEError
@@ -172,11 +174,11 @@ def test_help_imports_nothing_heavy() -> None:
 
 
 def test_codes_are_written_a_row_group_at_a_time(
-    run: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Path, store: Store, tmp_path: Path
 ) -> None:
-    assert pipe("encode", run, store.path, "--out", tmp_path / "whole.parquet") == 0
-    monkeypatch.setattr("gated_vae.pipelines.evaluation.encoding.ROW_GROUP", 7)
-    assert pipe("encode", run, store.path, "--out", tmp_path / "parts.parquet") == 0
+    opened = opened_run(run)
+    encode_store(opened, store, tmp_path / "whole.parquet")
+    encode_store(opened, store, tmp_path / "parts.parquet", row_group=7)
     assert pq.ParquetFile(tmp_path / "parts.parquet").num_row_groups == -(-len(store) // 7)
     whole, parts = (pd.read_parquet(tmp_path / f"{name}.parquet") for name in ("whole", "parts"))
     pd.testing.assert_frame_equal(whole, parts, rtol=1e-4, atol=1e-6)  # codes about 0 have float32 roundings of the sum
