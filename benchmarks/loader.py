@@ -106,7 +106,7 @@ def compare(store: Store, repeats: int) -> list[Record]:
         return run
 
     times = alternate({"gather": gather, "ours": ours, "items": per_item(0), "workers": per_item(2)}, repeats)
-    config = GatedVAEConfig({"pose": 2, "expression": 2}, network="fc", widths=(512, 512))
+    config = GatedVAEConfig({"pose": 2, "expression": 2}, network="fc", hidden=(512, 512))
     model = GatedVAE(config, choose_precision("auto", "cpu"))
     steps = alternate(
         {

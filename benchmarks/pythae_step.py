@@ -179,12 +179,15 @@ def ours_of(network: str, path: Path, precision: str) -> dict[str, Work]:
     from itertools import islice
 
     from benchmarks.loader import train_on
-    from gated_vae.models.objectives import ObjectiveConfig
+    from gated_vae.models.registry import OBJECTIVES, parse
     from gated_vae.models.vae import GatedVAE, GatedVAEConfig
     from gated_vae.pairing.stream.loader import PairLoader
 
-    latent, objective = dict.fromkeys(("pose", "expression"), LATENT[network] // 2), ObjectiveConfig("beta", beta=BETA)
-    model = GatedVAE(GatedVAEConfig(latent, network=network, widths=WIDTHS[network], objective=objective), precision)
+    latent, objective = (
+        dict.fromkeys(("pose", "expression"), LATENT[network] // 2),
+        parse(OBJECTIVES, f"beta:beta={BETA}"),
+    )
+    model = GatedVAE(GatedVAEConfig(latent, network=network, hidden=WIDTHS[network], objective=objective), precision)
     resident = next(iter(PairLoader(path, BATCH, prefetch=0)))
     return {
         f"{network} steps": lambda: train_on(iter([resident] * STEPS[network]), model),

@@ -118,11 +118,11 @@ def encode(path: Path, samples: int) -> Phases:
     """Codes of every image, by a small network after a single step."""
     from gated_vae.models.vae import GatedVAEConfig  # here, as torch would show in the memory of every stage
     from gated_vae.pipelines.evaluation.opened import encode_store, open_run
-    from gated_vae.pipelines.training.run import TrainConfig
+    from gated_vae.pipelines.training.config import TrainConfig
     from gated_vae.pipelines.training.trainer import TrainOptions, train
 
     store, run = open_store(path), path.with_name(f"{path.name}-run")
-    model = GatedVAEConfig(dict.fromkeys(store.partitions, 4), image_shape=(SIDE, SIDE), network="fc", widths=(16, 16))
+    model = GatedVAEConfig(dict.fromkeys(store.partitions, 4), image_shape=(SIDE, SIDE), network="fc", hidden=(16, 16))
     train(TrainConfig(str(path), model, steps=1), TrainOptions(run, overwrite=True))
     start = time.perf_counter()
     encode_store(open_run(run), store, run / "codes.parquet")

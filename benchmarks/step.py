@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from benchmarks.timing import Record, alternate, figure, ratio, show
-from gated_vae.models.objectives import ObjectiveConfig
+from gated_vae.models.registry import OBJECTIVES, parse
 from gated_vae.models.vae import PRECISIONS, GatedVAE, GatedVAEConfig, draw_noise
 from gated_vae.pipelines.training.processor import choose_device, choose_precision, keep_freed_memory, why_not_compile
 
@@ -29,8 +29,8 @@ BATCH = 128
 STEPS_PER_TURN = {"cpu": 1, "cuda": 50}
 LATENT = {"position": 2, "rotation": 2, "shape": 2, "size": 2}
 NETWORKS = {
-    "width 512": GatedVAEConfig(LATENT, network="fc", widths=(512, 512)),
-    "width 1200": GatedVAEConfig(LATENT, network="fc", widths=(1200, 1200)),
+    "width 512": GatedVAEConfig(LATENT, network="fc", hidden=(512, 512)),
+    "width 1200": GatedVAEConfig(LATENT, network="fc", hidden=(1200, 1200)),
     "convolutional": GatedVAEConfig({"pose": 6, "expression": 18}),
 }
 
@@ -123,7 +123,7 @@ def waits_in(step: Work) -> int:
 
 
 def compare(name: str, precision: str, device: str, repeats: int) -> Iterator[Record]:
-    gated = replace(NETWORKS[name], objective=ObjectiveConfig("beta", beta=4.0))
+    gated = replace(NETWORKS[name], objective=parse(OBJECTIVES, "beta"))
     works = {
         "products": products_of(gated, precision, device),
         "gated": step_of(gated, precision, device),

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 
 from gated_vae.models.networks import NETWORKS
-from gated_vae.pipelines.commands.train import read_widths
+from gated_vae.pipelines.commands.train import read_hidden
 from gated_vae.pipelines.evaluation.labels import read_labels
 from gated_vae.pipelines.training.presets import PRESETS
 from gated_vae.preprocessing.store import open_store
@@ -65,7 +65,7 @@ def main() -> int:
     parser.add_argument("store", type=Path)
     parser.add_argument("--truth", type=Path, help="truth.parquet of simulated faces, in place of the store's labels")
     parser.add_argument("--steps", type=int, default=2000)
-    parser.add_argument("--widths", help="hidden sizes; the faces' preset's by default")
+    parser.add_argument("--hidden", help="hidden sizes; the faces' preset's by default")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     store = open_store(options.store)
@@ -73,7 +73,7 @@ def main() -> int:
     images, (train, test) = np.asarray(store.images)[found.ids], (found.split.train, found.split.test)
     mean, deviation = found.values[train].mean(axis=0), found.values[train].std(axis=0)
     labels = ((found.values - mean) / deviation).astype(np.float32)
-    network = fit(images[train], labels[train], options.steps, read_widths(options.widths), options.seed)
+    network = fit(images[train], labels[train], options.steps, read_hidden(options.widths), options.seed)
     for name, r2 in zip(found.factors, r2_of(network, images[test], labels[test]), strict=True):
         print(f"{name:<10} {r2:5.2f}")
     return 0

@@ -1,4 +1,4 @@
-"""Networks, gate, objectives and metrics: everything that knows tensors and arrays only.
+"""Networks, methods, objectives and metrics: everything that knows tensors and arrays only.
 
 Names are imported when first used, so that the metrics need no torch and importing the package costs nothing.
 """
@@ -9,12 +9,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gated_vae.models import metrics, objectives
+    from gated_vae.models import metrics
+    from gated_vae.models.registry import METHODS, OBJECTIVES
     from gated_vae.models.vae import GatedVAE, GatedVAEConfig
 
-__all__ = ["GatedVAE", "GatedVAEConfig", "metrics", "objectives"]
+__all__ = ["METHODS", "OBJECTIVES", "GatedVAE", "GatedVAEConfig", "metrics"]
 
-_HOMES = {"GatedVAE": "vae", "GatedVAEConfig": "vae"}
+_HOMES = {"GatedVAE": "vae", "GatedVAEConfig": "vae", "METHODS": "registry", "OBJECTIVES": "registry"}
 
 
 def __getattr__(name: str) -> Any:

@@ -18,18 +18,18 @@ from gated_vae.models.layers import Conv2d, ConvTranspose2d, Linear
 Shape = tuple[int, int]
 
 
-def _hidden(inputs: int, width: int) -> list[nn.Module]:
-    return [Linear(inputs, width), nn.BatchNorm1d(width), nn.ReLU(inplace=True)]
+def _block(inputs: int, outputs: int) -> list[nn.Module]:
+    return [Linear(inputs, outputs), nn.BatchNorm1d(outputs), nn.ReLU(inplace=True)]
 
 
 class FullyConnectedEncoder(nn.Module):
-    """Two (or as many as `widths`) fully connected layers with batch normalisation and ReLU, then both heads."""
+    """Two (or as many as `hidden`) fully connected layers with batch normalisation and ReLU, then both heads."""
 
-    def __init__(self, image_shape: Shape, latent_size: int, widths: Sequence[int]) -> None:
+    def __init__(self, image_shape: Shape, latent_size: int, hidden: Sequence[int]) -> None:
         super().__init__()
-        sizes = [image_shape[0] * image_shape[1], *widths]
-        hidden = [layer for pair in pairwise(sizes) for layer in _hidden(*pair)]
-        self.layers = nn.Sequential(nn.Flatten(), *hidden, Linear(sizes[-1], 2 * latent_size))
+        sizes = [image_shape[0] * image_shape[1], *hidden]
+        layers = [layer for pair in pairwise(sizes) for layer in _block(*pair)]
+        self.layers = nn.Sequential(nn.Flatten(), *layers, Linear(sizes[-1], 2 * latent_size))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Encode (B, H, W) to (B, 2 M)."""
@@ -39,12 +39,12 @@ class FullyConnectedEncoder(nn.Module):
 class FullyConnectedDecoder(nn.Module):
     """Fully connected layers with batch normalisation and ReLU, mirrored from the encoder, and a linear one to the logits."""
 
-    def __init__(self, image_shape: Shape, latent_size: int, widths: Sequence[int]) -> None:
+    def __init__(self, image_shape: Shape, latent_size: int, hidden: Sequence[int]) -> None:
         super().__init__()
-        sizes = [latent_size, *reversed(widths)]
-        hidden = [layer for pair in pairwise(sizes) for layer in _hidden(*pair)]
+        sizes = [latent_size, *reversed(hidden)]
+        layers = [layer for pair in pairwise(sizes) for layer in _block(*pair)]
         output = [Linear(sizes[-1], image_shape[0] * image_shape[1]), nn.Unflatten(1, image_shape)]
-        self.layers = nn.Sequential(*hidden, *output)
+        self.layers = nn.Sequential(*layers, *output)
 
     def forward(self, codes: torch.Tensor) -> torch.Tensor:
         """Decode (B, M) to logits (B, H, W)."""
@@ -54,7 +54,7 @@ class FullyConnectedDecoder(nn.Module):
 def _convolved(image_shape: Shape, channels: Sequence[int]) -> Shape:
     """The spatial size after one halving per entry of `channels`."""
     if not channels:
-        raise ValueError("A convolutional network needs two widths or more: channels, then the last hidden size.")
+        raise ValueError("A convolutional network needs two hidden sizes or more: channels, then the last hidden size.")
     factor = 2 ** len(channels)
     if image_shape[0] % factor or image_shape[1] % factor:
         raise ValueError(
@@ -64,15 +64,15 @@ def _convolved(image_shape: Shape, channels: Sequence[int]) -> Shape:
 
 
 class ConvolutionalEncoder(nn.Module):
-    """4x4 convolutions of stride 2 with ReLU (all of `widths` but the last), one fully connected layer, then both heads.
+    """4x4 convolutions of stride 2 with ReLU (all of `hidden` but the last), one fully connected layer, then both heads.
 
     The fully connected layers are batch-normalised, here and in the decoder: without, the codes start so near 0 that the KL
     divergence closes every dimension before the decoder listens (2,000 simulated faces: all 24 dead after 1,920 steps).
     """
 
-    def __init__(self, image_shape: Shape, latent_size: int, widths: Sequence[int]) -> None:
+    def __init__(self, image_shape: Shape, latent_size: int, hidden: Sequence[int]) -> None:
         super().__init__()
-        *channels, hidden = widths
+        *channels, last = hidden
         height, width = _convolved(image_shape, channels)
         convolutions = [
             layer
@@ -80,7 +80,7 @@ class ConvolutionalEncoder(nn.Module):
             for layer in (Conv2d(*pair, 4, stride=2, padding=1), nn.ReLU(inplace=True))
         ]
         flat = channels[-1] * height * width
-        heads = [nn.Flatten(), *_hidden(flat, hidden), Linear(hidden, 2 * latent_size)]
+        heads = [nn.Flatten(), *_block(flat, last), Linear(last, 2 * latent_size)]
         self.layers = nn.Sequential(*convolutions, *heads)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
@@ -91,12 +91,12 @@ class ConvolutionalEncoder(nn.Module):
 class ConvolutionalDecoder(nn.Module):
     """The convolutional encoder mirrored: two fully connected layers, then transposed convolutions up to the logits."""
 
-    def __init__(self, image_shape: Shape, latent_size: int, widths: Sequence[int]) -> None:
+    def __init__(self, image_shape: Shape, latent_size: int, hidden: Sequence[int]) -> None:
         super().__init__()
-        *channels, hidden = widths
+        *channels, last = hidden
         height, width = _convolved(image_shape, channels)
         flat = channels[-1] * height * width
-        entry = [*_hidden(latent_size, hidden), *_hidden(hidden, flat)]
+        entry = [*_block(latent_size, last), *_block(last, flat)]
         convolutions = [
             layer
             for pair in pairwise([*reversed(channels), 1])
@@ -112,7 +112,7 @@ class ConvolutionalDecoder(nn.Module):
 Builder = Callable[[Shape, int, Sequence[int]], nn.Module]
 
 
-def convolutional_widths(image_shape: Shape) -> tuple[int, ...]:
+def convolutional_hidden(image_shape: Shape) -> tuple[int, ...]:
     """Default channels, one entry for each halving that leaves 4 x 4 or more, then the last hidden size.
 
     Raises
@@ -128,18 +128,16 @@ def convolutional_widths(image_shape: Shape) -> tuple[int, ...]:
     return (*(32, 32, *[64] * halvings)[:halvings], 256)
 
 
-FULLY_CONNECTED_WIDTHS = (256, 256)  # the paper states none
+FULLY_CONNECTED_HIDDEN = (256, 256)  # the paper states none
 
 
 class Network(NamedTuple):
-    """A kind of network: its two halves, and the widths it has by default for images of a shape."""
+    """A kind of network: its two halves, and the hidden sizes it has by default for images of a shape."""
 
     encoder: Builder
     decoder: Builder
-    default_widths: Callable[[Shape], tuple[int, ...]]
+    default_hidden: Callable[[Shape], tuple[int, ...]]
 
 
-NETWORKS = {
-    "fc": Network(FullyConnectedEncoder, FullyConnectedDecoder, lambda _: FULLY_CONNECTED_WIDTHS),
-    "conv": Network(ConvolutionalEncoder, ConvolutionalDecoder, convolutional_widths),
-}
+FULLY_CONNECTED = Network(FullyConnectedEncoder, FullyConnectedDecoder, lambda _: FULLY_CONNECTED_HIDDEN)
+CONVOLUTIONAL = Network(ConvolutionalEncoder, ConvolutionalDecoder, convolutional_hidden)

@@ -1,4 +1,4 @@
-"""Objectives as pure functions: reconstruction plus the regularisers of VAE, beta-VAE, InfoVAE and DIP-VAE-II.
+"""Objectives: reconstruction plus the regularisers of VAE, beta-VAE, InfoVAE and DIP-VAE-II, each a dataclass of its constants.
 
 Every loss is a sum over pixels or latent dimensions and a mean over the batch, in nats, as in the papers they come from.
 """
@@ -8,49 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
-
-
-@dataclass(frozen=True)
-class ObjectiveConfig:
-    """What is added to the reconstruction.
-
-    Attributes
-    ----------
-    name:
-        ``vae``, ``beta``, ``info`` or ``dip2``.
-    beta:
-        Weight of the KL divergence (``beta``: the paper's 4; ``vae``: a plain weight, 1).
-    alpha, lambda_:
-        InfoVAE's: the KL divergence weighs 1 - alpha, the maximum mean discrepancy alpha + lambda - 1. The paper states
-        lambda = 500 and no alpha; 0 keeps the whole KL divergence.
-    lambda_od, lambda_d:
-        DIP-VAE-II's weights on off-diagonal and diagonal entries of the covariance.
-    """
-
-    name: str = "vae"
-    beta: float = 1.0
-    alpha: float = 0.0
-    lambda_: float = 500.0
-    lambda_od: float = 250.0
-    lambda_d: float = 250.0
-
-    def __post_init__(self) -> None:
-        if self.name not in OBJECTIVES:
-            raise ValueError(f"There is no objective {self.name!r}; choose from {', '.join(OBJECTIVES)}.")
-        if self.name == "info" and self.alpha + self.lambda_ < 1:
-            raise ValueError(
-                f"alpha + lambda must be at least 1, got {self.alpha} + {self.lambda_}: "
-                "the weight of the discrepancy, alpha + lambda - 1, would be negative and push q(z) away from p(z)."
-            )
-
-    @property
-    def kl_weight(self) -> float:
-        """What the KL divergence weighs."""
-        return 1.0 - self.alpha if self.name == "info" else self.beta
 
 
 @dataclass(frozen=True)
@@ -72,11 +33,18 @@ class Posterior:
 class _BernoulliLoss(torch.autograd.Function):
     """Sum of ``softplus(logits) - target * logits``; keeps its gradient, sigmoid(logits) - target, instead of temporaries."""
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
-        ctx.save_for_backward(torch.sigmoid(logits).sub_(target))
+    def forward(logits: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        residual = torch.sigmoid(logits).sub_(target)
         linear = torch.dot(logits.flatten(), target.flatten())
-        return F.softplus(logits).sum(dtype=torch.float32) - linear
+        return F.softplus(logits).sum(dtype=torch.float32) - linear, residual
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:  # noqa: ARG004
+        ctx.mark_non_differentiable(output[1])
+        ctx.save_for_backward(output[1])
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None]:
@@ -89,7 +57,7 @@ def bernoulli_loss(logits: torch.Tensor, target: torch.Tensor, count: int | None
 
     `count` is the size of the batch where these are only some of its images: then this is their part of the mean.
     """
-    total = _BernoulliLoss.apply(logits.float(), target.float())  # type: ignore[no-untyped-call]
+    total, _ = _BernoulliLoss.apply(logits.float(), target.float())  # type: ignore[no-untyped-call]
     return total / (len(logits) if count is None else count)  # type: ignore[no-any-return]
 
 
@@ -142,52 +110,116 @@ def dip_penalty(covariance: torch.Tensor, lambda_od: float, lambda_d: float) -> 
 
 
 Terms = dict[str, torch.Tensor]
-# What comes on top of the KL divergence.
-Objective = Callable[[ObjectiveConfig, Posterior, torch.Tensor, torch.Tensor], Terms]
 
 
-def _plain(config: ObjectiveConfig, posterior: Posterior, codes: torch.Tensor, prior: torch.Tensor) -> Terms:  # noqa: ARG001
-    return {}
+class Objective(Protocol):
+    """What is added to the reconstruction: a frozen dataclass of its own constants."""
+
+    def terms(
+        self, posterior: Posterior, codes: torch.Tensor, prior: torch.Tensor, weights: torch.Tensor | None
+    ) -> Terms:
+        """The weighted terms by name, each a scalar in nats per image.
+
+        Parameters
+        ----------
+        posterior, codes:
+            q(z|x) of the batch and one sample of it, (B, M).
+        prior:
+            A sample of the standard normal, (B, M).
+        weights:
+            How much of the KL divergence each dimension pays, (M,); all of it when None.
+
+        Raises
+        ------
+        ValueError
+            When the objective compares samples of the batch and the batch has only one.
+        """
 
 
-def _info(config: ObjectiveConfig, posterior: Posterior, codes: torch.Tensor, prior: torch.Tensor) -> Terms:  # noqa: ARG001
-    return {"mmd": (config.alpha + config.lambda_ - 1.0) * mmd(codes, prior)}
+@dataclass(frozen=True)
+class VAE:
+    """``beta * KL`` (Kingma, Welling 2014, with beta 1)."""
+
+    beta: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.beta >= 0:
+            raise ValueError(f"beta must be 0 or more, got {self.beta}.")
+
+    def terms(
+        self,
+        posterior: Posterior,
+        codes: torch.Tensor,  # noqa: ARG002
+        prior: torch.Tensor,  # noqa: ARG002
+        weights: torch.Tensor | None,
+    ) -> Terms:
+        """The KL divergence alone."""
+        return {"kl": self.beta * _weighted_kl(posterior, weights)}
 
 
-def _dip2(config: ObjectiveConfig, posterior: Posterior, codes: torch.Tensor, prior: torch.Tensor) -> Terms:  # noqa: ARG001
-    return {"dip": dip_penalty(dip_covariance(posterior), config.lambda_od, config.lambda_d)}
+@dataclass(frozen=True)
+class BetaVAE(VAE):
+    """``beta * KL`` with the paper's beta (Higgins et al. 2017)."""
+
+    beta: float = 4.0
 
 
-OBJECTIVES: dict[str, Objective] = {"vae": _plain, "beta": _plain, "info": _info, "dip2": _dip2}
+@dataclass(frozen=True)
+class InfoVAE:
+    """``(1 - alpha) KL + (alpha + lambda - 1) MMD`` (Zhao, Song, Ermon 2019).
 
-
-def regulariser(
-    config: ObjectiveConfig,
-    posterior: Posterior,
-    codes: torch.Tensor,
-    prior: torch.Tensor,
-    kl_weights: torch.Tensor | None = None,
-) -> dict[str, torch.Tensor]:
-    """The weighted terms that an objective adds to the reconstruction, by name, each a scalar.
-
-    Parameters
-    ----------
-    posterior, codes:
-        q(z|x) of the batch and one sample of it, (B, M).
-    prior:
-        A sample of the standard normal, (B, M), for the discrepancy.
-    kl_weights:
-        How much of the KL divergence each dimension pays, (M,); all of it when None.
-
-    Raises
-    ------
-    ValueError
-        When the objective compares samples of the batch and the batch has only one.
+    The paper states lambda = 500 and no alpha; 0 keeps the whole KL divergence.
     """
-    if config.name in ("info", "dip2") and len(codes) < 2:
-        raise ValueError(
-            f"The {config.name} objective compares samples of a batch: it needs a batch size of 2 or more."
-        )
+
+    alpha: float = 0.0
+    lambda_: float = 500.0
+
+    def __post_init__(self) -> None:
+        if self.alpha + self.lambda_ < 1:
+            raise ValueError(
+                f"alpha + lambda must be at least 1, got {self.alpha} + {self.lambda_}: "
+                "the weight of the discrepancy, alpha + lambda - 1, would be negative and push q(z) away from p(z)."
+            )
+
+    def terms(
+        self, posterior: Posterior, codes: torch.Tensor, prior: torch.Tensor, weights: torch.Tensor | None
+    ) -> Terms:
+        """The divergence and the discrepancy."""
+        _check_batch("info", codes)
+        kl = (1.0 - self.alpha) * _weighted_kl(posterior, weights)
+        return {"kl": kl, "mmd": (self.alpha + self.lambda_ - 1.0) * mmd(codes, prior)}
+
+
+@dataclass(frozen=True)
+class DIPVAE2:
+    """``beta * KL`` and the covariance's distance from the identity (Kumar, Sattigeri, Balakrishnan 2018, DIP-VAE-II).
+
+    `lambda_od` weighs what is off the diagonal, `lambda_d` what is on it.
+    """
+
+    beta: float = 1.0
+    lambda_od: float = 250.0
+    lambda_d: float = 250.0
+
+    def terms(
+        self,
+        posterior: Posterior,
+        codes: torch.Tensor,
+        prior: torch.Tensor,  # noqa: ARG002
+        weights: torch.Tensor | None,
+    ) -> Terms:
+        """The divergence and the penalty."""
+        _check_batch("dip2", codes)
+        kl = self.beta * _weighted_kl(posterior, weights)
+        return {"kl": kl, "dip": dip_penalty(dip_covariance(posterior), self.lambda_od, self.lambda_d)}
+
+
+def _weighted_kl(posterior: Posterior, weights: torch.Tensor | None) -> torch.Tensor:
+    """The KL divergence over all dimensions, each weighed."""
     kl = gaussian_kl(posterior)
-    weighted = (kl if kl_weights is None else kl_weights * kl).sum()
-    return {"kl": config.kl_weight * weighted, **OBJECTIVES[config.name](config, posterior, codes, prior)}
+    return (kl if weights is None else weights * kl).sum()
+
+
+def _check_batch(name: str, codes: torch.Tensor) -> None:
+    if len(codes) < 2:
+        raise ValueError(f"The {name} objective compares samples of a batch: it needs a batch size of 2 or more.")

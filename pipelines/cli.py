@@ -66,17 +66,23 @@ def main(arguments: list[str] | None = None) -> None:
     """Run `pipe` and exit: 0 done, 1 failed (what, why and what to do, in three lines at most), 2 wrong usage."""
     words = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in words
+    code = 0
     try:
         app(args=[word for word in words if word != "--debug"])
     except Exception as error:
         if debug:
             raise
         sys.stderr.write(f"{explain(error)}\n")
-        sys.exit(2 if isinstance(error, UsageError) else 1)
+        code = 2 if isinstance(error, UsageError) else 1
     except SystemExit as ended:
-        if ended.code == 128 + signal.SIGINT:
+        code = int(ended.code or 0)
+        if code == 128 + signal.SIGINT:
             sys.stderr.write("Interrupted. The same command, run again, goes on from what is finished.\n")
-        raise
+    if "RANK" in os.environ and words[:1] == ["train"]:
+        from gated_vae.pipelines.training.ranks import leave
+
+        leave(code)
+    sys.exit(code)
 
 
 def explain(error: Exception) -> str:

@@ -2,10 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any
 
 import typer
+
+from gated_vae.models.registry import PRECISIONS, Registry, parse
+
+
+def one_of(names: Iterable[str], help: str, show_default: bool | str = True) -> Any:
+    """An option that takes one of some names."""
+    known = tuple(names)
+
+    def check(text: str) -> str:
+        if text not in known:
+            raise typer.BadParameter(f"There is no {text!r}; choose from {', '.join(known)}.")
+        return text
+
+    return typer.Option(metavar=f"[{'|'.join(known)}]", parser=check, help=help, show_default=show_default)
+
+
+def choice_of(registry: Registry[type[Any]], help: str) -> Any:
+    """An option that takes a name of a registry with constants behind it, and gives what it stands for."""
+
+    def read(text: str) -> Any:
+        try:
+            return parse(registry, text)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
+
+    metavar = f"[{'|'.join(registry)}][:key=value,...]"
+    return typer.Option(metavar=metavar, parser=read, help=help, show_default="the preset's")
+
 
 StorePath = Annotated[Path, typer.Argument(help="The store's folder.", show_default=False)]
 RunPath = Annotated[Path, typer.Argument(help="The run's folder.", show_default=False)]
@@ -21,6 +50,5 @@ Workers = Annotated[
     int | None, typer.Option(min=1, help="Tasks at a time; every core by default. The result is the same.")
 ]
 Scheduler = Annotated[str | None, typer.Option(help="Address of a Dask scheduler to run on, e.g. tcp://host:8786.")]
-Precision = Annotated[Literal["fp32", "bf16", "auto"], typer.Option(help="auto is bf16 where that is the faster one.")]
-RateSchedule = Literal["constant", "cosine"]
+Precision = Annotated[str, one_of((*PRECISIONS, "auto"), "auto is bf16 where that is the faster one.")]
 Draws = Annotated[int, typer.Option(min=1, help="How many partners every sample gets in the pair table.")]

@@ -5,7 +5,7 @@ A batch is a pure function of (store, cut, seed, epoch, step), so whoever comput
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -26,7 +26,7 @@ Rows = tuple[Ids, Ids, Ids]  # input_id, target_id, group: (n,) each
 
 
 class Batches(Protocol):
-    """Where a loader's batches come from: `StoreBatches`, `ServiceBatches` or several of them `Together`."""
+    """Where a loader's batches come from: `StoreBatches`, `ServiceBatches`, or made of them: `Together`, `ComposedBatches`."""
 
     def __len__(self) -> int:
         """Steps in an epoch."""
@@ -171,6 +171,7 @@ class Batch(NamedTuple):
     """One training batch as arrays: ids int64 (B,), images uint8 (B, H, W) where they come along.
 
     Where partitions come together, `partition` is None, and `target_id`, `group` and `target` have one more dimension in front.
+    Where targets are composed, it is None, too, and `sources`, int64 (P, B), says which row gives each partition to each target.
     """
 
     partition: str | None
@@ -179,6 +180,7 @@ class Batch(NamedTuple):
     group: Ids
     input: Images | None = None
     target: Images | None = None
+    sources: Ids | None = None
 
 
 class StoreBatches:
@@ -202,7 +204,7 @@ class StoreBatches:
         for step in range(first_step, len(self)):
             index, batch = partition_of_step(step, self._steps)
             rows = self._rows(streams[index], batch)
-            pixels = (self._gather(rows[0]), self._gather(rows[1])) if images else (None, None)
+            pixels = (self.gather(rows[0]), self.gather(rows[1])) if images else (None, None)
             yield Batch(self._cut.partitions[index], *rows, *pixels)
 
     def _rows(self, stream: PairStream, batch: int) -> Rows:
@@ -211,47 +213,9 @@ class StoreBatches:
         share = share_of_rank(stop - start, self._cut.rank, self._cut.world_size)
         return stream.rows(start + share.start, start + share.stop) if share.start < share.stop else _no_rows()
 
-    def _gather(self, ids: Ids) -> Images:
+    def gather(self, ids: Ids) -> Images:
+        """Images of samples, uint8 (n, H, W) for ids (n,)."""
         return self._images.take(ids, axis=0)
-
-
-class Together:
-    """Batches of several partitions with the same inputs: every input beside its partner in each of them.
-
-    Parameters
-    ----------
-    sources:
-        Batches of one partition each, in the partitions' order, cut alike.
-
-    Raises
-    ------
-    GatedVAEError
-        When the partitions visit their inputs in different orders (while iterating, too).
-    """
-
-    def __init__(self, sources: Sequence[Batches]) -> None:
-        self._sources = sources
-        if len({len(source) for source in sources}) > 1:
-            raise _apart()
-
-    def __len__(self) -> int:
-        return len(self._sources[0])
-
-    def epoch(self, seed: int, epoch: int, first_step: int = 0, *, images: bool = True) -> Iterator[Batch]:
-        """Yield the batch of every step from `first_step` to the end of the epoch."""
-        sources = (source.epoch(seed, epoch, first_step, images=images) for source in self._sources)
-        for batches in zip(*sources, strict=True):
-            _, input_id, target_id, group, _, target = map(list, zip(*batches, strict=True))
-            if any(not np.array_equal(input_id[0], other) for other in input_id[1:]):
-                raise _apart()
-            targets = np.stack(target) if images else None
-            yield Batch(None, input_id[0], np.stack(target_id), np.stack(group), batches[0].input, targets)
-
-
-def _apart() -> GatedVAEError:
-    why = "Their tables are cut into different blocks, as they were made with different --draws."
-    remedy = "Make them with the same --draws: `pipe cluster` or `pipe pair` with --overwrite."
-    return GatedVAEError("The partitions' pairs do not come together.", why, remedy)
 
 
 def _no_rows() -> Rows:

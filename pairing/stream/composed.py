@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from gated_vae.pairing.exact import FactorGrid
-from gated_vae.pairing.stream.batches import partition_record
+from gated_vae.pairing.stream.batches import Batch, StoreBatches, partition_record
+from gated_vae.pairing.stream.together import Probability, never
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.store import Store
 
 Ids = npt.NDArray[np.int64]
 
-_REMEDY = "Use --context partners, which needs pairs alone."
+_REMEDY = "Use --method partners, which needs pairs alone."
 
 
 class Composition:
@@ -59,14 +60,14 @@ class Composition:
             raise GatedVAEError("Targets cannot be composed: no image need have all of them.", why, _REMEDY)
         return [column for other in found for column in mine if column in self._columns[other]]
 
-    def compose(self, ids: Ids, own_share: float, random: np.random.Generator) -> tuple[Ids, Ids]:
+    def compose(self, ids: Ids, itself: float, random: np.random.Generator) -> tuple[Ids, Ids]:
         """Deal the factors of a batch out to targets.
 
         Parameters
         ----------
         ids:
             The batch's samples, int64 (B,).
-        own_share:
+        itself:
             How often a partition's factors stay where they are, 0 .. 1. (Where it must agree with an earlier partition, only if
             they do.)
 
@@ -83,10 +84,40 @@ class Composition:
                 classes[:, in_common] @ self._strides[in_common],
                 composed[:, in_common] @ self._strides[in_common],
             )
-            stays = (random.random(len(ids)) < own_share) & (keys == wanted)
+            stays = (random.random(len(ids)) < itself) & (keys == wanted)
             own[:] = np.where(stays, rows, deal(keys, wanted, random))
             composed[:, columns] = classes[own][:, columns]
         return sources, composed @ self._strides
+
+
+class ComposedBatches:
+    """The inputs of a store's batches beside targets composed of their factors.
+
+    Parameters
+    ----------
+    batches:
+        Where the inputs come from.
+    composition:
+        How targets are found.
+    itself:
+        How probable it is that a partition's factors stay where they are.
+    """
+
+    def __init__(self, batches: StoreBatches, composition: Composition, itself: Probability = never) -> None:
+        self._batches, self._composition, self._itself = batches, composition, itself
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def epoch(self, seed: int, epoch: int, first_step: int = 0, *, images: bool = True) -> Iterator[Batch]:
+        """Yield the batch of every step from `first_step` to the end of the epoch; dealt by (seed, step over all epochs)."""
+        gather = self._batches.gather
+        for step, batch in enumerate(self._batches.epoch(seed, epoch, first_step, images=False), first_step):
+            number, ids = epoch * len(self) + step + 1, batch.input_id
+            random = np.random.default_rng([seed, number])
+            sources, target_id = self._composition.compose(ids, self._itself(number), random)
+            composed = Batch(None, ids, target_id, batch.group, sources=sources)
+            yield composed._replace(input=gather(ids), target=gather(target_id)) if images else composed
 
 
 def deal(keys: Ids, wanted: Ids, random: np.random.Generator) -> Ids:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 
-from gated_vae.pairing.stream.batches import Batch, Batches, Cut, StoreBatches, Together
+from gated_vae.pairing.stream.batches import Batch, Batches, Cut, StoreBatches
+from gated_vae.pairing.stream.composed import ComposedBatches, Composition
+from gated_vae.pairing.stream.together import Probability, Together, never
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.store import Store, open_store
 
@@ -48,11 +50,13 @@ class PairBatch:
     Attributes
     ----------
     partition:
-        The partition whose factors the pairs share; None where each of the P partitions has a target for every input.
+        The partition whose factors the pairs share; None where partitions come together or targets are composed.
     input_id, target_id, group:
         int64 (B,); of all partitions together the latter two (P, B).
     input, target:
         Images, uint8 (B, H, W); of all partitions together the targets (P, B, H, W).
+    sources:
+        Of composed targets: the row that gives each partition's factors to each target, int64 (P, B).
     """
 
     partition: str | None
@@ -61,6 +65,7 @@ class PairBatch:
     group: torch.Tensor
     input: torch.Tensor
     target: torch.Tensor
+    sources: torch.Tensor | None = None
 
 
 class PairLoader:
@@ -83,8 +88,12 @@ class PairLoader:
         This process and the number of processes that share the pairs.
     partitions:
         The partitions to visit, in this order; all of the store's by default.
-    together:
-        Every batch has, for each of its inputs, a target in every partition; an epoch visits each sample once.
+    batches:
+        ``turns``: partitions take turns. ``together``: every batch has, for each of its inputs, a target in every partition, and
+        an epoch visits each sample once. ``composed``: targets are composed of the factors of the batch's inputs.
+    itself:
+        In batches of the latter kinds, how probable it is that a sample stands in for its own partner, by step over all epochs
+        from 1. May be set later, before iterating.
     prefetch:
         Batches prepared ahead in a background thread; 0 prepares them when asked. The batches are the same.
     pin_memory:
@@ -109,7 +118,8 @@ class PairLoader:
         rank: int = 0,
         world_size: int = 1,
         partitions: list[str] | None = None,
-        together: bool = False,
+        batches: Literal["turns", "together", "composed"] = "turns",
+        itself: Probability = never,
         prefetch: int = 2,
         pin_memory: bool = False,
         resident: torch.Tensor | None = None,
@@ -118,14 +128,32 @@ class PairLoader:
         self.partitions = partitions or list(self.store.partitions)
         if not self.partitions:
             raise GatedVAEError(f"{source} has no pairs yet.", "", "Run `pipe cluster` or `pipe pair` on it first.")
-        turns = [tuple(self.partitions)] if not together else [(name,) for name in self.partitions]
-        cuts = [Cut(names, batch_size, rank, world_size) for names in turns]
         self.batch_size, self.seed, self.rank, self.world_size = batch_size, seed, rank, world_size
         self.epoch, self.step, self._prefetch, self._pin = epoch, 0, prefetch, pin_memory
-        self.resident = resident
-        self._global_batch = cuts[0].global_batch
-        sources = [_open_batches(source, self.store, cut) for cut in cuts]
-        self._batches = Together(sources) if together else sources[0]
+        self.resident, self.itself = resident, itself
+        cut = Cut(tuple(self.partitions), batch_size, rank, world_size)
+        self._global_batch = cut.global_batch
+        self._batches = self._open(source, cut, batches)
+
+    def _open(self, source: str | Path, cut: Cut, kind: str) -> Batches:
+        if kind == "turns":
+            return _open_batches(source, self.store, cut)
+        if kind == "together":
+            alone = [replace(cut, partitions=(name,)) for name in cut.partitions]
+            sources = [_open_batches(source, self.store, one) for one in alone]
+            return Together(sources, cut, len(self.store), lambda step: self.itself(step))
+        if is_address(source):
+            why = f"The images of {source} come in pairs, not on request."
+            raise GatedVAEError(
+                "Targets cannot be composed.", why, "Train from the store's folder, or use --method partners."
+            )
+        if cut.world_size > 1:
+            why = "Targets are composed of the images of a batch, which must be in one place."
+            raise GatedVAEError(
+                f"{cut.world_size} ranks cannot share a batch.", why, "Use one rank, or --method partners."
+            )
+        composition = Composition(self.store, cut.partitions)
+        return ComposedBatches(StoreBatches(self.store, cut), composition, lambda step: self.itself(step))
 
     def __len__(self) -> int:
         """Steps in an epoch."""
@@ -172,13 +200,18 @@ class PairLoader:
 
     def _gathered(self, batch: Batch) -> PairBatch:
         input_id, target_id, group = (torch.from_numpy(column) for column in batch[1:4])
-        return PairBatch(batch.partition, input_id, target_id, group, self.images(input_id), self.images(target_id))
+        images = self.images(input_id), self.images(target_id)
+        return PairBatch(batch.partition, input_id, target_id, group, *images, _sources(batch))
 
 
 def _as_tensors(batch: Batch, pin: bool) -> PairBatch:
-    *ids, input_images, target = map(torch.from_numpy, batch[1:])
+    *ids, input_images, target = map(torch.from_numpy, batch[1:6])
     images = [tensor.pin_memory() if pin else tensor for tensor in (input_images, target)]
-    return PairBatch(batch.partition, *ids, *images)
+    return PairBatch(batch.partition, ids[0], ids[1], ids[2], images[0], images[1], _sources(batch))
+
+
+def _sources(batch: Batch) -> torch.Tensor | None:
+    return None if batch.sources is None else torch.from_numpy(batch.sources)
 
 
 def load_images(store: Store, device: str | torch.device) -> torch.Tensor:

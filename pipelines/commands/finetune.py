@@ -33,6 +33,7 @@ def finetune(
     """
     from dataclasses import replace
 
+    from gated_vae.models.methods.vae import Ungated
     from gated_vae.pipelines import console
     from gated_vae.pipelines.training import trainer
     from gated_vae.pipelines.training.run import open_run
@@ -44,6 +45,7 @@ def finetune(
         steps=steps,
         epochs=epochs or (None if steps else 1),
         lr=base.config.lr if lr is None else lr,
+        model=replace(base.config.model, method=Ungated()),  # target = input
         compiled=False,  # an epoch would hardly win what compiling takes
         decoder_only=True,
         initial=str(run),

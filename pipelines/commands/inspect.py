@@ -66,12 +66,12 @@ def _run(path: Path, *, as_json: bool) -> None:
     run = open_run(path)
     config, saved = run.config, checkpoints(run.checkpoints)
     metrics = run.read_metrics()
-    gate = "no gate" if not config.model.gate else f"gate, context {config.model.context}"
+    model = config.model.to_dict()
     rows = {
         "run": path,
         "store": config.store,
         "latent": config.model.latent,
-        "model": f"{config.model.network} {config.model.objective.name}, {gate}",
+        "model": f"{model['network']}, method {model['method']}, objective {model['objective']}",
         "training": f"{config.precision}, batch {config.batch_size}, rate {config.lr:g} {config.schedule}, seed {config.seed}",
         "checkpoint": f"step {saved[-1].step:,}" if saved else "none yet",
         "finished": "train" in metrics,

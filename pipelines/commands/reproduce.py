@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from gated_vae.pipelines.options import AsJson, Device, Precision, RateSchedule, StorePath
+from gated_vae.pipelines.options import AsJson, Device, Precision, StorePath, one_of
+from gated_vae.pipelines.training.presets import SCHEDULES
 
 app = typer.Typer(no_args_is_help=True, help="Repeat published experiments at a stated scale.")
 
@@ -26,7 +27,7 @@ def table1(
     seeds: Annotated[int, typer.Option(min=1, help="Runs of every model.")] = 10,
     steps: Annotated[int, typer.Option(min=1, help="Steps of every run (the paper: 288,000).")] = 6000,
     lr: Annotated[float, typer.Option(help="Adam's rate (the paper: 1e-4).")] = 1e-3,
-    schedule: Annotated[RateSchedule, typer.Option(help="How the rate goes on; cosine falls to 0.")] = "cosine",
+    schedule: Annotated[str, one_of(SCHEDULES, "How the learning rate goes on; cosine falls to 0.")] = "cosine",
     widths: Annotated[
         str | None, typer.Option(help="Hidden sizes (the paper states none).", show_default="the network's")
     ] = None,
@@ -54,7 +55,7 @@ def table1(
     import pyarrow as pa
 
     from gated_vae.pipelines import console
-    from gated_vae.pipelines.commands.train import read_widths
+    from gated_vae.pipelines.commands.train import read_hidden
     from gated_vae.pipelines.experiments.table1 import Schedule, jobs_of
     from gated_vae.pipelines.experiments.table1 import reproduce as run_all
     from gated_vae.pipelines.experiments.table1_report import KEY, markdown, merge
@@ -62,7 +63,7 @@ def table1(
     from gated_vae.preprocessing.files import write_bytes, write_parquet
 
     device = choose_device(device)
-    hidden = read_widths(widths) or Schedule.widths
+    hidden = read_hidden(widths) or Schedule.widths
     plan = Schedule(steps, lr, schedule, hidden, precision=choose_precision(precision, device))
     jobs = jobs_of(models.split(","), gatings.split(","), seeds)
     with console.progress("runs") as update:
@@ -112,7 +113,7 @@ def faces(
         str | None, typer.Option(help="Channels, then the last hidden size.", show_default="the network's")
     ] = None,
     lr: Annotated[float, typer.Option(help="Adam's rate.")] = 5e-4,
-    schedule: Annotated[RateSchedule, typer.Option(help="How the rate goes on; cosine falls to 0.")] = "cosine",
+    schedule: Annotated[str, one_of(SCHEDULES, "How the learning rate goes on; cosine falls to 0.")] = "cosine",
     gatings: Annotated[str, typer.Option(help="Which kinds.")] = "ungated,ungated_beta,gated,exchange,partners",
     precision: Precision = "auto",
     workers: Annotated[int | None, typer.Option(min=1, help="Runs at a time.", show_default="one per core")] = None,
@@ -129,7 +130,7 @@ def faces(
     import pyarrow as pa
 
     from gated_vae.pipelines import console
-    from gated_vae.pipelines.commands.train import read_widths
+    from gated_vae.pipelines.commands.train import read_hidden
     from gated_vae.pipelines.experiments.faces import FacePlan, reproduce_faces
     from gated_vae.pipelines.experiments.faces_report import faces_markdown, faces_preamble
     from gated_vae.pipelines.training.processor import choose_device, choose_precision
@@ -146,7 +147,7 @@ def faces(
         precision=choose_precision(precision, device),
         truth=truth,
         kl_weights=kl_weights,
-        widths=read_widths(widths),
+        widths=read_hidden(widths),
     )
     with console.progress("runs") as update:
         runs = reproduce_faces(plan, gatings.split(","), seeds, out, workers=workers, device=device, progress=update)

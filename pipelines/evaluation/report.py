@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from gated_vae.models.registry import METHODS, OBJECTIVES, describe
 from gated_vae.pipelines.evaluation import html
 from gated_vae.pipelines.evaluation.opened import OpenRun
 from gated_vae.pipelines.evaluation.pictures import draw_pairs, draw_reconstructions, draw_swaps, draw_traversals
@@ -51,8 +52,8 @@ def _facts(run: OpenRun, trained: Values) -> str:
         "store": f"{store.kind}, {len(store):,} images of {'x'.join(map(str, model.image_shape))} pixels ({store.path})",
         "pairs": "; ".join(f"{name}: {_made(made)}" for name, made in store.partitions.items()),
         "latent": ", ".join(f"{name} {size}" for name, size in model.latent.items()),
-        "gate": f"{model.context} as context" if model.gate else "none: an ordinary VAE, target = input",
-        "objective": f"{model.objective.name}, KL weight {model.objective.kl_weight:g}, {model.network} network",
+        "method": describe(METHODS, model.method),
+        "objective": f"{describe(OBJECTIVES, model.objective)}, {model.network} network",
         "training": f"{length}, batch {config.batch_size}, learning rate {config.lr:g} {config.schedule},"
         f" {config.precision}, seed {config.seed}",
         "weights": f"step {latest.step:,}{done}" if latest else "none",

@@ -13,14 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-from gated_vae.pairing.cluster import ClusterOptions
 from gated_vae.pipelines.evaluation.faces import evaluate_faces
+
+from gated_vae.models.registry import OBJECTIVES, parse
+from gated_vae.pairing.cluster import ClusterOptions
 from gated_vae.pipelines.experiments.curve_stores import Recipe, draw_pictures, make_store, true_faces
 from gated_vae.pipelines.experiments.faces import FacePlan, face_config
 from gated_vae.pipelines.experiments.runner import Progress, Task, do_tasks, finished_in, ignore
+from gated_vae.pipelines.training.config import TrainConfig
 from gated_vae.pipelines.training.presets import PIXELS, PRESETS
-from gated_vae.pipelines.training.run import Run, TrainConfig
+from gated_vae.pipelines.training.run import Run
 from gated_vae.preprocessing.errors import UsageError
 from gated_vae.preprocessing.files import locked
 from gated_vae.preprocessing.store import Store, open_store
@@ -88,7 +90,7 @@ class CurvePlan:
 
     images: int = 4000
     steps: int = 600
-    beta: float = PRESET.objective.beta * SIZE**2 / PIXELS
+    beta: float = parse(OBJECTIVES, PRESET.objective).beta * SIZE**2 / PIXELS  # type: ignore[attr-defined]
     lr: float = 1e-3
     schedule: str = "cosine"
     batch_size: int = 128

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from gated_vae.models.objectives import ObjectiveConfig
-from gated_vae.models.vae import GatedVAEConfig
 from gated_vae.pipelines.evaluation.faces import evaluate_faces, long_rows
+
+from gated_vae.models.objectives import Objective
+from gated_vae.models.registry import METHODS, parse
+from gated_vae.models.vae import GatedVAEConfig
 from gated_vae.pipelines.experiments.runner import Progress, Task, do_tasks, finished_in, ignore, is_finished
-from gated_vae.pipelines.training.presets import PRESETS, choose_kl_weights, choose_latent
-from gated_vae.pipelines.training.run import Run, TrainConfig, open_run, run_of
+from gated_vae.pipelines.training.config import TrainConfig
+from gated_vae.pipelines.training.presets import PRESETS, choose_kl_weights, choose_latent, with_beta
+from gated_vae.pipelines.training.run import Run, open_run, run_of
 from gated_vae.preprocessing.errors import GatedVAEError, UsageError
 from gated_vae.preprocessing.files import locked
 from gated_vae.preprocessing.store import Store, open_store
@@ -25,18 +28,16 @@ PRESET = PRESETS["faces"]
 class FaceGating:
     """One way to train on the same images: with which gate, and how often the others' KL weight."""
 
-    gate: bool
-    context: str = "input"
-    own_share: float = 0.0
+    method: str
     times: float = 1.0
 
 
 FACE_GATINGS = {
-    "ungated": FaceGating(gate=False),
-    "ungated_beta": FaceGating(gate=False, times=4.0),  # what the paper's 4 is to a VAE's 1
-    "gated": FaceGating(gate=True),
-    "exchange": FaceGating(gate=True, context="target"),
-    "partners": FaceGating(gate=True, context="partners", own_share=PRESETS["faces-partners"].own_share),
+    "ungated": FaceGating("vae"),
+    "ungated_beta": FaceGating("vae", times=4.0),  # what the paper's 4 is to a VAE's 1
+    "gated": FaceGating("gate"),
+    "exchange": FaceGating("exchange"),
+    "partners": FaceGating(PRESETS["faces-partners"].method),
 }
 
 
@@ -145,13 +146,12 @@ def face_config(plan: FacePlan, store: Store, gating: str, seed: int) -> TrainCo
     latent = choose_latent(plan.latent, PRESET, store)
     model = GatedVAEConfig(
         latent=latent,
-        kl_weights=choose_kl_weights(plan.kl_weights, latent) if way.gate else {},
+        kl_weights=choose_kl_weights(plan.kl_weights, latent) if way.method != "vae" else {},
         image_shape=(height, width),
         network=PRESET.network,
-        widths=plan.widths,
+        hidden=plan.widths,
         objective=objective_of(plan, store, gating),
-        gate=way.gate,
-        context=way.context,
+        method=parse(METHODS, way.method),
     )
     return TrainConfig(
         store=str(plan.store),
@@ -162,15 +162,14 @@ def face_config(plan: FacePlan, store: Store, gating: str, seed: int) -> TrainCo
         schedule=plan.schedule,
         seed=seed,
         precision=plan.precision,
-        own_share=way.own_share,
     )
 
 
-def objective_of(plan: FacePlan, store: Store, gating: str) -> ObjectiveConfig:
+def objective_of(plan: FacePlan, store: Store, gating: str) -> Objective:
     """The objective of one run."""
     preset = PRESET.objective_for(store)
-    beta = preset.beta if plan.beta is None else plan.beta
-    return replace(preset, beta=beta * FACE_GATINGS[gating].times)
+    times = FACE_GATINGS[gating].times
+    return with_beta(preset, lambda beta: (beta if plan.beta is None else plan.beta) * times)
 
 
 def evaluate_plain(run: Run, truth: Path | None) -> dict[str, Any]:

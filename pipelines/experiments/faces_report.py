@@ -44,7 +44,7 @@ def faces_preamble(plan: FacePlan, runs: Sequence[FaceRun]) -> str:
     height, width = store.manifest["image_shape"]
 
     def beta(gating: str) -> float:
-        return objective_of(plan, store, gating).beta
+        return objective_of(plan, store, gating).beta  # type: ignore[attr-defined, no-any-return]
 
     widths = f", widths {','.join(map(str, plan.widths))}" if plan.widths else ""
     weights = f", times {plan.kl_weights} where there is a gate" if plan.kl_weights else ""

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gated_vae.pipelines.training.run import Run, TrainConfig, open_run, refuse_another, run_of
+from gated_vae.pipelines.training.config import TrainConfig
+from gated_vae.pipelines.training.run import Run, open_run, refuse_another, run_of
 from gated_vae.pipelines.training.trainer import TrainOptions, train
 from gated_vae.preprocessing.compute import cores, processes
 from gated_vae.preprocessing.store import open_store

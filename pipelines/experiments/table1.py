@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from gated_vae.models.networks import FULLY_CONNECTED_WIDTHS
-from gated_vae.models.objectives import ObjectiveConfig
+from gated_vae.pipelines.evaluation.factors import REGRESSORS, evaluate_factors
+
+from gated_vae.models.networks import FULLY_CONNECTED_HIDDEN
+from gated_vae.models.objectives import DIPVAE2, BetaVAE, InfoVAE, Objective
+from gated_vae.models.registry import METHODS, parse
 from gated_vae.models.vae import GatedVAEConfig
 from gated_vae.pairing.exact import pair_exactly
-from gated_vae.pipelines.evaluation.factors import REGRESSORS, evaluate_factors
 from gated_vae.pipelines.experiments.runner import Progress, Task, do_tasks, finished_in, ignore
-from gated_vae.pipelines.training.run import Run, TrainConfig, open_run
+from gated_vae.pipelines.training.config import TrainConfig
+from gated_vae.pipelines.training.presets import with_beta
+from gated_vae.pipelines.training.run import Run, open_run
 from gated_vae.preprocessing.errors import UsageError
 from gated_vae.preprocessing.files import locked
 from gated_vae.preprocessing.sources.dsprites.build import preprocess_dsprites
@@ -33,34 +37,27 @@ LATENT = dict.fromkeys(SHARES, 2)
 APART: dict[str, tuple[str, ...]] = {"x": ("posX",), "y": ("posY",), "turn": ("orientation", "shape")}
 LATENT_APART = {"x": 1, "y": 1, "shape": 2, "turn": 2, "size": 2}
 KL_APART = {"shape": 0.5}
-OBJECTIVES = {
-    "beta": ObjectiveConfig("beta", beta=4.0),
-    "info": ObjectiveConfig("info"),
-    "dip2": ObjectiveConfig("dip2"),
-}
+OBJECTIVES: dict[str, Objective] = {"beta": BetaVAE(), "info": InfoVAE(), "dip2": DIPVAE2()}
 
 
 @dataclass(frozen=True)
 class Gating:
     """One way to train on the same pairs: what differs from the paper's gate."""
 
-    gate: bool = True
-    context: str = "input"
-    open_every: int = 0
-    own_share: float = 0.0
+    method: str = "gate"
     beta: float | None = None  # replaces the beta-VAE's, where the method is ours
     latent: Mapping[str, int] = field(default_factory=lambda: LATENT)
     kl_weights: Mapping[str, float] = field(default_factory=dict)
 
 
 GATINGS = {
-    "ungated": Gating(gate=False),
+    "ungated": Gating("vae"),
     "gated": Gating(),
-    "exchange": Gating(context="target"),
-    "exchange_open": Gating(context="target", open_every=4, beta=0.5),
-    "partners": Gating(context="partners", own_share=0.5, beta=0.5),
-    "composed": Gating(context="composed", own_share=1.0, beta=0.5),
-    "composed_apart": Gating(context="composed", own_share=1.0, beta=0.5, latent=LATENT_APART, kl_weights=KL_APART),
+    "exchange": Gating("exchange"),
+    "exchange_open": Gating("exchange:open_every=4", beta=0.5),
+    "partners": Gating("partners:self_reconstruction=0.5", beta=0.5),
+    "composed": Gating("composed:self_reconstruction=1", beta=0.5),
+    "composed_apart": Gating("composed:self_reconstruction=1", 0.5, LATENT_APART, KL_APART),
 }
 
 
@@ -71,7 +68,7 @@ class Schedule:
     steps: int = 6000
     lr: float = 1e-3
     schedule: str = "cosine"
-    widths: tuple[int, ...] = FULLY_CONNECTED_WIDTHS
+    widths: tuple[int, ...] = FULLY_CONNECTED_HIDDEN
     batch_size: int = 128
     precision: str = "bf16"
 
@@ -148,15 +145,14 @@ def config_of(job: Job, schedule: Schedule, store: Path) -> TrainConfig:
     """The configuration of one run."""
     gating, objective = GATINGS[job.gating], OBJECTIVES[job.model]
     if gating.beta is not None:
-        objective = replace(objective, beta=gating.beta)
+        objective = with_beta(objective, lambda _: gating.beta or 0.0)
     model = GatedVAEConfig(
         latent=dict(gating.latent),
         kl_weights=dict(gating.kl_weights),
         network="fc",
-        widths=schedule.widths,
+        hidden=schedule.widths,
         objective=objective,
-        gate=gating.gate,
-        context=gating.context,
+        method=parse(METHODS, gating.method),
     )
     return TrainConfig(
         store=str(store),
@@ -167,8 +163,6 @@ def config_of(job: Job, schedule: Schedule, store: Path) -> TrainConfig:
         schedule=schedule.schedule,
         seed=job.seed,
         precision=schedule.precision,
-        open_every=gating.open_every,
-        own_share=gating.own_share,
     )
 
 
@@ -182,7 +176,7 @@ def rows_of(job: Job, out: Path) -> list[dict[str, Any]]:
         row = {"regressor": regressor, "model": job.model, "gating": job.gating, "seed": job.seed}
         config = run.config
         row |= {"steps": config.steps, "lr": config.lr, "schedule": config.schedule}
-        row |= {"widths": ",".join(map(str, config.model.widths)), "precision": config.precision}
+        row |= {"widths": ",".join(map(str, config.model.hidden)), "precision": config.precision}
         row |= {key: score[key] for key in ("disentanglement", "completeness", "uninformativeness")}
         row |= {f"uninformativeness_{name}": value for name, value in score["uninformativeness_per_factor"].items()}
         row |= {f"completeness_{name}": value for name, value in score["completeness_per_factor"].items()}

@@ -3,41 +3,57 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
-from gated_vae.models.objectives import ObjectiveConfig
+from gated_vae.models.registry import METHODS, OBJECTIVES, parse
 from gated_vae.preprocessing.errors import GatedVAEError, UsageError
 from gated_vae.preprocessing.store import Store
 
+if TYPE_CHECKING:
+    from gated_vae.models.methods.base import Method
+    from gated_vae.models.objectives import Objective
+
+SCHEDULES = ("constant", "cosine")  # of the learning rate
 PIXELS = 64 * 64  # of the images that the presets' beta is meant for
 
 
 @dataclass(frozen=True)
 class Preset:
-    """Defaults of one kind of training."""
+    """Defaults of one kind of training; objective and method as the texts that users type."""
 
     network: str
-    objective: ObjectiveConfig
-    latent: dict[str, int]  # sizes by partition name
+    objective: str
+    latent: Mapping[str, int]  # sizes by partition name
     latent_else: int  # size of a partition that is not named above
     lr: float
     epochs: int
     schedule: str = "cosine"  # so that batch normalisation's statistics settle before the model is used
-    context: str = "input"
-    own_share: float = 0.0
+    method: str = "gate"
     kl_weights: Mapping[str, float] = field(default_factory=dict)
 
-    def objective_for(self, store: Store) -> ObjectiveConfig:
+    def objective_for(self, store: Store) -> Objective:
         """The objective for a store's images, beta in proportion to their pixels: a quarter of them earns a quarter of the nats."""
         height, width = store.manifest["image_shape"]
-        return replace(self.objective, beta=self.objective.beta * height * width / PIXELS)
+        return with_beta(parse(OBJECTIVES, self.objective), lambda beta: beta * height * width / PIXELS)
+
+    def read_method(self) -> Method:
+        """The training method."""
+        return parse(METHODS, self.method)
+
+
+def with_beta(objective: Objective, change: Callable[[float], float]) -> Objective:
+    """The objective with its KL weight changed, where it has one."""
+    if not hasattr(objective, "beta"):
+        return objective
+    return replace(objective, beta=change(objective.beta))  # type: ignore[type-var]
 
 
 # The paper's constants; rates, schedules and lengths are ours, and so is the KL weight for faces: at a plain VAE's 1 all 24
 # dimensions die on 2,000 simulated faces (1,440 steps), since a pair in grey tells the decoder a few nats only.
-_FACES = Preset("conv", ObjectiveConfig("vae", beta=0.25), {"pose": 6, "expression": 18}, 6, 1e-3, 30)
-_SPRITES = {"network": "fc", "latent": {}, "latent_else": 2, "lr": 1e-3, "epochs": 1}
+_FACES = Preset("conv", "vae:beta=0.25", {"pose": 6, "expression": 18}, 6, 1e-3, 30)
+_SPRITES = Preset("fc", "beta", {}, 2, 1e-3, 1)
 PRESETS = {
     "faces": _FACES,
     "faces-partners": replace(
@@ -45,14 +61,13 @@ PRESETS = {
         latent={"pose": 4, "expression": 6},
         lr=5e-4,
         epochs=70,
-        context="partners",
-        own_share=0.5,
+        method="partners:self_reconstruction=0.5",
         kl_weights={"pose": 0.3, "expression": 0.3},
     ),
-    "dsprites-vae": Preset(objective=ObjectiveConfig("vae"), **_SPRITES),  # type: ignore[arg-type]
-    "dsprites-beta": Preset(objective=ObjectiveConfig("beta", beta=4.0), **_SPRITES),  # type: ignore[arg-type]
-    "dsprites-info": Preset(objective=ObjectiveConfig("info"), **_SPRITES),  # type: ignore[arg-type]
-    "dsprites-dip2": Preset(objective=ObjectiveConfig("dip2"), **_SPRITES),  # type: ignore[arg-type]
+    "dsprites-vae": replace(_SPRITES, objective="vae"),
+    "dsprites-beta": _SPRITES,
+    "dsprites-info": replace(_SPRITES, objective="info"),
+    "dsprites-dip2": replace(_SPRITES, objective="dip2"),
 }
 DEFAULT_PRESET = {"celeba": "faces", "dsprites": "dsprites-beta"}
 

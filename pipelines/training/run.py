@@ -3,121 +3,23 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from gated_vae.models.checkpoint import Checkpoint, checkpoints, load_weights
-from gated_vae.models.vae import OPEN_CONTEXTS, GatedVAE, GatedVAEConfig
+from gated_vae.models.methods.base import self_reconstruction_at
+from gated_vae.models.vae import GatedVAE
 from gated_vae.pairing.stream.loader import is_address
-from gated_vae.preprocessing.errors import GatedVAEError, UsageError
-from gated_vae.preprocessing.files import digest, read_json, write_json
+from gated_vae.pipelines.training.config import TrainConfig
+from gated_vae.preprocessing.errors import GatedVAEError
+from gated_vae.preprocessing.files import digest, locked, read_json, write_json
 from gated_vae.preprocessing.store import Store, open_store
 
-RUN_SCHEMA_VERSION = 2
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """Everything that decides a run, saved as ``config.json``.
-
-    Attributes
-    ----------
-    store:
-        The store's folder, or the address of a pairing service.
-    model:
-        Partitions, network, objective and gate.
-    steps, epochs:
-        How long to train: exactly one of them is given.
-    batch_size:
-        Pairs in a step, over all ranks.
-    lr, schedule:
-        Adam's rate and how it goes on: ``constant``, or ``cosine`` down to nothing at the last step.
-    seed:
-        Decides initial weights, order of the pairs and noise.
-    precision:
-        ``fp32`` or ``bf16``.
-    compiled:
-        Whether the step was compiled, which rounds otherwise in the last bits.
-    open_every:
-        Above 0, every so-many-th round over the partitions is an ordinary one: target = input, the gate open.
-    own_share:
-        With the contexts ``partners`` and ``composed``: how often a partition's code comes from the target itself (or from the
-        image that its target is composed from first) instead, 0 .. 1, at the first step; it falls evenly to 0 half-way through.
-    decoder_only:
-        Fine-tuning: the encoder stays as it is, targets are the inputs.
-    initial, initial_step:
-        The run whose weights to start from, and how far it was trained (fine-tuning).
-    """
-
-    store: str
-    model: GatedVAEConfig
-    steps: int | None = None
-    epochs: int | None = None
-    batch_size: int = 128
-    lr: float = 1e-4
-    schedule: str = "constant"
-    seed: int = 0
-    precision: str = "fp32"
-    compiled: bool = False
-    open_every: int = 0
-    own_share: float = 0.0
-    decoder_only: bool = False
-    initial: str | None = None
-    initial_step: int | None = None
-
-    def __post_init__(self) -> None:
-        if (self.steps is None) == (self.epochs is None):
-            raise UsageError("How long to train is unclear.", "", "Give either --epochs or --steps.")
-        if (self.steps or self.epochs or 0) < 1 or self.batch_size < 2 or not self.lr > 0:
-            why = f"Got {self.epochs or self.steps} epochs or steps, batch size {self.batch_size}, rate {self.lr}."
-            raise GatedVAEError(
-                "Training cannot be set up.", why, "Batches need 2 pairs or more, the rest to be positive."
-            )
-        if self.open_every < 0 or self.open_every == 1:
-            remedy = "Give 2 or more for every second round and so on, 0 for none, or --no-gate for all."
-            raise GatedVAEError(f"--open-every {self.open_every} leaves no gated step.", "", remedy)
-        if not 0 <= self.own_share <= (1 if self.model.context in OPEN_CONTEXTS else 0):
-            why = f"Got {self.own_share:g} with the context {self.model.context}."
-            raise GatedVAEError(
-                "The own share cannot be used.", why, f"Give 0 .. 1, with --context {' or '.join(OPEN_CONTEXTS)} only."
-            )
-        if self.schedule not in ("constant", "cosine"):
-            raise GatedVAEError(f"There is no schedule {self.schedule!r}.", "", "Choose constant or cosine.")
-
-    @property
-    def together(self) -> bool:
-        """Whether a step takes pairs of all partitions at once, instead of one after the other."""
-        return self.model.gate and self.model.context == "partners" and not self.decoder_only
-
-    @property
-    def composed(self) -> bool:
-        """Whether the targets of a step are composed of the factors of its images."""
-        return self.model.gate and self.model.context == "composed" and not self.decoder_only
-
-    def pairs_per_rank(self, ranks: int) -> int:
-        """Each rank's pairs in a step; refused where they cannot be equally many, or must not be parted."""
-        if ranks > 1 and self.composed:
-            why = "Targets are composed of the images of a batch, which must be in one place."
-            raise GatedVAEError(f"{ranks} ranks cannot share a batch.", why, "Use one worker, or --context partners.")
-        if ranks > 1 and self.compiled:
-            why = "What ranks tell each other within a step cannot be compiled."
-            raise GatedVAEError(f"{ranks} ranks cannot share a compiled step.", why, "Use one worker, or no --compile.")
-        if self.batch_size % ranks:
-            why = f"The batch size {self.batch_size} does not divide by {ranks}."
-            raise GatedVAEError(f"{ranks} ranks cannot share a batch.", why, "Choose another --batch-size.")
-        return self.batch_size // ranks
-
-    def to_dict(self) -> dict[str, Any]:
-        """As plain values for JSON."""
-        return asdict(self) | {"model": self.model.to_dict()}
-
-    @classmethod
-    def from_dict(cls, values: dict[str, Any]) -> TrainConfig:
-        """Build from what `to_dict` gave, after a round trip through JSON."""
-        return cls(**{**values, "model": GatedVAEConfig.from_dict(values["model"])})
+RUN_SCHEMA_VERSION = 3
 
 
 @dataclass(frozen=True)
@@ -293,8 +195,8 @@ def refuse_another(there: Run, run: Run, remedy: str) -> None:
 def _check_longer(path: Path, config: TrainConfig, there: TrainConfig) -> None:
     """Refuse to train on where it would not be the same as having trained for so long from the start."""
     asked = f"It is of {there.steps or there.epochs} {'steps' if there.steps else 'epochs'}."
-    if config.schedule != "constant" or config.own_share:
-        why = f"{asked} Its rate or own share falls to the last step."
+    if config.schedule != "constant" or self_reconstruction_at(config.model.method, 1, 1):
+        why = f"{asked} Its learning rate or self-reconstruction falls to the last step."
         raise GatedVAEError(f"{path} cannot go on beyond its end.", why, "Choose another --out, or --overwrite.")
     if (config.steps or 0) < (there.steps or 0) or (config.epochs or 0) < (there.epochs or 0):
         raise GatedVAEError(f"{path} is longer already.", asked, "Ask for more, in the same unit.")
@@ -317,3 +219,16 @@ def _differences(there: dict[str, Any], here: dict[str, Any], prefix: str = "") 
         elif there.get(key) != here[key]:
             found.append(f"{prefix}{key} ({there.get(key)} there, {here[key]} here)")
     return found
+
+
+def clear_run(out: Path) -> None:
+    """Remove a run's files, the configuration last: what is left by a death is still a run. Refuse any other folder."""
+    with locked(out):
+        if all(entry.name.startswith(".") for entry in out.iterdir()):
+            return
+        open_run(out)
+        for entry in sorted(out.iterdir(), key=lambda entry: entry.name == "config.json"):
+            if entry.name in ("checkpoints", "figures", "finetuned"):
+                shutil.rmtree(entry)
+            elif entry.name in ("config.json", "metrics.json", "report.html") or entry.name.startswith("events."):
+                entry.unlink()

@@ -3,33 +3,30 @@
 from __future__ import annotations
 
 import math
-import shutil
-import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
-import numpy as np
 import torch
 
 from gated_vae.models import distributed
 from gated_vae.models.checkpoint import Checkpoint, load_state, load_weights, prune, save_checkpoint
 from gated_vae.models.distributed import Shares
-from gated_vae.models.vae import OPEN_CONTEXTS, GatedVAE, draw_noise
-from gated_vae.pairing.stream.composed import Composition
+from gated_vae.models.methods.base import StepBatch, self_reconstruction_at
+from gated_vae.models.vae import GatedVAE, draw_noise
 from gated_vae.pairing.stream.loader import PairBatch, PairLoader, is_address, load_images
+from gated_vae.pipelines.training.config import TrainConfig
 from gated_vae.pipelines.training.events import EventLog
+from gated_vae.pipelines.training.losses import RunningLosses
 from gated_vae.pipelines.training.processor import choose_device, keep_freed_memory
-from gated_vae.pipelines.training.run import Run, TrainConfig, create_run, open_run, usable
+from gated_vae.pipelines.training.run import Run, clear_run, create_run, open_run, usable
+from gated_vae.pipelines.training.signals import stop_signals
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import atomic_path, locked
 from gated_vae.preprocessing.store import Store
 
 KEPT_CHECKPOINTS = 2
-OPEN, TOGETHER = "open", "all"  # what losses of ordinary steps, and of all partitions at once, are filed under
 
 Progress = Callable[[int, int, dict[str, float]], None]  # (step, steps in all, latest losses)
 
@@ -77,14 +74,13 @@ def train(config: TrainConfig, options: TrainOptions, progress: Progress = _no_p
     """
     first = distributed.rank() == 0  # the rank that writes
     if first and options.overwrite and options.out.exists():
-        _clear(options.out)
+        clear_run(options.out)
     with locked(options.out) if first else nullcontext():
         loader = _loader(config, options)
         _check_model(config)
-        composition = _composition(config, loader)
         run = _open(config, options, loader.store)
         steps = config.steps or (config.epochs or 0) * len(loader)
-        trainer = Trainer(run, loader, steps, choose_device(options.device), composition)
+        trainer = Trainer(run, loader, steps, choose_device(options.device))
         start = trainer.step
         _agree(start, options)
         if start < steps:
@@ -97,7 +93,7 @@ def train(config: TrainConfig, options: TrainOptions, progress: Progress = _no_p
         done = run.read_metrics().get("train", {}).get("steps") == steps  # a death may come after the last checkpoint
         if first and not done:
             run.forget_metrics()  # of a checkpoint on the way, measured meanwhile
-            run.add_metrics("train", {"steps": steps, "losses": trainer.losses})
+            run.add_metrics("train", {"steps": steps, "losses": trainer.losses.means})
         distributed.everyone(0)
         return TrainReport(options.out, steps, steps - start, run.read_metrics()["train"]["losses"])
 
@@ -135,7 +131,7 @@ def _loader(config: TrainConfig, options: TrainOptions) -> PairLoader:
         rank=distributed.rank(),
         world_size=distributed.world_size(),
         partitions=list(config.model.latent),
-        together=config.together,
+        batches=config.model.method.batches,
         prefetch=options.prefetch,
         pin_memory=choose_device(options.device).startswith("cuda"),
     )
@@ -154,27 +150,14 @@ def resident_images(config: TrainConfig, store: Store, device: str) -> torch.Ten
     return load_images(store, device) if 2 * store.images.nbytes <= free else None
 
 
-def _clear(out: Path) -> None:
-    """Remove a run's files, the configuration last: what is left by a death is still a run. Refuse any other folder."""
-    with locked(out):
-        if all(entry.name.startswith(".") for entry in out.iterdir()):
-            return
-        open_run(out)
-        for entry in sorted(out.iterdir(), key=lambda entry: entry.name == "config.json"):
-            if entry.name in ("checkpoints", "figures", "finetuned"):
-                shutil.rmtree(entry)
-            elif entry.name in ("config.json", "metrics.json", "report.html") or entry.name.startswith("events."):
-                entry.unlink()
-
-
 class Trainer:
     """Model, optimiser, loader and their position in one run."""
 
-    def __init__(
-        self, run: Run, loader: PairLoader, steps: int, device: str, composition: Composition | None = None
-    ) -> None:
+    def __init__(self, run: Run, loader: PairLoader, steps: int, device: str) -> None:
         keep_freed_memory()
         self.run, self.config, self.loader, self.steps, self.device = run, run.config, loader, steps, device
+        self.method = self.config.model.method
+        loader.itself = lambda step: self_reconstruction_at(self.method, step, steps)
         torch.manual_seed(self.config.seed)
         torch.backends.cudnn.deterministic = True
         self.model = GatedVAE(self.config.model, self.config.precision).to(device)
@@ -184,11 +167,8 @@ class Trainer:
         if self.config.compiled:
             self.model.compile_loss()
         self.optimiser = torch.optim.Adam(self._trained(), lr=self.config.lr, fused=True)
-        self.step = 0
-        self._composition = composition
-        self.losses: dict[str, dict[str, float]] = {}
-        self._sums: dict[str, dict[str, torch.Tensor]] = {}
-        self._saved = 0
+        self.step = self._saved = 0
+        self.losses = RunningLosses()
         latest = run.latest()
         if latest is not None:
             self._restore(latest)
@@ -203,24 +183,21 @@ class Trainer:
             load_weights(checkpoint, self.model)
             position = load_state(checkpoint, self.model, self.optimiser)
             self.loader.load_state_dict(position["loader"])
-            self.losses, self.step, self._saved = position["losses"], position["step"], position["step"]
-            self._sums = {
-                name: {key: torch.tensor(value, dtype=torch.float64) for key, value in sums.items()}
-                for name, sums in position["sums"].items()
-            }
+            self.losses.load_state_dict(position)
+            self.step = self._saved = position["step"]
 
     def fit(self, options: TrainOptions, progress: Progress) -> None:
         """Train to the last step, saving on the way and when told to stop."""
         self.model.train()
         if self.config.decoder_only:
             self.model.encoder.eval()  # batch normalisation keeps its statistics too
-        with _stop_signals() as stopped, _event_log(self.run.path, self.step) as events:
+        with stop_signals() as stopped, _event_log(self.run.path, self.step) as events:
             for batch, shares in self._batches():
                 self._train_on(batch, shares)
                 last = self.step == self.steps
                 if last or self.step % options.log_every == 0:
                     self._log(events)
-                progress(self.step, self.steps, {name: sum(terms.values()) for name, terms in self.losses.items()})
+                progress(self.step, self.steps, self.losses.totals)
                 stop = any(distributed.everyone(len(stopped)))
                 if last or stop or self.step % options.checkpoint_every == 0:
                     self._save()
@@ -240,39 +217,24 @@ class Trainer:
                 if self.step == self.steps:
                     return
 
-    def _train_on(self, batch: PairBatch, shares: Shares) -> None:
-        config = self.config.model
-        gated, sources = self._gated(), None
-        images = batch.input.to(self.device, non_blocking=True)
-        target = batch.target.to(self.device, non_blocking=True) if gated else images
-        if gated and self.config.together:  # pairs read the other way round: what is encoded are the partners
-            own = draw_own(self.config, shares.whole, self.step, self.steps)[:, shares.own].to(self.device)
-            images, target = torch.where(own[:, :, None, None], images, target), images
-        elif gated and self._composition is not None:
-            random = np.random.default_rng([self.config.seed, self.step])
-            share = own_share_at(self.config, self.step, self.steps)
-            dealt, target_id = self._composition.compose(batch.input_id.numpy(), share, random)
-            sources = torch.from_numpy(dealt).to(self.device)
-            target = self.loader.images(torch.from_numpy(target_id)).to(self.device)
-        noise = draw_noise(config, shares.whole, seed=self.config.seed, step=self.step, device=self.device)
-        partition = batch.partition if gated and sources is None else None
-        loss = self.model.loss(images, target, partition, noise[:, shares.own], shares, sources)
+    def _train_on(self, pairs: PairBatch, shares: Shares) -> None:
+        turn = (self.step - 1) // len(self.loader.partitions)
+        batch = self.method.prepare(self._on_device(pairs), turn)
+        noise = draw_noise(self.config.model, shares.whole, seed=self.config.seed, step=self.step, device=self.device)
+        loss = self.model.loss(batch, noise[:, shares.own], shares)
         self._set_rate()
         loss.total.backward()  # type: ignore[no-untyped-call]
         distributed.sum_gradients(self.model.parameters())
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
-        sums = self._sums.setdefault((partition or TOGETHER) if gated else OPEN, {})
-        for name, term in {**loss.terms, "steps": torch.ones(())}.items():
-            sums[name] = sums.get(name, torch.zeros((), dtype=torch.float64)) + term
+        self.losses.add(batch.label, loss.terms)
 
-    def _gated(self) -> bool:
-        """Whether this step is one for a partition, or an ordinary one."""
-        if not self.config.model.gate or self.config.decoder_only:
-            return False
-        one_by_one = self.config.model.context not in OPEN_CONTEXTS
-        rounds = (self.step - 1) // (len(self.loader.partitions) if one_by_one else 1)
-        return not self.config.open_every or (rounds + 1) % self.config.open_every != 0
+    def _on_device(self, pairs: PairBatch) -> StepBatch:
+        def there(tensor: torch.Tensor) -> torch.Tensor:
+            return tensor.to(self.device, non_blocking=True)
+
+        sources = None if pairs.sources is None else there(pairs.sources)
+        return StepBatch(there(pairs.input), there(pairs.target), pairs.partition, sources)
 
     def _set_rate(self) -> None:
         if self.config.schedule == "cosine":
@@ -281,70 +243,29 @@ class Trainer:
                 group["lr"] = self.config.lr * 0.5 * (1.0 + math.cos(math.pi * share))
 
     def _log(self, events: EventLog | None) -> None:
-        """Mean losses since the last time, per partition; stop where they are not finite."""
-        for partition, sums in self._sums.items():
-            totals = _to_numbers(sums)
-            count = totals.pop("steps")
-            means = {name: total / count for name, total in totals.items()}
-            if not math.isfinite(sum(means.values())):
-                raise self._diverged(partition)
-            self.losses[partition] = means
-        logged, self._sums = list(self._sums), {}
+        """Tell mean losses since the last time, per label; stop where they are not finite."""
+        told = self.losses.tell()
+        if (label := self.losses.diverged()) is not None:
+            raise self._diverged(label)
         if events is not None:
-            losses = {f"{term}/{name}": value for name in logged for term, value in self.losses[name].items()}
-            events.add(self.step, {**losses, "rate": self.optimiser.param_groups[0]["lr"]})
+            scalars = {f"{term}/{label}": value for label, terms in told.items() for term, value in terms.items()}
+            events.add(self.step, {**scalars, "learning_rate": self.optimiser.param_groups[0]["lr"]})
 
-    def _diverged(self, partition: str) -> GatedVAEError:
-        why = f"By step {self.step} the loss of partition {partition} is not finite."
+    def _diverged(self, label: str) -> GatedVAEError:
+        why = f"By step {self.step} the loss of {label} is not finite."
         kept = f"The checkpoint of step {self._saved} is kept. " if self._saved else ""
         return GatedVAEError("Training diverged.", why, f"{kept}Lower --lr, or use --precision fp32, in another --out.")
 
     def _save(self) -> None:
         if not bool(torch.stack([torch.isfinite(parameter).all() for parameter in self.model.parameters()]).all()):
-            raise self._diverged("(any)")
+            raise self._diverged("some weights")
         self._saved = self.step
-        if distributed.rank() == 0:
-            self._write()
-
-    def _write(self) -> None:
-        sums = {name: _to_numbers(terms) for name, terms in self._sums.items()}
-        position: dict[str, Any] = {
-            "step": self.step,
-            "loader": self.loader.state_dict(),
-            "losses": self.losses,
-            "sums": sums,
-        }
-        save_checkpoint(
-            Checkpoint.at(self.run.checkpoints, self.step), self.model, self.optimiser, position, atomic_path
-        )
+        if distributed.rank() != 0:
+            return
+        position = {"step": self.step, "loader": self.loader.state_dict(), **self.losses.state_dict()}
+        checkpoint = Checkpoint.at(self.run.checkpoints, self.step)
+        save_checkpoint(checkpoint, self.model, self.optimiser, position, atomic_path)
         prune(self.run.checkpoints, KEPT_CHECKPOINTS)
-
-
-def _composition(config: TrainConfig, loader: PairLoader) -> Composition | None:
-    if not config.composed:
-        return None
-    if is_address(config.store):
-        why = f"The images of {config.store} come in pairs, not on request."
-        raise GatedVAEError("Targets cannot be composed.", why, "Train from the store's folder, or --context partners.")
-    return Composition(loader.store, loader.partitions)
-
-
-def own_share_at(config: TrainConfig, step: int, steps: int) -> float:
-    """The own share of a step: from half-way on 0, while the rate is still high."""
-    return config.own_share * max(0.0, 1 - 2 * (step - 1) / steps)
-
-
-def draw_own(config: TrainConfig, batch: int, step: int, steps: int) -> torch.Tensor:
-    """Which partition's code comes from the target itself in a step, bool (P, batch): a pure function of (seed, step)."""
-    seed = config.seed * 0x94D049BB133111EB + step * 0x9E3779B97F4A7C15 + 2
-    generator = torch.Generator().manual_seed(seed % 2**63)
-    return torch.rand(len(config.model.latent), batch, generator=generator) < own_share_at(config, step, steps)
-
-
-def _to_numbers(terms: dict[str, torch.Tensor]) -> dict[str, float]:
-    """Bring scalars to the host, all at once: every question of its own would wait for a GPU."""
-    device = next((term.device for term in terms.values() if term.device.type != "cpu"), None)
-    return dict(zip(terms, torch.stack([term.to(device) for term in terms.values()]).tolist(), strict=True))
 
 
 @contextmanager
@@ -358,24 +279,3 @@ def _event_log(path: Path, step: int) -> Iterator[EventLog | None]:
         yield events
     finally:
         events.close()
-
-
-@contextmanager
-def _stop_signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM instead of dying of them; a second one is obeyed at once. (Only in the main thread.)"""
-    received: list[int] = []
-
-    def receive(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-        if received:
-            raise KeyboardInterrupt
-        received.append(number)
-
-    try:
-        before = {number: signal.signal(number, receive) for number in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not the main thread: leave signals to whoever is
-        before = {}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -9,11 +9,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gated_vae.models import GatedVAE, GatedVAEConfig, metrics, objectives
+    from gated_vae.models import METHODS, OBJECTIVES, GatedVAE, GatedVAEConfig, metrics
     from gated_vae.pairing import Groups, PairBatch, PairLoader, draw_partners, group_kmeans
     from gated_vae.preprocessing import Store, open_store, read_openface
 
 _HOMES = {
+    "METHODS": "models",
+    "OBJECTIVES": "models",
     "GatedVAE": "models",
     "GatedVAEConfig": "models",
     "Groups": "pairing",
@@ -23,11 +25,12 @@ _HOMES = {
     "draw_partners": "pairing",
     "group_kmeans": "pairing",
     "metrics": "models",
-    "objectives": "models",
     "open_store": "preprocessing",
     "read_openface": "preprocessing",
 }
 __all__ = [
+    "METHODS",
+    "OBJECTIVES",
     "GatedVAE",
     "GatedVAEConfig",
     "Groups",
@@ -37,7 +40,6 @@ __all__ = [
     "draw_partners",
     "group_kmeans",
     "metrics",
-    "objectives",
     "open_store",
     "read_openface",
 ]

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-
 from gated_vae.models.gate import compose, exchange, gate, partition_masks, partition_slices
+
 from gated_vae.models.objectives import OBJECTIVES, ObjectiveConfig, gaussian_kl, mmd
 from gated_vae.models.vae import CONTEXTS, GatedVAE, GatedVAEConfig, draw_noise
 
@@ -16,7 +16,7 @@ def images(count: int, seed: int) -> torch.Tensor:
 
 def model(**options: object) -> GatedVAE:
     torch.manual_seed(0)
-    config = GatedVAEConfig(LATENT, image_shape=(16, 16), network="fc", widths=(24, 24), **options)  # type: ignore[arg-type]
+    config = GatedVAEConfig(LATENT, image_shape=(16, 16), network="fc", hidden=(24, 24), **options)  # type: ignore[arg-type]
     return GatedVAE(config)
 
 

@@ -112,7 +112,7 @@ def test_terms_carry_their_weights() -> None:
     q = posterior(16, 4)
     noise, prior = torch.zeros(16, 4), torch.randn(16, 4, generator=torch.Generator().manual_seed(2))
     codes, kl = q.sample(noise), float(gaussian_kl(q).sum())
-    beta = regulariser(ObjectiveConfig("beta", beta=4.0), q, codes, prior)
+    beta = regulariser(parse(OBJECTIVES, "beta"), q, codes, prior)
     assert float(beta["kl"]) == pytest.approx(4 * kl)
     info = regulariser(ObjectiveConfig("info", alpha=0.25, lambda_=500.0), q, codes, prior)
     assert float(info["kl"]) == pytest.approx(0.75 * kl)
@@ -125,7 +125,7 @@ def test_dimensions_may_pay_for_the_divergence_differently() -> None:
     q = posterior(16, 4)
     codes, prior = q.mean, torch.zeros(16, 4)
     weights = torch.tensor([1.0, 0.0, 2.0, 0.5])
-    found = regulariser(ObjectiveConfig("beta", beta=4.0), q, codes, prior, weights)
+    found = regulariser(parse(OBJECTIVES, "beta"), q, codes, prior, weights)
     assert float(found["kl"]) == pytest.approx(4 * float(gaussian_kl(q) @ weights))
 
 

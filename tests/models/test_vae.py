@@ -13,7 +13,7 @@ LATENT = {"pose": 2, "expression": 3}
 @pytest.mark.parametrize(("network", "widths"), [("fc", ()), ("fc", (40,)), ("conv", ()), ("conv", (8, 16, 32))])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_shapes_and_dtypes(network: str, widths: tuple[int, ...], precision: str) -> None:
-    vae = GatedVAE(GatedVAEConfig(LATENT, network=network, widths=widths), precision)
+    vae = GatedVAE(GatedVAEConfig(LATENT, network=network, hidden=widths), precision)
     images = torch.randint(0, 256, (3, 64, 64), dtype=torch.uint8)
     posterior = vae.encode(images)
     assert posterior.mean.shape == posterior.logvar.shape == (3, 5)
@@ -24,7 +24,7 @@ def test_shapes_and_dtypes(network: str, widths: tuple[int, ...], precision: str
 
 def test_the_paper_s_network_layer_by_layer() -> None:
     """Encoder: two layers with batch norm and ReLU, then the heads; decoder: three layers, the first two so."""
-    vae = GatedVAE(GatedVAEConfig({"all": 8}, network="fc", widths=(512, 512)))
+    vae = GatedVAE(GatedVAEConfig({"all": 8}, network="fc", hidden=(512, 512)))
     kinds = [type(layer) for layer in vae.encoder.layers]
     assert kinds == [nn.Flatten, Linear, nn.BatchNorm1d, nn.ReLU, Linear, nn.BatchNorm1d, nn.ReLU, Linear]
     kinds = [type(layer) for layer in vae.decoder.layers]
@@ -35,7 +35,7 @@ def test_the_paper_s_network_layer_by_layer() -> None:
 
 def test_images_that_cannot_be_halved_are_refused() -> None:
     with pytest.raises(ValueError, match="cannot be halved 4 times"):
-        GatedVAE(GatedVAEConfig(LATENT, image_shape=(60, 64), network="conv", widths=(2, 2, 2, 2, 8)))
+        GatedVAE(GatedVAEConfig(LATENT, image_shape=(60, 64), network="conv", hidden=(2, 2, 2, 2, 8)))
     with pytest.raises(ValueError, match="cannot be halved:"):
         GatedVAE(GatedVAEConfig(LATENT, image_shape=(63, 64), network="conv"))
 
@@ -61,7 +61,7 @@ def test_the_convolutional_network_halves_images_down_to_four_pixels(
 
 
 def test_pixels_are_scaled_to_one() -> None:
-    vae = GatedVAE(GatedVAEConfig(LATENT, network="fc", widths=(4,)))
+    vae = GatedVAE(GatedVAEConfig(LATENT, network="fc", hidden=(4,)))
     scaled = vae.pixels(torch.tensor([[[0, 51, 255]]], dtype=torch.uint8))
     torch.testing.assert_close(scaled, torch.tensor([[[0.0, 0.2, 1.0]]]))
 
@@ -112,7 +112,7 @@ def test_noise_depends_on_seed_and_step_alone() -> None:
 def test_config_survives_json() -> None:
     import json
 
-    config = GatedVAEConfig(LATENT, widths=(3, 4), context="target")
+    config = GatedVAEConfig(LATENT, hidden=(3, 4), context="target")
     assert GatedVAEConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 

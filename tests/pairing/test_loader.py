@@ -153,7 +153,7 @@ def test_wrong_uses_say_what_to_do(store: Store) -> None:
 @pytest.mark.usefixtures("window")
 @pytest.mark.parametrize("prefetch", [0, 2])
 def test_together_every_input_comes_with_its_partner_of_each_partition(store: Store, prefetch: int) -> None:
-    loader = PairLoader(store.path, 32, seed=5, together=True, prefetch=prefetch)
+    loader = PairLoader(store.path, 32, seed=5, batches="together", prefetch=prefetch)
     images = np.asarray(store.images)
     for epoch in range(4):
         batches = list(loader)
@@ -170,11 +170,11 @@ def test_together_every_input_comes_with_its_partner_of_each_partition(store: St
 
 
 def test_together_goes_on_and_is_shared_like_turns(store: Store) -> None:
-    whole = list(PairLoader(store.path, 32, seed=5, together=True))
-    resumed = PairLoader(store.path, 32, seed=5, together=True)
+    whole = list(PairLoader(store.path, 32, seed=5, batches="together"))
+    resumed = PairLoader(store.path, 32, seed=5, batches="together")
     resumed.load_state_dict({"seed": 5, "epoch": 0, "step": 4, "global_batch": 32})
     assert [batch.target_id.tolist() for batch in resumed] == [batch.target_id.tolist() for batch in whole[4:]]
-    ranks = [list(PairLoader(store.path, 16, seed=5, together=True, rank=r, world_size=2)) for r in range(2)]
+    ranks = [list(PairLoader(store.path, 16, seed=5, batches="together", rank=r, world_size=2)) for r in range(2)]
     for batch, *parts in zip(whole, *ranks, strict=True):
         assert np.array_equal(np.concatenate([part.target_id for part in parts], 1), batch.target_id)
 
@@ -184,4 +184,4 @@ def test_partitions_of_different_draws_do_not_come_together(store: Store, monkey
     group = np.arange(len(store), dtype=np.int32) % 20
     write_pairs(store.path, "pose", group, lambda ids, draw: draw_partners(group, draw=draw)[ids], 2)
     with pytest.raises(GatedVAEError, match="do not come together"):
-        list(PairLoader(store.path, 32, together=True))
+        list(PairLoader(store.path, 32, batches="together"))

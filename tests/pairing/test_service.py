@@ -26,7 +26,7 @@ from gated_vae.pairing.service.server import PairService
 from gated_vae.pairing.stream import remote
 from gated_vae.pairing.stream.loader import PairBatch, PairLoader
 from gated_vae.pairing.tables import read_groups
-from gated_vae.pipelines.training.run import TrainConfig
+from gated_vae.pipelines.training.config import TrainConfig
 from gated_vae.pipelines.training.trainer import TrainOptions, train
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import write_json, write_parquet
@@ -482,7 +482,7 @@ def test_a_service_that_stays_away_or_comes_back_with_another_store(
 def test_training_from_the_service_gives_the_folders_weights(
     service: PairService, store: Store, tmp_path: Path
 ) -> None:
-    model = GatedVAEConfig({"expression": 3, "pose": 2}, image_shape=(16, 16), network="fc", widths=(16, 16))
+    model = GatedVAEConfig({"expression": 3, "pose": 2}, image_shape=(16, 16), network="fc", hidden=(16, 16))
     config = TrainConfig(str(store.path), model, steps=25, batch_size=32, lr=1e-3)
     train(config, TrainOptions(tmp_path / "folder"))
     train(replace(config, store=service.address), TrainOptions(tmp_path / "service"))

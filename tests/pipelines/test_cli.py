@@ -18,9 +18,9 @@ from gated_vae.models.objectives import OBJECTIVES
 from gated_vae.models.vae import CONTEXTS, PRECISIONS
 from gated_vae.pipelines.cli import VERBS, explain, main
 from gated_vae.pipelines.commands import train
-from gated_vae.pipelines.options import Precision
 from gated_vae.pipelines.evaluation.opened import encode_store
 from gated_vae.pipelines.evaluation.opened import open_run as opened_run
+from gated_vae.pipelines.options import Precision
 from gated_vae.pipelines.training.presets import PRESETS
 from gated_vae.pipelines.training.run import open_run
 from gated_vae.preprocessing.errors import GatedVAEError
@@ -34,7 +34,7 @@ def pipe(*words: str | Path) -> int:
     return int(stopped.value.code or 0)
 
 
-TINY = ("--network", "fc", "--widths", "8,8", "--steps", "6", "--batch-size", "16", "--latent", "pose=2,expression=2")
+TINY = ("--network", "fc", "--hidden", "8,8", "--steps", "6", "--batch-size", "16", "--latent", "pose=2,expression=2")
 
 
 @pytest.fixture
@@ -173,9 +173,7 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_codes_are_written_a_row_group_at_a_time(
-    run: Path, store: Store, tmp_path: Path
-) -> None:
+def test_codes_are_written_a_row_group_at_a_time(run: Path, store: Store, tmp_path: Path) -> None:
     opened = opened_run(run)
     encode_store(opened, store, tmp_path / "whole.parquet")
     encode_store(opened, store, tmp_path / "parts.parquet", row_group=7)

@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 from gated_vae.models.objectives import OBJECTIVES, ObjectiveConfig
 from gated_vae.models.vae import CONTEXTS, GatedVAE, GatedVAEConfig, draw_noise
 from gated_vae.pipelines.cli import app
-from gated_vae.pipelines.training.run import TrainConfig, open_run
+from gated_vae.pipelines.training.config import TrainConfig
+from gated_vae.pipelines.training.run import open_run
 from gated_vae.pipelines.training.trainer import InterruptedTrainingError, TrainOptions, train
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.store import Store
@@ -57,7 +58,7 @@ def compare(config: GatedVAEConfig, partitions: list[str | None]) -> None:
 def test_all_partitions_share_a_graph_that_computes_what_the_plain_step_does() -> None:
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
-    compare(GatedVAEConfig(LATENT, image_shape=(16, 16), network="fc", widths=(16, 16)), ["pose", "expression"])
+    compare(GatedVAEConfig(LATENT, image_shape=(16, 16), network="fc", hidden=(16, 16)), ["pose", "expression"])
     assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == 1
     assert not torch._dynamo.utils.counters["graph_break"]
 
@@ -72,7 +73,7 @@ def test_every_kind_of_step_can_be_compiled(objective: str, context: str, networ
     widths = {"fc": (16, 16), "conv": (8, 8, 16)}[network]
     wanted = ObjectiveConfig(objective, beta=2.0, lambda_=10.0, lambda_od=1.0, lambda_d=1.0)
     config = GatedVAEConfig(
-        LATENT, image_shape=(16, 16), network=network, widths=widths, objective=wanted, context=context
+        LATENT, image_shape=(16, 16), network=network, hidden=widths, objective=wanted, context=context
     )
     compare(config, ["pose", None] if context in ("input", "target") else [None])
 
@@ -96,7 +97,7 @@ def test_without_a_compiler_training_goes_on_without_and_records_it(
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setattr("torch._inductor.config.cpp.cxx", (None, str(tmp_path / "no-compiler")))
     command = ["train", str(store.path), "--out", str(tmp_path / "run"), "--steps", "2", "--batch-size", "8"]
-    command += ["--network", "fc", "--widths", "8,8", "--latent", "pose=1,expression=1", "--compile"]
+    command += ["--network", "fc", "--hidden", "8,8", "--latent", "pose=1,expression=1", "--compile"]
     result = CliRunner().invoke(app, command)
     assert result.exit_code == 0, result.output
     assert "The step is not compiled. InvalidCxxCompiler" in result.stderr

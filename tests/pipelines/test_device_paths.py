@@ -16,10 +16,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from gated_vae.models.objectives import ObjectiveConfig
 from gated_vae.models.vae import CONTEXTS, PRECISIONS, GatedVAE, GatedVAEConfig
 from gated_vae.pairing.stream.loader import PairLoader, load_images
-from gated_vae.pipelines.training.run import TrainConfig
+from gated_vae.pipelines.training.config import TrainConfig
 from gated_vae.pipelines.training.trainer import resident_images
 from tests.stores import make_store
 
@@ -108,8 +107,8 @@ def test_resident_images_make_the_same_batches(tmp_path: Path, together: bool, m
     store = make_store(tmp_path / "store", 60)
     resident = load_images(store, "cpu")
     assert np.array_equal(resident.numpy(), store.images)
-    plain = PairLoader(store.path, 8, together=together)
-    ours = PairLoader(store.path, 8, together=together, resident=resident)
+    plain = PairLoader(store.path, 8, batches=batches)
+    ours = PairLoader(store.path, 8, batches=batches, resident=resident)
     for _ in range(2):
         for batch, expected in zip(ours, plain, strict=True):
             assert batch.partition == expected.partition
@@ -132,7 +131,7 @@ def test_images_are_resident_on_a_gpu_alone_and_only_where_they_fit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = make_store(tmp_path / "store", 60)
-    model = GatedVAEConfig(LATENT, image_shape=(16, 16), network="fc", widths=(8, 8))
+    model = GatedVAEConfig(LATENT, image_shape=(16, 16), network="fc", hidden=(8, 8))
     config = TrainConfig(str(store.path), model, steps=1)
     loaded: list[str] = []
     monkeypatch.setattr("gated_vae.pipelines.training.trainer.load_images", lambda _, device: loaded.append(device))

@@ -17,19 +17,18 @@ from safetensors.torch import load_file
 
 from gated_vae.models.checkpoint import checkpoints
 from gated_vae.models.distributed import Shares, SynchronisedBatchNorm, everyone, sum_gradients, synchronise_batch_norm
-from gated_vae.models.objectives import ObjectiveConfig
 from gated_vae.models.vae import GatedVAE, GatedVAEConfig, draw_noise
 from gated_vae.pairing.stream.order import share_of_rank
+from gated_vae.pipelines.training.config import TrainConfig
 from gated_vae.pipelines.training.ranks import on_ranks
-from gated_vae.pipelines.training.run import TrainConfig
 from gated_vae.pipelines.training.trainer import InterruptedTrainingError, TrainOptions, TrainReport, train
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.store import Store
 from tests.stores import make_store
 
 BATCH = 15  # shares of 7 and 8
-FC = GatedVAEConfig({"pose": 2, "expression": 3}, image_shape=(16, 16), network="fc", widths=(16, 16))
-CONV = replace(FC, network="conv", widths=(4, 4, 16))
+FC = GatedVAEConfig({"pose": 2, "expression": 3}, image_shape=(16, 16), network="fc", hidden=(16, 16))
+CONV = replace(FC, network="conv", hidden=(4, 4, 16))
 MODELS = {
     **{name: replace(FC, objective=ObjectiveConfig(name)) for name in ("vae", "beta", "info", "dip2")},
     "exchange": replace(FC, context="target"),
@@ -197,7 +196,7 @@ def test_a_batch_that_cannot_be_shared_is_refused(store: Store) -> None:
 
 @pytest.mark.slow
 def test_torchrun_and_workers_end_in_the_same_bytes(tmp_path: Path, store: Store) -> None:
-    options = "--network fc --widths 8,8 --steps 4 --batch-size 16 --latent pose=2,expression=2 --device cpu --json"
+    options = "--network fc --hidden 8,8 --steps 4 --batch-size 16 --latent pose=2,expression=2 --device cpu --json"
     torchrun = "-m torch.distributed.run --standalone --nproc-per-node 2 -m gated_vae.pipelines.train"
     for name, start in {"torchrun": torchrun, "workers": "-m gated_vae.pipelines.cli train --workers 2"}.items():
         command = [sys.executable, *start.split(), str(store.path), "--out", str(tmp_path / name), *options.split()]

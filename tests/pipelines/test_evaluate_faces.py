@@ -25,7 +25,7 @@ from gated_vae.pipelines.evaluation.scores import Columns, r2_cells
 from gated_vae.pipelines.evaluation.swap import Shares, swap_test
 from gated_vae.pipelines.experiments.faces import FacePlan, FaceRun, face_config, reproduce_faces
 from gated_vae.pipelines.experiments.faces_report import faces_markdown
-from gated_vae.pipelines.training.run import TrainConfig
+from gated_vae.pipelines.training.config import TrainConfig
 from gated_vae.pipelines.training.trainer import TrainOptions, train
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import write_parquet
@@ -58,7 +58,7 @@ def table_of(r2: Columns) -> np.ndarray:
 
 
 def train_tiny(store: Store, out: Path, latent: dict[str, int]) -> Path:
-    model = GatedVAEConfig(latent, image_shape=(16, 16), network="fc", widths=(8, 8))
+    model = GatedVAEConfig(latent, image_shape=(16, 16), network="fc", hidden=(8, 8))
     train(TrainConfig(store=str(store.path), model=model, steps=4, batch_size=32), TrainOptions(out))
     return out
 

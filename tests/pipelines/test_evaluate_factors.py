@@ -14,7 +14,7 @@ from gated_vae.pipelines.cli import main
 from gated_vae.pipelines.evaluation.encoding import Codes
 from gated_vae.pipelines.evaluation.opened import open_run
 from gated_vae.pipelines.evaluation.probes import encode_sample, evaluate_factors, owners
-from gated_vae.pipelines.training.run import TrainConfig
+from gated_vae.pipelines.training.config import TrainConfig
 from gated_vae.pipelines.training.trainer import TrainOptions, train
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import write_json, write_parquet
@@ -39,7 +39,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_json(manifest_path(path), manifest)
     pair_exactly(open_store(path), {"place": ("posX", "posY"), "light": ("light",)})
     model = GatedVAEConfig(
-        {"place": 4, "light": 1}, image_shape=(16, 16), network="fc", widths=(64, 64), context="target"
+        {"place": 4, "light": 1}, image_shape=(16, 16), network="fc", hidden=(64, 64), context="target"
     )
     config = TrainConfig(store=str(path), model=model, steps=600, batch_size=64, lr=3e-3)
     train(config, TrainOptions(path.parent / "run"))
@@ -90,7 +90,7 @@ def test_a_factor_belongs_to_the_first_partition_that_shares_it(store: Store) ->
 
 
 def test_a_store_without_factors_is_refused(tmp_path: Path, store: Store) -> None:
-    model = GatedVAEConfig({"pose": 1, "expression": 1}, image_shape=(16, 16), network="fc", widths=(4,))
+    model = GatedVAEConfig({"pose": 1, "expression": 1}, image_shape=(16, 16), network="fc", hidden=(4,))
     train(TrainConfig(store=str(store.path), model=model, steps=2), TrainOptions(tmp_path / "run"))
     with pytest.raises(GatedVAEError, match="no exactly known factors"):
         evaluate_factors(open_run(tmp_path / "run"))

@@ -12,7 +12,7 @@ from gated_vae.models.vae import GatedVAEConfig
 from gated_vae.pipelines.evaluation import html
 from gated_vae.pipelines.evaluation.opened import open_run
 from gated_vae.pipelines.evaluation.report import write_report
-from gated_vae.pipelines.training.run import TrainConfig
+from gated_vae.pipelines.training.config import TrainConfig
 from gated_vae.pipelines.training.trainer import TrainOptions, train
 from gated_vae.preprocessing.store import Store
 
@@ -42,7 +42,7 @@ class Reader(HTMLParser):
 @pytest.fixture
 def run(store: Store, tmp_path: Path) -> Path:
     out = tmp_path / "<b>run & co"
-    model = GatedVAEConfig({"pose": 2, "expression": 2}, image_shape=(16, 16), network="fc", widths=(8, 8))
+    model = GatedVAEConfig({"pose": 2, "expression": 2}, image_shape=(16, 16), network="fc", hidden=(8, 8))
     train(TrainConfig(store=str(store.path), model=model, steps=4, batch_size=32), TrainOptions(out))
     return out
 

@@ -11,12 +11,13 @@ import pytest
 
 from gated_vae.models.vae import GatedVAEConfig
 from gated_vae.pipelines.experiments.runner import Task, do_tasks, finished_in, is_finished
-from gated_vae.pipelines.training.run import Run, TrainConfig, create_run, open_run
+from gated_vae.pipelines.training.config import TrainConfig
+from gated_vae.pipelines.training.run import Run, create_run, open_run
 from gated_vae.pipelines.training.trainer import TrainOptions, train
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.store import Store, manifest_path
 
-MODEL = GatedVAEConfig({"pose": 2, "expression": 3}, image_shape=(16, 16), network="fc", widths=(8, 8))
+MODEL = GatedVAEConfig({"pose": 2, "expression": 3}, image_shape=(16, 16), network="fc", hidden=(8, 8))
 
 
 def config(store: Store, steps: int = 2) -> TrainConfig:

@@ -15,20 +15,20 @@ import torch
 from safetensors.torch import load_file
 
 from gated_vae.models.checkpoint import checkpoints, read_state
-from gated_vae.models.objectives import ObjectiveConfig
 from gated_vae.models.vae import GatedVAE, GatedVAEConfig
 from gated_vae.pairing.exact import FactorGrid, pair_exactly
 from gated_vae.pairing.stream.loader import PairLoader
 from gated_vae.pipelines.evaluation.opened import OpenRun
 from gated_vae.pipelines.training import trainer
-from gated_vae.pipelines.training.run import TrainConfig, open_run
+from gated_vae.pipelines.training.config import TrainConfig
+from gated_vae.pipelines.training.run import open_run
 from gated_vae.pipelines.training.trainer import InterruptedTrainingError, TrainOptions, train
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import locked
 from gated_vae.preprocessing.store import Store, open_store
 from tests.stores import make_grid_store
 
-MODEL = GatedVAEConfig({"pose": 2, "expression": 3}, image_shape=(16, 16), network="fc", widths=(16, 16))
+MODEL = GatedVAEConfig({"pose": 2, "expression": 3}, image_shape=(16, 16), network="fc", hidden=(16, 16))
 
 
 def config(store: Store, **options: object) -> TrainConfig:
@@ -94,7 +94,7 @@ def test_with_partners_the_encoder_sees_each_partitions_own_and_rebuilds_the_inp
         seen.clear()
         wanted = config(store, model=replace(MODEL, context="partners"), steps=3, own_share=share)
         train(wanted, TrainOptions(tmp_path / f"{share}"))
-        batches = list(PairLoader(store.path, 32, together=True))[:3]
+        batches = list(PairLoader(store.path, 32, batches="together"))[:3]
         own = []
         for (images, target), batch in zip(seen, batches, strict=True):
             assert torch.equal(target, batch.input)
@@ -213,8 +213,8 @@ def test_pairs_made_anew_make_another_run(tmp_path: Path, store: Store) -> None:
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (replace(MODEL, network="conv", widths=(16,)), "two widths or more"),
-        (replace(MODEL, network="conv", widths=(4, 4, 4, 4, 4, 8)), "cannot be halved"),
+        (replace(MODEL, network="conv", hidden=(16,)), "two widths or more"),
+        (replace(MODEL, network="conv", hidden=(4, 4, 4, 4, 4, 8)), "cannot be halved"),
         (replace(MODEL, context="composed"), "composed"),
     ],
 )

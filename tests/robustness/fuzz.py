@@ -418,7 +418,7 @@ def artefact_step(made: Path) -> Callable[[random.Random, Tally, Path], None]:
         if target is run or chance.random() < 0.3:
             pipe(tally, "encode", run, store, "--out", folder / "codes.parquet")
         else:
-            words = ["--network", "fc", "--widths", "8", "--batch-size", "16", "--steps", "2", "--precision", "fp32"]
+            words = ["--network", "fc", "--hidden", "8", "--batch-size", "16", "--steps", "2", "--precision", "fp32"]
             pipe(tally, "train", store, "--out", folder / "new", "--latent", "pose=1,expression=1", *words)
 
     return step
@@ -468,7 +468,7 @@ def make_artefacts(folder: Path) -> Path:
     for number in range(12):
         write_image_faces(folder / "of", f"{number:02d}", [{"pose_Rx": number % 3 * 0.3, "AU12_r": number % 2 * 4.0}])
     tally, store, run = Tally(), folder / "made" / "store", folder / "made" / "run"
-    tiny = ["--network", "fc", "--widths", "8", "--batch-size", "8", "--latent", "pose=2,expression=2", "--steps", "4"]
+    tiny = ["--network", "fc", "--hidden", "8", "--batch-size", "8", "--latent", "pose=2,expression=2", "--steps", "4"]
     assert pipe(tally, "preprocess", "celeba", "--openface", folder / "of", "--out", store, "--size", "16") == 0
     assert pipe(tally, "cluster", store, "--pose", "3", "--expression", "2", "--draws", "2") == 0
     assert pipe(tally, "train", store, "--out", run, *tiny, "--precision", "fp32") == 0

@@ -22,7 +22,7 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("cc") is None, reason="faults are injected by a library that needs a C compiler"),
 ]
 
-TINY = ["--network", "fc", "--widths", "8", "--batch-size", "16", "--latent", "pose=2,expression=2", "--steps", "7"]
+TINY = ["--network", "fc", "--hidden", "8", "--batch-size", "16", "--latent", "pose=2,expression=2", "--steps", "7"]
 CLUSTER = ["--pose", "3", "--expression", "2", "--draws", "2"]
 
 

@@ -1,0 +1,124 @@
+"""What a training method is: which batches it takes, and what of them is encoded, regularised and decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
+
+import torch
+
+from gated_vae.models.objectives import Posterior
+
+if TYPE_CHECKING:
+    from gated_vae.models.vae import GatedVAE
+
+# How a method's batches come: pairs of one partition after the other; for every input its partners of all partitions together; or
+# images of a batch beside targets that are composed of their factors.
+BatchKind = Literal["turns", "together", "composed"]
+
+# What losses are filed under where a step is not one partition's. No partition can have a blank in its name.
+ALL, NO_GATE = "all partitions", "no gate"
+
+
+@dataclass(frozen=True)
+class StepBatch:
+    """The tensors of one step.
+
+    Attributes
+    ----------
+    input, target:
+        uint8 (B, H, W): what is encoded and what is to be reconstructed. For partners the input is (P, B, H, W): images that
+        share each partition's factors with the targets, in the partitions' order.
+    partition:
+        The partition whose factors the pairs share; None where all of them are open.
+    sources:
+        Of composed targets: which of the images gives each partition's code to each target, int64 (P, B).
+    through:
+        The latent dimensions that gradients pass, bool (M,); None for all. Filled in by `GatedVAE.loss` from `partition`.
+    label:
+        What the step's losses are filed under. Steps of one label compute alike.
+    """
+
+    input: torch.Tensor
+    target: torch.Tensor
+    partition: str | None = None
+    sources: torch.Tensor | None = None
+    through: torch.Tensor | None = None
+    label: str = ""
+
+    def ordinary(self) -> StepBatch:
+        """The batch of an ordinary VAE: every image its own target, nothing closed."""
+        return replace(self, target=self.input, partition=None, label=NO_GATE)
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a method makes of a batch: the `posterior` to regularise and a `sample` of it, and the `codes` to decode; (B, M)."""
+
+    posterior: Posterior
+    sample: torch.Tensor
+    codes: torch.Tensor
+
+
+class Method(Protocol):
+    """A training method: a frozen dataclass of its constants."""
+
+    batches: ClassVar[BatchKind]
+
+    def prepare(self, batch: StepBatch, turn: int) -> StepBatch:
+        """Say what of a batch is encoded and what decoded, and label it; `turn` counts rounds over partitions from 0."""
+
+    def step(self, vae: GatedVAE, batch: StepBatch, noise: torch.Tensor) -> Step:
+        """Encode the batch, drawing with standard normal `noise` (3, B, M): [0] for the input's codes, [1] for the target's."""
+
+
+def self_reconstruction_at(method: Method, step: int, steps: int) -> float:
+    """The probability that a partition's code comes from the target itself, in a step from 1 on.
+
+    It falls evenly from the method's constant to 0 half-way through, while the learning rate is still high.
+    """
+    first: float = getattr(method, "self_reconstruction", 0.0)
+    return first * max(0.0, 1 - 2 * (step - 1) / steps)
+
+
+def check_probability(value: float) -> None:
+    """Refuse a self-reconstruction that is no probability."""
+    if not 0 <= value <= 1:
+        raise ValueError(f"self_reconstruction is a probability, 0 .. 1, not {value}.")
+
+
+def partition_slices(latent: Mapping[str, int]) -> dict[str, slice]:
+    """Lay partitions side by side: name -> the slice of latent dimensions it owns, in the order given.
+
+    Raises
+    ------
+    ValueError
+        When there is no partition, or one has no dimension.
+    """
+    if not latent or min(latent.values()) < 1:
+        raise ValueError(f"Every partition needs at least one latent dimension, got {dict(latent)}.")
+    slices, start = {}, 0
+    for name, size in latent.items():
+        slices[name] = slice(start, start + size)
+        start += size
+    return slices
+
+
+def partition_masks(latent: Mapping[str, int]) -> torch.Tensor:
+    """Which dimensions each partition owns: bool (P, M), partitions in their order."""
+    owners = [place for place, size in enumerate(latent.values()) for _ in range(size)]
+    return torch.tensor(owners) == torch.arange(len(latent))[:, None]
+
+
+def gate(latent: torch.Tensor, through: torch.Tensor | None) -> torch.Tensor:
+    """Return `latent` (B, M) with the same values, whose gradient is exactly zero where `through`, bool (M,), is not set.
+
+    (Vowels, Camgoz, Bowden 2019.) None lets all gradients through.
+    """
+    return latent if through is None else torch.where(through, latent, latent.detach())
+
+
+def compose(latents: torch.Tensor, partitions: Iterable[slice]) -> torch.Tensor:
+    """Take each partition from a latent of its own: `latents` (P, B, M), one per partition in order, to (B, M)."""
+    return torch.cat([latent[:, partition] for latent, partition in zip(latents, partitions, strict=True)], dim=1)

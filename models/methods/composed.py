@@ -1,0 +1,43 @@
+"""Composed targets: the images of one batch give their factors to each other's targets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+
+from gated_vae.models.methods.base import ALL, BatchKind, Step, StepBatch, check_probability, compose
+
+if TYPE_CHECKING:
+    from gated_vae.models.vae import GatedVAE
+
+
+@dataclass(frozen=True)
+class Composed:
+    """As `Partners`, but a step encodes one image for each that is decoded: the targets are composed of the batch's factors.
+
+    It needs every combination of the factors, as dSprites has.
+
+    Attributes
+    ----------
+    self_reconstruction:
+        Probability that a partition's factors stay where they are at the first step; it falls to 0 half-way through.
+    """
+
+    batches: ClassVar[BatchKind] = "composed"
+    self_reconstruction: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_probability(self.self_reconstruction)
+
+    def prepare(self, batch: StepBatch, turn: int) -> StepBatch:  # noqa: ARG002
+        """All partitions learn in every step."""
+        return replace(batch, partition=None, label=ALL)
+
+    def step(self, vae: GatedVAE, batch: StepBatch, noise: torch.Tensor) -> Step:
+        """Encode the images, and deal their partitions out to the targets."""
+        dealt = vae.encode(batch.input).map(lambda tensor: tensor[batch.sources])
+        posterior = dealt.map(lambda tensor: compose(tensor, vae.partitions.values()))
+        codes = posterior.sample(noise[0])
+        return Step(posterior, codes, codes)

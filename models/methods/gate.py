@@ -1,0 +1,40 @@
+"""The gate: every partition is used going forward, gradients flow back through one (Vowels, Camgoz, Bowden 2019)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+
+from gated_vae.models.methods.base import BatchKind, Step, StepBatch, gate
+
+if TYPE_CHECKING:
+    from gated_vae.models.vae import GatedVAE
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Partitions take turns; the gradient of a step reaches the encoder through the partition that its pairs stand for.
+
+    Attributes
+    ----------
+    regulariser:
+        Whether the regulariser's gradient passes the gate too, or reaches the whole latent. (The paper does not settle it.)
+    """
+
+    batches: ClassVar[BatchKind] = "turns"
+    regulariser: bool = True
+
+    def prepare(self, batch: StepBatch, turn: int) -> StepBatch:  # noqa: ARG002
+        """Every step is its partition's."""
+        return replace(batch, label=batch.partition or "")
+
+    def step(self, vae: GatedVAE, batch: StepBatch, noise: torch.Tensor) -> Step:
+        """Encode, and close what the pairs do not stand for."""
+        posterior = vae.encode(batch.input)
+        gated = posterior.map(lambda tensor: gate(tensor, batch.through))
+        codes = gated.sample(noise[0])
+        if self.regulariser:
+            return Step(gated, codes, codes)
+        return Step(posterior, posterior.sample(noise[0]), codes)

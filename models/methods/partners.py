@@ -1,0 +1,46 @@
+"""Partners: every partition's code comes from an image of its own that shares this partition's factors with the target."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+
+from gated_vae.models.methods.base import ALL, BatchKind, Step, StepBatch, check_probability, compose
+
+if TYPE_CHECKING:
+    from gated_vae.models.vae import GatedVAE
+
+
+@dataclass(frozen=True)
+class Partners:
+    """Encode the target's partner in every partition, and decode their partitions together.
+
+    Where a partner shares with the target one partition's factors and nothing else, a code can only hold what it is meant to,
+    whatever the gradients do; so none is stopped, every partition learns in every step, and the decoder is told all that the
+    partitions stand for. (Kin to the swapping of attributes between images in GZS-Net, Ge et al. 2021.)
+
+    Attributes
+    ----------
+    self_reconstruction:
+        Probability that a partition's code comes from the target itself at the first step; it falls to 0 half-way through.
+    """
+
+    batches: ClassVar[BatchKind] = "together"
+    self_reconstruction: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_probability(self.self_reconstruction)
+
+    def prepare(self, batch: StepBatch, turn: int) -> StepBatch:  # noqa: ARG002
+        """Pairs read the other way round: what is encoded are the partners."""
+        return replace(batch, input=batch.target, target=batch.input, partition=None, label=ALL)
+
+    def step(self, vae: GatedVAE, batch: StepBatch, noise: torch.Tensor) -> Step:
+        """Encode all partners at once, and take from each its partition."""
+        together = vae.encode(batch.input.flatten(0, 1))
+        each = together.map(lambda tensor: tensor.view(*batch.input.shape[:2], -1))
+        posterior = each.map(lambda tensor: compose(tensor, vae.partitions.values()))
+        codes = posterior.sample(noise[0])
+        return Step(posterior, codes, codes)

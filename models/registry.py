@@ -1,0 +1,126 @@
+"""What can be chosen by name, and choices with constants of their own as text: ``NAME`` or ``NAME:key=value,key=value``.
+
+Names are known without importing what they stand for, so that help is instant; a new method, objective or network is a file and
+a line here. The text of a choice is what users type and what ``config.json`` keeps.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from gated_vae.models.methods.base import Method
+    from gated_vae.models.networks import Network
+    from gated_vae.models.objectives import Objective
+
+T = TypeVar("T")
+
+
+class Registry(Mapping[str, T], Generic[T]):
+    """Names and what they stand for, imported when asked for."""
+
+    def __init__(self, homes: Mapping[str, str]) -> None:
+        """Take name -> ``module:attribute``, the module inside `gated_vae.models`."""
+        self._entries: dict[str, str | T] = dict(homes)
+
+    def __getitem__(self, name: str) -> T:
+        """Import an entry.
+
+        Raises
+        ------
+        ValueError
+            When there is no such name.
+        """
+        if name not in self._entries:
+            raise ValueError(f"There is no {name!r}; choose from {', '.join(self)}.")
+        entry = self._entries[name]
+        if isinstance(entry, str):
+            module, _, attribute = entry.partition(":")
+            entry = self._entries[name] = getattr(import_module(f"gated_vae.models.{module}"), attribute)
+        return entry
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def add(self, name: str, entry: T) -> None:
+        """Register something of one's own."""
+        self._entries[name] = entry
+
+    def remove(self, name: str) -> None:
+        """Take something out again."""
+        del self._entries[name]
+
+
+METHODS: Registry[type[Method]] = Registry(
+    {
+        "vae": "methods.vae:Ungated",
+        "gate": "methods.gate:Gate",
+        "exchange": "methods.exchange:Exchange",
+        "partners": "methods.partners:Partners",
+        "composed": "methods.composed:Composed",
+    }
+)
+OBJECTIVES: Registry[type[Objective]] = Registry(
+    {
+        "vae": "objectives:VAE",
+        "beta": "objectives:BetaVAE",
+        "info": "objectives:InfoVAE",
+        "dip2": "objectives:DIPVAE2",
+    }
+)
+PRECISIONS = {"fp32": "float32", "bf16": "bfloat16"}  # PyTorch's names of what networks compute in
+NETWORKS: Registry[Network] = Registry({"fc": "networks:FULLY_CONNECTED", "conv": "networks:CONVOLUTIONAL"})
+
+
+def parse(registry: Registry[type[T]], text: str) -> T:
+    """Make the choice that a text names.
+
+    Raises
+    ------
+    ValueError
+        When there is no such name, a key is not one of its constants, or a value has no meaning.
+    """
+    name, _, rest = text.partition(":")
+    kind = registry[name]
+    kinds: dict[str, Any] = {field.name.rstrip("_"): field for field in fields(kind)}  # type: ignore[arg-type]
+    given: dict[str, Any] = {}
+    for entry in rest.split(",") if rest else []:
+        key, _, value = (part.strip() for part in entry.partition("="))
+        if key not in kinds:
+            raise ValueError(f"{name} has no {key!r}; it has {', '.join(kinds) or 'no constants'}.")
+        given[kinds[key].name] = _value(key, value, type(kinds[key].default))
+    return kind(**given)
+
+
+def describe(registry: Registry[type[T]], choice: T) -> str:
+    """The text of a choice, with all its constants: `parse` gives the same choice back."""
+    name = next(name for name, kind in registry.items() if type(choice) is kind)
+    values = {field.name.rstrip("_"): getattr(choice, field.name) for field in fields(choice)}  # type: ignore[arg-type]
+    constants = ",".join(f"{key}={_text(value)}" for key, value in values.items())
+    return f"{name}:{constants}" if constants else name
+
+
+def _text(value: float | bool) -> str:
+    return str(value).lower() if isinstance(value, bool) else f"{value!r}"
+
+
+def _value(key: str, text: str, kind: type) -> float | bool | int:
+    """Read a value in the type of the constant's default."""
+    if kind is bool:
+        if text not in ("true", "false"):
+            raise ValueError(f"{key} is true or false, not {text!r}.")
+        return text == "true"
+    try:
+        value: float = kind(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(f"{key} is a {'whole ' if kind is int else ''}number, not {text!r}.")
+    return value

@@ -1,0 +1,83 @@
+"""What decides a run: `TrainConfig`, saved as ``config.json``. Defaults are stated here; presets and experiments override them."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from gated_vae.models.vae import GatedVAEConfig
+from gated_vae.pipelines.training.presets import SCHEDULES
+from gated_vae.preprocessing.errors import GatedVAEError, UsageError
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Everything that decides a run.
+
+    Attributes
+    ----------
+    store:
+        The store's folder, or the address of a pairing service.
+    model:
+        Partitions, network, method and objective.
+    steps, epochs:
+        How long to train: exactly one of them is given.
+    batch_size:
+        Pairs in a step, over all ranks.
+    lr, schedule:
+        Adam's learning rate and how it goes on: ``constant``, or ``cosine`` down to nothing at the last step.
+    seed:
+        Decides initial weights, order of the pairs and noise.
+    precision:
+        ``fp32`` or ``bf16``.
+    compiled:
+        Whether the step was compiled, which rounds otherwise in the last bits.
+    decoder_only:
+        Fine-tuning: the encoder stays as it is.
+    initial, initial_step:
+        The run whose weights to start from, and how far it was trained (fine-tuning).
+    """
+
+    store: str
+    model: GatedVAEConfig
+    steps: int | None = None
+    epochs: int | None = None
+    batch_size: int = 128
+    lr: float = 1e-4
+    schedule: str = "constant"
+    seed: int = 0
+    precision: str = "fp32"
+    compiled: bool = False
+    decoder_only: bool = False
+    initial: str | None = None
+    initial_step: int | None = None
+
+    def __post_init__(self) -> None:
+        if (self.steps is None) == (self.epochs is None):
+            raise UsageError("How long to train is unclear.", "", "Give either --epochs or --steps.")
+        if (self.steps or self.epochs or 0) < 1 or self.batch_size < 2 or not self.lr > 0:
+            why = f"Got {self.epochs or self.steps} epochs or steps, batch size {self.batch_size}, learning rate {self.lr}."
+            raise GatedVAEError(
+                "Training cannot be set up.", why, "Batches need 2 pairs or more, the rest to be positive."
+            )
+        if self.schedule not in SCHEDULES:
+            raise GatedVAEError(f"There is no schedule {self.schedule!r}.", "", f"Choose {' or '.join(SCHEDULES)}.")
+
+    def pairs_per_rank(self, ranks: int) -> int:
+        """Each rank's pairs in a step; refused where they cannot be equally many, or must not be parted."""
+        if ranks > 1 and self.compiled:
+            why = "What ranks tell each other within a step cannot be compiled."
+            raise GatedVAEError(f"{ranks} ranks cannot share a compiled step.", why, "Use one rank, or no --compile.")
+        if self.batch_size % ranks:
+            why = f"The batch size {self.batch_size} does not divide by {ranks}."
+            raise GatedVAEError(f"{ranks} ranks cannot share a batch.", why, "Choose another --batch-size.")
+        return self.batch_size // ranks
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values for JSON."""
+        return {**asdict(self), "model": self.model.to_dict()}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> TrainConfig:
+        """Build from what `to_dict` gave, after a round trip through JSON."""
+        return cls(**{**values, "model": GatedVAEConfig.from_dict(values["model"])})

@@ -1,0 +1,62 @@
+"""Mean losses since the last time they were told, by what the steps were for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+
+Terms = dict[str, float]
+
+
+class RunningLosses:
+    """Sums of loss terms by label, kept where the steps are computed, and their means when they were last told."""
+
+    def __init__(self) -> None:
+        self.means: dict[str, Terms] = {}
+        self._sums: dict[str, dict[str, torch.Tensor]] = {}
+
+    def add(self, label: str, terms: Mapping[str, torch.Tensor]) -> None:
+        """Count one step."""
+        sums = self._sums.setdefault(label, {})
+        for name, term in {**terms, "steps": torch.ones(())}.items():
+            sums[name] = sums.get(name, torch.zeros((), dtype=torch.float64)) + term
+
+    def tell(self) -> dict[str, Terms]:
+        """The means since the last time, by label; `means` has them, too."""
+        told = {}
+        for label, sums in self._sums.items():
+            totals = _to_numbers(sums)
+            count = totals.pop("steps")
+            told[label] = {name: total / count for name, total in totals.items()}
+        self.means |= told
+        self._sums = {}
+        return told
+
+    @property
+    def totals(self) -> dict[str, float]:
+        """The last mean loss of every label."""
+        return {label: sum(terms.values()) for label, terms in self.means.items()}
+
+    def diverged(self) -> str | None:
+        """A label whose last mean is not finite."""
+        return next((label for label, total in self.totals.items() if not math.isfinite(total)), None)
+
+    def state_dict(self) -> dict[str, dict[str, Terms]]:
+        """As numbers, for a checkpoint."""
+        return {"losses": self.means, "sums": {label: _to_numbers(terms) for label, terms in self._sums.items()}}
+
+    def load_state_dict(self, state: Mapping[str, dict[str, Terms]]) -> None:
+        """Go on from a checkpoint."""
+        self.means = dict(state["losses"])
+        self._sums = {
+            label: {name: torch.tensor(value, dtype=torch.float64) for name, value in sums.items()}
+            for label, sums in state["sums"].items()
+        }
+
+
+def _to_numbers(terms: dict[str, torch.Tensor]) -> Terms:
+    """Bring scalars to the host, all at once: every question of its own would wait for a GPU."""
+    device = next((term.device for term in terms.values() if term.device.type != "cpu"), None)
+    return dict(zip(terms, torch.stack([term.to(device) for term in terms.values()]).tolist(), strict=True))
