@@ -72,7 +72,13 @@ def train(
     from gated_vae.pipelines import console
     from gated_vae.pipelines.training import ranks, trainer
     from gated_vae.pipelines.training.config import TrainConfig
-    from gated_vae.pipelines.training.presets import choose_kl_weights, choose_latent, choose_preset, with_beta
+    from gated_vae.pipelines.training.presets import (
+        choose_kl_weights,
+        choose_latent,
+        choose_preset,
+        read_hidden,
+        with_beta,
+    )
     from gated_vae.pipelines.training.processor import choose_device, choose_precision, why_not_compile
 
     where = choose_device(device)
@@ -124,14 +130,6 @@ def train(
                 config, options, lambda done, total, losses: update(done, total, losses_note(losses))
             )
     show_training(report, as_json=as_json)
-
-
-def read_hidden(text: str | None) -> tuple[int, ...]:
-    """Read ``512,512``."""
-    entries = [] if text is None else text.split(",")
-    if not all(entry.strip().isdigit() and int(entry) for entry in entries):
-        raise typer.BadParameter(f"--hidden cannot be read: {text!r}; write whole numbers such as 512,512.")
-    return tuple(map(int, entries))
 
 
 def losses_note(losses: dict[str, float]) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -53,6 +55,14 @@ class FaceLabels:
 def owner_of(factor: str) -> str:
     """The partition that a factor belongs to: pose for pitch and yaw, expression for action units."""
     return next(name for name, form in PARTITIONS.items() if form.fullmatch(factor))
+
+
+def pairs_made(record: Mapping[str, Any]) -> str:
+    """How a partition's pairs were made, in a few words, from its record in ``store.json``."""
+    if "factors" in record:
+        return f"equal in {', '.join(record['factors'])}, draws {record['draws']}"
+    kept = {key: record[key] for key in ("k", "strata", "draws") if key in record}
+    return f"{record['method']} ({', '.join(f'{key} {value}' for key, value in kept.items())})"
 
 
 def read_labels(store: Store, samples: int, *, seed: int = 0, truth: Path | None = None) -> FaceLabels:

@@ -9,6 +9,7 @@ from typing import Any
 
 from gated_vae.models.registry import METHODS, OBJECTIVES, describe
 from gated_vae.pipelines.evaluation import html
+from gated_vae.pipelines.evaluation.labels import pairs_made
 from gated_vae.pipelines.evaluation.opened import OpenRun
 from gated_vae.pipelines.evaluation.pictures import draw_pairs, draw_reconstructions, draw_swaps, draw_traversals
 from gated_vae.pipelines.evaluation.scores import Scores
@@ -50,7 +51,7 @@ def _facts(run: OpenRun, trained: Values) -> str:
     done = "" if trained else ", not finished"
     rows: dict[str, object] = {
         "store": f"{store.kind}, {len(store):,} images of {'x'.join(map(str, model.image_shape))} pixels ({store.path})",
-        "pairs": "; ".join(f"{name}: {_made(made)}" for name, made in store.partitions.items()),
+        "pairs": "; ".join(f"{name}: {pairs_made(made)}" for name, made in store.partitions.items()),
         "latent": ", ".join(f"{name} {size}" for name, size in model.latent.items()),
         "method": describe(METHODS, model.method),
         "objective": f"{describe(OBJECTIVES, model.objective)}, {model.network} network",
@@ -61,14 +62,6 @@ def _facts(run: OpenRun, trained: Values) -> str:
     for name, losses in trained.get("losses", {}).items():
         rows[f"last losses, {name}"] = ", ".join(f"{term} {value:.1f}" for term, value in losses.items()) + " nats"
     return html.facts(rows)
-
-
-def _made(record: Values) -> str:
-    """How a partition's pairs were made, in a few words."""
-    if "factors" in record:
-        return f"equal in {', '.join(record['factors'])}"
-    others = f", partners over {record['strata']} strata" if record.get("strata", 1) > 1 else ""
-    return f"{record.get('k', 'some')} clusters{others}"
 
 
 def _scores(scores: Scores | None) -> str:

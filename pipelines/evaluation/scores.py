@@ -14,11 +14,7 @@ DCI = ("disentanglement", "completeness", "uninformativeness")
 OTHERS = ("mig", "sap", "modularity")
 SUMMARY = {"own": "own partition", "other": "best other", "full": "full latent", "score": "own - other"}
 SWAP = {"pose": "A's pose", "expression": "B's expression", "both": "both"}
-JUDGES = {
-    "by_probe": "nearer by the probe",
-    "by_labels": "nearer by labels",
-    "unswapped_by_labels": "the same, not swapped",
-}
+JUDGES = {"by_probe": "probe", "by_labels": "labels", "unswapped_by_labels": "labels, not swapped"}
 
 Values = Mapping[str, Any]
 Columns = Mapping[str, Mapping[str, float]]
@@ -98,7 +94,7 @@ def _face_tables(values: Values) -> Iterator[Table]:
     for codes, r2 in values["r2"]["ridge"].items():
         yield Table(f"R2 of each factor by partition (ridge, posterior {codes}s)", _worded(r2))
     if values["swap"] is not None:
-        found = {JUDGES[key]: shares for key, shares in values["swap"].items() if key in JUDGES}
+        found = {f"nearer by {JUDGES[key]}": shares for key, shares in values["swap"].items() if key in JUDGES}
         columns = {title: {name: shares[key] for name, shares in found.items()} for key, title in SWAP.items()}
         yield Table(f"Swap test: shares of {values['swap']['pairs']:,} pairs", columns)
     errors = {name.replace("_", " "): error for name, error in values["reconstruction"].items()}

@@ -108,6 +108,14 @@ def choose_kl_weights(
     return weights
 
 
+def read_hidden(text: str | None) -> tuple[int, ...]:
+    """Hidden sizes from ``512,512``; none, which stands for the network's own, without a text."""
+    entries = text.split(",") if text else []
+    if not all(entry.strip().isdigit() and int(entry) for entry in entries):
+        raise UsageError(f"--hidden cannot be read: {text!r}.", "", "Write whole numbers such as 512,512.")
+    return tuple(map(int, entries))
+
+
 def _read_entries(option: str, text: str | None, number: str) -> list[tuple[str, str]]:
     """Cut ``NAME=NUMBER,...`` into pairs."""
     pairs = []

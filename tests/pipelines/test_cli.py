@@ -119,8 +119,10 @@ def test_an_interrupt_is_told_and_exits_130(
         ["inspect", "a", "--nope"],
         ["cluster", "x", "--scale", "nope"],
         ["cluster", "x", "--pose", "nope"],
-        ["reproduce", "table1", "--models", "nope"],
-        ["reproduce", "curves", "--axes", "nope"],
+        ["reproduce", "table1", "--only", "nope"],
+        ["reproduce", "curves", "--set", "axes=nope"],
+        ["reproduce", "table2"],
+        ["reproduce", "faces"],
     ],
 )
 def test_wrong_usage_exits_2(words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,14 +23,11 @@ from gated_vae.pipelines.evaluation.pictures import _partners, draw_pairs
 from gated_vae.pipelines.evaluation.probes import evaluate_faces, probe_faces
 from gated_vae.pipelines.evaluation.scores import Columns, r2_cells
 from gated_vae.pipelines.evaluation.swap import Shares, swap_test
-from gated_vae.pipelines.experiments.faces import FacePlan, FaceRun, face_config, reproduce_faces
-from gated_vae.pipelines.experiments.faces_report import faces_markdown
 from gated_vae.pipelines.training.config import TrainConfig
 from gated_vae.pipelines.training.trainer import TrainOptions, train
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import write_parquet
 from gated_vae.preprocessing.store import SCHEMA_VERSION, Store, open_store, samples_path
-from tests.stores import make_store
 
 FACTORS = ("pose_Rx", "pose_Ry", "AU06_r", "AU12_r")
 PARTS = {"pose": slice(0, 2), "expression": slice(2, 4)}
@@ -249,58 +246,6 @@ def test_pairs_drawn_before_training_are_those_of_the_table(store: Store, tmp_pa
     np.testing.assert_array_equal(_partners(store, "pose", ids, 4), expected)
     with pytest.raises(GatedVAEError, match="no pairs yet"):
         draw_pairs(store.with_partitions({}), tmp_path / "none.png")
-
-
-def test_exchanging_and_ungated_runs_share_all_but_the_gate(store: Store) -> None:
-    plan = FacePlan(store.path, steps=5, beta=0.5)
-    made = {name: face_config(plan, store, name, 2) for name in ("ungated", "ungated_beta", "gated", "exchange")}
-    assert {name: config.model.objective.beta for name, config in made.items()} == {
-        "ungated": 0.5,
-        "ungated_beta": 2.0,
-        "gated": 0.5,
-        "exchange": 0.5,
-    }
-    assert [config.model.gate for config in made.values()] == [False, False, True, True]
-    assert made["exchange"].model.context == "target"
-    assert len({(config.seed, config.steps, config.model.network, config.lr) for config in made.values()}) == 1
-
-
-def test_tables_hold_the_mean_over_seeds(run: Path) -> None:
-    scores = evaluate_faces(open_run(run)).values
-    runs = []
-    for seed, value in enumerate((0.5, 0.7)):
-        changed = json.loads(json.dumps(scores))
-        changed["r2"]["ridge"]["sample"]["pose"]["pose_Ry"] = value
-        runs.append(FaceRun("celeba", "gated", seed, 9, changed))
-    text = faces_markdown(runs, "# Title\n")
-    assert "| pose_Ry | 0.600 ± 1.271 |" in text
-    assert runs[1].rows()[1] == {
-        "data": "celeba",
-        "gating": "gated",
-        "seed": 1,
-        "steps": 9,
-        "partition": "pose",
-        "factor": "pose_Ry",
-        "regressor": "ridge",
-        "codes": "sample",
-        "r2": 0.7,
-    }
-
-
-@pytest.mark.slow
-def test_reproducing_goes_on_and_refuses_another_plan(tmp_path: Path) -> None:
-    store = label_store(make_store(tmp_path / "store", 120, size=16))
-    plan = FacePlan(store.path, steps=2, batch_size=16, precision="fp32")
-    first = reproduce_faces(plan, ["gated"], 1, tmp_path / "out", workers=1)
-    done: list[tuple[int, int, str]] = []
-    both = reproduce_faces(
-        plan, ["gated", "exchange"], 1, tmp_path / "out", workers=1, progress=lambda *state: done.append(state)
-    )
-    assert done == [(1, 2, ""), (2, 2, "exchange-0")]
-    assert [run.gating for run in both] == ["gated", "exchange"]
-    assert both[0] == first[0]
-    with pytest.raises(GatedVAEError, match="holds another run"):
-        reproduce_faces(FacePlan(store.path, steps=3, batch_size=16), ["gated"], 1, tmp_path / "out", workers=1)
 
 
 def test_owner() -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from gated_vae.models.methods.exchange import Exchange
 from gated_vae.models.vae import GatedVAEConfig
 from gated_vae.pairing.exact import pair_exactly
 from gated_vae.pipelines.cli import main
@@ -39,7 +40,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_json(manifest_path(path), manifest)
     pair_exactly(open_store(path), {"place": ("posX", "posY"), "light": ("light",)})
     model = GatedVAEConfig(
-        {"place": 4, "light": 1}, image_shape=(16, 16), network="fc", hidden=(64, 64), context="target"
+        {"place": 4, "light": 1}, image_shape=(16, 16), network="fc", hidden=(64, 64), method=Exchange()
     )
     config = TrainConfig(store=str(path), model=model, steps=600, batch_size=64, lr=3e-3)
     train(config, TrainOptions(path.parent / "run"))
