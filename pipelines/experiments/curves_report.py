@@ -23,7 +23,7 @@ TITLES = {
     "clusters": "clusters (pose/expression)",
     "label_noise": "noise of the labels, times OpenFace's",
     "wrong": "share of wrong labels",
-    "confounding": "confounding of action units by pose, times OpenFace's",
+    "confounding": "confounding by pose, times OpenFace's",
     "images": "images",
     "pairing": "pairing",
 }
