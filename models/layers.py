@@ -37,29 +37,41 @@ class _Linear(torch.autograd.Function):
 class Linear(nn.Linear):
     """A fully connected layer: (B, in) -> (B, out) in the dtype of the input."""
 
+    plain = False  # PyTorch's own backward pass in every dtype, which can be mapped over models
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Apply the layer."""
-        if x.dtype == self.weight.dtype:
-            return super().forward(x)
+        if self.plain or x.dtype == self.weight.dtype:
+            return F.linear(x, self.weight.to(x.dtype), self.bias.to(x.dtype))
         return _Linear.apply(x, self.weight, self.bias)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def _channels_last(weight: torch.Tensor, dtype: torch.dtype, plain: bool) -> torch.Tensor:
+    """The weight of a convolution as it is computed with; where models are mapped over, the layout is left to PyTorch."""
+    return weight.to(dtype) if plain else weight.to(dtype, memory_format=torch.channels_last)
 
 
 class Conv2d(nn.Conv2d):
     """A convolution in the dtype of the input."""
 
+    plain = False
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Apply the layer."""
         bias = None if self.bias is None else self.bias.to(x.dtype)
-        return F.conv2d(x, self.weight.to(x.dtype, memory_format=torch.channels_last), bias, self.stride, self.padding)
+        weight = _channels_last(self.weight, x.dtype, self.plain)
+        return F.conv2d(x, weight, bias, self.stride, self.padding)
 
 
 class ConvTranspose2d(nn.ConvTranspose2d):
     """A transposed convolution in the dtype of the input."""
+
+    plain = False
 
     def forward(self, x: torch.Tensor, output_size: list[int] | None = None) -> torch.Tensor:
         """Apply the layer (`output_size` is not supported)."""
         if output_size is not None:
             raise ValueError("output_size is not supported.")
         bias = None if self.bias is None else self.bias.to(x.dtype)
-        weight = self.weight.to(x.dtype, memory_format=torch.channels_last)
+        weight = _channels_last(self.weight, x.dtype, self.plain)
         return F.conv_transpose2d(x, weight, bias, self.stride, self.padding)  # type: ignore[arg-type]

@@ -13,6 +13,7 @@ from torch import nn
 from gated_vae.models.distributed import Shares, sum_over_ranks
 from gated_vae.models.methods.base import Method, StepBatch, partition_masks, partition_slices
 from gated_vae.models.methods.gate import Gate
+from gated_vae.models.noise import hashed_noise
 from gated_vae.models.objectives import VAE, Objective, Posterior, Terms, bernoulli_loss
 from gated_vae.models.registry import METHODS, NETWORKS, OBJECTIVES, PRECISIONS, describe, parse
 
@@ -167,18 +168,25 @@ class GatedVAE(nn.Module):
         mode = "reduce-overhead" if self.masks.is_cuda else None
         self._terms = torch.compile(self.terms, dynamic=False, mode=mode)
 
-    def terms(self, batch: StepBatch, noise: torch.Tensor, shares: Shares) -> Terms:
+    def terms(self, batch: StepBatch, noise: torch.Tensor, shares: Shares, objective: Objective | None = None) -> Terms:
         """The terms of `loss`, of a batch that is `opened`; a pure function of tensors (but for batch statistics)."""
         step = self.config.method.step(self, batch, noise)
         posterior = step.posterior
         mean, logvar, sample, prior = shares.gather(posterior.mean, posterior.logvar, step.sample, noise[2])
-        terms = self.config.objective.terms(Posterior(mean, logvar), sample, prior, self.kl_weights)
+        objective = objective or self.config.objective
+        terms = objective.terms(Posterior(mean, logvar), sample, prior, self.kl_weights)
         terms["reconstruction"] = bernoulli_loss(self.decode(step.codes), self.pixels(batch.target), shares.whole)
         return terms
 
 
 def draw_noise(config: GatedVAEConfig, batch: int, *, seed: int, step: int, device: str | torch.device) -> torch.Tensor:
-    """Standard normal noise (3, batch, M) for a step: a pure function of (seed, step) on one kind of device."""
+    """Standard normal noise (3, batch, M) for a step: a pure function of (seed, step) on one kind of device.
+
+    On CUDA it is `hashed_noise`, which a graph can hold; elsewhere PyTorch's generator draws it.
+    """
+    if torch.device(device).type == "cuda":
+        place = torch.tensor([seed, step]).pin_memory().to(device, non_blocking=True)
+        return hashed_noise(place[:1], place[1], (3, batch, config.latent_size))[0]
     generator = torch.Generator(device=device)
     generator.manual_seed((seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + 1) % 2**63)
     return torch.randn(3, batch, config.latent_size, generator=generator, device=device)

@@ -181,6 +181,13 @@ class PairLoader:
             yield from map(self._gathered, self._counted(self._remaining(images=False)))
         self.epoch, self.step = self.epoch + 1, 0
 
+    def ids(self) -> Iterator[Batch]:
+        """As iterating, but the batches' ids alone, as arrays."""
+        for batch in self._remaining(images=False):
+            self.step += 1
+            yield batch
+        self.epoch, self.step = self.epoch + 1, 0
+
     def images(self, ids: torch.Tensor) -> torch.Tensor:
         """Images of samples, uint8 (..., H, W) for `ids` int64 (...) on the host; where they are resident, there."""
         if self.resident is None:

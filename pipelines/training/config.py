@@ -32,6 +32,8 @@ class TrainConfig:
         ``fp32`` or ``bf16``.
     compiled:
         Whether the step was compiled, which rounds otherwise in the last bits.
+    stacked:
+        Whether it was trained as one of a stack of models, which rounds otherwise in the last bits.
     decoder_only:
         Fine-tuning: the encoder stays as it is.
     initial, initial_step:
@@ -48,6 +50,7 @@ class TrainConfig:
     seed: int = 0
     precision: str = "fp32"
     compiled: bool = False
+    stacked: bool = False
     decoder_only: bool = False
     initial: str | None = None
     initial_step: int | None = None

@@ -17,10 +17,10 @@ class RunningLosses:
         self.means: dict[str, Terms] = {}
         self._sums: dict[str, dict[str, torch.Tensor]] = {}
 
-    def add(self, label: str, terms: Mapping[str, torch.Tensor]) -> None:
-        """Count one step."""
+    def add(self, label: str, terms: Mapping[str, torch.Tensor], steps: int = 1) -> None:
+        """Count a step, or the sums of several."""
         sums = self._sums.setdefault(label, {})
-        for name, term in {**terms, "steps": torch.ones(())}.items():
+        for name, term in {**terms, "steps": torch.tensor(float(steps))}.items():
             sums[name] = sums.get(name, torch.zeros((), dtype=torch.float64)) + term
 
     def tell(self) -> dict[str, Terms]:

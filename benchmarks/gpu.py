@@ -1,0 +1,171 @@
+"""Everything that a GPU is asked for, part by part: `python -m benchmarks.gpu PART --work DIR --out DIR [--seconds N]`.
+
+Parts: `step` (a step of stacks of several sizes and precisions), `table1` (the paper's table at its own schedule, stacked, as
+far as the time allows) and `score` (its codes, on any machine). `benchmarks/gpu.sh` runs them with the CUDA tests, in order.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from gated_vae.models.methods.base import StepBatch
+from gated_vae.models.vae import GatedVAE, GatedVAEConfig, draw_noise
+from gated_vae.pipelines.training import stack
+from gated_vae.pipelines.training.config import TrainConfig
+from gated_vae.pipelines.training.run import create_run, open_run
+from gated_vae.pipelines.training.stack import StackTrainer, _Inputs
+from gated_vae.preprocessing.store import Store, open_store
+
+LATENT = {"position": 2, "rotation": 2, "shape": 2, "size": 2}
+
+
+def device_name(device: str) -> str:
+    return torch.cuda.get_device_name() if device == "cuda" else "cpu"
+
+
+def sync(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def trainer_of(store: Path, work: Path, models: int, precision: str, device: str, **options: Any) -> StackTrainer:
+    """A stack of beta-VAEs of the paper's size (256, 256), with gates, ready to take steps."""
+    model = GatedVAEConfig(LATENT, network="fc", hidden=options.pop("hidden", (256, 256)), **options)
+    runs = []
+    opened = open_store(store)
+    for seed in range(models):
+        config = TrainConfig(str(store), model, steps=10**6, seed=seed, precision=precision, stacked=True)
+        out = work / f"{precision}-{models}-{abs(hash(str(options)))}-{seed}"
+        create_run(out, config, opened)
+        runs.append(open_run(out))
+    return StackTrainer(runs, opened, 10**6, device)
+
+
+def plain_steps(store: Path, precision: str, device: str, compiled: bool, repeats: int) -> float:
+    """Milliseconds of one model's step, operation by operation, or compiled."""
+    torch.manual_seed(0)
+    config = GatedVAEConfig(LATENT, network="fc", hidden=(256, 256))
+    model = GatedVAE(config, precision).to(device)
+    if compiled:
+        model.compile_loss()
+    optimiser = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
+    images = torch.from_numpy(np.array(open_store(store).images[:256])).to(device)
+
+    def steps(count: int) -> None:
+        for step in range(count):
+            noise = draw_noise(config, 128, seed=0, step=step, device=device)
+            batch = StepBatch(images[:128], images[128:], list(LATENT)[step % 4])
+            model.loss(batch, noise).total.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+
+    return median_of(steps, device, repeats)
+
+
+def time_steps(trainer: StackTrainer, device: str, repeats: int) -> float:
+    """Milliseconds a step, the median of five rounds."""
+    generator = np.random.default_rng(0)
+    shape = (2, 8, len(trainer.runs), trainer.config.batch_size)
+    ids = torch.from_numpy(generator.integers(0, len(trainer.images), shape).astype(np.int32)).to(device)
+    chunk = _Inputs(ids[0], ids[1], None)
+
+    def steps(count: int) -> None:
+        for place in range(count):
+            trainer.step += 1
+            trainer._train_on(chunk, place % 8, place % 4)
+
+    return median_of(steps, device, repeats)
+
+
+def median_of(steps: Callable[[int], None], device: str, repeats: int) -> float:
+    """Milliseconds a step, the median of five rounds."""
+    steps(8)
+    rounds = []
+    for _ in range(5):
+        sync(device)
+        start = time.perf_counter()
+        steps(repeats)
+        sync(device)
+        rounds.append((time.perf_counter() - start) / repeats * 1000)
+    return float(np.median(rounds))
+
+
+def keep_images() -> None:
+    """Let all stacks of this process share the images on the device."""
+    load = stack.load_images
+    kept: dict[str, torch.Tensor] = {}
+
+    def load_once(store: Store, device: str) -> torch.Tensor:
+        if device not in kept:
+            kept[device] = load(store, device)
+        return kept[device]
+
+    stack.load_images = load_once  # type: ignore[assignment]
+
+
+def step_part(store: Path, work: Path, device: str, sizes: list[int], repeats: int) -> Iterator[dict[str, Any]]:
+    keep_images()
+    for precision in ("tf32", "bf16", "fp32") if device == "cuda" else ("fp32",):
+        torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+        for models in sizes:
+            try:
+                trainer = trainer_of(store, work, models, "bf16" if precision == "bf16" else "fp32", device)
+                value = time_steps(trainer, device, repeats)
+            except Exception as error:  # one size that fails costs the others nothing
+                print(f"stack {models} {precision}: {type(error).__name__} {str(error)[:300]}", flush=True)
+                continue
+            memory = torch.cuda.max_memory_allocated() / 2**30 if device == "cuda" else 0.0
+            print(f"stack {models} {precision}: {value:.3f} ms a step, {memory:.1f} GiB", flush=True)
+            yield {"what": f"step, fc 256,256, {precision}", "models": models, "value": value, "unit": "ms"}
+            del trainer
+            if device == "cuda":
+                torch.cuda.empty_cache()
+                torch.cuda.reset_peak_memory_stats()
+
+
+def plain_part(store: Path, device: str, repeats: int) -> Iterator[dict[str, Any]]:
+    for precision in ("fp32", "bf16"):
+        for compiled in (False, True):
+            what = f"plain step, fc 256,256, {precision}{', compiled' if compiled else ''}"
+            try:
+                value = plain_steps(store, precision, device, compiled, repeats)
+            except Exception as error:
+                print(f"{what}: {type(error).__name__} {str(error)[:300]}", flush=True)
+                continue
+            print(f"{what}: {value:.3f} ms", flush=True)
+            yield {"what": what, "models": 1, "value": value, "unit": "ms"}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("part", choices=["step", "plain"])
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--sizes", default="1,8,30,60")
+    parser.add_argument("--repeats", type=int, default=200)
+    options = parser.parse_args()
+    rows = []
+    store = options.work / "store"
+    sizes = list(map(int, options.sizes.split(",")))
+    if options.part == "plain":
+        found = plain_part(store, options.device, options.repeats)
+    else:
+        found = step_part(store, options.work / "step", options.device, sizes, options.repeats)
+    for row in found:
+        rows.append({"device": device_name(options.device), **row})
+        pd.DataFrame(rows).to_parquet(options.out / f"{options.part}.parquet")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

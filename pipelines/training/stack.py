@@ -1,0 +1,342 @@
+"""Training of several models at once: one process, one device, tensors with a leading model axis, each model an ordinary run."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from gated_vae.models.checkpoint import Checkpoint, checkpoints, load_state, load_weights, prune, save_checkpoint
+from gated_vae.models.methods.base import StepBatch
+from gated_vae.models.noise import hashed_noise
+from gated_vae.models.objectives import Posterior
+from gated_vae.models.stacked import Stack
+from gated_vae.models.vae import GatedVAE, draw_noise
+from gated_vae.pairing.stream.loader import is_address, load_images
+from gated_vae.pipelines.training.chunks import IdChunk, id_chunks
+from gated_vae.pipelines.training.config import TrainConfig
+from gated_vae.pipelines.training.events import EventLog
+from gated_vae.pipelines.training.losses import RunningLosses
+from gated_vae.pipelines.training.processor import choose_device, keep_freed_memory
+from gated_vae.pipelines.training.run import Run, create_run, open_run, usable
+from gated_vae.pipelines.training.signals import stop_signals
+from gated_vae.pipelines.training.trainer import (
+    KEPT_CHECKPOINTS,
+    InterruptedTrainingError,
+    Progress,
+    TrainOptions,
+    TrainReport,
+)
+from gated_vae.preprocessing.errors import GatedVAEError
+from gated_vae.preprocessing.files import atomic_path, locked
+from gated_vae.preprocessing.store import Store, open_store
+
+
+def train_stack(
+    configs: Sequence[TrainConfig],
+    outs: Sequence[Path],
+    options: TrainOptions,
+    progress: Progress = lambda _step, _steps, _losses: None,
+) -> list[TrainReport]:
+    """Train models that differ in seed, objective and KL weights alone, or go on where an earlier call stopped.
+
+    Parameters
+    ----------
+    configs, outs:
+        What each model is trained by, and the folder of its run.
+    options:
+        For all of them; `out` is not used.
+
+    Raises
+    ------
+    GatedVAEError
+        When they cannot be stacked, a folder holds another run or is in use, memory does not suffice, or a loss is not finite.
+    InterruptedTrainingError
+        When SIGINT or SIGTERM came; the state is saved.
+    """
+    check_stack(configs)
+    configs = [replace(config, stacked=True) for config in configs]
+    store = open_store(Path(configs[0].store))
+    with ExitStack() as stack:
+        for out in outs:
+            stack.enter_context(locked(out))
+        for config, out in zip(configs, outs, strict=True):
+            create_run(out, config, store)
+        runs = [open_run(out) for out in outs]
+        steps = configs[0].steps or 0
+        trainer = StackTrainer(runs, store, steps, choose_device(options.device))
+        start = trainer.step
+        if start < steps:
+            for run in runs:
+                run.forget_metrics()
+            try:
+                trainer.fit(options, progress)
+            except torch.OutOfMemoryError as error:
+                why = f"{len(runs)} models were asked for. {str(error).splitlines()[0]}"
+                raise GatedVAEError(
+                    "The stack does not fit into the memory of the GPU.", why, "Lower --stack."
+                ) from None
+        return [_report(run, losses.means, steps, start) for run, losses in zip(runs, trainer.losses, strict=True)]
+
+
+def check_stack(configs: Sequence[TrainConfig]) -> None:
+    """Refuse runs that cannot be trained as one stack."""
+    first = configs[0]
+    for config in configs:
+        alike = replace(config.model, objective=first.model.objective, kl_weights=first.model.kl_weights)
+        if replace(config, seed=first.seed, model=alike) != first or config.steps is None or is_address(config.store):
+            why = "They differ in more than seed, objective and KL weights, are not counted in steps, or come from a service."
+            raise GatedVAEError("These runs cannot be stacked.", why, "Train them one by one.")
+        if config.decoder_only or config.initial or config.compiled:
+            why = "Fine-tuning and compiled steps are not."
+            raise GatedVAEError("These runs cannot be stacked.", why, "Train them one by one.")
+
+
+def _report(run: Run, losses: dict[str, dict[str, float]], steps: int, start: int) -> TrainReport:
+    if run.read_metrics().get("train", {}).get("steps") != steps:
+        run.forget_metrics()
+        run.add_metrics("train", {"steps": steps, "losses": losses})
+    return TrainReport(run.path, steps, steps - start, losses)
+
+
+@dataclass
+class _Inputs:
+    """What a step reads, in memory that stays: a CUDA graph looks nowhere else."""
+
+    input: torch.Tensor
+    target: torch.Tensor
+    sources: torch.Tensor | None
+
+
+class StackTrainer:
+    """A stack of models, its optimiser and its position in their runs."""
+
+    def __init__(self, runs: Sequence[Run], store: Store, steps: int, device: str) -> None:
+        keep_freed_memory()
+        torch.backends.cudnn.deterministic = True
+        self.runs, self.steps, self.device, self.config = runs, steps, torch.device(device), runs[0].config
+        self.method, self.partitions = self.config.model.method, list(self.config.model.latent)
+        self.images = load_images(store, device)
+        models = [_new_model(run.config) for run in runs]
+        self.stack = Stack(models).to(device)
+        self._scratch = models[0].cpu()
+        on_cuda = self.device.type == "cuda"
+        rate = torch.tensor(self.config.lr, device=device) if on_cuda else self.config.lr
+        self.optimiser = torch.optim.Adam(self.stack.parameters(), lr=rate, fused=True, capturable=on_cuda)
+        self.losses = [RunningLosses() for _ in runs]
+        self._own_terms = [_term_names(run.config) for run in runs]
+        self._seeds = torch.tensor([run.config.seed for run in runs], device=device)
+        self._counter = torch.zeros((), dtype=torch.int64, device=device)
+        self._through = torch.ones(self.config.model.latent_size, dtype=torch.bool, device=device)
+        self._sums: dict[str, dict[str, torch.Tensor]] = {}
+        self._counts: dict[str, int] = {}
+        self._graphs: dict[tuple[str, int], _Graph] = {}
+        self._positions: list[dict[str, int] | None] = [None] * len(runs)
+        self.step = self._restore()
+
+    def fit(self, options: TrainOptions, progress: Progress) -> None:
+        """Train to the last step, saving on the way and when told to stop."""
+        self._counter.fill_(self.step)
+        workers = min(len(self.runs), os.cpu_count() or 1) if self.device.type == "cuda" else 0
+        configs, positions = [run.config for run in self.runs], self._positions
+        with stop_signals() as stopped, ExitStack() as stack:
+            events = [stack.enter_context(closing(EventLog(run.path, self.step))) for run in self.runs]
+            for chunk in id_chunks(configs, positions, self.step, self.steps, workers=workers):
+                there = self._on_device(chunk)
+                for place, partition in enumerate(chunk.partition.tolist()):
+                    self.step += 1
+                    self._train_on(there, place, partition)
+                    last = self.step == self.steps
+                    if last or self.step % options.log_every == 0:
+                        self._log(events)
+                        progress(self.step, self.steps, self.losses[0].totals)
+                self._positions = list(chunk.position)
+                due = self.step // options.checkpoint_every > (self.step - chunk.steps) // options.checkpoint_every
+                if self.step == self.steps or stopped or due:
+                    self._save()
+                if stopped and self.step < self.steps:
+                    why = f"The state after {self.step} of {self.steps} steps is saved."
+                    raise InterruptedTrainingError(
+                        "Training was interrupted.", why, "Run the same command again to go on."
+                    )
+
+    def _on_device(self, chunk: IdChunk) -> _Inputs:
+        def there(tensor: torch.Tensor) -> torch.Tensor:
+            tensor = tensor.transpose(0, 1).contiguous()  # a step's ids of all models lie together
+            return tensor.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else tensor
+
+        return _Inputs(there(chunk.input), there(chunk.target), None if chunk.sources is None else there(chunk.sources))
+
+    def _train_on(self, chunk: _Inputs, place: int, partition: int) -> None:
+        turn = (self.step - 1) // len(self.partitions)
+        name = self.partitions[partition] if partition >= 0 else None
+        label = self.method.prepare(StepBatch(self.images, self.images, name), turn).label
+        ids = _Inputs(chunk.input[place], chunk.target[place], None if chunk.sources is None else chunk.sources[place])
+        gated = label in self.partitions
+        if gated:
+            self._through.copy_(self.stack.masks[partition])
+        self._set_rate()
+        terms = self._compute(ids, name if gated else None, turn, key=(label if not gated else "", ids.input.shape[-1]))
+        sums = self._sums.setdefault(label, {})
+        for key, term in terms.items():
+            sums[key] = sums[key].add_(term) if key in sums else term.double()
+        self._counts[label] = self._counts.get(label, 0) + 1
+
+    def _compute(self, ids: _Inputs, name: str | None, turn: int, key: tuple[str, int]) -> dict[str, torch.Tensor]:
+        """One step of the optimiser; return the loss terms by name, (S,)."""
+        if self.device.type != "cuda":
+            return self._step(ids, name, turn)
+        graph = self._graphs.setdefault(key, _Graph(lambda inputs: self._step(inputs, name, turn)))
+        return graph(ids)
+
+    def _step(self, ids: _Inputs, name: str | None, turn: int) -> dict[str, torch.Tensor]:
+        sources = None if ids.sources is None else ids.sources.long()
+        images = self.images[ids.input.long()], self.images[ids.target.long()]
+        batch = self.method.prepare(StepBatch(*images, partition=name, sources=sources), turn)
+        batch = replace(batch, partition=None, label="", through=None if batch.partition is None else self._through)
+        self.optimiser.zero_grad(set_to_none=True)
+        terms = self.stack.terms(batch, self._noise(batch.target.shape[1]))
+        torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
+        self.optimiser.step()
+        return {key: term.detach() for key, term in terms.items()}
+
+    def _noise(self, batch: int) -> torch.Tensor:
+        """Each model's noise of this step, (S, 3, B, M)."""
+        model = self.config.model
+        self._counter += 1
+        if self.device.type == "cuda":
+            return hashed_noise(self._seeds, self._counter, (3, batch, model.latent_size))
+        seeds = (run.config.seed for run in self.runs)
+        return torch.stack([draw_noise(model, batch, seed=seed, step=self.step, device="cpu") for seed in seeds])
+
+    def _set_rate(self) -> None:
+        if self.config.schedule == "cosine":
+            rate = self.config.lr * 0.5 * (1.0 + math.cos(math.pi * (self.step - 1) / self.steps))
+            for group in self.optimiser.param_groups:
+                if isinstance(group["lr"], torch.Tensor):
+                    group["lr"].fill_(rate)
+                else:
+                    group["lr"] = rate
+
+    def _collect(self) -> None:
+        """Bring the sums of losses to each model's own."""
+        for label, sums in self._sums.items():
+            terms = dict(zip(sums, torch.stack(list(sums.values())).cpu(), strict=True))
+            for index, losses in enumerate(self.losses):
+                own = {key: term[index] for key, term in terms.items() if key in self._own_terms[index]}
+                losses.add(label, own, self._counts[label])
+        self._sums, self._counts = {}, {}
+
+    def _log(self, events: Sequence[EventLog]) -> None:
+        self._collect()
+        for run, losses, log in zip(self.runs, self.losses, events, strict=True):
+            told = losses.tell()
+            if (label := losses.diverged()) is not None:
+                why = f"By step {self.step} the loss of {label} is not finite in {run.path.name}."
+                raise GatedVAEError("Training diverged.", why, "Lower --lr, or use --precision fp32, in another --out.")
+            log.add(
+                self.step, {f"{term}/{name}": value for name, terms in told.items() for term, value in terms.items()}
+            )
+
+    def _save(self) -> None:
+        """Save every model as an ordinary run's checkpoint."""
+        self._collect()
+        rows = {name: tensor.detach().cpu() for name, tensor in self.stack.rows().items()}
+        slots = {
+            name: {key: value.detach().cpu() for key, value in self.optimiser.state[parameter].items()}
+            for name, parameter in self.stack.parameters_by_name().items()
+        }
+        optimiser = torch.optim.Adam(self._scratch.parameters(), lr=self.config.lr, fused=True)
+        for index, (run, losses) in enumerate(zip(self.runs, self.losses, strict=True)):
+            self._scratch.load_state_dict({name: rows[name][index] for name in self._scratch.state_dict()})
+            state = {
+                place: {key: value if key == "step" else value[index] for key, value in slots[name].items()}
+                for place, (name, _) in enumerate(self._scratch.named_parameters())
+            }
+            optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+            position = {"step": self.step, "loader": self._positions[index], **losses.state_dict()}
+            checkpoint = Checkpoint.at(run.checkpoints, self.step)
+            save_checkpoint(checkpoint, self._scratch, optimiser, position, atomic_path)
+        for run in self.runs:
+            prune(run.checkpoints, KEPT_CHECKPOINTS)
+
+    def _restore(self) -> int:
+        """Go on from the newest step that all runs have saved; return it."""
+        saved = [{checkpoint.step for checkpoint in checkpoints(run.checkpoints)} for run in self.runs]
+        common = max(set.intersection(*saved), default=0)
+        if not common:
+            return 0
+        optimiser = torch.optim.Adam(self._scratch.parameters(), lr=self.config.lr, fused=True)
+        weights, slots = [], []
+        for index, run in enumerate(self.runs):
+            checkpoint = Checkpoint.at(run.checkpoints, common)
+            with usable(checkpoint):
+                load_weights(checkpoint, self._scratch)
+                position = load_state(checkpoint, self._scratch, optimiser)
+                self._positions[index] = position["loader"]
+                self.losses[index].load_state_dict(position)
+            weights.append({name: value.clone() for name, value in self._scratch.state_dict().items()})
+            slots.append({name: dict(optimiser.state[value]) for name, value in self._scratch.named_parameters()})
+        self.stack.load_rows({name: torch.stack([own[name] for own in weights]) for name in weights[0]})
+        for name, parameter in self.stack.parameters_by_name().items():
+            stacked = {key: torch.stack([own[name][key] for own in slots]) for key in ("exp_avg", "exp_avg_sq")}
+            self.optimiser.state[parameter] = {
+                "step": slots[0][name]["step"].to(self.device if self.device.type == "cuda" else "cpu"),
+                **{key: value.to(self.device) for key, value in stacked.items()},
+            }
+        return common
+
+
+class _Graph:
+    """A step as a CUDA graph: run a few times as it is, then recorded once, then replayed on new inputs."""
+
+    WARM_UP = 3
+
+    def __init__(self, work: Callable[[_Inputs], dict[str, torch.Tensor]]) -> None:
+        self._work, self._calls = work, 0
+        self._graph: torch.cuda.CUDAGraph | None = None
+
+    def __call__(self, ids: _Inputs) -> dict[str, torch.Tensor]:
+        """Do one step; the result is valid until the next."""
+        self._calls += 1
+        if self._calls <= self.WARM_UP:
+            stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):
+                found = self._work(ids)
+            torch.cuda.current_stream().wait_stream(stream)
+            return found
+        if self._graph is None:
+            self._record(ids)
+        for static, given in zip(self._static, _tensors(ids), strict=True):
+            static.copy_(given)
+        assert self._graph is not None
+        self._graph.replay()
+        return self._found
+
+    def _record(self, ids: _Inputs) -> None:
+        inputs = _Inputs(ids.input.clone(), ids.target.clone(), None if ids.sources is None else ids.sources.clone())
+        self._static = _tensors(inputs)
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph):
+            self._found = self._work(inputs)
+
+
+def _tensors(ids: _Inputs) -> list[torch.Tensor]:
+    return [tensor for tensor in (ids.input, ids.target, ids.sources) if tensor is not None]
+
+
+def _new_model(config: TrainConfig) -> GatedVAE:
+    torch.manual_seed(config.seed)
+    return GatedVAE(config.model, config.precision)
+
+
+def _term_names(config: TrainConfig) -> set[str]:
+    """The names of a model's own loss terms."""
+    zeros = torch.zeros(2, config.model.latent_size)
+    return {*config.model.objective.terms(Posterior(zeros, zeros), zeros, zeros, None), "reconstruction"}
