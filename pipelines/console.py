@@ -8,18 +8,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 from rich.table import Table
 
-
-class Update(Protocol):
-    """Moves a progress bar: so many done, of how many, and a note beside it."""
-
-    def __call__(self, done: int, total: int, note: str = "") -> None:
-        """Move the bar."""
+from gated_vae.preprocessing.progress import Progress
 
 
 def messages() -> Console:
@@ -33,7 +29,7 @@ def say(text: str) -> None:
 
 
 @contextmanager
-def progress(description: str) -> Iterator[Update]:
+def progress(description: str) -> Iterator[Progress]:
     """Show a bar with the time left while the block runs; yields the function that moves it.
 
     Where standard error is no terminal, nothing is drawn.
@@ -48,7 +44,7 @@ def progress(description: str) -> Iterator[Update]:
         TextColumn("{task.fields[note]}"),
     )
     console = messages()
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    with Bar(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task(description, total=None, note="")
 
         def update(done: int, total: int, note: str = "") -> None:

@@ -16,7 +16,7 @@ def finetune(
     out: Annotated[Path | None, typer.Option(help="Folder of the tuned run.", show_default="RUN/finetuned")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs over all pairs.", show_default="1")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Steps, instead of epochs.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Adam's rate.", show_default="the run's")] = None,
+    lr: Annotated[float | None, typer.Option(help="Adam's learning rate.", show_default="the run's")] = None,
     store: MovedStore = None,
     device: Device = "auto",
     overwrite: Overwrite = False,

@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from gated_vae.models.vae import GatedVAE
+from gated_vae.preprocessing.progress import Progress, ignore
 
 BATCH = 1024
 
 Floats = npt.NDArray[np.float32]
-
-
-class Progress(Protocol):
-    """Told how far something is: so many done, of how many, and a note."""
-
-    def __call__(self, done: int, total: int, note: str = "") -> None:
-        """Take note."""
-
-
-def ignore(done: int, total: int, note: str = "") -> None:
-    """Show nothing."""
 
 
 class Codes(NamedTuple):

@@ -14,9 +14,9 @@ import pyarrow as pa
 
 from gated_vae.pairing.cluster import ClusterOptions, cluster_store
 from gated_vae.pairing.exact import pair_exactly
-from gated_vae.pipelines.evaluation.encoding import Progress
 from gated_vae.preprocessing.files import digest, file_digest, locked, write_bytes, write_json, write_parquet
 from gated_vae.preprocessing.image_file import write_images
+from gated_vae.preprocessing.progress import Progress
 from gated_vae.preprocessing.simulate import FaceSimulation, simulate_faces, simulate_labels
 from gated_vae.preprocessing.simulate.faces import IDENTITY, PROCESSED, TRUTH
 from gated_vae.preprocessing.sources.celeba.build import CelebaOptions, preprocess_celeba

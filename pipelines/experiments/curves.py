@@ -19,7 +19,6 @@ from gated_vae.models.objectives import VAE
 from gated_vae.models.registry import METHODS, parse
 from gated_vae.models.vae import GatedVAEConfig
 from gated_vae.pairing.cluster import ClusterOptions
-from gated_vae.pipelines.evaluation.encoding import Progress
 from gated_vae.pipelines.evaluation.opened import OpenRun
 from gated_vae.pipelines.evaluation.probes import evaluate_faces
 from gated_vae.pipelines.evaluation.scores import Scores, Table, Values
@@ -28,6 +27,7 @@ from gated_vae.pipelines.experiments.curves_report import draw_curves, markdown
 from gated_vae.pipelines.experiments.runner import Experiment, Finished, Row
 from gated_vae.pipelines.training.presets import PRESETS
 from gated_vae.preprocessing.errors import UsageError
+from gated_vae.preprocessing.progress import Progress
 from gated_vae.preprocessing.simulate.faces import TRUTH
 from gated_vae.preprocessing.store import open_store
 
@@ -221,7 +221,7 @@ class Curves(Experiment):
 
     def _preamble(self) -> str:
         clusters = self.clusters_at(BASE)
-        sizes, weights = map(_told, (LATENT, KL_WEIGHTS))
+        sizes, weights = _told(LATENT), _told(KL_WEIGHTS)
         return (
             f"# Curves on simulated faces, {self.steps:,} steps\n\n"
             f"One thing is varied at a time. The base: {self.images:,} pictures of {self.people:,} people, {SIZE}x{SIZE}, labels as"

@@ -12,7 +12,6 @@ import pandas as pd
 from gated_vae.models.objectives import VAE
 from gated_vae.models.registry import METHODS, parse
 from gated_vae.models.vae import GatedVAEConfig
-from gated_vae.pipelines.evaluation.encoding import Progress
 from gated_vae.pipelines.evaluation.labels import pairs_made, read_labels
 from gated_vae.pipelines.evaluation.opened import OpenRun
 from gated_vae.pipelines.evaluation.probes import FACES, evaluate_faces
@@ -21,6 +20,7 @@ from gated_vae.pipelines.experiments.faces_report import markdown
 from gated_vae.pipelines.experiments.runner import Experiment, Finished, Row, finished_runs
 from gated_vae.pipelines.training.presets import PRESETS, choose_kl_weights, choose_latent, read_hidden
 from gated_vae.preprocessing.errors import GatedVAEError, UsageError
+from gated_vae.preprocessing.progress import Progress
 from gated_vae.preprocessing.store import Store, open_store
 
 PRESET = PRESETS["faces"]

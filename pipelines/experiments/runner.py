@@ -16,7 +16,6 @@ import pandas as pd
 import pyarrow as pa
 
 from gated_vae.models.vae import GatedVAEConfig
-from gated_vae.pipelines.evaluation.encoding import Progress, ignore
 from gated_vae.pipelines.evaluation.opened import OpenRun
 from gated_vae.pipelines.evaluation.scores import Scores, Table
 from gated_vae.pipelines.experiments import EXPERIMENTS
@@ -27,6 +26,7 @@ from gated_vae.pipelines.training.trainer import TrainOptions, train
 from gated_vae.preprocessing.compute import cores, processes
 from gated_vae.preprocessing.errors import UsageError
 from gated_vae.preprocessing.files import locked, write_bytes, write_parquet
+from gated_vae.preprocessing.progress import Progress, ignore
 from gated_vae.preprocessing.store import open_store
 
 Row = dict[str, Any]

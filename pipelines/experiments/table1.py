@@ -14,7 +14,6 @@ from gated_vae.models.objectives import DIPVAE2, BetaVAE, InfoVAE, Objective
 from gated_vae.models.registry import METHODS, parse
 from gated_vae.models.vae import GatedVAEConfig
 from gated_vae.pairing.exact import pair_exactly
-from gated_vae.pipelines.evaluation.encoding import Progress
 from gated_vae.pipelines.evaluation.opened import OpenRun
 from gated_vae.pipelines.evaluation.probes import evaluate_factors
 from gated_vae.pipelines.evaluation.scores import DCI, OTHERS, Scores, Table
@@ -22,6 +21,7 @@ from gated_vae.pipelines.experiments.runner import Experiment, Finished, Row
 from gated_vae.pipelines.experiments.table1_report import MODELS, markdown
 from gated_vae.pipelines.training.presets import read_hidden, with_beta
 from gated_vae.preprocessing.errors import UsageError
+from gated_vae.preprocessing.progress import Progress
 from gated_vae.preprocessing.sources.dsprites.build import preprocess_dsprites
 from gated_vae.preprocessing.store import open_store
 

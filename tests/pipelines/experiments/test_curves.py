@@ -13,7 +13,6 @@ from matplotlib.colors import to_hex
 
 from gated_vae.models.figures.sheet import PALETTE, png
 from gated_vae.pairing.cluster import ClusterOptions
-from gated_vae.pipelines.evaluation.encoding import ignore
 from gated_vae.pipelines.experiments.curve_stores import Recipe, draw_pictures, give_wrong, make_store, true_faces
 from gated_vae.pipelines.experiments.curves import (
     AXES,
@@ -29,6 +28,7 @@ from gated_vae.pipelines.experiments.runner import reproduce
 from gated_vae.pipelines.verify import verify
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.openface.api import read_openface
+from gated_vae.preprocessing.progress import ignore
 from gated_vae.preprocessing.simulate import FaceSimulation, simulate_faces, simulate_labels
 from gated_vae.preprocessing.sources.celeba.faces import LABELS
 from gated_vae.preprocessing.store import Store

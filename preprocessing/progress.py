@@ -1,0 +1,16 @@
+"""How a command tells how far it is: one protocol for everything that takes long."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Progress(Protocol):
+    """Told steps done, steps in all and what is under way (nothing where that goes without saying), now and then."""
+
+    def __call__(self, done: int, total: int, note: str = "", /) -> None:
+        """Show it."""
+
+
+def ignore(done: int, total: int, note: str = "") -> None:
+    """Show nothing."""
