@@ -16,6 +16,11 @@ BATCH = 1024
 Floats = npt.NDArray[np.float32]
 
 
+def random_ids(count: int, of: int, seed: int) -> npt.NDArray[np.int64]:
+    """So many random numbers below `of`, each once and ascending; all where there are no more."""
+    return np.sort(np.random.default_rng(seed).choice(of, min(count, of), replace=False))
+
+
 class Codes(NamedTuple):
     """Posteriors of n images: `mean` and `std`, float32 (n, M)."""
 

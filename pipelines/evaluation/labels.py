@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from gated_vae.models.metrics import Split, group_split, random_split
 from gated_vae.models.metrics.arrays import varies
 from gated_vae.pairing.cluster import PARTITIONS, number_persons
+from gated_vae.pipelines.evaluation.encoding import random_ids
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.store import Store, samples_path
 
@@ -81,7 +82,7 @@ def read_labels(store: Store, samples: int, *, seed: int = 0, truth: Path | None
     if len(store) < FEWEST_IMAGES:
         why = f"It has {len(store)} images; {FEWEST_IMAGES} are the least to fit and to judge on."
         raise GatedVAEError(f"{store.path} is too small to be judged by.", why, "Preprocess more images.")
-    ids = np.sort(np.random.default_rng(seed).choice(len(store), min(samples, len(store)), replace=False))
+    ids = random_ids(samples, len(store), seed)
     table = _stored_labels(store) if truth is None else _true_labels(store, truth)
     table = table.iloc[ids]
     split, split_by = _split(store, ids, seed)

@@ -20,7 +20,7 @@ from gated_vae.models.figures.grids import (
 )
 from gated_vae.models.figures.sheet import png
 from gated_vae.pairing.tables import PairTable
-from gated_vae.pipelines.evaluation.encoding import decode_codes
+from gated_vae.pipelines.evaluation.encoding import decode_codes, random_ids
 from gated_vae.pipelines.evaluation.opened import OpenRun
 from gated_vae.pipelines.evaluation.scores import Scores
 from gated_vae.preprocessing.errors import GatedVAEError
@@ -56,7 +56,7 @@ def draw_traversals(
     store = run.store
     if sample is not None and not 0 <= sample < len(store):
         raise GatedVAEError(f"There is no sample {sample}.", f"The store has {len(store):,}.", "Choose a smaller one.")
-    ids = _some(store, ENCODED, seed=0)
+    ids = random_ids(ENCODED, len(store), 0)
     codes = run.encode(store.images, ids)
     if sample is None:
         sample = int(ids[np.square(codes.mean - codes.mean.mean(0)).sum(1).argmin()])
@@ -87,14 +87,14 @@ def draw_score_figures(run: OpenRun, scores: Scores) -> list[Path]:
         figure = hinton(score["importance"], factor_names=factors, partitions=run.partitions)
         paths.append(save(figure, run.files.figures / f"hinton_{name}.png"))
     paths.append(draw_reconstructions(run))
-    ids = _some(run.store, 64, seed=1)
+    ids = random_ids(64, len(run.store), 1)
     images = np.asarray(run.store.images).take(ids, axis=0)
     return [*paths, save(sample_grid(images), run.files.figures / "samples.png")]
 
 
 def draw_reconstructions(run: OpenRun, columns: int = 12) -> Path:
     """Draw inputs, what the model makes of them (the tuned decoder, too), and their targets in each partition."""
-    images, ids = np.asarray(run.store.images), _some(run.store, columns, seed=0)
+    images, ids = np.asarray(run.store.images), random_ids(columns, len(run.store), 0)
     codes = run.encode(images, ids).mean
     rows: dict[str, Any] = {"input": images[ids], "decoded": run.decode(codes)}
     if run.tuned is not None:
@@ -111,7 +111,7 @@ def draw_swaps(run: OpenRun, *, rows: int = 6, columns: int = 8) -> Path | None:
     if len(run.partitions) < 2:
         return None
     (first, by_row), (second, by_column) = list(run.partitions.items())[:2]
-    store, ids = run.store, _some(run.store, ENCODED, seed=0)
+    store, ids = run.store, random_ids(ENCODED, len(run.store), 0)
     codes = run.encode(store.images, ids)
     activity = np.array(codes.kl())
     sources = [
@@ -135,7 +135,7 @@ def draw_pairs(store: Store, out: Path, *, rows: int = 8, partners: int = 4, see
     """
     if not store.partitions:
         raise GatedVAEError(f"{store.path} has no pairs yet.", "", "Run `pipe cluster` or `pipe pair` on it first.")
-    images, ids = np.asarray(store.images), _some(store, rows, seed)
+    images, ids = np.asarray(store.images), random_ids(rows, len(store), seed)
     found = {name: images[_partners(store, name, ids, partners)] for name in store.partitions}
     return save(pair_sheet(images[ids], found), out)
 
@@ -149,11 +149,6 @@ def _partners(store: Store, partition: str, ids: Ids, count: int) -> Ids:
         for draw in range(found.shape[1]):
             found[block == index, draw] = table.block(int(index), draw)[1][row[block == index]]
     return found
-
-
-def _some(store: Store, count: int, seed: int) -> Ids:
-    """Random images of a store, ascending; all where there are no more."""
-    return np.sort(np.random.default_rng(seed).choice(len(store), min(count, len(store)), replace=False))
 
 
 def _spread(values: Floats, count: int) -> Ids:

@@ -23,7 +23,7 @@ from gated_vae.models.metrics import (
     partition_scores,
     sap,
 )
-from gated_vae.pipelines.evaluation.encoding import Codes
+from gated_vae.pipelines.evaluation.encoding import Codes, random_ids
 from gated_vae.pipelines.evaluation.labels import FaceLabels, owner_of, read_labels
 from gated_vae.pipelines.evaluation.opened import OpenRun
 from gated_vae.pipelines.evaluation.scores import Columns, Scores, summarise
@@ -100,7 +100,7 @@ def encode_sample(run: OpenRun, samples: int, seed: int) -> tuple[Codes, Factors
     if "factors" not in store.manifest:
         why = "Its samples have no exactly known factors."
         raise GatedVAEError(f"{store.path} cannot be judged by factors.", why, "This evaluation is for dSprites.")
-    ids = np.sort(np.random.default_rng(seed).choice(len(store), min(samples, len(store)), replace=False))
+    ids = random_ids(samples, len(store), seed)
     factors = store.sample_columns(list(store.manifest["factors"])).to_numpy(np.int64)[ids]
     return run.encode(store.images, ids), factors
 
