@@ -123,11 +123,11 @@ def train(
     options = trainer.TrainOptions(out, device=device, resume=resume, overwrite=overwrite)
     with ranks.joined(device) as first:
         if not first:
-            trainer.train(config, options)
+            trainer.train(config, options, store=opened)
             return
         with console.progress("train") as update:
             report = trainer.train(
-                config, options, lambda done, total, losses: update(done, total, losses_note(losses))
+                config, options, lambda done, total, losses: update(done, total, losses_note(losses)), opened
             )
     show_training(report, as_json=as_json)
 

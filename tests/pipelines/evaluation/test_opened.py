@@ -30,6 +30,7 @@ def run(store: Store, tmp_path: Path) -> Path:
         ("inspect", "RUN"),
         ("verify", "RUN"),
         ("finetune", "RUN", "--steps", "2"),
+        ("train", "STORE", "--out", "other", "--steps", "2", "--network", "fc", "--batch-size", "16"),
     ],
     ids=lambda words: words[0],
 )

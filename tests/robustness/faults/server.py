@@ -44,8 +44,8 @@ def _save_often() -> None:
     """Checkpoints every third step, so that a few steps have several."""
     trainer = import_module("gated_vae.pipelines.training.trainer")
     train = trainer.train
-    trainer.train = lambda config, options, *rest: train(
-        config, replace(options, checkpoint_every=3, log_every=2), *rest
+    trainer.train = lambda config, options, *rest, **more: train(
+        config, replace(options, checkpoint_every=3, log_every=2), *rest, **more
     )
 
 
