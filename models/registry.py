@@ -76,6 +76,7 @@ OBJECTIVES: Registry[type[Objective]] = Registry(
     }
 )
 PRECISIONS = {"fp32": "float32", "bf16": "bfloat16"}  # PyTorch's names of what networks compute in
+SCHEDULES = ("constant", "cosine")  # of the learning rate
 NETWORKS: Registry[Network] = Registry({"fc": "networks:FULLY_CONNECTED", "conv": "networks:CONVOLUTIONAL"})
 
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gated_vae.models.registry import METHODS, NETWORKS, OBJECTIVES
+from gated_vae.models.registry import METHODS, NETWORKS, OBJECTIVES, SCHEDULES
 from gated_vae.pipelines.options import AsJson, Device, Overwrite, Precision, Seed, choice_of, one_of
-from gated_vae.pipelines.training.presets import PRESETS, SCHEDULES
+from gated_vae.pipelines.training.presets import PRESETS
 
 if TYPE_CHECKING:
     from gated_vae.pipelines.training.trainer import TrainReport

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from gated_vae.models.methods.base import Method
     from gated_vae.models.objectives import Objective
 
-SCHEDULES = ("constant", "cosine")  # of the learning rate
 PIXELS = 64 * 64  # of the images that the presets' beta is meant for
 
 
