@@ -21,6 +21,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks.timing import Record, alternate, ratio, show
+from gated_vae.models.methods.base import StepBatch
 from gated_vae.models.vae import GatedVAE, GatedVAEConfig, draw_noise
 from gated_vae.pairing.rules.uniform import Members
 from gated_vae.pairing.stream.loader import PairBatch, PairLoader
@@ -67,7 +68,7 @@ def train_on(batches: Iterator[PairBatch], model: GatedVAE) -> None:
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
     for step, batch in enumerate(batches):
         noise = draw_noise(model.config, len(batch.input), seed=0, step=step, device="cpu")
-        model.loss(batch.input, batch.target, batch.partition, noise).total.backward()
+        model.loss(StepBatch(batch.input, batch.target, batch.partition), noise).total.backward()
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
 

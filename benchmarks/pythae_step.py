@@ -179,14 +179,11 @@ def ours_of(network: str, path: Path, precision: str) -> dict[str, Work]:
     from itertools import islice
 
     from benchmarks.loader import train_on
-    from gated_vae.models.registry import OBJECTIVES, parse
+    from gated_vae.models.objectives import BetaVAE
     from gated_vae.models.vae import GatedVAE, GatedVAEConfig
     from gated_vae.pairing.stream.loader import PairLoader
 
-    latent, objective = (
-        dict.fromkeys(("pose", "expression"), LATENT[network] // 2),
-        parse(OBJECTIVES, f"beta:beta={BETA}"),
-    )
+    latent, objective = dict.fromkeys(("pose", "expression"), LATENT[network] // 2), BetaVAE(BETA)
     model = GatedVAE(GatedVAEConfig(latent, network=network, hidden=WIDTHS[network], objective=objective), precision)
     resident = next(iter(PairLoader(path, BATCH, prefetch=0)))
     return {

@@ -21,8 +21,12 @@ import torch
 from torch import nn
 
 from benchmarks.timing import Record, alternate, figure, ratio, show
-from gated_vae.models.registry import OBJECTIVES, parse
-from gated_vae.models.vae import PRECISIONS, GatedVAE, GatedVAEConfig, draw_noise
+from gated_vae.models.methods.base import StepBatch
+from gated_vae.models.methods.exchange import Exchange
+from gated_vae.models.methods.vae import Ungated
+from gated_vae.models.objectives import BetaVAE
+from gated_vae.models.registry import PRECISIONS
+from gated_vae.models.vae import GatedVAE, GatedVAEConfig, draw_noise
 from gated_vae.pipelines.training.processor import choose_device, choose_precision, keep_freed_memory, why_not_compile
 
 BATCH = 128
@@ -49,12 +53,13 @@ def step_of(config: GatedVAEConfig, precision: str, device: str, *, fed: bool = 
     if fed:
         host = [image.pin_memory() for image in host]  # as the loader does for a GPU
     resident = [image.to(device) for image in host]
-    gate = next(iter(config.latent)) if config.gate else None
+    partition = next(iter(config.latent))
 
     def step() -> None:
         pair = [image.to(device, non_blocking=True) for image in host] if fed else resident
         noise = draw_noise(config, BATCH, seed=0, step=1, device=device)
-        model.loss(pair[0], pair[1] if gate else pair[0], gate, noise).total.backward()
+        batch = config.method.prepare(StepBatch(pair[0], pair[1], partition), 0)
+        model.loss(batch, noise).total.backward()
         optimiser.step()
         optimiser.zero_grad(set_to_none=True)
 
@@ -123,12 +128,12 @@ def waits_in(step: Work) -> int:
 
 
 def compare(name: str, precision: str, device: str, repeats: int) -> Iterator[Record]:
-    gated = replace(NETWORKS[name], objective=parse(OBJECTIVES, "beta"))
+    gated = replace(NETWORKS[name], objective=BetaVAE())
     works = {
         "products": products_of(gated, precision, device),
         "gated": step_of(gated, precision, device),
-        "ungated": step_of(replace(gated, gate=False), precision, device),
-        "exchange": step_of(replace(gated, context="target"), precision, device),
+        "ungated": step_of(replace(gated, method=Ungated()), precision, device),
+        "exchange": step_of(replace(gated, method=Exchange()), precision, device),
     }
     if not why_not_compile(device):
         works["compiled"] = step_of(gated, precision, device, compiled=True)

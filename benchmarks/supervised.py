@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from gated_vae.models.networks import NETWORKS
+from gated_vae.models.registry import NETWORKS
 from gated_vae.pipelines.evaluation.labels import read_labels
 from gated_vae.pipelines.training.presets import PRESETS, read_hidden
 from gated_vae.preprocessing.store import open_store
@@ -26,14 +26,14 @@ Floats = npt.NDArray[np.float32]
 
 
 def fit(
-    images: npt.NDArray[np.uint8], labels: Floats, steps: int, widths: tuple[int, ...], seed: int
+    images: npt.NDArray[np.uint8], labels: Floats, steps: int, hidden: tuple[int, ...], seed: int
 ) -> torch.nn.Module:
     """Fit the encoder to standardised labels (n, K) of images (n, H, W) by least squares; its first K outputs are the guess."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     kind = NETWORKS[PRESETS["faces"].network]
     shape, count = (images.shape[1], images.shape[2]), labels.shape[1]
-    network = kind.encoder(shape, count, widths or kind.default_widths(shape))
+    network = kind.encoder(shape, count, hidden or kind.default_hidden(shape))
     optimiser = torch.optim.AdamW(network.parameters(), RATE)
     falling = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     for _ in range(steps):
@@ -72,7 +72,7 @@ def main() -> int:
     images, (train, test) = np.asarray(store.images)[found.ids], (found.split.train, found.split.test)
     mean, deviation = found.values[train].mean(axis=0), found.values[train].std(axis=0)
     labels = ((found.values - mean) / deviation).astype(np.float32)
-    network = fit(images[train], labels[train], options.steps, read_hidden(options.widths), options.seed)
+    network = fit(images[train], labels[train], options.steps, read_hidden(options.hidden), options.seed)
     for name, r2 in zip(found.factors, r2_of(network, images[test], labels[test]), strict=True):
         print(f"{name:<10} {r2:5.2f}")
     return 0

@@ -201,6 +201,10 @@ class DIPVAE2:
     lambda_od: float = 250.0
     lambda_d: float = 250.0
 
+    def __post_init__(self) -> None:
+        if not (self.beta >= 0 and self.lambda_od >= 0 and self.lambda_d >= 0):
+            raise ValueError(f"beta, lambda_od and lambda_d must be 0 or more, got {self}.")
+
     def terms(
         self,
         posterior: Posterior,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import fields
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -42,6 +43,9 @@ class Registry(Mapping[str, T], Generic[T]):
             module, _, attribute = entry.partition(":")
             entry = self._entries[name] = getattr(import_module(f"gated_vae.models.{module}"), attribute)
         return entry
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._entries)
@@ -101,15 +105,19 @@ def parse(registry: Registry[type[T]], text: str) -> T:
 
 
 def describe(registry: Registry[type[T]], choice: T) -> str:
-    """The text of a choice, with all its constants: `parse` gives the same choice back."""
-    name = next(name for name, kind in registry.items() if type(choice) is kind)
+    """The text of a choice, with all its constants: `parse` gives the same choice back.
+
+    Raises
+    ------
+    ValueError
+        When it is of a kind that is not registered.
+    """
+    name = next((name for name, kind in registry.items() if type(choice) is kind), None)
+    if name is None:
+        raise ValueError(f"{type(choice).__name__} is not registered: `add` it first.")
     values = {field.name.rstrip("_"): getattr(choice, field.name) for field in fields(choice)}  # type: ignore[arg-type]
-    constants = ",".join(f"{key}={_text(value)}" for key, value in values.items())
+    constants = ",".join(f"{key}={str(value).lower()}" for key, value in values.items())
     return f"{name}:{constants}" if constants else name
-
-
-def _text(value: float | bool) -> str:
-    return str(value).lower() if isinstance(value, bool) else f"{value!r}"
 
 
 def _value(key: str, text: str, kind: type) -> float | bool | int:
@@ -118,10 +126,8 @@ def _value(key: str, text: str, kind: type) -> float | bool | int:
         if text not in ("true", "false"):
             raise ValueError(f"{key} is true or false, not {text!r}.")
         return text == "true"
-    try:
+    with suppress(ValueError, OverflowError):
         value: float = kind(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise ValueError(f"{key} is a {'whole ' if kind is int else ''}number, not {text!r}.")
-    return value
+        if math.isfinite(value):
+            return value
+    raise ValueError(f"{key} is a {'whole ' if kind is int else ''}number, not {text!r}.")

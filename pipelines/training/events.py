@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # type: ignore[import-untyped, unused-ignore]
 from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped, unused-ignore]
 from tensorboard.summary.writer.record_writer import RecordWriter  # type: ignore[import-untyped, unused-ignore]
+
+from gated_vae.models import distributed
 
 
 class EventLog:
@@ -37,3 +40,16 @@ class EventLog:
     def _write(self, **content: Any) -> None:
         self._records.write(Event(wall_time=time.time(), **content).SerializeToString())
         self._file.flush()
+
+
+@contextmanager
+def event_log(folder: Path, first_step: int) -> Iterator[EventLog | None]:
+    """The event file while the block runs, on the first rank; the others have none."""
+    if distributed.rank() != 0:
+        yield None
+        return
+    events = EventLog(folder, first_step)
+    try:
+        yield events
+    finally:
+        events.close()

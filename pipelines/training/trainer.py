@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from gated_vae.models.methods.base import StepBatch, self_reconstruction_at
 from gated_vae.models.vae import GatedVAE, draw_noise
 from gated_vae.pairing.stream.loader import PairBatch, PairLoader, is_address, load_images
 from gated_vae.pipelines.training.config import TrainConfig
-from gated_vae.pipelines.training.events import EventLog
+from gated_vae.pipelines.training.events import EventLog, event_log
 from gated_vae.pipelines.training.losses import RunningLosses
 from gated_vae.pipelines.training.processor import choose_device, keep_freed_memory
 from gated_vae.pipelines.training.run import Run, clear_run, create_run, open_run, usable
@@ -195,7 +195,7 @@ class Trainer:
         self.model.train()
         if self.config.decoder_only:
             self.model.encoder.eval()  # batch normalisation keeps its statistics too
-        with stop_signals() as stopped, _event_log(self.run.path, self.step) as events:
+        with stop_signals() as stopped, event_log(self.run.path, self.step) as events:
             for batch, shares in self._batches():
                 self._train_on(batch, shares)
                 last = self.step == self.steps
@@ -270,16 +270,3 @@ class Trainer:
         checkpoint = Checkpoint.at(self.run.checkpoints, self.step)
         save_checkpoint(checkpoint, self.model, self.optimiser, position, atomic_path)
         prune(self.run.checkpoints, KEPT_CHECKPOINTS)
-
-
-@contextmanager
-def _event_log(path: Path, step: int) -> Iterator[EventLog | None]:
-    """TensorBoard's events, on the first rank."""
-    if distributed.rank() != 0:
-        yield None
-        return
-    events = EventLog(path, step)
-    try:
-        yield events
-    finally:
-        events.close()

@@ -2,10 +2,15 @@
 
 import pytest
 import torch
-from gated_vae.models.gate import compose, exchange, gate, partition_masks, partition_slices
 
-from gated_vae.models.objectives import OBJECTIVES, ObjectiveConfig, gaussian_kl, mmd
-from gated_vae.models.vae import CONTEXTS, GatedVAE, GatedVAEConfig, draw_noise
+from gated_vae.models.methods.base import Method, StepBatch, compose, gate, partition_masks, partition_slices
+from gated_vae.models.methods.composed import Composed
+from gated_vae.models.methods.exchange import Exchange
+from gated_vae.models.methods.gate import Gate
+from gated_vae.models.methods.partners import Partners
+from gated_vae.models.objectives import BetaVAE, InfoVAE, Posterior, gaussian_kl, mmd
+from gated_vae.models.registry import OBJECTIVES, parse
+from gated_vae.models.vae import GatedVAE, GatedVAEConfig, draw_noise
 
 LATENT = {"pose": 2, "expression": 3, "rest": 1}
 
@@ -18,6 +23,10 @@ def model(**options: object) -> GatedVAE:
     torch.manual_seed(0)
     config = GatedVAEConfig(LATENT, image_shape=(16, 16), network="fc", hidden=(24, 24), **options)  # type: ignore[arg-type]
     return GatedVAE(config)
+
+
+def pairs(partition: str | None) -> StepBatch:
+    return StepBatch(images(8, 1), images(8, 2), partition)
 
 
 def test_partitions_lie_side_by_side_in_the_order_given() -> None:
@@ -44,8 +53,15 @@ def test_gate_keeps_values_and_closes_the_others_exactly() -> None:
 
 
 def test_exchange_takes_one_partition_of_the_input_and_the_rest_of_the_target() -> None:
+    class Identity:
+        """Images are their own codes, without noise."""
+
+        def encode(self, codes: torch.Tensor) -> Posterior:
+            return Posterior(codes, torch.zeros_like(codes))
+
     own, context = torch.randn(4, 6, requires_grad=True), torch.randn(4, 6, requires_grad=True)
-    mixed = exchange(own, context, torch.tensor([1, 1, 0, 0, 0, 0]).bool())
+    batch = StepBatch(own, context, through=torch.tensor([1, 1, 0, 0, 0, 0]).bool())
+    mixed = Exchange().step(Identity(), batch, torch.zeros(3, 4, 6)).codes  # type: ignore[arg-type]
     assert torch.equal(mixed, torch.cat([own[:, :2], context[:, 2:]], 1))
     mixed.sum().backward()
     assert context.grad is None
@@ -53,13 +69,13 @@ def test_exchange_takes_one_partition_of_the_input_and_the_rest_of_the_target() 
 
 
 @pytest.mark.parametrize("objective", list(OBJECTIVES))
-@pytest.mark.parametrize("context", ["input", "target"])
+@pytest.mark.parametrize("method", [Gate(), Exchange()])
 @pytest.mark.parametrize("partition", list(LATENT))
-def test_no_gradient_reaches_the_heads_of_a_closed_partition(objective: str, context: str, partition: str) -> None:
+def test_no_gradient_reaches_the_heads_of_a_closed_partition(objective: str, method: Method, partition: str) -> None:
     """The last layer's rows are the heads of single dimensions: those of closed partitions get exactly zero."""
-    vae = model(objective=ObjectiveConfig(objective), context=context)
+    vae = model(objective=parse(OBJECTIVES, objective), method=method)
     noise = draw_noise(vae.config, 8, seed=0, step=1, device="cpu")
-    vae.loss(images(8, 1), images(8, 2), partition, noise).total.backward()
+    vae.loss(pairs(partition), noise).total.backward()
     heads = vae.encoder.layers[-1]
     reached = {int(row) for row in heads.weight.grad.abs().sum(1).nonzero()}
     own = range(6)[vae.partitions[partition]]
@@ -73,7 +89,7 @@ def test_a_partition_may_pay_more_for_its_divergence() -> None:
     plain, weighted = model(), model(kl_weights={"expression": 3.0})
     divergence = gaussian_kl(plain.encode(images(8, 1))).detach()
     kl = {name: float(divergence[own].sum()) for name, own in plain.partitions.items()}
-    found = weighted.loss(images(8, 1), images(8, 2), None, noise).terms["kl"]
+    found = weighted.loss(pairs(None), noise).terms["kl"]
     assert float(found) == pytest.approx(sum(kl.values()) + 2 * kl["expression"], rel=1e-5)
     assert weighted.state_dict().keys() == plain.state_dict().keys()
     for wrong in ({"mouth": 1.0}, {"pose": -1.0}):
@@ -83,7 +99,7 @@ def test_a_partition_may_pay_more_for_its_divergence() -> None:
 
 def test_forward_is_bit_identical_with_and_without_the_gate() -> None:
     noise = draw_noise(GatedVAEConfig(LATENT), 8, seed=0, step=1, device="cpu")
-    losses = [model().loss(images(8, 1), images(8, 2), partition, noise) for partition in (None, *LATENT)]
+    losses = [model().loss(pairs(partition), noise) for partition in (None, *LATENT)]
     for loss in losses[1:]:
         assert torch.equal(loss.total, losses[0].total)
         assert loss.terms == losses[0].terms
@@ -95,17 +111,17 @@ def test_the_gradient_through_the_open_partition_is_the_ungated_one() -> None:
     gradients = []
     for partition in (None, "expression"):
         vae = model()
-        vae.loss(images(8, 1), images(8, 2), partition, noise).total.backward()
+        vae.loss(pairs(partition), noise).total.backward()
         gradients.append(vae.encoder.layers[-1].weight.grad)
     open_rows = [2, 3, 4, 8, 9, 10]
     torch.testing.assert_close(gradients[1][open_rows], gradients[0][open_rows], rtol=1e-5, atol=1e-6)
 
 
 def test_the_regulariser_may_pass_around_the_gate() -> None:
-    """With `gate_regulariser` off, closed heads get the regulariser's gradient and nothing else."""
+    """With `regulariser` off, closed heads get the regulariser's gradient and nothing else."""
     noise = draw_noise(GatedVAEConfig(LATENT), 8, seed=0, step=1, device="cpu")
-    vae = model(gate_regulariser=False, objective=ObjectiveConfig("beta", beta=3.0))
-    vae.loss(images(8, 1), images(8, 2), "pose", noise).total.backward()
+    vae = model(method=Gate(regulariser=False), objective=BetaVAE(3.0))
+    vae.loss(pairs("pose"), noise).total.backward()
     got = vae.encoder.layers[-1].weight.grad[5]
     alone = model()
     posterior = alone.encode(images(8, 1))
@@ -116,21 +132,15 @@ def test_the_regulariser_may_pass_around_the_gate() -> None:
 def test_the_discrepancy_passes_around_the_gate_with_the_regulariser() -> None:
     """InfoVAE's is of samples: with the gate's regulariser off, closed heads get what they get in an ordinary VAE."""
     noise = draw_noise(GatedVAEConfig(LATENT), 8, seed=0, step=1, device="cpu")
-    objective = ObjectiveConfig("info", alpha=1.0, lambda_=50.0)  # the discrepancy alone
-    vae = model(gate_regulariser=False, objective=objective)
-    vae.loss(images(8, 1), images(8, 2), "pose", noise).total.backward()
+    objective = InfoVAE(alpha=1.0, lambda_=50.0)  # the discrepancy alone
+    vae = model(method=Gate(regulariser=False), objective=objective)
+    vae.loss(pairs("pose"), noise).total.backward()
     alone = model()
     posterior, prior = alone.encode(images(8, 1)), noise[2]
     (50.0 * mmd(posterior.sample(noise[0]), prior)).backward()
     got, expected = vae.encoder.layers[-1].weight.grad, alone.encoder.layers[-1].weight.grad
     torch.testing.assert_close(got[5], expected[5], rtol=1e-4, atol=1e-6)
     assert got[5].abs().max() > 0
-
-
-@pytest.mark.parametrize("context", CONTEXTS[1:])
-def test_a_context_without_gate_is_refused(context: str) -> None:
-    with pytest.raises(ValueError, match="needs the gate"):
-        GatedVAEConfig(LATENT, gate=False, context=context)
 
 
 def test_compose_takes_each_partition_of_a_latent_of_its_own() -> None:
@@ -148,10 +158,10 @@ def test_composed_codes_are_those_of_partners_that_come_from_the_batch_itself() 
     noise = draw_noise(GatedVAEConfig(LATENT), 5, seed=0, step=1, device="cpu")
     batch, target = images(5, 1), images(5, 4)
     sources = torch.tensor([[4, 3, 2, 1, 0], [0, 0, 1, 3, 4], [1, 2, 3, 4, 0]])
-    composed, partners = model(context="composed").eval(), model(context="partners").eval()
+    composed, partners = model(method=Composed()).eval(), model(method=Partners()).eval()
     losses = [
-        composed.loss(batch, target, None, noise, sources=sources),
-        partners.loss(batch[sources], target, None, noise),
+        composed.loss(StepBatch(batch, target, sources=sources), noise),
+        partners.loss(StepBatch(batch[sources], target), noise),
     ]
     torch.testing.assert_close(losses[0].total, losses[1].total)
     for loss in losses:
@@ -166,10 +176,10 @@ def test_with_partners_a_partition_learns_from_its_own_partner_alone(partition: 
 
     Worked out by hand from one image at a time: the composed loss is that of decoding the three pieces side by side.
     """
-    vae = model(context="partners").eval()  # batch statistics would mix the partners
+    vae = model(method=Partners()).eval()  # batch statistics would mix the partners
     noise = draw_noise(vae.config, 5, seed=0, step=1, device="cpu")
     partners = torch.stack([images(5, seed) for seed in (1, 2, 3)])
-    loss = vae.loss(partners, images(5, 4), None, noise)
+    loss = vae.loss(StepBatch(partners, images(5, 4)), noise)
     loss.total.backward()
     head = vae.encoder.state_dict(keep_vars=True)
     last = [tensor for tensor in head.values() if tensor.shape[:1] == (12,)]

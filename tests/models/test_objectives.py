@@ -9,14 +9,17 @@ import torch.nn.functional as F
 from torch.distributions import Normal, kl_divergence
 
 from gated_vae.models.objectives import (
-    ObjectiveConfig,
+    DIPVAE2,
+    VAE,
+    BetaVAE,
+    InfoVAE,
+    Objective,
     Posterior,
     bernoulli_loss,
     dip_covariance,
     dip_penalty,
     gaussian_kl,
     mmd,
-    regulariser,
 )
 
 
@@ -112,12 +115,14 @@ def test_terms_carry_their_weights() -> None:
     q = posterior(16, 4)
     noise, prior = torch.zeros(16, 4), torch.randn(16, 4, generator=torch.Generator().manual_seed(2))
     codes, kl = q.sample(noise), float(gaussian_kl(q).sum())
-    beta = regulariser(parse(OBJECTIVES, "beta"), q, codes, prior)
+    beta = BetaVAE().terms(q, codes, prior, None)
     assert float(beta["kl"]) == pytest.approx(4 * kl)
-    info = regulariser(ObjectiveConfig("info", alpha=0.25, lambda_=500.0), q, codes, prior)
+    assert float(VAE().terms(q, codes, prior, None)["kl"]) == pytest.approx(kl)
+    info = InfoVAE(alpha=0.25, lambda_=500.0).terms(q, codes, prior, None)
     assert float(info["kl"]) == pytest.approx(0.75 * kl)
     assert float(info["mmd"]) == pytest.approx(499.25 * float(mmd(codes, prior)), rel=1e-4)
-    dip = regulariser(ObjectiveConfig("dip2", lambda_od=2.0, lambda_d=3.0), q, codes, prior)
+    dip = DIPVAE2(beta=0.5, lambda_od=2.0, lambda_d=3.0).terms(q, codes, prior, None)
+    assert float(dip["kl"]) == pytest.approx(0.5 * kl)
     assert float(dip["dip"]) == pytest.approx(float(dip_penalty(dip_covariance(q), 2.0, 3.0)))
 
 
@@ -125,19 +130,30 @@ def test_dimensions_may_pay_for_the_divergence_differently() -> None:
     q = posterior(16, 4)
     codes, prior = q.mean, torch.zeros(16, 4)
     weights = torch.tensor([1.0, 0.0, 2.0, 0.5])
-    found = regulariser(parse(OBJECTIVES, "beta"), q, codes, prior, weights)
+    found = BetaVAE().terms(q, codes, prior, weights)
     assert float(found["kl"]) == pytest.approx(4 * float(gaussian_kl(q) @ weights))
 
 
 def test_a_discrepancy_that_would_repel_is_refused() -> None:
     with pytest.raises(ValueError, match="at least 1"):
-        ObjectiveConfig("info", alpha=-500.0, lambda_=500.0)
-    with pytest.raises(ValueError, match="no objective"):
-        ObjectiveConfig("betta")
+        InfoVAE(alpha=-500.0, lambda_=500.0)
 
 
-@pytest.mark.parametrize("name", ["info", "dip2"])
-def test_a_batch_of_one_has_no_statistics(name: str) -> None:
+@pytest.mark.parametrize("kind", [VAE, BetaVAE, DIPVAE2])
+@pytest.mark.parametrize("beta", [-1.0, math.nan])
+def test_a_divergence_that_would_be_rewarded_is_refused(kind: type[VAE], beta: float) -> None:
+    with pytest.raises(ValueError, match="0 or more"):
+        kind(beta=beta)
+
+
+@pytest.mark.parametrize("wrong", [{"lambda_od": -1.0}, {"lambda_d": -1.0}])
+def test_a_penalty_that_would_be_rewarded_is_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="0 or more"):
+        DIPVAE2(**wrong)
+
+
+@pytest.mark.parametrize("objective", [InfoVAE(), DIPVAE2()])
+def test_a_batch_of_one_has_no_statistics(objective: Objective) -> None:
     q = posterior(1, 2)
     with pytest.raises(ValueError, match="batch size of 2"):
-        regulariser(ObjectiveConfig(name), q, q.mean, q.mean)
+        objective.terms(q, q.mean, q.mean, None)

@@ -5,15 +5,18 @@ import torch
 from torch import nn
 
 from gated_vae.models.layers import Linear
+from gated_vae.models.methods.base import StepBatch
+from gated_vae.models.methods.exchange import Exchange
+from gated_vae.models.objectives import InfoVAE
 from gated_vae.models.vae import GatedVAE, GatedVAEConfig, draw_noise
 
 LATENT = {"pose": 2, "expression": 3}
 
 
-@pytest.mark.parametrize(("network", "widths"), [("fc", ()), ("fc", (40,)), ("conv", ()), ("conv", (8, 16, 32))])
+@pytest.mark.parametrize(("network", "hidden"), [("fc", ()), ("fc", (40,)), ("conv", ()), ("conv", (8, 16, 32))])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_shapes_and_dtypes(network: str, widths: tuple[int, ...], precision: str) -> None:
-    vae = GatedVAE(GatedVAEConfig(LATENT, network=network, hidden=widths), precision)
+def test_shapes_and_dtypes(network: str, hidden: tuple[int, ...], precision: str) -> None:
+    vae = GatedVAE(GatedVAEConfig(LATENT, network=network, hidden=hidden), precision)
     images = torch.randint(0, 256, (3, 64, 64), dtype=torch.uint8)
     posterior = vae.encode(images)
     assert posterior.mean.shape == posterior.logvar.shape == (3, 5)
@@ -41,7 +44,7 @@ def test_images_that_cannot_be_halved_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "widths"),
+    ("shape", "hidden"),
     [
         ((64, 64), (32, 32, 64, 64, 256)),
         ((32, 32), (32, 32, 64, 256)),
@@ -51,10 +54,10 @@ def test_images_that_cannot_be_halved_are_refused() -> None:
     ],
 )
 def test_the_convolutional_network_halves_images_down_to_four_pixels(
-    shape: tuple[int, int], widths: tuple[int, ...]
+    shape: tuple[int, int], hidden: tuple[int, ...]
 ) -> None:
     config = GatedVAEConfig(LATENT, image_shape=shape, network="conv")
-    assert config.widths == widths  # a run records what it has
+    assert config.hidden == hidden  # a run records what it has
     vae = GatedVAE(config)
     images = torch.zeros(2, *shape, dtype=torch.uint8)
     assert vae.decode(vae.encode(images).mean).shape == (2, *shape)
@@ -89,7 +92,7 @@ def test_bfloat16_stays_close_to_float32(network: str) -> None:
         vae = GatedVAE(GatedVAEConfig(LATENT, network=network), precision)
         images = torch.randint(0, 256, (16, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
         noise = draw_noise(vae.config, 16, seed=0, step=1, device="cpu")
-        loss = vae.loss(images, images, "pose", noise)
+        loss = vae.loss(StepBatch(images, images, "pose"), noise)
         loss.total.backward()
         gradient = torch.cat([parameter.grad.flatten() for parameter in vae.parameters()])
         losses.append((float(loss.total.detach()), gradient))
@@ -112,11 +115,19 @@ def test_noise_depends_on_seed_and_step_alone() -> None:
 def test_config_survives_json() -> None:
     import json
 
-    config = GatedVAEConfig(LATENT, hidden=(3, 4), context="target")
+    config = GatedVAEConfig(LATENT, hidden=(3, 4), method=Exchange(open_every=3), objective=InfoVAE(alpha=0.1))
     assert GatedVAEConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
-@pytest.mark.parametrize("wrong", [{"network": "cnn"}, {"context": "both"}])
+@pytest.mark.parametrize("wrong", [{"network": "cnn"}, {"method": "both"}, {"objective": "betta"}])
 def test_unknown_choices_are_refused(wrong: dict[str, str]) -> None:
     with pytest.raises(ValueError, match="choose from"):
-        GatedVAEConfig(LATENT, **wrong)  # type: ignore[arg-type]
+        GatedVAEConfig.from_dict(GatedVAEConfig(LATENT).to_dict() | wrong)
+
+
+@pytest.mark.parametrize("shape", [(2, 8, 5), (3, 7, 5), (3, 8, 6), (8, 5)])
+def test_noise_that_does_not_fit_the_batch_is_refused(shape: tuple[int, ...]) -> None:
+    vae = GatedVAE(GatedVAEConfig(LATENT, image_shape=(16, 16), network="fc", hidden=(4,)))
+    images = torch.zeros(8, 16, 16, dtype=torch.uint8)
+    with pytest.raises(ValueError, match=r"the batch needs \(3, 8, 5\)"):
+        vae.loss(StepBatch(images, images), torch.zeros(shape))

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from gated_vae.pairing.exact import pair_exactly
 from gated_vae.pairing.rules.uniform import draw_partners
@@ -133,7 +134,7 @@ def test_an_error_while_reading_ahead_reaches_the_reader(store: Store, monkeypat
     def fail(*_: object) -> None:
         raise OSError("disk gone")
 
-    monkeypatch.setattr(batches_module.StoreBatches, "_gather", fail)
+    monkeypatch.setattr(batches_module.StoreBatches, "gather", fail)
     with pytest.raises(OSError, match="disk gone"):
         next(iter(loader))
 
@@ -169,14 +170,43 @@ def test_together_every_input_comes_with_its_partner_of_each_partition(store: St
         assert pairs == table(store, epoch % 3)
 
 
-def test_together_goes_on_and_is_shared_like_turns(store: Store) -> None:
-    whole = list(PairLoader(store.path, 32, seed=5, batches="together"))
-    resumed = PairLoader(store.path, 32, seed=5, batches="together")
+@pytest.mark.parametrize("itself", [0.0, 0.3])
+def test_together_goes_on_and_is_shared_like_turns(store: Store, itself: float) -> None:
+    def opened(batch_size: int, **options: int) -> PairLoader:
+        return PairLoader(
+            store.path, batch_size, seed=5, batches="together", itself=lambda step: itself * (step % 2), **options
+        )
+
+    whole = list(opened(32))
+    resumed = opened(32)
     resumed.load_state_dict({"seed": 5, "epoch": 0, "step": 4, "global_batch": 32})
     assert [batch.target_id.tolist() for batch in resumed] == [batch.target_id.tolist() for batch in whole[4:]]
-    ranks = [list(PairLoader(store.path, 16, seed=5, batches="together", rank=r, world_size=2)) for r in range(2)]
+    ranks = [list(opened(16, rank=rank, world_size=2)) for rank in range(2)]
     for batch, *parts in zip(whole, *ranks, strict=True):
         assert np.array_equal(np.concatenate([part.target_id for part in parts], 1), batch.target_id)
+
+
+def test_together_a_sample_stands_in_for_its_own_partner_as_often_as_asked(store: Store) -> None:
+    """By step over all epochs, from 1; apart for every partition; where it does not, the partner is the table's."""
+    asked: list[int] = []
+
+    def itself(step: int) -> float:
+        asked.append(step)
+        return {1: 1.0, 2: 0.0}.get(step, 0.5)
+
+    plain = PairLoader(store.path, 60, seed=5, batches="together")
+    ours = PairLoader(store.path, 60, seed=5, batches="together", itself=itself, prefetch=0)
+    shares = []
+    for _ in range(2):
+        for batch, partners in zip(ours, plain, strict=True):
+            own = batch.target_id == batch.input_id
+            assert torch.equal(batch.target_id, torch.where(own, batch.input_id, partners.target_id))
+            assert torch.equal(batch.target, torch.from_numpy(np.asarray(store.images)[batch.target_id.numpy()]))
+            shares.append(own.float().mean(1).tolist())
+            assert len(shares) <= 2 or not torch.equal(own[0], own[1])
+    assert asked == list(range(1, 11))
+    assert shares[:2] == [[1.0, 1.0], [0.0, 0.0]]
+    assert np.mean(shares[2:]) == pytest.approx(0.5, abs=4 * 0.5 / np.sqrt(960))
 
 
 def test_partitions_of_different_draws_do_not_come_together(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,7 +77,7 @@ def equal(ours: PairBatch, theirs: PairBatch) -> bool:
 
 @pytest.mark.parametrize(("rank", "world_size", "step"), [(0, 1, 0), (0, 1, 7), (1, 3, 0), (2, 3, 5), (90, 100, 1)])
 @pytest.mark.parametrize("partitions", [None, ["expression"], ["expression", "pose"]])
-@pytest.mark.parametrize("together", [False, True])
+@pytest.mark.parametrize("batches", ["turns", "together"])
 def test_the_loader_gets_the_same_batches_from_service_and_folder(
     service: PairService,
     store: Store,
@@ -85,11 +85,11 @@ def test_the_loader_gets_the_same_batches_from_service_and_folder(
     world_size: int,
     step: int,
     partitions: list[str] | None,
-    together: bool,
+    batches: str,
 ) -> None:
-    options = {"rank": rank, "world_size": world_size, "partitions": partitions, "together": together}
+    options = {"rank": rank, "world_size": world_size, "partitions": partitions, "batches": batches}
     loaders = [
-        PairLoader(source, 16, seed=3, epoch=1, **options)  # type: ignore[arg-type]
+        PairLoader(source, 16, seed=3, epoch=1, itself=lambda step: 0.3 * (step % 2), **options)  # type: ignore[arg-type]
         for source in (store.path, service.address)
     ]
     for loader in loaders:
@@ -477,6 +477,11 @@ def test_a_service_that_stays_away_or_comes_back_with_another_store(
             next(iter(loader))
     finally:
         other.close()
+
+
+def test_targets_are_not_composed_from_a_service(service: PairService) -> None:
+    with pytest.raises(GatedVAEError, match="come in pairs, not on request"):
+        PairLoader(service.address, 8, batches="composed")
 
 
 def test_training_from_the_service_gives_the_folders_weights(

@@ -7,20 +7,21 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import get_args
 
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+import typer
 
-from gated_vae.models.networks import NETWORKS
-from gated_vae.models.objectives import OBJECTIVES
-from gated_vae.models.vae import CONTEXTS, PRECISIONS
-from gated_vae.pipelines.cli import VERBS, explain, main
-from gated_vae.pipelines.commands import train
+from gated_vae.models.methods.base import Method
+from gated_vae.models.methods.exchange import Exchange
+from gated_vae.models.methods.partners import Partners
+from gated_vae.models.methods.vae import Ungated
+from gated_vae.models.objectives import DIPVAE2
+from gated_vae.models.registry import METHODS, NETWORKS, OBJECTIVES, PRECISIONS, SCHEDULES
+from gated_vae.pipelines.cli import VERBS, app, explain, main
 from gated_vae.pipelines.evaluation.opened import encode_store
 from gated_vae.pipelines.evaluation.opened import open_run as opened_run
-from gated_vae.pipelines.options import Precision
 from gated_vae.pipelines.training.presets import PRESETS
 from gated_vae.pipelines.training.run import open_run
 from gated_vae.preprocessing.errors import GatedVAEError
@@ -70,6 +71,7 @@ def test_encode_writes_means_and_deviations(run: Path, store: Store, tmp_path: P
 def test_finetune_makes_a_run_of_its_own(run: Path) -> None:
     assert pipe("finetune", run, "--steps", "3") == 0
     assert pipe("inspect", run / "finetuned") == 0
+    assert open_run(run / "finetuned").config.model.method == Ungated(), "target = input"
 
 
 @pytest.mark.parametrize(
@@ -115,6 +117,15 @@ def test_an_interrupt_is_told_and_exits_130(
         ["train"],
         ["train", "x", "--out", "y", "--steps", "many"],
         ["train", "x", "--out", "y", "--objective", "nope"],
+        ["train", "x", "--out", "y", "--objective", "beta:depth=3"],
+        ["train", "x", "--out", "y", "--objective", "beta:beta=-1"],
+        ["train", "x", "--out", "y", "--beta", "-1"],
+        ["train", "x", "--out", "y", "--method", "nope"],
+        ["train", "x", "--out", "y", "--method", "partners:self_reconstruction=2"],
+        ["train", "x", "--out", "y", "--method", "gate:regulariser=maybe"],
+        ["train", "x", "--out", "y", "--network", "cnn"],
+        ["train", "x", "--out", "y", "--preset", "nope"],
+        ["train", "x", "--out", "y", "--schedule", "linear"],
         ["nonsense"],
         ["inspect", "a", "--nope"],
         ["cluster", "x", "--scale", "nope"],
@@ -131,25 +142,56 @@ def test_wrong_usage_exits_2(words: list[str], tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize(
-    ("options", "context", "own_share"),
-    [((), "partners", 0.5), (("--context", "target"), "target", 0.0), (("--no-gate",), "input", 0.0)],
+    ("options", "method"),
+    [
+        ((), Partners(self_reconstruction=0.5)),
+        (("--method", "partners"), Partners()),
+        (("--method", "exchange:open_every=4"), Exchange(open_every=4)),
+        (("--no-gate",), Ungated()),
+    ],
 )
 def test_a_preset_gives_what_is_not_said(
-    store: Store, tmp_path: Path, options: tuple[str, ...], context: str, own_share: float
+    store: Store, tmp_path: Path, options: tuple[str, ...], method: Method
 ) -> None:
     words = ("--preset", "faces-partners", "--steps", "2", "--batch-size", "16")
     assert pipe("train", store.path, "--out", tmp_path / "run", *words, *options) == 0
     config = open_run(tmp_path / "run").config
-    assert (config.model.context, config.own_share) == (context, own_share)
+    assert config.model.method == method
     assert config.model.latent == {"pose": 4, "expression": 6}
     assert config.model.kl_weights == {"pose": 0.3, "expression": 0.3}
     assert config.lr == 5e-4
 
 
 def test_choices_on_the_command_line_are_those_there_are() -> None:
-    offered = [get_args(choice) for choice in (train.Preset, train.Objective, train.Network, train.Context)]
-    assert offered == [tuple(PRESETS), tuple(OBJECTIVES), tuple(NETWORKS), CONTEXTS]
-    assert {*get_args(get_args(Precision)[0])} == {*PRECISIONS, "auto"}
+    parameters = typer.main.get_command(app).commands["train"].params  # type: ignore[attr-defined]
+    offered = {parameter.name: (parameter.metavar or "").partition("]")[0].lstrip("[") for parameter in parameters}
+    choices = {
+        "preset": PRESETS,
+        "method": METHODS,
+        "objective": OBJECTIVES,
+        "network": NETWORKS,
+        "schedule": SCHEDULES,
+    }
+    for option, names in {**choices, "precision": (*PRECISIONS, "auto")}.items():
+        assert offered[option].split("|") == [*names]
+
+
+def test_options_that_contradict_each_other_are_wrong_usage(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train = ("train", store.path, "--out", tmp_path / "run", *TINY)
+    assert pipe(*train, "--no-gate", "--method", "gate") == 2
+    assert "It is --method vae; give one of the two." in capsys.readouterr().err
+    assert pipe(*train, "--objective", "info", "--beta", "2") == 2
+    assert "InfoVAE has none" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_beta_is_the_objective_s_constant(store: Store, tmp_path: Path) -> None:
+    train = ("train", store.path, "--out", tmp_path / "run", *TINY)
+    assert pipe(*train, "--objective", "dip2:lambda_od=3", "--beta", "2") == 0
+    assert open_run(tmp_path / "run").config.model.objective == DIPVAE2(beta=2.0, lambda_od=3.0)
+    assert pipe(*train, "--objective", "dip2:lambda_od=3,beta=2") == 0, "the same run"
 
 
 def test_messages_name_the_remedy() -> None:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from typer.testing import CliRunner
 
-from gated_vae.models.objectives import OBJECTIVES, ObjectiveConfig
-from gated_vae.models.vae import CONTEXTS, GatedVAE, GatedVAEConfig, draw_noise
+from gated_vae.models.methods.base import StepBatch
+from gated_vae.models.objectives import DIPVAE2, VAE, BetaVAE, InfoVAE, Objective
+from gated_vae.models.registry import METHODS, OBJECTIVES
+from gated_vae.models.vae import GatedVAE, GatedVAEConfig, draw_noise
 from gated_vae.pipelines.cli import app
 from gated_vae.pipelines.training.config import TrainConfig
 from gated_vae.pipelines.training.run import open_run
@@ -22,6 +23,7 @@ from tests.pipelines.test_trainer import MODEL, config, contents, stop_at
 
 LATENT = {"pose": 2, "expression": 3}
 BATCH = 16
+STRONG = [VAE(2.0), BetaVAE(2.0), InfoVAE(lambda_=10.0), DIPVAE2(2.0, 1.0, 1.0)]
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("g++") is None, reason="TorchInductor needs a C++ compiler"),
@@ -32,14 +34,14 @@ pytestmark = [
 def steps(model: GatedVAE, partitions: list[str | None]) -> list[torch.Tensor]:
     """Loss and gradient, in one vector, of a step for each of the partitions."""
     images = torch.randint(0, 256, (2, BATCH, 16, 16), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
-    inputs = images if model.config.context == "partners" else images[0]
-    composed = model.config.context == "composed"
+    inputs = images if model.config.method.batches == "together" else images[0]
+    composed = model.config.method.batches == "composed"
     sources = torch.stack([torch.arange(BATCH), torch.arange(BATCH).flip(0)]) if composed else None
     noise = draw_noise(model.config, BATCH, seed=0, step=1, device="cpu")
     found = []
     for partition in partitions:
         model.zero_grad()
-        loss = model.loss(inputs, images[1], partition, noise, sources=sources)
+        loss = model.loss(StepBatch(inputs, images[1], partition, sources), noise)
         loss.total.backward()
         gradient = torch.cat([parameter.grad.flatten() for parameter in model.parameters()])  # type: ignore[union-attr]
         found += [loss.total.detach(), gradient]
@@ -55,6 +57,10 @@ def compare(config: GatedVAEConfig, partitions: list[str | None]) -> None:
         torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-5 * float(expected.abs().max()))
 
 
+def test_every_objective_is_compiled() -> None:
+    assert [type(objective) for objective in STRONG] == [*OBJECTIVES.values()]
+
+
 def test_all_partitions_share_a_graph_that_computes_what_the_plain_step_does() -> None:
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
@@ -66,16 +72,17 @@ def test_all_partitions_share_a_graph_that_computes_what_the_plain_step_does() -
 @pytest.mark.slow
 @pytest.mark.parametrize("network", ["fc", "conv"])
 @pytest.mark.parametrize(
-    ("objective", "context"), [("beta", name) for name in CONTEXTS] + [(name, "input") for name in OBJECTIVES]
+    ("objective", "method"),
+    [(BetaVAE(2.0), name) for name in METHODS] + [(objective, "gate") for objective in STRONG],
 )
-def test_every_kind_of_step_can_be_compiled(objective: str, context: str, network: str) -> None:
+def test_every_kind_of_step_can_be_compiled(objective: Objective, method: str, network: str) -> None:
     torch._dynamo.reset()
-    widths = {"fc": (16, 16), "conv": (8, 8, 16)}[network]
-    wanted = ObjectiveConfig(objective, beta=2.0, lambda_=10.0, lambda_od=1.0, lambda_d=1.0)
+    hidden = {"fc": (16, 16), "conv": (8, 8, 16)}[network]
+    how = METHODS[method]()
     config = GatedVAEConfig(
-        LATENT, image_shape=(16, 16), network=network, hidden=widths, objective=wanted, context=context
+        LATENT, image_shape=(16, 16), network=network, hidden=hidden, objective=objective, method=how
     )
-    compare(config, ["pose", None] if context in ("input", "target") else [None])
+    compare(config, ["pose", None] if method in ("gate", "exchange") else [None])
 
 
 @pytest.mark.slow
@@ -105,7 +112,7 @@ def test_without_a_compiler_training_goes_on_without_and_records_it(
 
 
 def test_ranks_cannot_share_a_compiled_step() -> None:
-    wanted = TrainConfig("store", replace(MODEL, context="input"), steps=1, compiled=True)
+    wanted = TrainConfig("store", MODEL, steps=1, compiled=True)
     with pytest.raises(GatedVAEError, match="no --compile"):
         wanted.pairs_per_rank(2)
     assert wanted.pairs_per_rank(1) == 128

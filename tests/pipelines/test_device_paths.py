@@ -16,11 +16,15 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from gated_vae.models.vae import CONTEXTS, PRECISIONS, GatedVAE, GatedVAEConfig
+from gated_vae.models.methods.base import BatchKind, StepBatch
+from gated_vae.models.registry import METHODS, OBJECTIVES, PRECISIONS
+from gated_vae.models.vae import GatedVAE, GatedVAEConfig
+from gated_vae.pairing.exact import FactorGrid, pair_exactly
 from gated_vae.pairing.stream.loader import PairLoader, load_images
 from gated_vae.pipelines.training.config import TrainConfig
 from gated_vae.pipelines.training.trainer import resident_images
-from tests.stores import make_store
+from gated_vae.preprocessing.store import open_store
+from tests.stores import make_grid_store, make_store
 
 BATCH, LATENT = 8, {"pose": 2, "expression": 3}
 META = torch.device("meta")
@@ -46,12 +50,14 @@ class Copies(TorchDispatchMode):
 def step(config: GatedVAEConfig, precision: str) -> Callable[[], torch.Tensor]:
     model = GatedVAE(config, precision).to(META)
     images = torch.empty(BATCH, 64, 64, dtype=torch.uint8, device=META)
-    together = config.context == "partners"
-    inputs = torch.stack([images] * len(LATENT)) if together else images
+    kind = config.method.batches
+    inputs = torch.stack([images] * len(LATENT)) if kind == "together" else images
+    rows = torch.zeros(len(LATENT), BATCH, dtype=torch.int64, device=META)
+    batch = StepBatch(inputs, images, "pose" if kind == "turns" else None, rows if kind == "composed" else None)
     noise = torch.empty(3, BATCH, config.latent_size, device=META)
 
     def run() -> torch.Tensor:
-        loss = model.loss(inputs, images, None if together else "pose", noise)
+        loss = model.loss(batch, noise)
         loss.total.backward()  # type: ignore[no-untyped-call]
         return torch.zeros((), dtype=torch.float64) + loss.terms["kl"]  # as the trainer adds them up
 
@@ -61,12 +67,12 @@ def step(config: GatedVAEConfig, precision: str) -> Callable[[], torch.Tensor]:
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("network", ["fc", "conv"])
 @pytest.mark.parametrize(
-    ("objective", "context"), [("beta", c) for c in CONTEXTS] + [("info", "input"), ("dip2", "input")]
+    ("objective", "method"), [("beta", name) for name in METHODS] + [("info", "gate"), ("dip2", "gate")]
 )
 def test_a_step_stays_on_its_device_and_asks_for_no_value(
-    objective: str, context: str, network: str, precision: str
+    objective: str, method: str, network: str, precision: str
 ) -> None:
-    config = GatedVAEConfig(LATENT, network=network, objective=ObjectiveConfig(objective), context=context)
+    config = GatedVAEConfig(LATENT, network=network, objective=OBJECTIVES[objective](), method=METHODS[method]())
     run = step(config, precision)
     with Copies() as copies:
         total = run()
@@ -100,21 +106,29 @@ def test_images_for_a_gpu_are_pinned_and_nothing_else(tmp_path: Path, monkeypatc
     assert torch.equal(plain.target, batch.target)
 
 
-@pytest.mark.parametrize("together", [False, True])
-def test_resident_images_make_the_same_batches(tmp_path: Path, together: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("batches", ["turns", "together", "composed"])
+def test_resident_images_make_the_same_batches(
+    tmp_path: Path, batches: BatchKind, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """On the processor's own memory, in place of a GPU's, copied there in several pieces."""
     monkeypatch.setattr("gated_vae.pairing.stream.loader.PIECE", 7)
-    store = make_store(tmp_path / "store", 60)
+    if batches == "composed":
+        pair_exactly(make_grid_store(tmp_path / "store", FactorGrid(("a", "b"), (6, 10))), {"a": ("a",), "b": ("b",)})
+        store = open_store(tmp_path / "store")
+    else:
+        store = make_store(tmp_path / "store", 60)
     resident = load_images(store, "cpu")
     assert np.array_equal(resident.numpy(), store.images)
-    plain = PairLoader(store.path, 8, batches=batches)
-    ours = PairLoader(store.path, 8, batches=batches, resident=resident)
+    plain = PairLoader(store.path, 8, batches=batches, itself=lambda step: 0.5 / step)
+    ours = PairLoader(store.path, 8, batches=batches, itself=lambda step: 0.5 / step, resident=resident)
     for _ in range(2):
         for batch, expected in zip(ours, plain, strict=True):
             assert batch.partition == expected.partition
             assert ours.state_dict() == plain.state_dict()
             for name in ("input_id", "target_id", "group", "input", "target"):
                 assert torch.equal(getattr(batch, name), getattr(expected, name))
+            assert (batch.sources is None) == (expected.sources is None) == (batches != "composed")
+            assert batch.sources is None or torch.equal(batch.sources, expected.sources)
 
 
 def test_where_images_are_resident_only_ids_go_to_the_device(tmp_path: Path) -> None:

@@ -7,34 +7,38 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
-from safetensors.torch import load_file
 
 from gated_vae.models.checkpoint import checkpoints
 from gated_vae.models.distributed import Shares, SynchronisedBatchNorm, everyone, sum_gradients, synchronise_batch_norm
+from gated_vae.models.methods.base import StepBatch
+from gated_vae.models.methods.exchange import Exchange
+from gated_vae.models.methods.gate import Gate
+from gated_vae.models.methods.partners import Partners
+from gated_vae.models.objectives import DIPVAE2, VAE, InfoVAE
+from gated_vae.models.registry import OBJECTIVES
 from gated_vae.models.vae import GatedVAE, GatedVAEConfig, draw_noise
 from gated_vae.pairing.stream.order import share_of_rank
 from gated_vae.pipelines.training.config import TrainConfig
-from gated_vae.pipelines.training.ranks import on_ranks
 from gated_vae.pipelines.training.trainer import InterruptedTrainingError, TrainOptions, TrainReport, train
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.store import Store
+from tests.ranks import assert_same_weights, cancelled, on_two_ranks, outcomes
 from tests.stores import make_store
 
 BATCH = 15  # shares of 7 and 8
 FC = GatedVAEConfig({"pose": 2, "expression": 3}, image_shape=(16, 16), network="fc", hidden=(16, 16))
 CONV = replace(FC, network="conv", hidden=(4, 4, 16))
 MODELS = {
-    **{name: replace(FC, objective=ObjectiveConfig(name)) for name in ("vae", "beta", "info", "dip2")},
-    "exchange": replace(FC, context="target"),
-    "partners": replace(FC, context="partners"),
-    "whole regulariser": replace(FC, objective=ObjectiveConfig("dip2"), gate_regulariser=False),
-    "conv": replace(CONV, objective=ObjectiveConfig("info")),
+    **{name: replace(FC, objective=objective()) for name, objective in OBJECTIVES.items()},
+    "exchange": replace(FC, method=Exchange()),
+    "partners": replace(FC, method=Partners()),
+    "whole regulariser": replace(FC, objective=DIPVAE2(), method=Gate(regulariser=False)),
+    "conv": replace(CONV, objective=InfoVAE()),
 }
 
 # The discrepancy is a difference of means of kernels near 1, each rounded to 2**-24, times lambda - 1 = 499.
@@ -53,24 +57,14 @@ def step(config: GatedVAEConfig, rank: int, ranks: int) -> Step:
     shares = Shares.of(own.stop - own.start)
     assert (shares.whole, shares.own) == (BATCH, own)
     noise = draw_noise(config, BATCH, seed=1, step=1, device="cpu")[:, own]
-    together = config.context == "partners"
+    together = config.method.batches == "together"
     given = torch.stack(images)[:, own] if together else images[0][own]
-    loss = model.loss(given, target[own], None if together else "pose", noise, shares)
+    loss = model.loss(StepBatch(given, target[own], None if together else "pose"), noise, shares)
     loss.total.backward()  # type: ignore[no-untyped-call]
     sum_gradients(model.parameters())
     gradients = {name: value.grad for name, value in model.named_parameters() if value.grad is not None}
     statistics = {name: value for name, value in model.named_buffers() if name != "masks"}  # constants are not compared
     return {**gradients, **statistics, **loss.terms}
-
-
-def cancelled(values: Step) -> set[str]:
-    """Biases whose effect a batch normalisation takes away: their gradients are rounding errors, which Adam makes steps of."""
-    layers = {name: name.split(".") for name in values if name.endswith(".bias")}
-    return {
-        name
-        for name, (part, group, index, _) in layers.items()
-        if f"{part}.{group}.{int(index) + 1}.running_mean" in values
-    }
 
 
 def all_steps() -> dict[str, Step]:
@@ -80,8 +74,7 @@ def all_steps() -> dict[str, Step]:
 
 @pytest.mark.slow
 def test_two_ranks_have_the_gradients_of_one_process() -> None:
-    shared, alone = on_ranks(all_steps, all_steps, workers=2, device="cpu"), all_steps()
-    assert shared is not None
+    shared, alone = on_two_ranks(all_steps), all_steps()
     for model, values in alone.items():
         assert shared[model].keys() == values.keys()
         for name in values.keys() - cancelled(values):
@@ -120,44 +113,29 @@ def config(store: Store, **options: object) -> TrainConfig:
     return TrainConfig(**wanted)  # type: ignore[arg-type]
 
 
-def train_on_two(wanted: TrainConfig, options: TrainOptions, stop: int = 0) -> TrainReport | None:
-    def first() -> TrainReport:
-        def progress(done: int, total: int, losses: dict[str, float]) -> None:  # noqa: ARG001
-            if done == stop:
-                os.kill(os.getpid(), 15)
+def train_until(wanted: TrainConfig, options: TrainOptions, stop: int = 0) -> TrainReport:
+    """Train; the first rank is told to stop after some steps."""
 
-        return train(wanted, options, progress)
+    def progress(done: int, total: int, losses: dict[str, float]) -> None:  # noqa: ARG001
+        if done == stop and dist.get_rank() == 0:
+            os.kill(os.getpid(), 15)
 
-    return on_ranks(partial(train, wanted, options), first, workers=2, device="cpu")
-
-
-def weights(run: Path) -> dict[str, torch.Tensor]:
-    return load_file(checkpoints(run / "checkpoints")[-1].weights)
-
-
-def assert_same_weights(run: Path, other: Path) -> None:
-    ours, theirs = weights(run), weights(other)
-    assert ours.keys() == theirs.keys()
-    means = {name for name in theirs if name.endswith("running_mean")}  # hold those biases
-    for name in theirs.keys() - cancelled(theirs) - means:
-        torch.testing.assert_close(ours[name], theirs[name], rtol=1e-4, atol=1e-5, msg=name)
+    return train(wanted, options, progress)
 
 
 @pytest.mark.slow
 def test_two_ranks_train_resume_and_end_in_the_weights_of_one_process(tmp_path: Path, store: Store) -> None:
     options = TrainOptions(tmp_path / "one", device="cpu", log_every=2)
     alone = train(config(store), options)
-    whole = train_on_two(config(store), replace(options, out=tmp_path / "two"))
-    assert whole is not None
+    whole = on_two_ranks(train_until, config(store), replace(options, out=tmp_path / "two"))
     assert_same_weights(tmp_path / "two", tmp_path / "one")
     for partition, terms in alone.losses.items():
         assert whole.losses[partition] == pytest.approx(terms, rel=1e-4)
 
     parts = replace(options, out=tmp_path / "parts")
     with pytest.raises(InterruptedTrainingError, match="after 3 of 5"):
-        train_on_two(config(store), parts, stop=3)
-    resumed = train_on_two(config(store), parts)
-    assert resumed is not None
+        on_two_ranks(train_until, config(store), parts, 3)
+    resumed = on_two_ranks(train_until, config(store), parts)
     assert resumed.steps_now == 2
     names = [checkpoints(run / "checkpoints")[-1].weights for run in (tmp_path / "parts", tmp_path / "two")]
     assert names[0].read_bytes() == names[1].read_bytes()
@@ -169,8 +147,7 @@ def test_a_last_batch_with_rows_for_one_rank_alone_is_left_out_on_both(tmp_path:
     store = make_store(tmp_path / "store", 301)
     wanted = config(store, steps=None, epochs=2, batch_size=300)
     train(wanted, TrainOptions(tmp_path / "one", device="cpu"))
-    report = train_on_two(wanted, TrainOptions(tmp_path / "two", device="cpu"))
-    assert report is not None
+    report = on_two_ranks(train_until, wanted, TrainOptions(tmp_path / "two", device="cpu"))
     assert report.steps_now == 8
     assert_same_weights(tmp_path / "two", tmp_path / "one")
 
@@ -182,10 +159,12 @@ def fail_on_another_rank() -> int:
 
 
 @pytest.mark.slow
-def test_the_message_of_a_rank_that_fails_comes_through() -> None:
-    with pytest.raises(GatedVAEError, match="Rank one has failed"):
-        on_ranks(fail_on_another_rank, fail_on_another_rank, workers=2, device="cpu")
-    assert not dist.is_initialized()
+def test_a_rank_that_fails_ends_the_others() -> None:
+    first, second = outcomes(fail_on_another_rank)
+    assert (type(first), type(second)) == (GatedVAEError, GatedVAEError)
+    assert str(first).startswith("Rank 0 has stopped.")
+    assert "Another rank's message may say more." in str(first)
+    assert str(second).startswith("Rank one has failed.")
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(store: Store) -> None:
@@ -194,17 +173,32 @@ def test_a_batch_that_cannot_be_shared_is_refused(store: Store) -> None:
     assert config(store).pairs_per_rank(4) == 8
 
 
+def torchrun(*words: str | Path) -> subprocess.CompletedProcess[str]:
+    """Two ranks of `pipe`, as docs/distributed.md starts them."""
+    start = "-m torch.distributed.run --standalone --nproc-per-node 2 --no-python"
+    command = [sys.executable, *start.split(), str(Path(sys.executable).with_name("pipe")), *map(str, words)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment)
+
+
 @pytest.mark.slow
-def test_torchrun_and_workers_end_in_the_same_bytes(tmp_path: Path, store: Store) -> None:
+def test_torchrun_ends_in_the_bytes_of_any_two_ranks_and_reports_once(tmp_path: Path, store: Store) -> None:
+    model = replace(FC, latent={"pose": 2, "expression": 2}, hidden=(8, 8), objective=VAE())
+    wanted = config(store, model=model, steps=4, batch_size=16)
+    on_two_ranks(train, wanted, TrainOptions(tmp_path / "spawned", device="cpu"))
     options = "--network fc --hidden 8,8 --steps 4 --batch-size 16 --latent pose=2,expression=2 --device cpu --json"
-    torchrun = "-m torch.distributed.run --standalone --nproc-per-node 2 -m gated_vae.pipelines.train"
-    for name, start in {"torchrun": torchrun, "workers": "-m gated_vae.pipelines.cli train --workers 2"}.items():
-        command = [sys.executable, *start.split(), str(store.path), "--out", str(tmp_path / name), *options.split()]
-        done = subprocess.run(
-            command, capture_output=True, text=True, timeout=240, env=os.environ | {"OMP_NUM_THREADS": "1"}
-        )
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.count('"steps_now": 4') == 1, "rank 0 alone reports"
-        assert len(list((tmp_path / name).glob("events.*"))) == 1, "rank 0 alone writes"
-    files = [checkpoints(tmp_path / name / "checkpoints")[-1].weights for name in ("torchrun", "workers")]
+    options += " --precision fp32 --objective vae --lr 1e-4 --schedule constant"
+    done = torchrun("train", store.path, "--out", tmp_path / "torchrun", *options.split())
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count('"steps_now": 4') == 1, "rank 0 alone reports"
+    assert len(list((tmp_path / "torchrun").glob("events.*"))) == 1, "rank 0 alone writes"
+    files = [checkpoints(tmp_path / name / "checkpoints")[-1].weights for name in ("torchrun", "spawned")]
     assert files[0].read_bytes() == files[1].read_bytes()
+
+
+@pytest.mark.slow
+def test_under_torchrun_failures_are_told_and_fail(tmp_path: Path, store: Store) -> None:
+    done = torchrun("train", store.path, "--out", tmp_path / "run", "--steps", "4", "--batch-size", "15")
+    assert done.returncode == 1
+    assert "2 ranks cannot share a batch." in done.stderr
+    assert not (tmp_path / "run" / "config.json").exists()

@@ -15,6 +15,12 @@ import torch
 from safetensors.torch import load_file
 
 from gated_vae.models.checkpoint import checkpoints, read_state
+from gated_vae.models.methods.base import NO_GATE, StepBatch
+from gated_vae.models.methods.composed import Composed
+from gated_vae.models.methods.exchange import Exchange
+from gated_vae.models.methods.partners import Partners
+from gated_vae.models.methods.vae import Ungated
+from gated_vae.models.objectives import DIPVAE2, VAE, InfoVAE, Objective
 from gated_vae.models.vae import GatedVAE, GatedVAEConfig
 from gated_vae.pairing.exact import FactorGrid, pair_exactly
 from gated_vae.pairing.stream.loader import PairLoader
@@ -68,12 +74,12 @@ def test_interrupted_training_ends_in_the_same_bytes(tmp_path: Path, store: Stor
 
 
 def test_with_partners_interrupted_training_ends_in_the_same_bytes(tmp_path: Path, store: Store) -> None:
-    wanted = config(store, model=replace(MODEL, context="partners"), own_share=0.25, open_every=5)
+    wanted = config(store, model=replace(MODEL, method=Partners(self_reconstruction=0.25)))
     train(wanted, TrainOptions(tmp_path / "whole", log_every=4, checkpoint_every=10))
     options = TrainOptions(tmp_path / "parts", log_every=4, checkpoint_every=10, prefetch=0)
     with pytest.raises(InterruptedTrainingError, match="after 13 of 30"):
         train(wanted, options, stop_at(13))
-    assert set(train(wanted, options).losses) == {"all", "open"}
+    assert set(train(wanted, options).losses) == {"all partitions"}
     weights = [checkpoints(tmp_path / name / "checkpoints")[-1].weights.read_bytes() for name in ("whole", "parts")]
     assert weights[0] == weights[1]
 
@@ -81,18 +87,18 @@ def test_with_partners_interrupted_training_ends_in_the_same_bytes(tmp_path: Pat
 def test_with_partners_the_encoder_sees_each_partitions_own_and_rebuilds_the_input(
     tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With no own share what is encoded are the table's partners; with all of it, at first the image itself, then ever less."""
+    """Without self-reconstruction these are the table's partners; with all of it, at first the image itself, then ever less."""
     seen: list[tuple[torch.Tensor, torch.Tensor]] = []
     honest = GatedVAE.loss
 
-    def watched(self: GatedVAE, images: torch.Tensor, target: torch.Tensor, *rest: object) -> object:
-        seen.append((images, target))
-        return honest(self, images, target, *rest)  # type: ignore[arg-type]
+    def watched(self: GatedVAE, batch: StepBatch, *rest: object) -> object:
+        seen.append((batch.input, batch.target))
+        return honest(self, batch, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(GatedVAE, "loss", watched)
     for share in (0.0, 0.5, 1.0):
         seen.clear()
-        wanted = config(store, model=replace(MODEL, context="partners"), steps=3, own_share=share)
+        wanted = config(store, model=replace(MODEL, method=Partners(share)), steps=3)
         train(wanted, TrainOptions(tmp_path / f"{share}"))
         batches = list(PairLoader(store.path, 32, batches="together"))[:3]
         own = []
@@ -117,17 +123,18 @@ def test_targets_are_composed_of_the_batch_and_interruption_changes_nothing(
     own: list[float] = []
     honest = GatedVAE.loss
 
-    def watched(self: GatedVAE, images: torch.Tensor, target: torch.Tensor, *rest: object) -> object:
-        inputs, targets = ([id_of[image.numpy().tobytes()] for image in some] for some in (images, target))
-        left, right = rest[-1]  # type: ignore[misc]
+    def watched(self: GatedVAE, batch: StepBatch, *rest: object) -> object:
+        inputs, targets = ([id_of[image.numpy().tobytes()] for image in some] for some in (batch.input, batch.target))
+        assert batch.sources is not None
+        left, right = batch.sources
         assert (classes[targets][:, 0] == classes[inputs][left][:, 0]).all()
         assert (classes[targets][:, 1:] == classes[inputs][right][:, 1:]).all()
-        own.append(float((torch.stack([left, right]) == torch.arange(len(images))).float().mean()))
-        return honest(self, images, target, *rest)  # type: ignore[arg-type]
+        own.append(float((torch.stack([left, right]) == torch.arange(len(inputs))).float().mean()))
+        return honest(self, batch, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(GatedVAE, "loss", watched)
-    model = replace(MODEL, latent={"left": 2, "right": 3}, context="composed")
-    wanted = config(store, model=model, own_share=1.0, steps=8)
+    model = replace(MODEL, latent={"left": 2, "right": 3}, method=Composed(self_reconstruction=1.0))
+    wanted = config(store, model=model, steps=8)
     train(wanted, TrainOptions(tmp_path / "whole", log_every=2, checkpoint_every=3))
     assert own[0] == 1
     assert own[:4] == sorted(own[:4], reverse=True)
@@ -137,13 +144,6 @@ def test_targets_are_composed_of_the_batch_and_interruption_changes_nothing(
     train(wanted, TrainOptions(tmp_path / "parts", log_every=2, checkpoint_every=3, prefetch=0))
     weights = [checkpoints(tmp_path / name / "checkpoints")[-1].weights.read_bytes() for name in ("whole", "parts")]
     assert weights[0] == weights[1]
-    with pytest.raises(GatedVAEError, match="must be in one place"):
-        wanted.pairs_per_rank(2)
-
-
-def test_an_own_share_without_partners_is_refused(store: Store) -> None:
-    with pytest.raises(GatedVAEError, match="context input"):
-        config(store, own_share=0.25)
 
 
 def test_a_death_between_checkpoints_ends_in_the_same_bytes(tmp_path: Path, store: Store) -> None:
@@ -213,9 +213,9 @@ def test_pairs_made_anew_make_another_run(tmp_path: Path, store: Store) -> None:
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (replace(MODEL, network="conv", hidden=(16,)), "two widths or more"),
+        (replace(MODEL, network="conv", hidden=(16,)), "two hidden sizes or more"),
         (replace(MODEL, network="conv", hidden=(4, 4, 4, 4, 4, 8)), "cannot be halved"),
-        (replace(MODEL, context="composed"), "composed"),
+        (replace(MODEL, method=Composed()), "composed"),
     ],
 )
 def test_what_cannot_be_trained_leaves_no_run(
@@ -276,7 +276,7 @@ def test_a_run_of_an_earlier_form_is_told_from_a_damaged_one(tmp_path: Path, sto
     with pytest.raises(GatedVAEError, match="damaged"):
         open_run(tmp_path / "run")
     path.write_text(json.dumps({**values, "schema_version": 1}))
-    with pytest.raises(GatedVAEError, match="schema version 1; this version reads 2"):
+    with pytest.raises(GatedVAEError, match="schema version 1; this version reads 3"):
         open_run(tmp_path / "run")
 
 
@@ -290,7 +290,8 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path, store: Store) -> None:
 
 def test_finetuning_moves_the_decoder_alone(tmp_path: Path, store: Store) -> None:
     train(config(store), TrainOptions(tmp_path / "run"))
-    tuned = config(store, steps=10, decoder_only=True, initial=str(tmp_path / "run"))
+    ungated = replace(MODEL, method=Ungated())
+    tuned = config(store, model=ungated, steps=10, decoder_only=True, initial=str(tmp_path / "run"))
     train(tuned, TrainOptions(tmp_path / "tuned"))
     before, after = (load_file(checkpoints(tmp_path / name / "checkpoints")[-1].weights) for name in ("run", "tuned"))
     moved = {name for name, value in before.items() if not torch.equal(value, after[name])}
@@ -301,26 +302,41 @@ def test_finetuning_moves_the_decoder_alone(tmp_path: Path, store: Store) -> Non
     }
 
 
-@pytest.mark.parametrize("objective", ["vae", "info", "dip2"])
-def test_training_lowers_the_loss(tmp_path: Path, store: Store, objective: str) -> None:
-    model = replace(MODEL, objective=ObjectiveConfig(objective, lambda_=10, lambda_od=1, lambda_d=1), gate=False)
+@pytest.mark.parametrize("objective", [VAE(), InfoVAE(lambda_=10), DIPVAE2(lambda_od=1, lambda_d=1)])
+def test_training_lowers_the_loss(tmp_path: Path, store: Store, objective: Objective) -> None:
+    model = replace(MODEL, objective=objective, method=Ungated())
     wanted = config(store, model=model, steps=150)
     first = train(replace(wanted, steps=5), TrainOptions(tmp_path / "short")).losses
     last = train(wanted, TrainOptions(tmp_path / "long")).losses
-    assert last["open"]["reconstruction"] < first["open"]["reconstruction"] - 1
+    assert last[NO_GATE]["reconstruction"] < first[NO_GATE]["reconstruction"] - 1
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"steps": None}, {"epochs": 3}, {"batch_size": 1}, {"lr": 0.0}, {"schedule": "linear"}, {"open_every": 1}]
+    "wrong", [{"steps": None}, {"epochs": 3}, {"batch_size": 1}, {"lr": 0.0}, {"schedule": "linear"}]
 )
 def test_settings_that_make_no_sense_are_refused(store: Store, wrong: dict[str, object]) -> None:
     with pytest.raises(GatedVAEError):
         config(store, **wrong)
 
 
-def test_open_rounds_come_for_every_partition(tmp_path: Path, store: Store) -> None:
-    losses = train(config(store, open_every=2, steps=40), TrainOptions(tmp_path / "run", log_every=8)).losses
-    assert set(losses) == {"pose", "expression", "open"}
+def test_ordinary_rounds_come_for_every_partition(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every third round over the partitions: target = input, nothing closed."""
+    seen: list[str] = []
+    honest = GatedVAE.loss
+
+    def watched(self: GatedVAE, batch: StepBatch, *rest: object) -> object:
+        ordinary = batch.partition is None
+        assert torch.equal(batch.input, batch.target) == ordinary
+        seen.append("open" if ordinary else str(batch.partition))
+        return honest(self, batch, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(GatedVAE, "loss", watched)
+    wanted = config(store, model=replace(MODEL, method=Exchange(open_every=3)), steps=12)
+    losses = train(wanted, TrainOptions(tmp_path / "run", log_every=6)).losses
+    assert seen == ["pose", "expression", "pose", "expression", "open", "open"] * 2
+    assert set(losses) == {"pose", "expression", "no gate"}
 
 
 def test_a_store_that_moved_or_is_behind_a_service_is_asked_for(tmp_path: Path, store: Store) -> None:

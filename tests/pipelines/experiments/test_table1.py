@@ -7,7 +7,11 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from gated_vae.models.methods.base import Method
+from gated_vae.models.methods.composed import Composed
+from gated_vae.models.methods.exchange import Exchange
 from gated_vae.models.methods.gate import Gate
+from gated_vae.models.methods.partners import Partners
 from gated_vae.models.methods.vae import Ungated
 from gated_vae.models.objectives import DIPVAE2, BetaVAE, InfoVAE
 from gated_vae.pipelines.experiments.runner import make_experiment
@@ -125,10 +129,23 @@ def test_the_constants_are_the_paper_s() -> None:
     config = TABLE1.config("beta-gated", 3)
     assert config.model.latent == {"position": 2, "rotation": 2, "shape": 2, "size": 2}
     assert config.model.objective == BetaVAE(4.0)
-    assert (config.batch_size, config.seed, config.model.method) == (128, 3, Gate())
-    ungated = TABLE1.config("info-ungated", 0).model
-    assert isinstance(ungated.objective, InfoVAE)
-    assert (ungated.objective.lambda_, ungated.method) == (500, Ungated())
-    dip = TABLE1.config("dip2-gated", 0).model.objective
-    assert isinstance(dip, DIPVAE2)
-    assert (dip.lambda_od, dip.lambda_d) == (250, 250)
+    assert (config.batch_size, config.seed, config.model.method) == (128, 3, Gate(regulariser=True))
+    assert TABLE1.config("info-ungated", 0).model.objective == InfoVAE(0.0, 500.0)
+    assert TABLE1.config("info-ungated", 0).model.method == Ungated()
+    assert TABLE1.config("dip2-gated", 0).model.objective == DIPVAE2(1.0, 250.0, 250.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "method", "beta"),
+    [
+        ("exchange", Exchange(), 4.0),
+        ("exchange_open", Exchange(open_every=4), 0.5),
+        ("partners", Partners(self_reconstruction=0.5), 0.5),
+        ("composed", Composed(self_reconstruction=1.0), 0.5),
+        ("composed_apart", Composed(self_reconstruction=1.0), 0.5),
+    ],
+)
+def test_our_own_methods_have_their_constants(name: str, method: Method, beta: float) -> None:
+    model = TABLE1.config(f"beta-{name}", 0).model
+    assert (model.method, model.objective) == (method, BetaVAE(beta))
+    assert model.kl_weights == ({"shape": 0.5} if name == "composed_apart" else {})

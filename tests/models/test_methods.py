@@ -1,0 +1,238 @@
+"""The contract that every training method is held to: those that there are, and Ada-GVAE, written here as a user would."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+import torch
+from torch.distributions import Normal, kl_divergence
+
+from gated_vae.models.checkpoint import checkpoints
+from gated_vae.models.methods.base import ALL, NO_GATE, BatchKind, Method, Step, StepBatch
+from gated_vae.models.methods.composed import Composed
+from gated_vae.models.methods.exchange import Exchange
+from gated_vae.models.methods.gate import Gate
+from gated_vae.models.methods.partners import Partners
+from gated_vae.models.methods.vae import Ungated
+from gated_vae.models.objectives import Posterior
+from gated_vae.models.registry import METHODS
+from gated_vae.models.vae import GatedVAE, GatedVAEConfig, draw_noise
+from gated_vae.pairing.exact import FactorGrid, pair_exactly
+from gated_vae.pairing.stream.loader import PairLoader
+from gated_vae.pipelines.cli import main
+from gated_vae.pipelines.training.config import TrainConfig
+from gated_vae.pipelines.training.run import open_run
+from gated_vae.pipelines.training.trainer import InterruptedTrainingError, TrainOptions, train
+from gated_vae.preprocessing.errors import GatedVAEError
+from tests.ranks import assert_same_weights, on_two_ranks
+from tests.stores import make_grid_store
+
+LATENT = {"left": 2, "right": 3}
+BATCH = 8
+
+
+@dataclass(frozen=True)
+class Ada:
+    """Ada-GVAE: a pair shares whichever dimensions differ least (Locatello et al. 2020)."""
+
+    batches: ClassVar[BatchKind] = "turns"
+
+    def prepare(self, batch: StepBatch, turn: int) -> StepBatch:  # noqa: ARG002
+        """Both images of a pair are encoded, its input is decoded."""
+        both = torch.stack([batch.input, batch.target])
+        return replace(batch, input=both, target=batch.input, partition=None, label=ALL)
+
+    def step(self, vae: GatedVAE, batch: StepBatch, noise: torch.Tensor) -> Step:
+        """Average the pair's posteriors where they are alike: below half-way between the least and the greatest divergence."""
+        both = vae.encode(batch.input.flatten(0, 1)).map(lambda tensor: tensor.unflatten(0, (2, -1)))
+        (mean, other), (variance, other_variance) = both.mean, both.logvar.exp()
+        ratio = variance / other_variance
+        divergence = 0.5 * (ratio + (mean - other).square() / other_variance - 1 - ratio.log())
+        low, high = divergence.aminmax(dim=1, keepdim=True)
+        alike = divergence < (low + high) / 2
+        logvar = torch.where(alike, ((variance + other_variance) / 2).log(), both.logvar[0])
+        posterior = Posterior(torch.where(alike, (mean + other) / 2, mean), logvar)
+        codes = posterior.sample(noise[0])
+        return Step(posterior, codes, codes)
+
+
+CHOICES: dict[str, Method] = {
+    "vae": Ungated(),
+    "gate": Gate(),
+    "exchange": Exchange(),
+    "exchange with ordinary rounds": Exchange(open_every=2),
+    "partners": Partners(),
+    "partners at first themselves": Partners(self_reconstruction=0.5),
+    "composed": Composed(),
+    "composed at first themselves": Composed(self_reconstruction=1.0),
+    "ada": Ada(),
+}
+every_method = pytest.mark.parametrize("method", CHOICES.values(), ids=CHOICES.keys())
+
+
+@pytest.fixture(autouse=True)
+def ada() -> Iterator[None]:
+    METHODS.add("ada", Ada)
+    yield
+    METHODS.remove("ada")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A full grid of factors, which every method can be trained on."""
+    path = tmp_path_factory.mktemp("methods") / "store"
+    pair_exactly(make_grid_store(path, FactorGrid(("a", "b", "c"), (4, 5, 3))), {"left": ("a",), "right": ("b", "c")})
+    return path
+
+
+def model(method: Method) -> GatedVAEConfig:
+    return GatedVAEConfig(LATENT, image_shape=(16, 16), network="fc", hidden=(16, 16), method=method)
+
+
+def config(store: Path, method: Method, **options: object) -> TrainConfig:
+    values = {"store": str(store), "model": model(method), "steps": 10, "batch_size": BATCH, "lr": 1e-3, **options}
+    return TrainConfig(**values)  # type: ignore[arg-type]
+
+
+def batch_of(method: Method, partition: str) -> StepBatch:
+    """What the trainer makes of a loader's batch of that partition, in the first round."""
+    generator = torch.Generator().manual_seed(1)
+    images, target, *others = torch.randint(0, 256, (3, BATCH, 16, 16), dtype=torch.uint8, generator=generator)
+    if method.batches == "turns":
+        return method.prepare(StepBatch(images, target, partition), 0)
+    if method.batches == "together":
+        return method.prepare(StepBatch(images, torch.stack([target, *others])), 0)
+    rows = torch.stack([torch.randperm(BATCH, generator=generator) for _ in LATENT])
+    return method.prepare(StepBatch(images, target, sources=rows), 0)
+
+
+def fresh(method: Method) -> tuple[GatedVAE, torch.Tensor]:
+    torch.manual_seed(0)
+    return GatedVAE(model(method)), draw_noise(model(method), BATCH, seed=0, step=1, device="cpu")
+
+
+def test_every_method_that_there_is_is_held_to_the_contract() -> None:
+    assert {type(method) for method in CHOICES.values()} == set(METHODS.values())
+
+
+@every_method
+@pytest.mark.parametrize("partition", list(LATENT))
+def test_exactly_the_heads_of_what_is_open_get_gradients(method: Method, partition: str) -> None:
+    """Of a closed partition not one bit; where nothing is closed, all of them."""
+    vae, noise = fresh(method)
+    batch = batch_of(method, partition)
+    vae.loss(batch, noise).total.backward()  # type: ignore[no-untyped-call]
+    heads = vae.encoder.layers[-1]  # type: ignore[union-attr, index]
+    own = range(vae.config.latent_size) if batch.partition is None else range(5)[vae.partitions[partition]]
+    expected = {*own, *(row + vae.config.latent_size for row in own)}
+    assert set(heads.weight.grad.abs().sum(1).nonzero().flatten().tolist()) == expected
+    assert set(heads.bias.grad.nonzero().flatten().tolist()) == expected
+    assert batch.partition in ((partition,) if type(method) in (Gate, Exchange) else (None,))
+    assert batch.label == (batch.partition or (NO_GATE if type(method) is Ungated else ALL))
+
+
+@every_method
+@pytest.mark.parametrize("partition", list(LATENT))
+def test_what_is_closed_going_backward_is_the_same_going_forward(method: Method, partition: str) -> None:
+    """Posterior, sample and the open partition's codes have the bits that they have with everything open."""
+    batch = batch_of(method, partition)
+    steps = []
+    for through in (batch.partition, None):
+        vae, noise = fresh(method)
+        steps.append(method.step(vae, vae.opened(replace(batch, partition=through)), noise))
+    gated, ungated = steps
+    assert torch.equal(gated.posterior.mean, ungated.posterior.mean)
+    assert torch.equal(gated.posterior.logvar, ungated.posterior.logvar)
+    assert torch.equal(gated.sample, ungated.sample)
+    own = vae.partitions[partition]
+    assert torch.equal(gated.codes[:, own], ungated.codes[:, own])
+
+
+@every_method
+def test_an_interrupted_training_ends_in_the_same_bytes(tmp_path: Path, store: Path, method: Method) -> None:
+    def stop(done: int, total: int, losses: dict[str, float]) -> None:  # noqa: ARG001
+        if done == 5:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    options = TrainOptions(tmp_path / "whole", log_every=2, checkpoint_every=3)
+    whole = train(config(store, method), options)
+    parts = replace(options, out=tmp_path / "parts", prefetch=0)
+    with pytest.raises(InterruptedTrainingError, match="after 5 of 10"):
+        train(config(store, method), parts, stop)
+    assert train(config(store, method), parts).losses == whole.losses
+    ours, theirs = (checkpoints(tmp_path / name / "checkpoints")[-1] for name in ("parts", "whole"))
+    assert ours.weights.read_bytes() == theirs.weights.read_bytes()
+    assert ours.state.read_bytes() == theirs.state.read_bytes()
+    assert open_run(tmp_path / "whole").config.model.method == method
+
+
+def train_all(configs: dict[str, TrainConfig], out: Path) -> dict[str, dict[str, dict[str, float]]]:
+    """Train several; the other processes know of no Ada yet."""
+    METHODS.add("ada", Ada)
+    options = TrainOptions(out, device="cpu", log_every=2)
+    return {name: train(wanted, replace(options, out=out / name)).losses for name, wanted in configs.items()}
+
+
+@pytest.mark.slow
+def test_two_ranks_train_to_the_weights_of_one(tmp_path: Path, store: Path) -> None:
+    """Batches of 16 and, as 60 pairs do not divide, of 12."""
+    configs = {
+        name: config(store, method, steps=None, epochs=1, batch_size=16)
+        for name, method in CHOICES.items()
+        if method.batches != "composed"
+    }
+    shared, alone = on_two_ranks(train_all, configs, tmp_path / "two"), train_all(configs, tmp_path / "one")
+    for name, losses in alone.items():
+        assert_same_weights(tmp_path / "two" / name, tmp_path / "one" / name)
+        assert shared[name].keys() == losses.keys()
+        for label, terms in losses.items():
+            assert shared[name][label] == pytest.approx(terms, rel=1e-4)
+
+
+def test_composed_targets_are_of_one_rank(store: Path) -> None:
+    with pytest.raises(GatedVAEError, match="must be in one place") as refused:
+        PairLoader(store, BATCH, batches="composed", world_size=2)
+    assert "--method partners" in str(refused.value.remedy)
+
+
+def test_ada_averages_what_differs_least() -> None:
+    """Against PyTorch's own divergence, one pair and dimension after the other."""
+    vae, noise = fresh(Ada())
+    vae.eval()
+    batch = batch_of(Ada(), "left")
+    with torch.no_grad():
+        found = Ada().step(vae, batch, noise).posterior
+        mine, theirs = (vae.encode(images) for images in batch.input)
+    first, second = (Normal(q.mean, (0.5 * q.logvar).exp()) for q in (mine, theirs))
+    divergence = kl_divergence(first, second)
+    averaged = 0
+    for pair in range(BATCH):
+        threshold = (float(divergence[pair].min()) + float(divergence[pair].max())) / 2
+        for d in range(5):
+            alike = float(divergence[pair, d]) < threshold
+            averaged += alike
+            mean = (first.mean[pair, d] + second.mean[pair, d]) / 2 if alike else first.mean[pair, d]
+            variance = (first.variance[pair, d] + second.variance[pair, d]) / 2 if alike else first.variance[pair, d]
+            torch.testing.assert_close(found.mean[pair, d], mean)
+            torch.testing.assert_close(found.logvar[pair, d].exp(), variance)
+    assert BATCH <= averaged <= 4 * BATCH
+
+
+def test_ada_lowers_the_loss_and_is_a_method_of_the_command_line(tmp_path: Path, store: Path) -> None:
+    words = ["train", str(store), "--network", "fc", "--hidden", "16,16", "--lr", "1e-3", "--batch-size", "8"]
+    for steps in (5, 100):
+        command = [*words, "--method", "ada", "--steps", str(steps), "--out", str(tmp_path / f"{steps}")]
+        with pytest.raises(SystemExit) as ended:
+            main([*command, "--latent", "left=2,right=3", "--precision", "fp32", "--device", "cpu"])
+        assert not ended.value.code
+    runs = [open_run(tmp_path / f"{steps}") for steps in (5, 100)]
+    assert json.loads((runs[0].path / "config.json").read_text())["train"]["model"]["method"] == "ada"
+    first, last = (run.read_metrics()["train"]["losses"][ALL]["reconstruction"] for run in runs)
+    assert last < first - 1
