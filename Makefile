@@ -17,8 +17,8 @@ $(VENV)/installed: pyproject.toml constraints.txt
 demo: $(VENV)/installed
 	$(BIN)/pipe simulate faces --out $(OUT)/faces --n $(FACES) --seed 1
 	$(BIN)/pipe preprocess celeba --openface $(OUT)/faces/processed --identities $(OUT)/faces/identity.txt --size 32 --out $(OUT)/store
-	$(BIN)/pipe cluster $(OUT)/store --pose 40 --expression 40 --strata 8 --draws 8
-	$(BIN)/pipe pair $(OUT)/store --share identity=identity --draws 8
+	$(BIN)/pipe cluster $(OUT)/store --pose 40 --expression 40 --rule independent:8
+	$(BIN)/pipe pair $(OUT)/store --share identity=identity
 	$(BIN)/python -c "import pandas; print(pandas.read_parquet('$(OUT)/store/pairs').head())"
 	$(BIN)/pipe train $(OUT)/store --out $(OUT)/run --preset faces-partners --steps $(STEPS)
 	$(BIN)/pipe traverse $(OUT)/run
@@ -44,7 +44,7 @@ fuzz: $(VENV)/installed
 
 ## Three ranks read from a service for some minutes, clients and server killed and started again: every pair exactly once.
 soak: $(VENV)/installed
-	SOAK_SAMPLES=150000 $(BIN)/pytest -m slow -s -k soak tests/pairing/test_service.py
+	SOAK_SAMPLES=150000 $(BIN)/pytest -m slow -s -k soak tests/pairing/service/test_service.py
 
 ## Known weaknesses of the pinned versions, as the package index's advisories list them. A mirror has no advisories: then each package
 ## is listed as not audited, and only what is known to be weak fails.

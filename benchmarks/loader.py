@@ -23,7 +23,8 @@ from torch.utils.data import DataLoader, Dataset
 from benchmarks.timing import Record, alternate, ratio, show
 from gated_vae.models.methods.base import StepBatch
 from gated_vae.models.vae import GatedVAE, GatedVAEConfig, draw_noise
-from gated_vae.pairing.rules.uniform import Members
+from gated_vae.pairing.rules.base import Members
+from gated_vae.pairing.rules.uniform import UniformPartners
 from gated_vae.pairing.stream.loader import PairBatch, PairLoader
 from gated_vae.pairing.tables import write_groups, write_pairs
 from gated_vae.pipelines.training.processor import choose_precision, keep_freed_memory
@@ -44,10 +45,10 @@ def make_store(path: Path, samples: int) -> Store:
     write_json(manifest_path(path), {**manifest, "seen": samples, "taken": samples, "rejected": 0, "parameters": {}})
     for name, groups in (("pose", 1000), ("expression", 1500)):
         group = np.random.default_rng(1).permutation(samples).astype(np.int32) % groups
-        members = Members.of(group)
+        rule = UniformPartners(Members.of(group))
         write_groups(path, name, group, np.zeros(samples, np.float32))
-        write_pairs(path, name, group, lambda ids, draw, of=members: of.partners(ids, seed=0, draw=draw), 1)
-    made = {name: {"method": "kmeans", "seed": 0, "draws": 1} for name in ("pose", "expression")}
+        write_pairs(path, name, group, lambda ids, draw, of=rule: of.partners(ids, seed=0, draw=draw), 1)
+    made = {name: {"method": "kmeans", "shared": [], "seed": 0, "draws": 1} for name in ("pose", "expression")}
     return open_store(path).with_partitions(made)
 
 

@@ -19,7 +19,8 @@ import numpy as np
 import pandas as pd
 
 from benchmarks.timing import Record, alternate, figure, ratio, show
-from gated_vae.pairing.rules.uniform import Members
+from gated_vae.pairing.rules.base import Members
+from gated_vae.pairing.rules.uniform import UniformPartners
 from gated_vae.pairing.tables import DRAWS, write_pairs
 from gated_vae.preprocessing.store import pairs_path
 
@@ -41,10 +42,10 @@ def uneven_groups(groups: int) -> Group:
 
 def draws(groups: int, repeats: int) -> Iterator[Record]:
     group, ids = uneven_groups(groups), np.arange(SAMPLES)
-    members = Members.of(group)
+    rule = UniformPartners(Members.of(group))
     frame = pd.DataFrame({"group": group})
     runs: dict[str, Callable[[], object]] = {
-        "partners": lambda: members.partners(ids, seed=0, draw=0),
+        "partners": lambda: rule.partners(ids, seed=0, draw=0),
         "sort": lambda: Members.of(group),
         "pandas": lambda: frame.groupby("group").sample(frac=1, random_state=0),
     }
@@ -56,11 +57,11 @@ def draws(groups: int, repeats: int) -> Iterator[Record]:
 
 def tables(groups: int, count: int, repeats: int, folder: Path) -> Iterator[Record]:
     group = uneven_groups(groups)
-    members = Members.of(group)
+    rule = UniformPartners(Members.of(group))
     rows, path = SAMPLES * count, pairs_path(folder, "ours")
 
     def ours() -> None:
-        write_pairs(folder, "ours", group, lambda ids, draw: members.partners(ids, seed=0, draw=draw), count)
+        write_pairs(folder, "ours", group, lambda ids, draw: rule.partners(ids, seed=0, draw=draw), count)
 
     ours()
     frame = pd.read_parquet(path, partitioning=None)

@@ -26,16 +26,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyarrow import flight
 
-from gated_vae.pairing.cluster import TRAIN_SAMPLE, ClusterOptions, cluster_store
+from gated_vae.pairing.cluster import ClusterOptions, cluster_store
 from gated_vae.pairing.groups import columns
 from gated_vae.pairing.groups.kmeans import fit_kmeans
-from gated_vae.pairing.stream.batches import Cut, StoreBatches
+from gated_vae.pairing.stream.batches import StoreBatches
+from gated_vae.pairing.stream.cut import Cut
 from gated_vae.pairing.stream.wire import Ticket
 from gated_vae.preprocessing.files import write_json
 from gated_vae.preprocessing.sources.celeba.faces import INTENSITIES
 from gated_vae.preprocessing.store import SCHEMA_VERSION, images_path, manifest_path, open_store, samples_path
 
 SIDE, SEEDS, CHUNK = 8, 20_000, 1 << 20
+CLUSTERS = {"pose": 2500, "expression": 4000}  # whatever the number of samples
 BATCH, SERVED = 1024, 2_000_000
 PAIRS = ("pairs", "loader", "serve")  # phases that count pairs, not samples
 
@@ -78,12 +80,12 @@ def make(path: Path, samples: int) -> Phases:
     return {}
 
 
-def cluster(path: Path, samples: int, options: ClusterOptions) -> Phases:
+def cluster(path: Path, samples: int) -> Phases:
     """Both partitions of the command: `fit`, then `group` (assign, write), `pairs` (draw, write) and `measuring`."""
     begun: list[tuple[str, float]] = []
     fitting: list[float] = []
 
-    def note(message: str) -> None:
+    def note(done: int, total: int, message: str = "") -> None:  # noqa: ARG001
         begun.append((next((name for name in ("measuring", "pairs") if name in message), "group"), time.perf_counter()))
 
     def fit(*arguments: Any, **chosen: Any) -> Any:
@@ -93,7 +95,7 @@ def cluster(path: Path, samples: int, options: ClusterOptions) -> Phases:
         return fitted
 
     columns.fit_kmeans = fit
-    reports = cluster_store(path, options, overwrite=True, progress=note)
+    reports = cluster_store(path, ClusterOptions(CLUSTERS), overwrite=True, progress=note)
     begun.append(("", time.perf_counter()))
     units = dict.fromkeys(("fit", "group", "measuring"), samples * len(reports))
     units |= {"pairs": sum(report.pairs for report in reports)}
@@ -146,10 +148,8 @@ def read_served(address: str) -> dict[str, float]:
 STAGES = ("make", "cluster", "loader", "encode")  # then serve
 
 
-def work(stage: str, path: Path, samples: int, train_sample: int) -> Phases:
-    if stage == "cluster":
-        return cluster(path, samples, ClusterOptions(train_sample=train_sample))
-    return {"make": make, "loader": loader, "encode": encode}[stage](path, samples)
+def work(stage: str, path: Path, samples: int) -> Phases:
+    return {"make": make, "cluster": cluster, "loader": loader, "encode": encode}[stage](path, samples)
 
 
 def measured(words: list[str], work: Callable[[subprocess.Popen[str]], Phases]) -> dict[str, Any]:
@@ -178,7 +178,7 @@ def served(child: subprocess.Popen[str]) -> Phases:
     return {"serve": found}
 
 
-def run(out: Path, samples: int, train_sample: int, *, keep: bool) -> None:
+def run(out: Path, samples: int, *, keep: bool) -> None:
     """Take a store of so many samples through the stages that have no record yet."""
     log, path = out / "scale.jsonl", out / f"store-{samples}"
     done = {record["stage"] for record in records(out) if record["samples"] == samples}
@@ -195,7 +195,7 @@ def run(out: Path, samples: int, train_sample: int, *, keep: bool) -> None:
             found = measured(["gated_vae.pipelines.cli", "serve", str(path), "--port", "0"], served)
         else:
             words = ["benchmarks.scale", "--stage", stage, "--out", str(out)]
-            words += ["--samples", str(samples), "--train-sample", str(train_sample)]
+            words += ["--samples", str(samples)]
             found = measured(words, told)
         sizes = {"disk_mb": round(sum(f.stat().st_blocks for f in path.rglob("*") if f.is_file()) / 2048)}
         with log.open("a") as file:
@@ -232,17 +232,16 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--samples", type=int, nargs="+", default=[10**4, 10**5, 10**6, 10**7])
-    parser.add_argument("--train-sample", type=int, default=TRAIN_SAMPLE, help="As of `pipe cluster`.")
     parser.add_argument("--keep", action="store_true", help="Keep the stores.")
     parser.add_argument("--stage", choices=STAGES, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.stage:
         (samples,) = options.samples
-        print(json.dumps(work(options.stage, options.out / f"store-{samples}", samples, options.train_sample)))
+        print(json.dumps(work(options.stage, options.out / f"store-{samples}", samples)))
         return 0
     options.out.mkdir(parents=True, exist_ok=True)
     for samples in options.samples:
-        run(options.out, samples, options.train_sample, keep=options.keep)
+        run(options.out, samples, keep=options.keep)
     report(options.out)
     return 0
 

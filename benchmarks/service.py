@@ -23,8 +23,8 @@ from pyarrow import flight
 from benchmarks.loader import make_store
 from benchmarks.timing import Record, alternate, ratio, show
 from gated_vae.pairing.stream.batches import StoreBatches
-from gated_vae.pairing.stream.loader import prefetched
 from gated_vae.pairing.stream.wire import Ticket, to_arrow
+from gated_vae.preprocessing.compute import read_ahead
 from gated_vae.preprocessing.store import Store, open_store
 
 READY = 64  # different record batches that the plain server sends in turn
@@ -84,7 +84,7 @@ def compare(store: Store, size: int, repeats: int) -> list[Record]:
         times = alternate(
             {
                 "ids": reading(service, ids),
-                "loader": lambda: exhaust(prefetched(local.epoch(0, 0, images=False), 2)),
+                "loader": lambda: exhaust(read_ahead(local.epoch(0, 0, images=False), 2)),
                 "arrays": lambda: exhaust(local.epoch(0, 0, images=False)),
                 "pixels": reading(service, pixels),
                 "plain": reading(plain, pixels),

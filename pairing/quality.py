@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow.parquet as pq
+
+from gated_vae.pairing.groups.columns import LabelColumns
+from gated_vae.pairing.groups.equal import number_classes
+from gated_vae.pairing.labels import Label, owner, registered
+from gated_vae.pairing.tables import Partners
+from gated_vae.preprocessing.store import Store, samples_path
+
+MEASURED_PAIRS = 1 << 18
 
 Values = npt.NDArray[np.floating[Any]]
 
@@ -20,7 +30,7 @@ class ColumnQuality:
     shared:
         Whether the groups were made from this column.
     unit:
-        ``degrees`` or ``intensity`` (OpenFace's action units, 0 .. 5).
+        As the column's label says (see `gated_vae.pairing.labels`).
     apart, apart_random:
         Mean absolute difference between an input and its target, and between two samples at random, in `unit`.
     correlation:
@@ -37,21 +47,53 @@ class ColumnQuality:
     correlation_uniform: float | None
 
 
-def column_quality(name: str, own: Values, target: Values, uniform: Values, *, shared: bool) -> ColumnQuality:
-    """Compare inputs with their targets in one column.
+def measure_pairs(
+    store: Store, labels: Iterable[Label], shared: Sequence[str], partners: Partners, uniform: Partners
+) -> dict[str, Any]:
+    """Measure pairs of draw 0, at most `MEASURED_PAIRS` evenly spread; one column in memory at a time.
+
+    Parameters
+    ----------
+    labels:
+        Whose columns are compared.
+    shared:
+        The columns that groups were made from.
+    partners, uniform:
+        The partners as drawn, and as the same groups give them uniformly.
+
+    Returns
+    -------
+    ``same``: label -> share of pairs that are equal in it, of those registered of which something is known; and ``quality``:
+    column -> what `column_quality` finds, as plain values.
+    """
+    labels = [*labels]
+    ids = np.arange(0, len(store), -(-len(store) // MEASURED_PAIRS))
+    target = partners(ids, 0)
+    rows = np.concatenate([ids, target, uniform(ids, 0)])
+    quality = {}
+    for column in pq.read_schema(samples_path(store.path)).names:
+        label = owner(column, labels)
+        if label is not None:
+            values = np.split(LabelColumns(store, [column]).take(rows)[:, 0], 3)
+            quality[column] = asdict(column_quality(label, *values, shared=column in shared))
+    classes = {label.name: number_classes(store, label) for label in registered("equal")}
+    same = {name: float((found[ids] == found[target]).mean()) for name, found in classes.items() if found is not None}
+    return {"same": same, "quality": quality}
+
+
+def column_quality(label: Label, own: Values, target: Values, uniform: Values, *, shared: bool) -> ColumnQuality:
+    """Compare inputs with their targets in one column of a label.
 
     Parameters
     ----------
     own, target, uniform:
-        Values of the inputs, of their targets as drawn, and of targets drawn uniformly from the group, (n,) each:
-        radians where `name` is a pose's, else taken as they are.
+        Values of the inputs, of their targets as drawn, and of targets drawn uniformly from the group, (n,) each.
     """
-    unit, factor = ("degrees", 180 / np.pi) if name.startswith("pose_R") else ("intensity", 1.0)
     return ColumnQuality(
         shared=shared,
-        unit=unit,
-        apart=float(factor * np.abs(own - target).mean(dtype=np.float64)),
-        apart_random=factor * mean_difference(own),
+        unit=label.unit,
+        apart=float(label.per_unit * np.abs(own - target).mean(dtype=np.float64)),
+        apart_random=label.per_unit * mean_difference(own),
         correlation=correlation(own, target),
         correlation_uniform=correlation(own, uniform),
     )

@@ -7,7 +7,7 @@ then costs little: the compressor finds the first draw's copy.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -17,24 +17,24 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gated_vae.pairing.drawing import Partners, draw_blocks, index_type
-from gated_vae.pairing.rules.uniform import Ints
-from gated_vae.preprocessing.compute import one_ahead
+from gated_vae.pairing.rules.base import BLOCK, Floats, Ids, Ints
+from gated_vae.preprocessing.compute import read_ahead
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import parquet_writer, write_parquet
-from gated_vae.preprocessing.store import SCHEMA_VERSION, groups_path, pairs_path
+from gated_vae.preprocessing.progress import Progress, ignore
+from gated_vae.preprocessing.store import SCHEMA_VERSION, centroids_path, groups_path, pairs_path
 
 DRAWS = 8  # pairings of every sample: enough that an epoch rarely repeats a pair, at 2.5 bytes a row
 BLOCK_ROWS = 1 << 20
 
-Rows = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]  # input_id, target_id, group
-Progress = Callable[[int], None]  # told how many rows have been written
+Rows = tuple[Ids, Ids, Ids]  # input_id, target_id, group
+Partners = Callable[[Ids, int], Ids]  # (ids, draw) -> one partner of each
 
 _LAYOUT_KEYS = (b"gated_vae.inputs", b"gated_vae.draws", b"gated_vae.block")
 _REMAKE = "Make the pairs again: `pipe cluster` or `pipe pair` with --overwrite."
 
 
-def write_groups(store: Path, partition: str, group: Ints, distance: npt.NDArray[np.float32]) -> None:
+def write_groups(store: Path, partition: str, group: Ints, distance: Floats) -> None:
     """Write which group each sample of a partition is in, and how far it lies from the group's centroid."""
     columns = {
         "sample_id": np.arange(len(group), dtype=index_type(len(group))),
@@ -46,7 +46,7 @@ def write_groups(store: Path, partition: str, group: Ints, distance: npt.NDArray
     )
 
 
-def read_groups(store: Path, partition: str) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]]:
+def read_groups(store: Path, partition: str) -> tuple[npt.NDArray[np.int32], Floats]:
     """Read group (N,) and distance (N,) of a partition, in sample order."""
     path = groups_path(store, partition)
     table = _open(path).read(columns=["sample_id", "group", "distance"])
@@ -56,33 +56,37 @@ def read_groups(store: Path, partition: str) -> tuple[npt.NDArray[np.int32], npt
     return group, distance
 
 
-def ignore(done: int) -> None:
-    """Progress hook that does nothing."""
+def write_centroids(store: Path, partition: str, columns: Sequence[str], group: Ints, centroids: Floats | None) -> None:
+    """Write where each group of a partition lies, float32 (groups, d), and its size; remove what is there when None."""
+    path = centroids_path(store, partition)
+    if centroids is None:
+        path.unlink(missing_ok=True)
+        return
+    count = len(centroids)
+    sizes = np.bincount(group, minlength=count).astype(np.int32)
+    table = {
+        "group": np.arange(count, dtype=np.int32),
+        "size": sizes,
+        **dict(zip(columns, centroids.T.copy(), strict=True)),
+    }
+    write_parquet(path, pa.table(table), schema_version=SCHEMA_VERSION)
 
 
 def write_pairs(
-    store: Path,
-    partition: str,
-    group: Ints,
-    partners: Partners,
-    draws: int,
-    *,
-    scheduler: str | None = None,
-    progress: Progress = ignore,
+    store: Path, partition: str, group: Ints, partners: Partners, draws: int, *, progress: Progress = ignore
 ) -> int:
-    """Write the pairs of a partition and return how many; a few blocks are in memory.
+    """Write the pairs of a partition and return how many; a few blocks are in memory, each drawn while the last is written.
 
     Parameters
     ----------
     group:
         Group of every sample (N,).
     partners:
-        Gives each of the ids it is handed a partner for one draw: another sample of the same group. A
-        `gated_vae.pairing.drawing.Drawing` where there is a scheduler.
+        Gives each of the ids it is handed a partner for one draw: another sample of the same group.
     draws:
         How often every sample is an input.
-    scheduler:
-        Address of a Dask scheduler whose workers draw; None draws here. The bytes are the same.
+    progress:
+        Told how many rows have been written.
 
     Raises
     ------
@@ -96,20 +100,31 @@ def write_pairs(
         [pa.field(name, kind, nullable=False) for name, kind in types.items()],
         dict(zip(_LAYOUT_KEYS, map(str, (len(group), draws, size)), strict=True)),
     )
-    written = 0
+    packing = {"schema_version": SCHEMA_VERSION, **_packing("input_id")}
     blocks = [(start, min(start + size, len(group))) for start in range(0, len(group), size)]
-    with (
-        parquet_writer(
-            pairs_path(store, partition), schema, schema_version=SCHEMA_VERSION, **_packing("input_id")
-        ) as writer,
-        closing(draw_blocks(store, group, partners, draws, blocks, scheduler=scheduler)) as drawn,
-        closing(one_ahead(_row_group(schema, group, *made) for made in zip(blocks, drawn, strict=True))) as row_groups,
-    ):
-        for row_group in row_groups:
+    made = (_row_group(schema, group, block, _draw(group, partners, draws, *block)) for block in blocks)
+    written = 0
+    with parquet_writer(pairs_path(store, partition), schema, **packing) as writer, closing(read_ahead(made)) as ready:
+        for row_group in ready:
             writer.write_table(row_group, row_group_size=size * draws)
             written += len(row_group)
-            progress(written)
+            progress(written, len(group) * draws)
     return written
+
+
+def _draw(group: Ints, partners: Partners, draws: int, start: int, stop: int) -> Ints:
+    """Draw partners of the inputs start .. stop - 1, (draws, stop - start), in the narrowest type for ids."""
+    targets = np.empty((draws, stop - start), index_type(len(group)))
+    for first in range(start, stop, BLOCK):
+        ids = np.arange(first, min(first + BLOCK, stop))
+        own = group[first : first + len(ids)]
+        for draw in range(draws):
+            found = partners(ids, draw)
+            broken = np.count_nonzero((found == ids) | (group.take(found) != own))
+            if broken:
+                raise GatedVAEError("Pairs cannot be written.", f"{broken} partners are the input or of another group.")
+            targets[draw, first - start : first - start + len(ids)] = found
+    return targets
 
 
 def _row_group(schema: pa.Schema, group: Ints, block: tuple[int, int], targets: Ints) -> pa.Table:
@@ -125,6 +140,11 @@ def _row_group(schema: pa.Schema, group: Ints, block: tuple[int, int], targets: 
         "target_id": targets.ravel(),
     }
     return pa.table(columns, schema)
+
+
+def index_type(samples: int) -> type[np.int32] | type[np.int64]:
+    """Choose the narrowest type for sample ids."""
+    return np.int32 if samples <= 2**31 else np.int64
 
 
 class PairTable:

@@ -101,7 +101,7 @@ def _pair_faults(table: PairTable, block: int, draw: int, groups: list[Groups]) 
 
 def _centroids(store: Store, name: str, record: dict[str, Any], groups: list[Groups]) -> Iterator[str]:
     file = open_parquet(centroids_path(store.path, name))
-    columns = record.get("columns", [])
+    columns = record["shared"]
     integers = {"group": pa.types.is_integer, "size": pa.types.is_integer}
     yield from schema_faults(file, {**integers, **dict.fromkeys(columns, pa.types.is_floating)})
     table = file.read()

@@ -15,7 +15,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed, wait
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
@@ -216,14 +216,21 @@ def stream_tasks(
             yield waiting.popleft().result()
 
 
-def one_ahead(items: Iterable[Result]) -> Generator[Result, None, None]:
-    """Yield what `items` gives, each made in another thread while its predecessor is used."""
+def read_ahead(items: Iterable[Result], depth: int = 1) -> Generator[Result, None, None]:
+    """Yield what `items` gives, made in another thread up to `depth` ahead of what is asked for."""
     iterator, end = iter(items), object()
+    waiting: deque[Future[Any]] = deque()
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(next, iterator, end)
-        while (item := waiting.result()) is not end:
-            waiting = pool.submit(next, iterator, end)
-            yield item  # type: ignore[misc]
+        try:
+            while True:
+                while len(waiting) <= depth:
+                    waiting.append(pool.submit(next, iterator, end))
+                item = waiting.popleft().result()
+                if item is end:
+                    return
+                yield item
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def dashboard(scheduler: str) -> str:

@@ -16,7 +16,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from gated_vae.preprocessing.compute import one_ahead
+from gated_vae.preprocessing.compute import read_ahead
 from gated_vae.preprocessing.files import atomic_path, damaged, make_room, write_at
 
 Pixels = npt.NDArray[np.uint8]
@@ -95,7 +95,7 @@ def finish_images(path: Path, filled: Sequence[Filled], size: int) -> str:
     header = _header(sum(one.region.count - len(one.failed) for one in filled), size)
     hasher, end = hashlib.sha256(header), len(header)
     write_at(path, 0, header)
-    for one, pixels in zip(filled, one_ahead(_taken(path, filled)), strict=True):
+    for one, pixels in zip(filled, read_ahead(_taken(path, filled)), strict=True):
         hasher.update(pixels)
         if one.failed or end != one.region.offset:  # a gap lies in it or before it
             write_at(path, end, pixels)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # commands that read neither images nor tables need not wait 
     import numpy as np
     import pandas as pd
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 _REQUIRED = ("kind", "source_digest", "image_shape", "seen", "taken", "rejected", "parameters")
 
@@ -36,8 +36,8 @@ class Store:
         The store's folder.
     manifest:
         ``store.json`` as a dict: schema_version, kind, source_digest, image_shape, seen, taken, rejected, parameters,
-        digests (SHA-256 by file name), and `partitions` (name -> how its groups and pairs were made), in the order in
-        which training alternates.
+        digests (SHA-256 by file name), and `partitions` (name -> how its groups and pairs were made, and the columns that
+        pairs share), in the order in which training alternates.
     """
 
     path: Path
@@ -57,6 +57,10 @@ class Store:
     def partitions(self) -> dict[str, dict[str, Any]]:
         """Partitions that have groups and pairs, in training order."""
         return dict(self.manifest.get("partitions", {}))
+
+    def shared(self, partition: str) -> tuple[str, ...]:
+        """Columns in which the pairs of a partition agree, exactly or nearly."""
+        return tuple(self.partitions[partition]["shared"])
 
     def __len__(self) -> int:
         return int(self.manifest["taken"])
@@ -175,10 +179,9 @@ def _is_partition(name: str, record: Any) -> bool:
     """Whether a partition's name cannot lead out of the store and its record says how it was made."""
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name) or not isinstance(record, dict):
         return False
-    factors = record.get("factors", [])
-    counts = all(_is_count(record.get(key, 0)) for key in ("draws", "k", "groups", "merged"))
+    counts = _is_count(record.get("draws")) and all(_is_count(record.get(key, 0)) for key in ("k", "groups", "merged"))
     seeds = all(_is_seed(record.get(key, 0)) for key in ("seed", "stream"))
-    return isinstance(record.get("method"), str) and counts and _is_strings(factors) and seeds
+    return isinstance(record.get("method"), str) and counts and _is_strings(record.get("shared")) and seeds
 
 
 def _is_seed(value: Any) -> bool:

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from gated_vae.pairing.exact import FactorGrid
-from gated_vae.pairing.rules.uniform import Members
+from gated_vae.pairing.groups.grid import FactorGrid
+from gated_vae.pairing.rules.base import Members
+from gated_vae.pairing.rules.uniform import UniformPartners
 from gated_vae.pairing.tables import write_groups, write_pairs
 from gated_vae.preprocessing.files import write_json, write_parquet
 from gated_vae.preprocessing.store import (
@@ -38,10 +39,10 @@ def make_store(path: Path, count: int = 300, *, size: int = 16, draws: int = 3) 
     write_json(manifest_path(path), manifest)
     for seed, (name, groups) in enumerate(partitions.items()):
         group = (np.arange(count, dtype=np.int32) * 7 + seed) % groups
-        members = Members.of(group)
+        rule = UniformPartners(Members.of(group))
         write_groups(path, name, group, np.zeros(count, np.float32))
-        write_pairs(path, name, group, lambda ids, draw: members.partners(ids, seed=0, draw=draw), draws)  # noqa: B023
-    made = {name: {"method": "kmeans", "seed": 0, "draws": draws} for name in partitions}
+        write_pairs(path, name, group, lambda ids, draw: rule.partners(ids, seed=0, draw=draw), draws)  # noqa: B023
+    made = {name: {"method": "kmeans", "shared": [], "seed": 0, "draws": draws} for name in partitions}
     return open_store(path).with_partitions(made)
 
 

@@ -11,43 +11,18 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 
-from gated_vae.pairing.groups.kmeans import Centroids, Floats, Groups, cut_blocks, fit_kmeans
-from gated_vae.pairing.rules.uniform import random_below
+from gated_vae.pairing.groups.kmeans import Centroids, Groups, cut_blocks, fit_kmeans
+from gated_vae.pairing.rules.base import Floats, Ids, random_below
 from gated_vae.preprocessing.compute import stream_tasks
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.store import REBUILD, Store, samples_path
 
 SHARD_ROWS = 1 << 20  # a row group of samples.parquet; a multiple of `kmeans.BLOCK`
+TRAINING_ROWS = 1 << 20  # more than the 256 points a centroid that K-Means looks at, at 4,000 clusters
 _SAMPLING = 2**32 - 1  # a draw of random numbers that no pairing uses
 
-Ids = npt.NDArray[np.int64]
 Points = npt.NDArray[Any]
 Bounds = tuple[int, int]  # first sample of a shard, and the one after its last
-
-
-@dataclass(frozen=True)
-class Fit:
-    """How columns are grouped.
-
-    Attributes
-    ----------
-    k:
-        Number of groups.
-    seed:
-        Decides them.
-    device:
-        ``auto``, ``cpu`` or ``cuda``.
-    scale:
-        ``none``, or ``std`` to divide every column by its standard deviation.
-    train_sample:
-        Above so many samples, that many of them decide the centroids.
-    """
-
-    k: int
-    seed: int
-    device: str
-    scale: str
-    train_sample: int
 
 
 @dataclass(frozen=True)
@@ -102,32 +77,27 @@ class LabelColumns:
         back[order] = taken
         return back
 
-    def training(self, size: int, seed: int) -> Points:
-        """The rows that decide: `size` of them (see `training_rows`), or all where there are no more, (n, d)."""
-        samples = len(self.store)
-        return self.take(training_rows(samples, size, seed)) if samples > size else self.all()
+    def group(self, k: int, *, seed: int, device: str, training: int = TRAINING_ROWS) -> Groups:
+        """Group all rows by K-Means, in the columns' own units.
 
-    def group(self, fit: Fit) -> tuple[Groups, npt.NDArray[np.float64]]:
-        """Group all rows by K-Means; return the groups, in units of each column's scale, and these scales (d,).
-
-        At most `train_sample` rows decide centroids and scales (see `training_rows`); all are assigned, shard by shard, with
-        the same bytes however many workers there are.
+        Of more than `training` rows (or 2 k, if that is more), so many decide the centroids (see `training_rows`); all are
+        assigned, shard by shard, with the same bytes however many workers there are.
 
         Raises
         ------
         GatedVAEError
             As `group_kmeans` does.
         """
-        points = self.training(fit.train_sample, fit.seed)
-        unit = scales(points, fit.scale)
-        centroids = fit_kmeans(scaled(points, unit, fit.scale), fit.k, seed=fit.seed, device=fit.device)
+        samples, size = len(self.store), max(training, 2 * k)
+        points = self.take(training_rows(samples, size, seed)) if samples > size else self.all()
+        centroids = fit_kmeans(points, k, seed=seed, device=device)
         del points
-        group, distance = np.empty(len(self.store), np.int32), np.empty(len(self.store), np.float32)
+        group, distance = np.empty(samples, np.int32), np.empty(samples, np.float32)
         shards = self.shards
-        tasks = [(*shard, centroids, unit, fit.scale, fit.device) for shard in shards]
-        for (start, stop), found in zip(shards, self._stream(assign_rows, tasks), strict=True):
-            group[start:stop], distance[start:stop] = found
-        return Groups(centroids.positions, group, distance), unit
+        found = self._stream(assign_rows, [(*shard, centroids, device) for shard in shards])
+        for (start, stop), assigned in zip(shards, found, strict=True):
+            group[start:stop], distance[start:stop] = assigned
+        return Groups(centroids.positions, group, distance)
 
     def _stream(self, function: Any, tasks: Sequence[tuple[Any, ...]]) -> Any:
         return stream_tasks(function, [(self._path, self.names, *task) for task in tasks], scheduler=self.scheduler)
@@ -137,20 +107,6 @@ def training_rows(samples: int, size: int, seed: int) -> Ids:
     """Choose `size` of the samples, ascending: one at random of each of as many stretches of equal length."""
     ends = np.arange(size + 1) * samples // size
     return ends[:-1] + random_below(np.diff(ends), np.arange(size), seed=seed, draw=_SAMPLING)
-
-
-def scales(points: Points, scale: str) -> npt.NDArray[np.float64]:
-    """What columns are divided by, (d,): 1 or, for ``std``, the standard deviation (1 for constants)."""
-    if scale == "none":
-        return np.ones(points.shape[1])
-    unit: npt.NDArray[np.float64] = points.std(axis=0, dtype=np.float64)
-    unit[unit == 0] = 1
-    return unit
-
-
-def scaled(points: Points, unit: npt.NDArray[np.float64], scale: str) -> Points:
-    """Points divided by their scales."""
-    return points if scale == "none" else points / unit
 
 
 def read_rows(path: Path, names: Sequence[str], start: int, stop: int) -> Points:
@@ -171,14 +127,7 @@ def take_rows(path: Path, names: Sequence[str], start: int, stop: int, rows: Ids
 
 
 def assign_rows(
-    path: Path,
-    names: Sequence[str],
-    start: int,
-    stop: int,
-    centroids: Centroids,
-    unit: npt.NDArray[np.float64],
-    scale: str,
-    device: str,
+    path: Path, names: Sequence[str], start: int, stop: int, centroids: Centroids, device: str
 ) -> tuple[npt.NDArray[np.int32], Floats]:
     """Assign rows start .. stop - 1 to their nearest centroids: `Centroids.assign` of one shard."""
-    return centroids.assign(scaled(read_rows(path, names, start, stop), unit, scale), device)
+    return centroids.assign(read_rows(path, names, start, stop), device)

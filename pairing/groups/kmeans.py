@@ -16,13 +16,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
 
+from gated_vae.pairing.rules.base import Floats, Ids
 from gated_vae.preprocessing.errors import GatedVAEError
 
 MAX_POINTS_PER_CENTROID = 256  # above k times this many points, centroids are fitted to a random sample of that size
 BLOCK = 1 << 16  # points assigned at a time: a multiple of faiss's own blocks, so that cutting changes no rounding
-
-Floats = npt.NDArray[np.float32]
-Ids = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,12 +11,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
-from gated_vae.pairing.rules.uniform import Ints, Members, random_below
+from gated_vae.pairing.rules.base import Floats, Grouping, Ids, Ints, Members, random_below
 
-TRIES = 8  # partners drawn for a sample until one is of another person; the last stands
-_DRAWS_APART = 2 * TRIES  # random numbers of one draw, so that no two share a counter
+_COUNTERS = 16  # of random numbers that one draw has to itself; two are used
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,8 +30,6 @@ class IndependentPartners:
     nearest, second:
         Cell that stands in for a stratum in a group, and the next nearest one (or the same where there is no other),
         (groups, strata) each.
-    person:
-        Who each sample shows (N,), to be avoided in its partner where the group allows; None when it does not matter.
     """
 
     group: Ints
@@ -41,12 +37,9 @@ class IndependentPartners:
     cells: Members
     nearest: Ints
     second: Ints
-    person: Ints | None = None
 
     @classmethod
-    def of(
-        cls, group: Ints, stratum: Ints, centroids: npt.NDArray[np.float32], person: Ints | None = None
-    ) -> IndependentPartners:
+    def of(cls, group: Ints, stratum: Ints, centroids: Floats) -> IndependentPartners:
         """Prepare the cells.
 
         Parameters
@@ -61,19 +54,11 @@ class IndependentPartners:
         index = np.full((int(group.max()) + 1, strata), -1)
         index.ravel()[occupied] = np.arange(len(occupied))
         nearest, second = _stand_ins(index, centroids)
-        return cls(group, stratum, Members.of(cell), nearest, second, person)
+        return cls(group, stratum, Members.of(cell), nearest, second)
 
-    def partners(self, ids: npt.NDArray[np.int64], *, seed: int, draw: int) -> npt.NDArray[np.int64]:
+    def partners(self, ids: Ids, *, seed: int, draw: int) -> Ids:
         """Draw for each of `ids` (n,) another member of its group; element by element, in any order."""
-        target = self._partners(ids, seed, draw * _DRAWS_APART)
-        if self.person is None:
-            return target
-        for attempt in range(1, TRIES):
-            again = np.flatnonzero(self.person[ids] == self.person[target])
-            target[again] = self._partners(ids[again], seed, draw * _DRAWS_APART + 2 * attempt)
-        return target
-
-    def _partners(self, ids: npt.NDArray[np.int64], seed: int, counter: int) -> npt.NDArray[np.int64]:
+        counter = draw * _COUNTERS
         wanted = self.stratum[random_below(len(self.stratum), ids, seed=seed, draw=counter)]
         group, own, sizes = self.group[ids], self.cells.group[ids], self.cells.sizes
         cell = self.nearest[group, wanted]
@@ -86,7 +71,12 @@ class IndependentPartners:
         return self.cells.ids[other].astype(np.int64, copy=False)
 
 
-def _stand_ins(index: npt.NDArray[np.int64], centroids: npt.NDArray[np.float32]) -> tuple[Ints, Ints]:
+def prepare(grouping: Grouping, strata: int) -> IndependentPartners:
+    """Prepare the rule for `gated_vae.pairing.rules`: independent of everything else, cut into so many strata."""
+    return IndependentPartners.of(grouping.members.group, *grouping.strata(strata))
+
+
+def _stand_ins(index: Ids, centroids: Floats) -> tuple[Ints, Ints]:
     """Find for every group and stratum the nearest and the second nearest cell of the group."""
     apart = np.linalg.norm(centroids[:, None] - centroids[None], axis=2)
     nearest, second = np.full_like(index, -1), np.full_like(index, -1)

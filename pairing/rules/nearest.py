@@ -6,14 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy.spatial import cKDTree
 
-from gated_vae.pairing.groups.kmeans import Floats
-from gated_vae.pairing.rules.uniform import Ints, Members, random_below
-from gated_vae.preprocessing.errors import GatedVAEError
-
-Ids = npt.NDArray[np.int64]
+from gated_vae.pairing.rules.base import Floats, Grouping, Ids, Ints, Members, random_below
 
 BLOCK_VALUES = 1 << 20  # differences of coordinates in memory at a time
 SPARE = 8  # candidates beyond those wanted: labels of three decimals are often equally far
@@ -58,10 +53,8 @@ class NearestPartners:
         GatedVAEError
             When a sample is alone in its group.
         """
-        sizes = members.sizes
-        if (sizes == 1).any():
-            raise GatedVAEError("Partners cannot be drawn.", f"{(sizes == 1).sum()} samples are alone in their group.")
-        available = np.minimum(sizes - 1, count)[members.group].astype(np.int32)
+        members.check()
+        available = np.minimum(members.sizes - 1, count)[members.group].astype(np.int32)
         near = np.full((len(points), int(available.max(initial=0))), -1, members.ids.dtype)
         for start, stop in zip(members.offsets[:-1], members.offsets[1:], strict=True):
             if start == stop:
@@ -75,6 +68,11 @@ class NearestPartners:
         """Draw for each of `ids` (n,) one of its nearest, uniformly; element by element, in any order."""
         chosen = random_below(self.available[ids], ids, seed=seed, draw=draw)
         return self.near[ids, chosen].astype(np.int64, copy=False)
+
+
+def prepare(grouping: Grouping, count: int) -> NearestPartners:
+    """Prepare the rule for `gated_vae.pairing.rules`: one of the `count` nearest."""
+    return NearestPartners.of(grouping.members, grouping.points(), count)
 
 
 def _nearest(points: Floats, count: int) -> Iterator[tuple[slice, Ids]]:

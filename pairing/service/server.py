@@ -20,10 +20,9 @@ from typing import Any, TypeVar
 import pyarrow as pa
 from pyarrow import flight
 
-from gated_vae.pairing.partners import Partners, PartnersRequest
 from gated_vae.pairing.service.access import ServiceOptions, TokenCheck, check_free, read_file
 from gated_vae.pairing.stream.batches import StoreBatches, partition_record
-from gated_vae.pairing.stream.wire import Ticket, identity, manifest_json, to_arrow, to_flight
+from gated_vae.pairing.stream.wire import Ticket, identity, to_arrow, to_flight
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.store import open_store
 
@@ -31,7 +30,6 @@ MIN_SENT_BYTES = 1 << 20  # small record batches are handed to Flight several at
 CLOSING_SECONDS = 3.0  # for streams to end in
 
 ACTIONS = {
-    "partners": 'Partners of samples: {"partition", "ids", "kind": "random" or "nearest", "count": 1, "seed": 0}.',
     "statistics": "What the server has done since it started.",
     "health": "Whether the store is still the one that was opened.",
     "manifest": "The store's manifest, store.json.",
@@ -77,7 +75,6 @@ class PairService(flight.FlightServerBase):  # type: ignore[misc]
         self.store = open_store(path)
         if not self.store.partitions:
             raise GatedVAEError(f"{path} has no pairs yet.", "", "Run `pipe cluster` or `pipe pair` on it first.")
-        self._partners = {name: Partners(self.store, name) for name in self.store.partitions}
         self._started, self._closing = time.time(), threading.Event()
         self._lock = threading.Lock()
         self._counts = {"streams": 0, "streams_open": 0, "streams_refused": 0, "batches": 0, "pairs": 0}
@@ -178,25 +175,18 @@ class PairService(flight.FlightServerBase):  # type: ignore[misc]
         """Answer an action in JSON."""
         if action.type not in ACTIONS:
             raise GatedVAEError(f"There is no action {action.type[:80]!r}.", "", f"There are {', '.join(ACTIONS)}.")
-        body = action.body.to_pybytes() if action.body else b""
-        if action.type == "manifest":
-            return [manifest_json(self.store)]
-        answers = {"partners": self._find_partners, "statistics": self._statistics, "health": self._health}
-        return [json.dumps(answers[action.type](body)).encode()]
+        answer = {"statistics": self._statistics, "health": self._health, "manifest": self._manifest}[action.type]
+        return [json.dumps(answer()).encode()]
 
-    def _find_partners(self, body: bytes) -> dict[str, Any]:
-        request = PartnersRequest.parse(body)
-        self._check_store()
-        partition_record(self.store, request.partition)
-        partners = self._partners[request.partition].find(request)
-        return {"partition": request.partition, "ids": request.ids, "partners": partners}
+    def _manifest(self) -> dict[str, Any]:
+        return self.store.manifest
 
-    def _statistics(self, body: bytes) -> dict[str, Any]:  # noqa: ARG002
+    def _statistics(self) -> dict[str, Any]:
         pairs = dict.fromkeys(self.store.partitions, len(self.store))
         with self._lock:
             return {**self._counts, "seconds": time.time() - self._started, "pairs_per_epoch": pairs}
 
-    def _health(self, body: bytes) -> dict[str, Any]:  # noqa: ARG002
+    def _health(self) -> dict[str, Any]:
         self._check_store()
         return {"status": "serving", "store": identity(self.store)}
 

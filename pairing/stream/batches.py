@@ -7,32 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
-from gated_vae.pairing.exact import FactorGrid
+from gated_vae.pairing.groups.grid import FactorGrid
+from gated_vae.pairing.rules.base import Ids
+from gated_vae.pairing.stream.cut import Batch, Cut, Images
 from gated_vae.pairing.stream.order import Shuffle, partition_of_step, share_of_rank
-from gated_vae.pairing.tables import PairTable
+from gated_vae.pairing.tables import PairTable, Rows
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.store import Store, pairs_path
 
 WINDOW_ROWS = 2**20  # pairs shuffled together: about 24 MB a partition
-
-Ids = npt.NDArray[np.int64]
-Images = npt.NDArray[np.uint8]
-Rows = tuple[Ids, Ids, Ids]  # input_id, target_id, group: (n,) each
-
-
-class Batches(Protocol):
-    """Where a loader's batches come from: `StoreBatches`, `ServiceBatches`, or made of them: `Together`, `ComposedBatches`."""
-
-    def __len__(self) -> int:
-        """Steps in an epoch."""
-
-    def epoch(self, seed: int, epoch: int, first_step: int = 0, *, images: bool = True) -> Iterator[Batch]:
-        """The batches from `first_step` to the end of the epoch, with their images or without."""
 
 
 class PairSource(Protocol):
@@ -86,7 +73,7 @@ def pair_source(store: Store, partition: str) -> PairSource:
     made = partition_record(store, partition)
     if made["method"] == "exact" and "factors" in store.manifest:
         grid = FactorGrid.of(store.manifest["factors"])
-        return ExactPairs(grid, tuple(made["factors"]), int(made.get("stream", made["seed"])))
+        return ExactPairs(grid, tuple(made["shared"]), int(made["stream"]))
     return PairTable(pairs_path(store.path, partition))
 
 
@@ -125,62 +112,6 @@ class PairStream:
             input_id, target_id, group = (np.concatenate(column)[order] for column in zip(*blocks, strict=True))
             self._window = window, (input_id, target_id, group)
         return self._window[1]
-
-
-@dataclass(frozen=True)
-class Cut:
-    """How an epoch is cut into batches.
-
-    Attributes
-    ----------
-    partitions:
-        The partitions that take turns, in this order.
-    batch_size:
-        Pairs per batch and rank.
-    rank, world_size:
-        Which part of every batch is taken, of how many.
-
-    Raises
-    ------
-    GatedVAEError
-        When no batch can be cut so.
-    """
-
-    partitions: tuple[str, ...]
-    batch_size: int
-    rank: int = 0
-    world_size: int = 1
-
-    def __post_init__(self) -> None:
-        if self.batch_size < 1 or not 0 <= self.rank < self.world_size:
-            why = f"Got batch_size {self.batch_size}, rank {self.rank} of {self.world_size}."
-            remedy = "Give a positive size and 0 <= rank < world."
-            raise GatedVAEError("The loader cannot cut such batches.", why, remedy)
-
-    @property
-    def global_batch(self) -> int:
-        """Pairs per batch over all ranks."""
-        return self.batch_size * self.world_size
-
-    def steps(self, pairs: int) -> int:
-        """Batches that so many pairs of one partition make; the last may be smaller."""
-        return -(-pairs // self.global_batch)
-
-
-class Batch(NamedTuple):
-    """One training batch as arrays: ids int64 (B,), images uint8 (B, H, W) where they come along.
-
-    Where partitions come together, `partition` is None, and `target_id`, `group` and `target` have one more dimension in front.
-    Where targets are composed, it is None, too, and `sources`, int64 (P, B), says which row gives each partition to each target.
-    """
-
-    partition: str | None
-    input_id: Ids
-    target_id: Ids
-    group: Ids
-    input: Images | None = None
-    target: Images | None = None
-    sources: Ids | None = None
 
 
 class StoreBatches:

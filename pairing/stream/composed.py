@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from gated_vae.pairing.exact import FactorGrid
-from gated_vae.pairing.stream.batches import Batch, StoreBatches, partition_record
+from gated_vae.pairing.groups.grid import FactorGrid
+from gated_vae.pairing.stream.batches import StoreBatches, partition_record
+from gated_vae.pairing.stream.cut import Batch
 from gated_vae.pairing.stream.together import Probability, never
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.store import Store
@@ -46,7 +47,7 @@ class Composition:
         grid = FactorGrid.of(store.manifest["factors"])
         self._sizes = np.array(grid.sizes, np.int64)
         self._strides = grid.size // np.cumprod(self._sizes)
-        self._columns = [[grid.names.index(factor) for factor in record["factors"]] for record in records]
+        self._columns = [[grid.names.index(factor) for factor in record["shared"]] for record in records]
         self._in_common = [self._earlier(place, partitions) for place in range(len(partitions))]
 
     def _earlier(self, place: int, partitions: Sequence[str]) -> list[int]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import queue
-import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,9 +10,11 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from gated_vae.pairing.stream.batches import Batch, Batches, Cut, StoreBatches
+from gated_vae.pairing.stream.batches import StoreBatches
 from gated_vae.pairing.stream.composed import ComposedBatches, Composition
+from gated_vae.pairing.stream.cut import Batch, Batches, Cut
 from gated_vae.pairing.stream.together import Probability, Together, never
+from gated_vae.preprocessing.compute import read_ahead
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.store import Store, open_store
 
@@ -202,7 +202,7 @@ class PairLoader:
 
     def _counted(self, batches: Iterator[Any]) -> Iterator[Any]:
         """Count batches as they are handed out, not as they are prepared."""
-        for batch in prefetched(batches, self._prefetch) if self._prefetch else batches:
+        for batch in read_ahead(batches, self._prefetch) if self._prefetch else batches:
             self.step += 1
             yield batch
 
@@ -228,41 +228,3 @@ def load_images(store: Store, device: str | torch.device) -> torch.Tensor:
     for start in range(0, len(resident), PIECE):
         resident[start : start + PIECE] = torch.from_numpy(np.array(store.images[start : start + PIECE]))
     return resident
-
-
-def prefetched(items: Iterator[Any], depth: int) -> Iterator[Any]:
-    """Yield `items` in their order, produced up to `depth` ahead in a thread that ends with the iteration."""
-    ready: queue.Queue[tuple[str, Any]] = queue.Queue(depth)
-    stopped = threading.Event()
-
-    def put(entry: tuple[str, Any]) -> bool:
-        while not stopped.is_set():
-            try:
-                ready.put(entry, timeout=0.1)
-            except queue.Full:
-                continue
-            return True
-        return False
-
-    def produce() -> None:
-        try:
-            for item in items:
-                if not put(("item", item)):
-                    return
-            put(("end", None))
-        except BaseException as error:  # handed to the consumer, who raises it
-            put(("error", error))
-
-    thread = threading.Thread(target=produce, name="pair-loader", daemon=True)
-    thread.start()
-    try:
-        while True:
-            kind, value = ready.get()
-            if kind == "error":
-                raise value
-            if kind == "end":
-                return
-            yield value
-    finally:
-        stopped.set()
-        thread.join()

@@ -11,7 +11,8 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow import flight
 
-from gated_vae.pairing.stream.batches import Batch, Cut, partition_record
+from gated_vae.pairing.stream.batches import partition_record
+from gated_vae.pairing.stream.cut import Batch, Cut
 from gated_vae.pairing.stream.order import partition_of_step
 from gated_vae.pairing.stream.wire import STORE_KEY, Ticket, from_arrow, from_flight, identity
 from gated_vae.preprocessing.errors import GatedVAEError

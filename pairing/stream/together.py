@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from gated_vae.pairing.stream.batches import Batch, Batches, Cut
+from gated_vae.pairing.stream.cut import Batch, Batches, Cut
 from gated_vae.pairing.stream.order import share_of_rank
 from gated_vae.preprocessing.errors import GatedVAEError
 

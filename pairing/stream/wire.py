@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import flight
 
-from gated_vae.pairing.stream.batches import Batch, Cut, Images
+from gated_vae.pairing.stream.cut import Batch, Cut, Images
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import digest
 from gated_vae.preprocessing.store import Store
@@ -36,7 +36,6 @@ _LIMITS = {
     "batch_size": (1, 2**20),
     "first_step": (0, 2**63 - 1),
 }
-_REMEDY = "docs/service.md describes tickets."
 
 
 @dataclass(frozen=True)
@@ -73,10 +72,10 @@ class Ticket:
         GatedVAEError
             When it is too long, no JSON object, or has an unknown key, a wrong type or a value out of bounds.
         """
-        values = read_object(text, "ticket", MAX_TICKET_BYTES)
+        values = _read_object(text)
         unknown = sorted(values.keys() - {field.name for field in fields(cls)})
         if unknown:
-            raise _refused("ticket", f"It has unknown keys: {', '.join(unknown)}.")
+            raise _refused(f"It has unknown keys: {', '.join(unknown)}.")
         partition = values.get("partition")
         if isinstance(partition, list):
             values["partition"] = tuple(partition)
@@ -87,15 +86,15 @@ class Ticket:
     def _check(self) -> None:
         names = self.partition if isinstance(self.partition, tuple) else (self.partition or "",)
         if self.partition == () or not all(isinstance(name, str) for name in names):
-            raise _refused("ticket", "`partition` is a name, a list of names, or null for all.")
+            raise _refused("`partition` is a name, a list of names, or null for all.")
         if len(set(names)) < len(names):
-            raise _refused("ticket", "`partition` names one twice.")
+            raise _refused("`partition` names one twice.")
         if not isinstance(self.images, bool):
-            raise _refused("ticket", "`images` is true or false.")
+            raise _refused("`images` is true or false.")
         for name, (least, most) in _LIMITS.items():
             value = getattr(self, name)
             if type(value) is not int or not least <= value <= most:
-                raise _refused("ticket", f"`{name}` is a whole number from {least} to {most}.")
+                raise _refused(f"`{name}` is a whole number from {least} to {most}.")
 
     def to_bytes(self) -> bytes:
         """As JSON; `parse` gives the ticket back."""
@@ -134,31 +133,26 @@ class Ticket:
         return pa.schema([pa.field(name, kind, nullable=False) for name, kind in columns.items()], metadata)
 
 
-def read_object(text: bytes, name: str, most: int) -> dict[str, Any]:
-    """Read a JSON object of at most `most` bytes; `name` is what errors call it."""
-    if len(text) > most:
-        raise _refused(name, f"It has {len(text):,} bytes; {most:,} are the most.")
+def _read_object(text: bytes) -> dict[str, Any]:
+    """Read a JSON object that is not too long."""
+    if len(text) > MAX_TICKET_BYTES:
+        raise _refused(f"It has {len(text):,} bytes; {MAX_TICKET_BYTES:,} are the most.")
     try:
         value = json.loads(text.decode())
     except (ValueError, RecursionError):
-        raise _refused(name, "It is not JSON in UTF-8.") from None
+        raise _refused("It is not JSON in UTF-8.") from None
     if not isinstance(value, dict):
-        raise _refused(name, "It is not a JSON object.")
+        raise _refused("It is not a JSON object.")
     return value
 
 
-def _refused(name: str, why: str) -> GatedVAEError:
-    return GatedVAEError(f"The {name} cannot be used.", why, _REMEDY)
-
-
-def manifest_json(store: Store) -> bytes:
-    """A store's manifest as the service tells it."""
-    return json.dumps(store.manifest).encode()
+def _refused(why: str) -> GatedVAEError:
+    return GatedVAEError("The ticket cannot be used.", why, "docs/service.md describes tickets.")
 
 
 def identity(store: Store) -> str:
     """What tells a store from one that took its place: a digest of its manifest."""
-    return digest(manifest_json(store))
+    return digest(json.dumps(store.manifest))
 
 
 def to_arrow(batch: Batch, schema: pa.Schema) -> pa.RecordBatch:

@@ -6,15 +6,17 @@ from typing import Annotated
 
 import typer
 
-from gated_vae.pipelines.options import AsJson, Draws, Overwrite, Scheduler, Seed, StorePath
+from gated_vae.pipelines.options import AsJson, Overwrite, Seed, StorePath
 
 
 def pair(
     store: StorePath,
-    share: Annotated[list[str], typer.Option(help="NAME=FACTOR[,FACTOR...]; once per partition.", show_default=False)],
-    draws: Draws = 1,
+    share: Annotated[list[str], typer.Option(help="NAME=COLUMN[,COLUMN...]; once per partition.", show_default=False)],
+    draws: Annotated[
+        int | None,
+        typer.Option(min=1, help="How many partners every sample gets.", show_default="as in the other partitions"),
+    ] = None,
     seed: Seed = 0,
-    scheduler: Scheduler = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
@@ -24,20 +26,21 @@ def pair(
     """
     from gated_vae.pairing.exact import pair_exactly, parse_shares
     from gated_vae.pipelines import console
-    from gated_vae.preprocessing.compute import dashboard
     from gated_vae.preprocessing.store import open_store
 
     opened, shares = open_store(store), parse_shares(share)
-    if scheduler is not None:
-        console.say(dashboard(scheduler))
     with console.progress("pair") as update:
-        made = pair_exactly(
-            opened, shares, draws=draws, seed=seed, overwrite=overwrite, scheduler=scheduler, progress=update
-        )
+        made = pair_exactly(opened, shares, draws=draws, seed=seed, overwrite=overwrite, progress=update)
     rows = [
-        [part.name, "+".join(part.factors), part.groups, part.merged, "was there" if part.already_done else "written"]
+        [
+            part.name,
+            "+".join(part.shared),
+            part.groups,
+            part.merged,
+            part.draws,
+            "was there" if part.already_done else "written",
+        ]
         for part in made
     ]
-    table = console.grid(["partition", "shares", "groups", "merged", ""], rows)
-    pairs = f"{len(opened) * draws:,} pairs a partition in {store / 'pairs'}"
-    console.show(made, {"store": store, "pairs": pairs, "partitions": table}, as_json=as_json)
+    table = console.grid(["partition", "shares", "groups", "merged", "draws", ""], rows)
+    console.show(made, {"store": store, "pairs": store / "pairs", "partitions": table}, as_json=as_json)

@@ -15,7 +15,8 @@ import pyarrow.parquet as pq
 
 from gated_vae.models.metrics import Split, group_split, random_split
 from gated_vae.models.metrics.arrays import varies
-from gated_vae.pairing.cluster import PARTITIONS, number_persons
+from gated_vae.pairing.groups.equal import number_classes
+from gated_vae.pairing.labels import IDENTITY, registered
 from gated_vae.pipelines.evaluation.encoding import random_ids
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.store import Store, samples_path
@@ -55,15 +56,15 @@ class FaceLabels:
 
 def owner_of(factor: str) -> str:
     """The partition that a factor belongs to: pose for pitch and yaw, expression for action units."""
-    return next(name for name, form in PARTITIONS.items() if form.fullmatch(factor))
+    return next(label.name for label in registered("near") if label.owns(factor))
 
 
 def pairs_made(record: Mapping[str, Any]) -> str:
     """How a partition's pairs were made, in a few words, from its record in ``store.json``."""
-    if "factors" in record:
-        return f"equal in {', '.join(record['factors'])}, draws {record['draws']}"
-    kept = {key: record[key] for key in ("k", "strata", "draws") if key in record}
-    return f"{record['method']} ({', '.join(f'{key} {value}' for key, value in kept.items())})"
+    if record["method"] == "exact":
+        return f"equal in {', '.join(record['shared'])}, draws {record['draws']}"
+    told = ", ".join(f"{key} {record[key]}" for key in ("k", "rule", "draws") if key in record)
+    return f"{record['method']} ({told})"
 
 
 def read_labels(store: Store, samples: int, *, seed: int = 0, truth: Path | None = None) -> FaceLabels:
@@ -105,7 +106,7 @@ def read_labels(store: Store, samples: int, *, seed: int = 0, truth: Path | None
 
 def _factors(columns: list[str]) -> list[str]:
     """The factors among columns: pitch and yaw first, then action units, as stored."""
-    return [column for form in PARTITIONS.values() for column in columns if form.fullmatch(column)]
+    return [column for label in registered("near") for column in columns if label.owns(column)]
 
 
 def _stored_labels(store: Store) -> pd.DataFrame:
@@ -137,7 +138,7 @@ def _true_labels(store: Store, path: Path) -> pd.DataFrame:
 
 
 def _split(store: Store, ids: npt.NDArray[np.int64], seed: int) -> tuple[Split, str]:
-    person = number_persons(store)
+    person = number_classes(store, IDENTITY)
     if person is None:
         return random_split(len(ids), seed=seed), "at random: the store has no identities"
     person = person[ids]

@@ -112,7 +112,7 @@ def owners(store: Store, factors: tuple[str, ...], partitions: Iterable[str]) ->
 
 def sharers(store: Store, factors: tuple[str, ...], partitions: Iterable[str]) -> dict[str, list[str]]:
     """Factor -> all of `partitions` whose pairs share it."""
-    shares = {name: store.partitions[name].get("factors", ()) for name in partitions}
+    shares = {name: store.shared(name) for name in partitions}
     return {factor: [name for name, shared in shares.items() if factor in shared] for factor in factors}
 
 

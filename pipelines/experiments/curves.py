@@ -19,6 +19,7 @@ from gated_vae.models.objectives import VAE
 from gated_vae.models.registry import METHODS, parse
 from gated_vae.models.vae import GatedVAEConfig
 from gated_vae.pairing.cluster import ClusterOptions
+from gated_vae.pairing.rules import UNIFORM, Rule
 from gated_vae.pipelines.evaluation.opened import OpenRun
 from gated_vae.pipelines.evaluation.probes import evaluate_faces
 from gated_vae.pipelines.evaluation.scores import Scores, Table, Values
@@ -35,19 +36,12 @@ PRESET = PRESETS["faces-partners"]
 SIZE = 32  # pixels a side
 LATENT = {"pose": 6, "expression": 18, "identity": 16}
 KL_WEIGHTS = {"expression": 0.3}
-DRAWS, STRATA = 8, 8
+DRAWS = 8
 IMAGES_PER_CLUSTER = {"pose": 80, "expression": 50}
 IMAGES_PER_PERSON = 20
 
-# Ways to pair: what each changes in the base's options. Add a line to compare another one.
-PAIRINGS: dict[str, dict[str, Any]] = {
-    "uniform": {"strata": 1},
-    "independent": {},
-    "other_person": {"other_person": True},
-    "nearest": {"strata": 1, "nearest": 5},
-    "balanced": {"balanced": 60},
-    "confidence": {"strata": 1, "confidence_weighted": True},
-}
+# Ways to pair. Add a line to compare another one.
+PAIRINGS = {"uniform": UNIFORM, "independent": Rule("independent", 8), "nearest": Rule("nearest", 5)}
 # What is varied, and over what: times the base's number (clusters, images), times OpenFace's own (label_noise, confounding),
 # a share of the samples (wrong), a name of `PAIRINGS`.
 AXES: dict[str, tuple[Any, ...]] = {
@@ -157,8 +151,8 @@ class Curves(Experiment):
             label_noise=point.label_noise,
             confounding=point.confounding,
         )
-        pairing = {"draws": DRAWS, "strata": STRATA, **self.clusters_at(point), **PAIRINGS[point.pairing]}
-        return Recipe(labels, point.wrong, ClusterOptions(**pairing))
+        clusters = ClusterOptions(self.clusters_at(point), rule=PAIRINGS[point.pairing], draws=DRAWS)
+        return Recipe(labels, point.wrong, clusters)
 
     def store_of(self, name: str) -> Path:
         """The point's."""
@@ -227,8 +221,8 @@ class Curves(Experiment):
             f"One thing is varied at a time. The base: {self.images:,} pictures of {self.people:,} people, {SIZE}x{SIZE}, labels as"
             f" noisy and as confounded as OpenFace's on CelebA (scale {BASE.label_noise:g} and {BASE.confounding:g}), none swapped;"
             f" {clusters['pose']} pose and {clusters['expression']} expression clusters and exact pairs by identity, {DRAWS} draws,"
-            f" {STRATA} strata. Clusters grow with images. Latent: {sizes}; a partner for every partition; batch {self.batch_size},"
-            f" Adam, learning rate {self.lr:g} {self.schedule}, {self.precision}, KL weight {self.beta:g}, times {weights}."
+            f" rule {PAIRINGS[BASE.pairing]}. Clusters grow with images. Latent: {sizes}; a partner for every partition; batch"
+            f" {self.batch_size}, Adam, learning rate {self.lr:g} {self.schedule}, {self.precision}, KL weight {self.beta:g}, times {weights}."
             " Seeds decide weights and order; pictures, labels and pairs of a point are the same for all.\n\n"
             f"Judged by the truth of the base's {self.images:,} pictures, probes fitted on some people and judged on others: R2 of"
             " ridge regression on posterior samples, below 0 counted as 0. `pose` is pitch and yaw, `action units` AU01, AU04,"

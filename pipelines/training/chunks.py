@@ -16,7 +16,7 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from gated_vae.models.methods.base import self_reconstruction_at
-from gated_vae.pairing.stream.batches import Batch
+from gated_vae.pairing.stream.cut import Batch
 from gated_vae.pairing.stream.loader import PairLoader
 from gated_vae.pipelines.training.config import TrainConfig
 

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +10,20 @@ import pandas as pd
 import pytest
 from scipy.spatial.distance import cdist
 
-from gated_vae.pairing import cluster
-from gated_vae.pairing.cluster import ClusterOptions, cluster_store
-from gated_vae.pairing.partners import Partners
+from gated_vae.pairing import partition
+from gated_vae.pairing.cluster import ClusterOptions, cluster_store, parse_near
+from gated_vae.pairing.labels import EXPRESSION, LABELS, Label
+from gated_vae.pairing.labels import POSE as POSE_LABEL
+from gated_vae.pairing.rules import RULES, UNIFORM, Rule, RuleKind
+from gated_vae.pairing.rules.base import Grouping
 from gated_vae.pairing.verify import verify_partitions
 from gated_vae.pipelines import cli
-from gated_vae.preprocessing.errors import GatedVAEError
+from gated_vae.preprocessing.errors import GatedVAEError, UsageError
 from gated_vae.preprocessing.files import locked, write_json
-from gated_vae.preprocessing.store import centroids_path, open_store, samples_path
+from gated_vae.preprocessing.store import SCHEMA_VERSION, centroids_path, open_store, samples_path
 
 POSE, UNITS = ["pose_Rx", "pose_Ry"], ["AU01_r", "AU06_r", "AU12_r"]
-SMALL = ClusterOptions(pose=20, expression=30, draws=3)
+SMALL = ClusterOptions({"pose": 20, "expression": 30}, draws=3)
 
 
 def faces(samples: int = 600) -> pd.DataFrame:
@@ -44,7 +47,12 @@ def faces(samples: int = 600) -> pd.DataFrame:
 def store_of(path: Path, samples: pd.DataFrame) -> Path:
     path.mkdir(parents=True)
     samples.to_parquet(samples_path(path))
-    manifest: dict[str, Any] = {"schema_version": 1, "kind": "celeba", "image_shape": [64, 64], "parameters": {}}
+    manifest: dict[str, Any] = {
+        "schema_version": SCHEMA_VERSION,
+        "kind": "celeba",
+        "image_shape": [64, 64],
+        "parameters": {},
+    }
     write_json(
         path / "store.json",
         {**manifest, "source_digest": "", "seen": len(samples), "taken": len(samples), "rejected": 0},
@@ -68,11 +76,11 @@ def test_a_store_gets_groups_centroids_pairs_and_a_record(store: Path) -> None:
         ("pose", 20, False),
         ("expression", 30, False),
     ]
-    assert [report.columns for report in reports] == [tuple(POSE), (*UNITS, "AU45_r")]
+    assert [report.shared for report in reports] == [tuple(POSE), (*UNITS, "AU45_r")]
     assert list(open_store(store).partitions) == ["pose", "expression"]
     samples, pairs, groups = faces(), pd.read_parquet(store / "pairs"), pd.read_parquet(store / "groups")
     for report in reports:
-        mine, columns = groups[groups.partition == report.name], list(report.columns)
+        mine, columns = groups[groups.partition == report.name], list(report.shared)
         centroids = pd.read_parquet(centroids_path(store, report.name))
         apart = cdist(samples[columns], centroids[columns])
         strays = apart[np.arange(600), mine.group] > apart.min(axis=1) + 1e-5
@@ -97,7 +105,7 @@ def test_the_report_compares_pairs_with_random_ones(store: Path) -> None:
     yaw, person = faces().pose_Ry.to_numpy(), faces().identity.to_numpy()
     expected = np.corrcoef(yaw[own.input_id], yaw[own.target_id])[0, 1]
     assert pose.quality["pose_Ry"].correlation == pytest.approx(expected)
-    assert pose.same_person == pytest.approx((person[own.input_id] == person[own.target_id]).mean())
+    assert pose.same == pytest.approx({"identity": (person[own.input_id] == person[own.target_id]).mean()})
 
 
 def test_clustering_again_does_nothing_and_tells_the_same(store: Path) -> None:
@@ -112,7 +120,7 @@ def test_clustering_again_does_nothing_and_tells_the_same(store: Path) -> None:
 def test_other_options_are_refused_unless_told_to_overwrite(store: Path, tmp_path: Path) -> None:
     cluster_store(store, SMALL)
     before = contents(store)
-    other = ClusterOptions(pose=20, expression=25, draws=3)
+    other = ClusterOptions({"pose": 20, "expression": 25}, draws=3)
     with pytest.raises(GatedVAEError, match=r"(?s)expression exists and differs.*Its k is 30, this command's is 25"):
         cluster_store(store, other)
     assert contents(store) == before
@@ -128,7 +136,7 @@ def test_an_interrupted_run_ends_in_the_same_bytes(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int
 ) -> None:
     """Stop before the n-th file is written: groups, centroids and pairs of both partitions."""
-    cluster_store(store, ClusterOptions(pose=10, expression=10, draws=3))
+    cluster_store(store, ClusterOptions({"pose": 10, "expression": 10}, draws=3))
     calls = 0
 
     def stopping(writer: Any) -> Any:
@@ -142,8 +150,8 @@ def test_an_interrupted_run_ends_in_the_same_bytes(
         return write
 
     with monkeypatch.context() as patch:
-        for name in ("write_groups", "_write_centroids", "write_pairs"):
-            patch.setattr(cluster, name, stopping(getattr(cluster, name)))
+        for name in ("write_groups", "write_centroids", "write_pairs"):
+            patch.setattr(partition, name, stopping(getattr(partition, name)))
         with pytest.raises(KeyboardInterrupt):
             cluster_store(store, SMALL, overwrite=True)
     assert list(open_store(store).partitions) == (["pose"] if stop_at > 3 else [])  # no record of what is half made
@@ -158,29 +166,22 @@ def test_a_store_with_one_kind_of_labels_gets_one_partition(tmp_path: Path, colu
     store = store_of(tmp_path / "store", faces()[["sample_id", *columns]])
     (report,) = cluster_store(store, SMALL)
     assert report.name == made
-    assert report.same_person is None
+    assert report.same == {}
 
 
 @pytest.mark.parametrize(
     ("columns", "options", "message"),
     [
-        (["pose_Ry", "AU12_c"], SMALL, "It has neither pose_Rx and pose_Ry nor AU01_r"),
-        ([*POSE, *UNITS], ClusterOptions(pose=20, expression=301), "Use --expression 300 or fewer"),
-        ([*POSE, *UNITS], ClusterOptions(pose=0, expression=30), "cannot make 0 pose clusters"),
-        (POSE, ClusterOptions(pose=20, draws=0), "draws >= 1"),
-        (POSE, ClusterOptions(pose=20, scale="range"), "scale none or std"),
-        (POSE, ClusterOptions(pose=20, other_person=True), "no identities"),
-        (POSE, ClusterOptions(pose="many"), "many is no number of pose clusters"),
-        (POSE, ClusterOptions(pose=20, confidence_weighted=True), "The store has no column confidence"),
-        (POSE, ClusterOptions(pose=20, confidence_weighted=True, nearest=3), "cannot be combined"),
-        (POSE, ClusterOptions(pose=20, confidence_weighted=True, other_person=True), "cannot be combined"),
-        (POSE, ClusterOptions(pose=20, balanced=2), "Give --balanced 3 or more"),
-        (POSE, ClusterOptions(pose=20, nearest=0), "Give --nearest 1 or more"),
+        (["pose_Ry", "AU12_c"], SMALL, r"It has neither pose_Rx and pose_Ry \(pitch and yaw\) nor AU\*_r"),
         (
-            POSE,
-            ClusterOptions(pose=20, nearest=3, strata=2),
-            "--nearest and --strata or --other-person cannot be combined",
+            [*POSE, *UNITS],
+            ClusterOptions({"pose": 20, "expression": 301}),
+            "cannot make 301 expression clusters.*\n.*\nAsk for 300 or fewer",
         ),
+        ([*POSE, *UNITS], ClusterOptions({"pose": 0, "expression": 30}), "cannot make 0 pose clusters"),
+        (POSE, ClusterOptions({"pose": 20}, draws=0), "draws >= 1"),
+        (POSE, ClusterOptions({"pose": 20}, rule=Rule("independent", 4)), "The store has no other label"),
+        ([*POSE, *UNITS], ClusterOptions(SMALL.clusters, rule=Rule("independent", 301)), "300 strata at most"),
     ],
 )
 def test_what_cannot_be_done_is_refused_and_nothing_written(
@@ -203,41 +204,27 @@ def test_a_store_in_use_or_missing_is_refused(store: Path) -> None:
 
 def test_other_partitions_stay_and_follow_pose_and_expression(store: Path) -> None:
     made = open_store(store)
-    made.with_partitions({"identity": {"method": "exact"}})
+    made.with_partitions({"identity": {"method": "exact", "shared": ["identity"], "draws": 1}})
     cluster_store(store, SMALL)
     assert list(open_store(store).partitions) == ["pose", "expression", "identity"]
 
 
-def test_scaling_makes_units_irrelevant_and_centroids_keep_theirs(tmp_path: Path) -> None:
-    plain, stretched = faces(), faces().assign(pose_Ry=lambda table: 1024 * table.pose_Ry)
-    options = ClusterOptions(pose=20, expression=30, draws=1, scale="std")
-    a, b = store_of(tmp_path / "a", plain), store_of(tmp_path / "b", stretched)
-    (pose, _), _ = cluster_store(a, options), cluster_store(b, options)
-    centroids = pd.read_parquet(centroids_path(a, "pose"))
-    assert np.allclose(1024 * centroids.pose_Ry, pd.read_parquet(centroids_path(b, "pose")).pose_Ry)
-    group = pd.read_parquet(a / "groups").query("partition == 'pose'").group.to_numpy()
-    unit = plain[POSE].to_numpy().std(axis=0)
-    nearest = cdist(plain[POSE] / unit, centroids[POSE] / unit).argmin(axis=1)
-    assert np.count_nonzero(group != nearest) == pose.merged < 5
-
-
-def test_partners_can_be_independent_in_pose_and_of_other_persons(store: Path) -> None:
-    options = ClusterOptions(pose=8, expression=8, draws=2, strata=8, other_person=True)
+def test_partners_can_be_independent_in_pose(store: Path) -> None:
+    options = ClusterOptions({"pose": 8, "expression": 8}, rule=Rule("independent", 8), draws=2)
+    check_repeats(store, options, "independent:8")
+    assert recorded(store)["pose"]["independent_of"] == [*UNITS, "AU45_r"]
     _, expression = cluster_store(store, options)
     yaw = expression.quality["pose_Ry"]
     assert yaw.correlation_uniform is not None
     assert yaw.correlation is not None
     assert yaw.correlation_uniform > 0.25
     assert abs(yaw.correlation) < yaw.correlation_uniform / 2
-    assert expression.same_person == 0
-    assert json.loads((store / "store.json").read_text())["partitions"]["expression"]["strata"] == 8
 
 
 def test_unknown_persons_are_not_one_person(tmp_path: Path) -> None:
     samples = faces().assign(identity=lambda table: table.identity.where(table.identity < 5))
     (pose,) = cluster_store(store_of(tmp_path / "store", samples[["sample_id", *POSE, "identity"]]), SMALL)
-    assert pose.same_person is not None
-    assert pose.same_person < 0.02
+    assert pose.same["identity"] < 0.02
 
 
 def recorded(store: Path) -> dict[str, Any]:
@@ -245,94 +232,130 @@ def recorded(store: Path) -> dict[str, Any]:
     return found
 
 
-def test_a_chosen_number_of_clusters_is_recorded_with_its_reason(store: Path, tmp_path: Path) -> None:
-    chosen = ClusterOptions(pose="auto", expression="auto", draws=2)
-    reports = cluster_store(store, chosen)
-    assert [*verify_partitions(open_store(store))] == []
-    for report in reports:
-        record = recorded(store)[report.name]
-        assert report.choice is not None
-        assert record["clusters"] == "auto"
-        assert record["k"] == report.k == report.choice.k <= 600 // 20
-        assert record["report"]["choice"] == asdict(report.choice)
-    assert cluster_store(store, chosen) == tuple(replace(report, already_done=True) for report in reports)
-    same = ClusterOptions(pose=reports[0].k, expression=reports[1].k, draws=2)
-    with pytest.raises(GatedVAEError, match="Its clusters is auto, this command's is None"):
-        cluster_store(store, same)
-    plain = store_of(tmp_path / "plain", faces())
-    cluster_store(plain, same)
-    assert "clusters" not in recorded(plain)["pose"]
-    with pytest.raises(GatedVAEError, match="Its clusters is None, this command's is auto"):
-        cluster_store(plain, chosen)
-    tables = [{name: data for name, data in contents(path).items() if name != "store.json"} for path in (store, plain)]
-    assert tables[0] == tables[1]  # as if the number had been given
-
-
-def test_the_command_reads_a_number_or_auto(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for wrong in ("0", "-3", "many", "2.5", "Auto"):
-        with pytest.raises(SystemExit) as stopped:
-            cli.main(["cluster", str(store), "--pose", wrong])
-        assert stopped.value.code == 2
-        assert "neither a whole number" in " ".join(capsys.readouterr().err.replace("│", " ").split())
-    with pytest.raises(SystemExit) as stopped:
-        cli.main(["cluster", str(store), "--pose", "auto", "--expression", "5"])
-    assert stopped.value.code == 0
-    assert "labels of one face seen twice" in " ".join(capsys.readouterr().out.split())
-
-
-def check_repeats(store: Path, options: ClusterOptions, key: str, *, shown: object) -> None:
-    """A store made with options verifies, is left alone with the same ones, and is refused without the one of `key`."""
+def check_repeats(store: Path, options: ClusterOptions, rule: str) -> None:
+    """A store made with a rule verifies, is left alone with the same one, and is refused with another."""
     reports = cluster_store(store, options)
     assert [*verify_partitions(open_store(store))] == []
-    assert all(record[key] == shown for record in recorded(store).values())
+    assert all(record["rule"] == rule for record in recorded(store).values())
     before = contents(store)
     assert cluster_store(store, options) == tuple(replace(report, already_done=True) for report in reports)
-    with pytest.raises(GatedVAEError, match="exists and differs"):
-        cluster_store(store, replace(options, **{key: getattr(ClusterOptions(), key)}))
+    with pytest.raises(GatedVAEError, match=f"Its rule is {rule}, this command's is uniform"):
+        cluster_store(store, replace(options, rule=UNIFORM))
     assert contents(store) == before
 
 
-@pytest.mark.parametrize("scale", ["none", "std"])
-def test_partners_can_be_among_the_nearest_as_the_service_finds_them(store: Path, scale: str) -> None:
-    check_repeats(store, replace(SMALL, nearest=3, scale=scale), "nearest", shown=3)
-    pairs = pd.read_parquet(store / "pairs")
-    for name in ("pose", "expression"):
-        nearest = Partners(open_store(store), name).nearest(range(600), 3)
-        own = pairs[pairs.partition == name]
-        assert all(target in nearest[sample] for sample, target in zip(own.input_id, own.target_id, strict=True))
-
-
-def test_clusters_can_be_cut_to_a_size(store: Path) -> None:
-    options = ClusterOptions(pose=8, expression="auto", draws=2, balanced=20)
-    reports = cluster_store(store, options)
-    assert [*verify_partitions(open_store(store))] == []
-    samples, groups = faces(), pd.read_parquet(store / "groups")
-    for report in reports:
-        record, centroids = recorded(store)[report.name], pd.read_parquet(centroids_path(store, report.name))
-        own = groups[groups.partition == report.name]
-        assert centroids["size"].max() <= 20
-        assert record["k"] == report.k == len(centroids) == sum(report.sizes.values())
-        assert (record["clusters"], record["balanced"]) == (options.clusters(report.name), 20)
-        columns = list(report.columns)
-        apart = np.linalg.norm(samples[columns].to_numpy() - centroids[columns].to_numpy()[own.group], axis=1)
-        assert np.allclose(apart, own.distance, atol=1e-5)
-    assert reports[0].k > 8
-    assert cluster_store(store, options) == tuple(replace(report, already_done=True) for report in reports)
-    for other in (replace(options, balanced=21), replace(options, balanced=None), replace(options, pose=9)):
-        with pytest.raises(GatedVAEError, match="exists and differs"):
-            cluster_store(store, other)
-
-
-def test_partners_can_be_drawn_by_confidence(tmp_path: Path) -> None:
-    low = np.arange(600) % 2 == 0
-    samples = faces().assign(confidence=np.where(low, 0.817, 0.983))
-    store = store_of(tmp_path / "store", samples)
-    check_repeats(store, replace(SMALL, draws=8, confidence_weighted=True), "confidence_weighted", shown=True)
-    pairs, groups = pd.read_parquet(store / "pairs"), pd.read_parquet(store / "groups")
-    for name in ("pose", "expression"):
+def test_partners_can_be_among_the_nearest(store: Path) -> None:
+    check_repeats(store, replace(SMALL, rule=Rule("nearest", 3)), "nearest:3")
+    pairs, groups, samples = pd.read_parquet(store / "pairs"), pd.read_parquet(store / "groups"), faces()
+    for name, columns in (("pose", POSE), ("expression", [*UNITS, "AU45_r"])):
         group = groups[groups.partition == name].group.to_numpy()
+        apart = cdist(samples[columns], samples[columns])
+        apart[group[:, None] != group[None]] = np.inf
+        np.fill_diagonal(apart, np.inf)
+        third = np.sort(apart, axis=1)[:, 2]
         own = pairs[pairs.partition == name]
-        others = pd.DataFrame({"low": low, "group": group}).groupby("group").low.agg(["sum", "count"]).loc[group]
-        lows, highs = others["sum"].to_numpy() - low, (others["count"] - others["sum"]).to_numpy() - ~low
-        expected = (17 * lows / (17 * lows + 183 * highs)).mean()
-        assert low[own.target_id].mean() == pytest.approx(expected, abs=0.02)
+        assert (apart[own.input_id, own.target_id] <= np.minimum(third[own.input_id], 1e9) + 1e-5).all()
+        assert np.isfinite(apart[own.input_id, own.target_id]).all()
+
+
+class FirstPartners:
+    """A rule of these tests: the first other member of the group."""
+
+    def __init__(self, grouping: Grouping) -> None:
+        self.members = grouping.members
+
+    def partners(self, ids: np.ndarray, *, seed: int, draw: int) -> np.ndarray:  # noqa: ARG002
+        own = self.members.group[ids]
+        first = self.members.ids[self.members.offsets[own]]
+        return np.where(first == ids, self.members.ids[self.members.offsets[own] + 1], first).astype(np.int64)
+
+
+def prepare(grouping: Grouping, _number: int) -> FirstPartners:
+    return FirstPartners(grouping)
+
+
+def test_a_rule_is_a_module_and_a_line_in_the_registry(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(RULES, "first", RuleKind(__name__))
+    check_repeats(store, replace(SMALL, rule=Rule.parse("first")), "first")
+    pairs = pd.read_parquet(store / "pairs").query("partition == 'pose'")
+    first = pairs.groupby("group").input_id.min()[pairs.group].to_numpy()
+    others = pairs.input_id.to_numpy() != first
+    assert (pairs.target_id.to_numpy() == first)[others].all()
+    assert others.any()
+
+
+def test_a_label_is_a_line_in_the_registry(store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    labelled = store_of(tmp_path / "aged", faces().assign(age=np.arange(600) % 50))
+    cluster_store(labelled, SMALL)
+    monkeypatch.setitem(LABELS, "age", Label("age", ("age",), unit="years"))
+    pose, expression, age = cluster_store(labelled, replace(SMALL, clusters={**SMALL.clusters, "age": 25}))
+    assert (pose.already_done, expression.already_done, age.already_done) == (True, True, False)
+    assert [*open_store(labelled).partitions] == ["pose", "expression", "age"]
+    assert open_store(labelled).shared("age") == ("age",)
+    found = age.quality["age"]
+    assert (found.shared, found.unit) == (True, "years")
+    assert found.apart < 2 < 10 < found.apart_random
+    assert age.quality["pose_Ry"].unit == "degrees"
+    assert [*verify_partitions(open_store(labelled))] == []
+    assert [report.name for report in cluster_store(store, SMALL)] == ["pose", "expression"]  # which has no such column
+
+
+def test_any_columns_of_numbers_can_be_named(tmp_path: Path) -> None:
+    samples = faces().assign(age=np.arange(600) % 50, word="x")[["sample_id", "pose_Ry", "AU12_r", "age", "word"]]
+    store = store_of(tmp_path / "store", samples)
+    labels, clusters = parse_near(["old=age:30", "face=pose_Ry,AU*_r"])
+    assert clusters == {"old": 30}
+    reports = cluster_store(store, ClusterOptions(clusters, labels, draws=2))
+    made = [(report.name, report.shared, report.k) for report in reports]
+    assert made == [("expression", ("AU12_r",), 12), ("old", ("age",), 30), ("face", ("pose_Ry", "AU12_r"), 12)]
+    assert reports[1].quality["age"].apart < 2
+    for text, message in [
+        ("a=height", "not all of height.*\n.*age"),
+        ("a=age,height", "not all of"),
+        ("a=word", "word holds no numbers"),
+    ]:
+        with pytest.raises(GatedVAEError, match=message):
+            cluster_store(store, ClusterOptions(near=parse_near([text])[0]))
+
+
+@pytest.mark.parametrize(
+    "texts", [["age"], ["=age"], ["a=age,"], ["a/b=age"], ["a=age:many"], ["a=age:"], ["a=x", "a=y"]]
+)
+def test_unreadable_names_are_wrong_usage(texts: list[str]) -> None:
+    with pytest.raises(UsageError, match="--near"):
+        parse_near(texts)
+
+
+@pytest.mark.parametrize("text", ["", "best", "uniform:3", "nearest:", "nearest:0", "nearest:many", "independent:-1"])
+def test_unreadable_rules_are_wrong_usage(text: str) -> None:
+    with pytest.raises(UsageError, match=r"uniform\|independent\[:N\]\|nearest\[:N\]"):
+        Rule.parse(text)
+
+
+def test_rules_are_written_as_they_are_read() -> None:
+    assert [str(Rule.parse(text)) for text in ("uniform", "independent", "nearest:5")] == [
+        "uniform",
+        "independent:16",
+        "nearest:5",
+    ]
+
+
+def test_the_density_is_the_paper_s() -> None:
+    assert [label.clusters(202_599) for label in (POSE_LABEL, EXPRESSION)] == [2500, 4000]
+    assert [POSE_LABEL.clusters(samples) for samples in (2, 100, 600)] == [1, 1, 7]
+    assert Label("fine", ("x",), density=1).clusters(9) == 4
+
+
+def test_the_command_reads_numbers(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for wrong in (["--pose", "0"], ["--pose", "many"], ["--rule", "many"], ["--near", "many"]):
+        with pytest.raises(SystemExit) as stopped:
+            cli.main(["cluster", str(store), *wrong])
+        assert stopped.value.code == 2
+    capsys.readouterr()
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(
+            ["cluster", str(store), "--expression", "5", "--near", "roll=pose_Rz:4", "--rule", "nearest:2", "--json"]
+        )
+    assert stopped.value.code == 0
+    made = [(report["name"], report["k"]) for report in json.loads(capsys.readouterr().out)]
+    assert made == [("pose", 7), ("expression", 5), ("roll", 4)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import signal
@@ -11,29 +10,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 
-from gated_vae.pairing import drawing, tables
+from gated_vae.pairing import tables
 from gated_vae.pairing.cluster import ClusterOptions, cluster_store
-from gated_vae.pairing.drawing import Drawing, draw_blocks
-from gated_vae.pairing.exact import pair_exactly
 from gated_vae.pairing.groups import columns, kmeans
 from gated_vae.pairing.groups.columns import LabelColumns, training_rows
 from gated_vae.pairing.groups.kmeans import cut_blocks, fit_kmeans
-from gated_vae.pairing.rules.uniform import Members
+from gated_vae.pairing.rules import Rule
 from gated_vae.pipelines import cli
 from gated_vae.preprocessing.compute import stream_tasks
 from gated_vae.preprocessing.errors import GatedVAEError
-from gated_vae.preprocessing.store import centroids_path, open_store, samples_path
+from gated_vae.preprocessing.store import open_store, samples_path
 from tests.pairing.test_cluster import POSE, UNITS, contents, faces, store_of
-from tests.pairing.test_exact import make_store
 
 MANY = 9000  # two shards of 4,096 samples, the second with the rest
-INDEPENDENT = ClusterOptions(pose=20, expression=30, draws=3, strata=4, other_person=True)
-SAMPLED = ClusterOptions(pose=20, expression=30, draws=3, train_sample=2000)
-NEAREST = ClusterOptions(pose=20, expression=30, draws=3, nearest=5)
-WEIGHTED = ClusterOptions(pose="auto", expression=30, draws=3, balanced=40, confidence_weighted=True)
+INDEPENDENT = ClusterOptions({"pose": 20, "expression": 30}, rule=Rule("independent", 4), draws=3)
+NEAREST = ClusterOptions({"pose": 20, "expression": 30}, rule=Rule("nearest", 5), draws=3)
 NOBODY = "tcp://127.0.0.1:9"
 
 
@@ -99,7 +92,7 @@ def test_a_table_with_other_rows_than_the_store_is_refused(tmp_path: Path) -> No
 
 
 def test_shards_change_no_byte(tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    options = ClusterOptions(pose=20, expression=30, draws=3)
+    options = ClusterOptions({"pose": 20, "expression": 30}, draws=3)
     whole, sharded = (store_of(tmp_path / name, faces(MANY)) for name in ("whole", "sharded"))
     monkeypatch = request.getfixturevalue("monkeypatch")
     monkeypatch.setattr(tables, "BLOCK_ROWS", 3000)
@@ -112,46 +105,14 @@ def test_shards_change_no_byte(tmp_path: Path, request: pytest.FixtureRequest) -
 @pytest.mark.usefixtures("small_shards")
 def test_a_sample_decides_the_centroids_and_all_are_assigned_to_them(tmp_path: Path) -> None:
     samples = faces(MANY)
-    store = store_of(tmp_path / "store", samples)
-    cluster_store(store, ClusterOptions(pose=20, expression=30, draws=1, train_sample=2000))
-    for name, k, names in (("pose", 20, POSE), ("expression", 30, [*UNITS, "AU45_r"])):
+    store = open_store(store_of(tmp_path / "store", samples))
+    for k, training, names in ((20, 2000, POSE), (30, 2000, [*UNITS, "AU45_r"]), (1500, 2000, POSE)):
+        found = LabelColumns(store, names).group(k, seed=0, device="auto", training=training)
         points = samples[names].to_numpy()
-        expected = fit_kmeans(points[training_rows(MANY, 2000, 0)], k).positions
-        centroids = pd.read_parquet(centroids_path(store, name))[names].to_numpy()
-        assert np.array_equal(centroids, expected)
-        groups = pd.read_parquet(store / "groups").query("partition == @name").group.to_numpy()
-        apart = np.linalg.norm(points[:, None] - centroids[None], axis=2)
-        assert (apart[np.arange(MANY), groups] <= apart.min(axis=1) + 1e-5).all()
-
-
-def test_a_sample_is_recorded_only_where_it_takes_effect(tmp_path: Path) -> None:
-    store = store_of(tmp_path / "store", faces())
-
-    def clustered(size: int, *, overwrite: bool = False) -> list[bool]:
-        options = ClusterOptions(pose=20, expression=30, draws=1, train_sample=size)
-        return [report.already_done for report in cluster_store(store, options, overwrite=overwrite)]
-
-    def recorded() -> set[int | None]:
-        partitions = json.loads((store / "store.json").read_text())["partitions"]
-        return {record.get("train_sample") for record in partitions.values()}
-
-    assert clustered(600) == [False, False]
-    assert recorded() == {None}
-    assert clustered(10_000) == [True, True]
-    with pytest.raises(GatedVAEError, match="Its train_sample is None, this command's is 500"):
-        clustered(500)
-    assert clustered(500, overwrite=True) == [False, False]
-    assert recorded() == {500}
-    with pytest.raises(GatedVAEError, match="Its train_sample is 500, this command's is None"):
-        clustered(600)
-
-
-def test_a_sample_too_small_is_refused(tmp_path: Path) -> None:
-    store = store_of(tmp_path / "store", faces())
-    before = contents(store)
-    with pytest.raises(GatedVAEError, match=r"30 clusters need 60 or more.*\nRaise --train-sample"):
-        cluster_store(store, ClusterOptions(pose=20, expression=30, train_sample=59))
-    assert contents(store) == before
+        expected = fit_kmeans(points[training_rows(MANY, max(2000, 2 * k), 0)], k)
+        assert np.array_equal(found.centroids, expected.positions)
+        apart = np.linalg.norm(points[:, None] - found.centroids[None], axis=2)
+        assert (apart[np.arange(MANY), found.group] <= apart.min(axis=1) + 1e-5).all()
 
 
 @pytest.mark.usefixtures("small_shards")
@@ -161,7 +122,9 @@ def test_numbers_that_are_not_finite_are_found_outside_the_sample(tmp_path: Path
     samples.loc[next(row for row in range(5000, MANY) if row not in chosen), "pose_Ry"] = np.nan
     store = store_of(tmp_path / "store", samples)
     with pytest.raises(GatedVAEError, match="not finite"):
-        cluster_store(store, ClusterOptions(pose=20, expression=30, train_sample=2000))
+        LabelColumns(open_store(store), POSE).group(20, seed=0, device="auto", training=2000)
+    with pytest.raises(GatedVAEError, match="not finite"):
+        cluster_store(store, ClusterOptions({"pose": 20, "expression": 30}))
     assert not (store / "groups").exists()
 
 
@@ -171,43 +134,33 @@ def test_a_scheduler_that_is_missing_is_told_and_nothing_written(
     store = store_of(tmp_path / "store", faces())
     before = contents(store)
     with pytest.raises(GatedVAEError, match="No Dask scheduler answers"):
-        cluster_store(store, ClusterOptions(pose=20, expression=30), scheduler=NOBODY)
-    with pytest.raises(GatedVAEError, match="No Dask scheduler answers"):
-        pair_exactly(open_store(store), {"person": ["identity"]}, scheduler=NOBODY)
-    for words in (["cluster", str(store)], ["pair", str(store), "--share", "person=identity"]):
-        with pytest.raises(SystemExit) as stopped:
-            cli.main([*words, "--scheduler", NOBODY])
-        assert stopped.value.code == 1
-        assert "No Dask scheduler answers" in capsys.readouterr().err
+        cluster_store(store, ClusterOptions({"pose": 20, "expression": 30}), scheduler=NOBODY)
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["cluster", str(store), "--scheduler", NOBODY])
+    assert stopped.value.code == 1
+    assert "No Dask scheduler answers" in capsys.readouterr().err
     assert contents(store) == before
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("small_shards")
-@pytest.mark.parametrize("options", [SAMPLED, INDEPENDENT, NEAREST, WEIGHTED])
+@pytest.mark.parametrize("options", [INDEPENDENT, NEAREST])
 def test_a_cluster_makes_the_same_bytes(cluster: Any, tmp_path: Path, options: ClusterOptions) -> None:
     here, there = (store_of(tmp_path / name, faces(MANY)) for name in ("here", "there"))
     cluster_store(here, options)
-    said: list[str] = []
-    cluster_store(there, options, scheduler=cluster.scheduler_address, progress=said.append)
+    cluster_store(there, options, scheduler=cluster.scheduler_address)
     assert contents(here) == contents(there)
-    assert re.search(r"2 workers: http://.*/status", said[0])
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("small_shards")
-def test_exact_pairs_drawn_on_a_cluster_are_the_same_bytes(cluster: Any, tmp_path: Path) -> None:
-    person = np.random.default_rng(0).integers(0, 300, MANY)
-    for name in ("here", "there"):
-        scheduler = None if name == "here" else cluster.scheduler_address
-        labels = {"sample_id": np.arange(MANY), "image": np.arange(MANY).astype(str), "person": person}
-        store = make_store(tmp_path / name / "faces", labels)
-        pair_exactly(store, {"person": ["person"]}, draws=3, scheduler=scheduler)
-        grid = {"sample_id": np.arange(6000), "image": np.arange(6000).astype(str)}
-        grid |= {"a": np.arange(6000) // 2000, "b": np.arange(6000) // 100 % 20, "c": np.arange(6000) % 100}
-        store = make_store(tmp_path / name / "grid", grid, {"a": 3, "b": 20, "c": 100})
-        pair_exactly(store, {"p": ["b", "a"], "q": ["c"]}, draws=3, scheduler=scheduler)
-    assert contents(tmp_path / "here") == contents(tmp_path / "there")
+def test_the_command_says_where_its_workers_can_be_watched(
+    cluster: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = store_of(tmp_path / "store", faces())
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["cluster", str(store), "--pose", "20", "--scheduler", cluster.scheduler_address])
+    assert stopped.value.code == 0
+    assert re.search(r"2 workers:\s+http://.*/status", capsys.readouterr().err)
 
 
 @pytest.mark.slow
@@ -225,42 +178,8 @@ def test_a_worker_that_is_killed_changes_nothing(cluster: Any, tmp_path: Path, m
                 os.kill(killed[-1], signal.SIGKILL)
             yield result
 
-    monkeypatch.setattr(drawing, "stream_tasks", killing)
-    assigning = iter([killing])  # then as ever
-    monkeypatch.setattr(columns, "stream_tasks", lambda *a, **o: next(assigning, stream_tasks)(*a, **o))
+    first = iter([killing] * 3)  # then as ever
+    monkeypatch.setattr(columns, "stream_tasks", lambda *a, **o: next(first, stream_tasks)(*a, **o))
     cluster_store(there, INDEPENDENT, scheduler=cluster.scheduler_address)
-    assert len(killed) == 3  # reading, then drawing for either partition
+    assert len(killed) == 3  # reading, assigning, and reading the other labels
     assert contents(here) == contents(there)
-
-
-@pytest.mark.slow
-def test_files_for_workers_go_when_drawing_ends_or_fails(cluster: Any, tmp_path: Path) -> None:
-    group = np.arange(100, dtype=np.int32) % 10
-    scheduler = cluster.scheduler_address
-    blocks = [(0, 50), (50, 100)]
-    made = Drawing(Members.of(group), 0)
-    (tmp_path / ".drawing").mkdir()
-    (tmp_path / ".drawing" / "left").touch()
-    drawn = np.concatenate([*draw_blocks(tmp_path, group, made, 2, blocks, scheduler=scheduler)], axis=1)
-    assert np.array_equal(drawn[1], made(np.arange(100), 1))
-    assert list(tmp_path.iterdir()) == []
-    wrong = np.arange(100, dtype=np.int32) % 7  # partners by other groups than those of the table
-    with pytest.raises(GatedVAEError, match="of another group"):
-        list(draw_blocks(tmp_path, wrong, made, 2, blocks, scheduler=scheduler))
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_only_what_workers_can_be_told_is_drawn_there(tmp_path: Path) -> None:
-    group = np.zeros(10, np.int32)
-    plain = Members.of(group)
-    with pytest.raises(TypeError, match="Drawing"):
-        next(
-            draw_blocks(
-                tmp_path,
-                group,
-                lambda ids, draw: plain.partners(ids, seed=0, draw=draw),
-                1,
-                [(0, 10)],
-                scheduler=NOBODY,
-            )
-        )

@@ -5,19 +5,20 @@ import math
 import numpy as np
 import pytest
 
+from gated_vae.pairing.labels import EXPRESSION, POSE
 from gated_vae.pairing.quality import column_quality, correlation, mean_difference, size_histogram
 
 
 def test_a_column_is_measured_in_its_unit() -> None:
     yaw = np.array([0.0, 0.1, 1.0, 1.2])
     target, crossed = np.array([1, 0, 3, 2]), np.array([2, 3, 0, 1])
-    quality = column_quality("pose_Ry", yaw, yaw[target], yaw[crossed], shared=True)
+    quality = column_quality(POSE, yaw, yaw[target], yaw[crossed], shared=True)
     assert (quality.shared, quality.unit) == (True, "degrees")
     assert quality.apart == pytest.approx(math.degrees((0.1 + 0.1 + 0.2 + 0.2) / 4))
     assert quality.apart_random == pytest.approx(math.degrees((0.1 + 1.0 + 1.2 + 0.9 + 1.1 + 0.2) / 6))
     assert quality.correlation == pytest.approx(np.corrcoef(yaw, yaw[target])[0, 1])
     assert quality.correlation_uniform == pytest.approx(np.corrcoef(yaw, yaw[crossed])[0, 1])
-    assert column_quality("AU12_r", yaw, yaw[target], yaw[crossed], shared=False).apart == pytest.approx(0.15)
+    assert column_quality(EXPRESSION, yaw, yaw[target], yaw[crossed], shared=False).apart == pytest.approx(0.15)
 
 
 def test_the_mean_difference_is_that_of_all_pairs() -> None:

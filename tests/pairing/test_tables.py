@@ -8,7 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from gated_vae.pairing import tables
-from gated_vae.pairing.rules.uniform import Members
+from gated_vae.pairing.rules.base import Members
+from gated_vae.pairing.rules.uniform import UniformPartners
 from gated_vae.pairing.tables import PairTable, Partners, read_groups, write_groups, write_pairs
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.store import groups_path, pairs_path
@@ -25,8 +26,8 @@ def grouping(samples: int, groups: int, seed: int = 0) -> np.ndarray:
 
 
 def uniform(group: np.ndarray) -> Partners:
-    members = Members.of(group)
-    return lambda ids, draw: members.partners(ids, seed=0, draw=draw)
+    rule = UniformPartners(Members.of(group))
+    return lambda ids, draw: rule.partners(ids, seed=0, draw=draw)
 
 
 @pytest.fixture

@@ -128,7 +128,7 @@ def test_an_interrupt_is_told_and_exits_130(
         ["train", "x", "--out", "y", "--schedule", "linear"],
         ["nonsense"],
         ["inspect", "a", "--nope"],
-        ["cluster", "x", "--scale", "nope"],
+        ["cluster", "x", "--rule", "nope"],
         ["cluster", "x", "--pose", "nope"],
         ["reproduce", "table1", "--only", "nope"],
         ["reproduce", "curves", "--set", "axes=nope"],

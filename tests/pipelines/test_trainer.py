@@ -22,7 +22,8 @@ from gated_vae.models.methods.partners import Partners
 from gated_vae.models.methods.vae import Ungated
 from gated_vae.models.objectives import DIPVAE2, VAE, InfoVAE, Objective
 from gated_vae.models.vae import GatedVAE, GatedVAEConfig
-from gated_vae.pairing.exact import FactorGrid, pair_exactly
+from gated_vae.pairing.exact import pair_exactly
+from gated_vae.pairing.groups.grid import FactorGrid
 from gated_vae.pairing.stream.loader import PairLoader
 from gated_vae.pipelines.evaluation.opened import OpenRun
 from gated_vae.pipelines.training import trainer

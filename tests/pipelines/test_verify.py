@@ -34,7 +34,7 @@ from gated_vae.preprocessing.store import (
 from tests.folders import write_image_faces
 from tests.pipelines.test_cli import TINY, pipe
 
-SMALL = ClusterOptions(pose=3, expression=2, draws=2)
+SMALL = ClusterOptions({"pose": 3, "expression": 2}, draws=2)
 
 
 @pytest.fixture(scope="module")

@@ -84,7 +84,7 @@ def test_kl_of_known_posteriors() -> None:
 
 
 def test_a_factor_belongs_to_the_first_partition_that_shares_it(store: Store) -> None:
-    made = {"a": {"factors": ["x", "y"]}, "b": {"factors": ["y", "z"]}}
+    made = {"a": {"shared": ["x", "y"]}, "b": {"shared": ["y", "z"]}}
     store = store.with_partitions(made)
     assert owners(store, ("z", "y", "x", "w"), made) == {"z": "b", "y": "a", "x": "a"}
     assert owners(store, ("z", "y", "x", "w"), ["b"]) == {"z": "b", "y": "b"}

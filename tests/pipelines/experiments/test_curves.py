@@ -13,6 +13,7 @@ from matplotlib.colors import to_hex
 
 from gated_vae.models.figures.sheet import PALETTE, png
 from gated_vae.pairing.cluster import ClusterOptions
+from gated_vae.pairing.rules import Rule
 from gated_vae.pipelines.experiments.curve_stores import Recipe, draw_pictures, give_wrong, make_store, true_faces
 from gated_vae.pipelines.experiments.curves import (
     AXES,
@@ -45,7 +46,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Pictures:
 
 
 def recipe(wrong: float = 0.0, n: int = 20, **noise: float) -> Recipe:
-    clusters = ClusterOptions(pose=2, expression=3, draws=2, strata=2)
+    clusters = ClusterOptions({"pose": 2, "expression": 3}, rule=Rule("independent", 2), draws=2)
     return Recipe(replace(true_faces(n, 3), **noise), wrong, clusters)
 
 
@@ -70,16 +71,16 @@ def test_one_axis_varies_and_the_base_is_shared() -> None:
 
 def test_a_point_changes_what_its_axis_says() -> None:
     base = PLAN.recipe(BASE)
-    assert (base.clusters.pose, base.clusters.expression, base.clusters.strata, base.clusters.draws) == (50, 80, 8, 8)
+    assert base.clusters == ClusterOptions({"pose": 50, "expression": 80}, rule=Rule("independent", 8), draws=8)
     assert (base.labels.n, base.labels.people, base.labels.pose_noise, base.labels.label_noise) == (4000, 200, 1, 1)
     fine = PLAN.recipe(Point(clusters=4.0))
-    assert (fine.clusters.pose, fine.clusters.expression) == (200, 320)
+    assert fine.clusters.clusters == {"pose": 200, "expression": 320}
     assert fine.labels == base.labels
     half = PLAN.recipe(Point(images=0.5))
-    assert (half.labels.n, half.labels.people, half.clusters.pose) == (2000, 200, 25)
+    assert (half.labels.n, half.labels.people, half.clusters.clusters["pose"]) == (2000, 200, 25)
     assert PLAN.recipe(Point(label_noise=4.0)).labels == replace(base.labels, pose_noise=4.0, label_noise=4.0)
-    for name, changed in PAIRINGS.items():
-        assert PLAN.recipe(Point(pairing=name)).clusters == replace(base.clusters, **changed)
+    for name, rule in PAIRINGS.items():
+        assert PLAN.recipe(Point(pairing=name)).clusters == replace(base.clusters, rule=rule)
 
 
 def test_values_in_words_and_numbers() -> None:

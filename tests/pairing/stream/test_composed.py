@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gated_vae.pairing.exact import FactorGrid, pair_exactly
+from gated_vae.pairing.exact import pair_exactly
+from gated_vae.pairing.groups.grid import FactorGrid
 from gated_vae.pairing.stream.composed import Composition, deal
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.store import Store, open_store

@@ -20,17 +20,15 @@ import torch
 from pyarrow import flight
 
 from gated_vae.models.vae import GatedVAEConfig
-from gated_vae.pairing.rules.uniform import draw_partners
 from gated_vae.pairing.service.access import ServiceOptions
 from gated_vae.pairing.service.server import PairService
 from gated_vae.pairing.stream import remote
 from gated_vae.pairing.stream.loader import PairBatch, PairLoader
-from gated_vae.pairing.tables import read_groups
 from gated_vae.pipelines.training.config import TrainConfig
 from gated_vae.pipelines.training.trainer import TrainOptions, train
 from gated_vae.preprocessing.errors import GatedVAEError
-from gated_vae.preprocessing.files import write_json, write_parquet
-from gated_vae.preprocessing.store import SCHEMA_VERSION, Store, manifest_path, open_store, samples_path
+from gated_vae.preprocessing.files import write_json
+from gated_vae.preprocessing.store import Store, manifest_path, open_store
 from tests.stores import make_store
 
 TOKEN = "0123456789abcdef0123456789abcdef"
@@ -168,63 +166,6 @@ def test_a_bad_ticket_is_refused_and_the_server_serves_on(
     assert client.do_get(ticket()).read_all().num_rows == 300
 
 
-def test_random_partners_are_those_that_pairing_draws(client: flight.FlightClient, store: Store) -> None:
-    answer = act(client, "partners", partition="pose", ids=[5, 299, 5], count=3, seed=4)
-    group = read_groups(store.path, "pose")[0]
-    drawn = np.stack([draw_partners(group, seed=4, draw=draw) for draw in range(3)], axis=1)
-    assert answer["partners"] == drawn[[5, 299, 5]].tolist()
-
-
-@pytest.mark.parametrize("scale", ["none", "std"])
-def test_nearest_partners_are_the_groups_nearest(tmp_path: Path, scale: str) -> None:
-    store = make_store(tmp_path / "near")
-    labels = np.random.default_rng(1).normal(size=(2, 300)) * [[1], [100]]
-    samples = store.samples.assign(a=labels[0], b=labels[1])
-    import pyarrow as pa
-
-    write_parquet(samples_path(store.path), pa.Table.from_pandas(samples), schema_version=SCHEMA_VERSION)
-    made = {name: {**record, "columns": ["a", "b"], "scale": scale} for name, record in store.partitions.items()}
-    store.with_partitions(made)
-    group = read_groups(store.path, "pose")[0]
-    unit = labels.std(axis=1) if scale == "std" else np.ones(2)
-    service = PairService(store.path, ServiceOptions(port=0))
-    try:
-        with flight.connect(service.address) as client:
-            answer = act(client, "partners", partition="pose", ids=[0, 17], kind="nearest", count=4)
-    finally:
-        service.close()
-    for sample, found in zip([0, 17], answer["partners"], strict=True):  # type: ignore[call-overload]
-        distance = {
-            other: float((((labels[:, other] - labels[:, sample]) / unit) ** 2).sum())
-            for other in range(300)
-            if other != sample and group[other] == group[sample]
-        }
-        assert found == sorted(distance, key=distance.__getitem__)[:4]
-
-
-@pytest.mark.parametrize(
-    ("request_", "message"),
-    [
-        ({}, "needs partition and ids"),
-        ({"partition": "pose", "ids": [1], "colour": 1}, "needs partition and ids"),
-        ({"partition": "pose", "ids": "1"}, "list of whole numbers"),
-        ({"partition": "pose", "ids": [1, 2.5]}, "list of whole numbers"),
-        ({"partition": "pose", "ids": [1], "kind": "best"}, "random or nearest"),
-        ({"partition": "pose", "ids": [1], "count": 10**6}, "too large"),
-        ({"partition": "pose", "ids": [300]}, "no sample 300"),
-        ({"partition": "pose", "ids": [-1]}, "no sample -1"),
-        ({"partition": "colour", "ids": [1]}, "no partition colour"),
-        ({"partition": "pose", "ids": [1], "kind": "nearest"}, "was not clustered"),
-    ],
-)
-def test_a_bad_request_for_partners_is_refused(
-    client: flight.FlightClient, request_: dict[str, object], message: str
-) -> None:
-    with pytest.raises(flight.FlightServerError, match=re.escape(message)):
-        act(client, "partners", **request_)
-    assert act(client, "health")["status"] == "serving"
-
-
 def test_manifest_and_statistics(client: flight.FlightClient, store: Store) -> None:
     assert act(client, "manifest") == store.manifest
     client.do_get(ticket(batch_size=100)).read_all()
@@ -234,7 +175,7 @@ def test_manifest_and_statistics(client: flight.FlightClient, store: Store) -> N
         "batches": 3,
         "pairs": 300,
     }
-    assert {kind.type for kind in client.list_actions()} == {"partners", "statistics", "health", "manifest"}
+    assert {kind.type for kind in client.list_actions()} == {"statistics", "health", "manifest"}
     with pytest.raises(flight.FlightServerError, match="no action 'stop'"):
         act(client, "stop")
 
@@ -498,7 +439,7 @@ def test_training_from_the_service_gives_the_folders_weights(
 
 
 def test_the_plain_client_of_the_docs_works(service: PairService) -> None:
-    page = (Path(__file__).parents[2] / "docs" / "service.md").read_text()
+    page = (Path(__file__).parents[3] / "docs" / "service.md").read_text()
     code = re.search(r"```python\n(.*?)```", page, re.DOTALL)
     assert code is not None
     assert len(code[1].strip().splitlines()) <= 10

@@ -122,10 +122,12 @@ def test_exact_pairs_are_fresh_in_every_epoch_and_start_with_the_table(tmp_path:
 def test_breaking_off_ends_the_reading_thread(store: Store) -> None:
     import threading
 
+    before = threading.enumerate()
     for batch in PairLoader(store.path, 8):
         assert len(batch.input) == 8
+        assert len(threading.enumerate()) == len(before) + 1
         break
-    assert not [thread for thread in threading.enumerate() if thread.name == "pair-loader"]
+    assert threading.enumerate() == before
 
 
 def test_an_error_while_reading_ahead_reaches_the_reader(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from gated_vae.pairing import draw_partners
-from gated_vae.pairing.rules.uniform import BLOCK, Members, random_below
+from gated_vae.pairing.rules.base import BLOCK, Members, random_below
+from gated_vae.pairing.rules.uniform import UniformPartners
 from gated_vae.preprocessing.errors import GatedVAEError
 
 MASK = 2**64 - 1
@@ -70,7 +71,7 @@ def test_partners_are_those_that_lists_of_the_others_give(index: type[np.integer
     for sample, own in enumerate(group):
         others = [other for other, label in enumerate(group) if label == own and other != sample]
         expected.append(others[random_below_plainly(len(others), sample, 7, 3)])
-    assert wide.partners(np.arange(len(group)), seed=7, draw=3).tolist() == expected
+    assert UniformPartners(wide).partners(np.arange(len(group)), seed=7, draw=3).tolist() == expected
 
 
 def test_every_partner_is_equally_likely() -> None:
@@ -94,7 +95,7 @@ def test_draws_and_seeds_are_independent_of_each_other() -> None:
 
 def test_any_slice_in_any_order_gives_the_same_partners() -> None:
     group = np.random.default_rng(0).integers(0, 40, 3 * BLOCK + 17)
-    members = Members.of(group)
+    members = UniformPartners(Members.of(group))
     everyone = members.partners(np.arange(len(group)), seed=3, draw=1)
     some = np.random.default_rng(1).permutation(len(group))[: BLOCK + 5]
     assert np.array_equal(members.partners(some, seed=3, draw=1), everyone[some])

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from scipy import stats
 
 from gated_vae.pairing.groups.kmeans import group_kmeans
@@ -55,16 +54,6 @@ def test_partners_within_a_stratum_are_equally_likely() -> None:
     # Stratum 0 comes up 4 times in 6 and has 3 others to choose from; stratum 2 comes up 2 times in 6 and has 2.
     assert counts[0] == 0
     assert stats.chisquare(counts[1:], 3000 * np.array([2 / 9, 2 / 9, 2 / 9, 1 / 6, 1 / 6])).pvalue > 1e-4
-
-
-def test_the_same_person_is_avoided_where_the_group_allows() -> None:
-    group, person = np.repeat([0, 1], [10, 2]), np.array([*[0] * 4, *range(1, 7), 8, 8])
-    uniform = IndependentPartners.of(group, np.zeros(12, int), STRATA[:1])
-    avoiding = IndependentPartners.of(group, np.zeros(12, int), STRATA[:1], person)
-    before, after = drawn(uniform, 100), drawn(avoiding, 100)
-    assert (person[before[:, :4]] == 0).mean() == pytest.approx(1 / 3, abs=0.1)
-    assert (person[after[:, :4]] == 0).mean() < 0.01  # 8 tries that fail with 1 / 3 each
-    assert (after[:, 10:] == [11, 10]).all()  # a group of one person has no other
 
 
 def test_what_groups_leak_of_another_label_is_gone() -> None:

@@ -6,8 +6,8 @@ from scipy import stats
 from scipy.spatial.distance import cdist
 
 from gated_vae.pairing.rules import nearest
+from gated_vae.pairing.rules.base import Members
 from gated_vae.pairing.rules.nearest import NearestPartners
-from gated_vae.pairing.rules.uniform import Members
 from gated_vae.preprocessing.errors import GatedVAEError
 
 

@@ -1,0 +1,62 @@
+"""Groups of samples whose labels are equal."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow.parquet as pq
+
+from gated_vae.pairing.labels import Label
+from gated_vae.pairing.rules.base import Ids
+from gated_vae.preprocessing.errors import GatedVAEError
+from gated_vae.preprocessing.store import Store, samples_path
+
+
+def group_by_labels(labels: pd.DataFrame) -> tuple[npt.NDArray[np.int32], int]:
+    """Group rows that agree in every column; rows that agree with no other join the nearest group in sorted order.
+
+    Returns
+    -------
+    Group of each row, int32 (N,), numbered in the sorted order of the labels, and how many rows joined another group.
+
+    Raises
+    ------
+    GatedVAEError
+        When a value is missing, or most rows agree with no other.
+    """
+    names = ", ".join(labels.columns)
+    missing = int(labels.isna().any(axis=1).sum())
+    if missing:
+        why = f"{missing} of {len(labels)} samples have no value."
+        raise GatedVAEError(f"Pairs cannot share {names}.", why, "Preprocess again with a source that labels them all.")
+    code = labels.groupby(list(labels.columns), sort=True).ngroup().to_numpy()
+    sizes = np.bincount(code)
+    alone = int((sizes == 1).sum())
+    if 2 * alone > len(code):
+        why = f"{alone} of {len(code)} samples agree with no other."
+        raise GatedVAEError(
+            f"Pairs cannot share {names}.", why, "Share fewer columns, or group by likeness: `pipe cluster`."
+        )
+    return _nearest_shared(sizes)[code].astype(np.int32), alone
+
+
+def _nearest_shared(sizes: npt.NDArray[np.int64]) -> Ids:
+    """Renumber groups so that each of one member takes the number of the nearest that has more (the earlier of two)."""
+    shared = np.flatnonzero(sizes > 1)
+    after = np.searchsorted(shared, np.arange(len(sizes))).clip(max=len(shared) - 1)
+    before = (after - 1).clip(min=0)
+    distance = np.abs(shared[[before, after]] - np.arange(len(sizes)))
+    return np.where(distance[0] <= distance[1], before, after)
+
+
+def number_classes(store: Store, label: Label) -> Ids | None:
+    """Number what a label says of every sample (N,), each unknown one apart; None where nothing is known."""
+    columns = label.find(pq.read_schema(samples_path(store.path)).names)
+    if not columns:
+        return None
+    classes = store.sample_columns(columns).groupby(columns, sort=False).ngroup()
+    code: Ids = classes.fillna(-1).to_numpy(np.int64, copy=True)
+    unknown = code < 0
+    code[unknown] = code.max() + 1 + np.arange(np.count_nonzero(unknown))
+    return None if unknown.all() else code
