@@ -15,6 +15,7 @@ import torch
 from gated_vae.models.metrics import random_split
 from gated_vae.models.objectives import Posterior
 from gated_vae.models.vae import GatedVAE, GatedVAEConfig
+from gated_vae.pairing.labels import LABELS, Label
 from gated_vae.pipelines.cli import main
 from gated_vae.pipelines.evaluation.encoding import Codes
 from gated_vae.pipelines.evaluation.labels import FaceLabels, owner_of, read_labels
@@ -199,6 +200,21 @@ def test_a_run_whose_partitions_have_other_names_has_a_table_but_no_summary(stor
     assert tuple(scores["r2"]["ridge"]["mean"]) == ("look", "mood", "full")
     assert scores["summary"]["ridge"]["mean"] == {}
     assert scores["swap"] is None
+
+
+def test_a_registered_label_gets_its_row_of_the_evaluation(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(LABELS, "age", Label("age", ("age",), unit="years"))
+    labelled = label_store(store, age=np.random.default_rng(2).normal(40, 10, 300))
+    for kind in ("pairs", "groups"):
+        (store.path / kind / "partition=expression").rename(store.path / kind / "partition=age")
+    made = labelled.partitions
+    labelled = labelled.with_partitions({"pose": made["pose"], "age": made["expression"]})
+    scores = evaluate_faces(open_run(train_tiny(labelled, tmp_path / "run", {"pose": 1, "age": 2})))
+    assert set(scores.values["summary"]["ridge"]["sample"]) == {"pose", "age"}
+    told = next(table for table in scores.tables() if table.title.startswith("R2 of each factor"))
+    assert "age" in [line[0] for line in told.lines()]
 
 
 def test_one_partition_is_refused(store: Store, tmp_path: Path) -> None:
