@@ -20,9 +20,11 @@ def reproduce(
     only: Annotated[
         str, typer.Option(metavar="RUN[,RUN...]", help="Which runs; * is any letters.", show_default="the usual ones")
     ] = "",
-    seeds: Annotated[int | None, typer.Option(min=1, help="Seeds of every run.", show_default="3, table1 10")] = None,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="Seeds of every run.", show_default="the experiment's")
+    ] = None,
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Steps of every run.", show_default="table1 6000, faces 4000, curves 600")
+        int | None, typer.Option(min=1, help="Steps of every run.", show_default="the experiment's")
     ] = None,
     settings: Annotated[
         list[str] | None,
