@@ -77,7 +77,7 @@ class PairLoader:
     Parameters
     ----------
     source:
-        A store's folder, or the address of a pairing service.
+        A store or its folder, or the address of a pairing service.
     batch_size:
         Pairs per batch and rank.
     seed:
@@ -110,7 +110,7 @@ class PairLoader:
 
     def __init__(
         self,
-        source: str | Path,
+        source: str | Path | Store,
         batch_size: int,
         *,
         seed: int = 0,
@@ -124,7 +124,8 @@ class PairLoader:
         pin_memory: bool = False,
         resident: torch.Tensor | None = None,
     ) -> None:
-        self.store = open_source(source)
+        self.store = source if isinstance(source, Store) else open_source(source)
+        source = source.path if isinstance(source, Store) else source
         self.partitions = partitions or list(self.store.partitions)
         if not self.partitions:
             raise GatedVAEError(f"{source} has no pairs yet.", "", "Run `pipe cluster` or `pipe pair` on it first.")

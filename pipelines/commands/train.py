@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gated_vae.models.registry import METHODS, NETWORKS, OBJECTIVES
+from gated_vae.models.registry import METHODS, NETWORKS, OBJECTIVES, SCHEDULES
 from gated_vae.pipelines.options import AsJson, Device, Overwrite, Precision, Seed, choice_of, one_of
-from gated_vae.pipelines.training.presets import PRESETS, SCHEDULES
+from gated_vae.pipelines.training.presets import PRESETS
 
 if TYPE_CHECKING:
     from gated_vae.pipelines.training.trainer import TrainReport
@@ -72,7 +72,13 @@ def train(
     from gated_vae.pipelines import console
     from gated_vae.pipelines.training import ranks, trainer
     from gated_vae.pipelines.training.config import TrainConfig
-    from gated_vae.pipelines.training.presets import choose_kl_weights, choose_latent, choose_preset, with_beta
+    from gated_vae.pipelines.training.presets import (
+        choose_kl_weights,
+        choose_latent,
+        choose_preset,
+        read_hidden,
+        with_beta,
+    )
     from gated_vae.pipelines.training.processor import choose_device, choose_precision, why_not_compile
 
     where = choose_device(device)
@@ -117,21 +123,13 @@ def train(
     options = trainer.TrainOptions(out, device=device, resume=resume, overwrite=overwrite)
     with ranks.joined(device) as first:
         if not first:
-            trainer.train(config, options)
+            trainer.train(config, options, store=opened)
             return
         with console.progress("train") as update:
             report = trainer.train(
-                config, options, lambda done, total, losses: update(done, total, losses_note(losses))
+                config, options, lambda done, total, losses: update(done, total, losses_note(losses)), opened
             )
     show_training(report, as_json=as_json)
-
-
-def read_hidden(text: str | None) -> tuple[int, ...]:
-    """Read ``512,512``."""
-    entries = [] if text is None else text.split(",")
-    if not all(entry.strip().isdigit() and int(entry) for entry in entries):
-        raise typer.BadParameter(f"--hidden cannot be read: {text!r}; write whole numbers such as 512,512.")
-    return tuple(map(int, entries))
 
 
 def losses_note(losses: dict[str, float]) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from gated_vae.pairing.cluster import ClusterOptions, cluster_store
 from gated_vae.pairing.exact import pair_exactly
 from gated_vae.preprocessing.files import digest, file_digest, locked, write_bytes, write_json, write_parquet
 from gated_vae.preprocessing.image_file import write_images
+from gated_vae.preprocessing.progress import Progress
 from gated_vae.preprocessing.simulate import FaceSimulation, simulate_faces, simulate_labels
 from gated_vae.preprocessing.simulate.faces import IDENTITY, PROCESSED, TRUTH
 from gated_vae.preprocessing.sources.celeba.build import CelebaOptions, preprocess_celeba
@@ -62,7 +62,7 @@ def true_faces(n: int, people: int, seed: int = 0) -> FaceSimulation:
 
 
 def draw_pictures(
-    faces: FaceSimulation, size: int, out: Path, *, workers: int | None = None, progress: Callable[[int], None]
+    faces: FaceSimulation, size: int, out: Path, *, workers: int | None = None, progress: Progress
 ) -> tuple[Store, Path]:
     """Draw faces and preprocess them, once; give the store and the file of the truth. The large pictures are not kept.
 
@@ -78,7 +78,7 @@ def draw_pictures(
     GatedVAEError
         When `out` holds other faces.
     """
-    simulate_faces(faces, out, workers=workers, progress=progress)
+    simulate_faces(faces, out, workers=workers, progress=lambda done: progress(done, faces.n, "pictures"))
     store = out / "store"
     if not manifest_path(store).exists():
         options = CelebaOptions(out / PROCESSED, identities=out / IDENTITY, size=size)

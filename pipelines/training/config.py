@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from gated_vae.models.registry import SCHEDULES
 from gated_vae.models.vae import GatedVAEConfig
-from gated_vae.pipelines.training.presets import SCHEDULES
 from gated_vae.preprocessing.errors import GatedVAEError, UsageError
 
 

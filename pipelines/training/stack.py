@@ -300,7 +300,8 @@ class StackTrainer:
             stacked = {key: torch.stack([own[name][key] for own in slots]) for key in ("exp_avg", "exp_avg_sq")}
             self.optimiser.state[parameter] = {
                 "step": slots[0][name]["step"].to(self.device if self.device.type == "cuda" else "cpu"),
-                **{key: value.to(self.device) for key, value in stacked.items()},
+                # Laid out as the parameter is: the fused optimiser walks through all of them side by side.
+                **{key: torch.empty_like(parameter).copy_(value) for key, value in stacked.items()},
             }
         return common
 

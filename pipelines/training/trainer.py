@@ -62,8 +62,12 @@ def _no_progress(step: int, steps: int, losses: dict[str, float]) -> None:
     """Show nothing."""
 
 
-def train(config: TrainConfig, options: TrainOptions, progress: Progress = _no_progress) -> TrainReport:
+def train(
+    config: TrainConfig, options: TrainOptions, progress: Progress = _no_progress, store: Store | None = None
+) -> TrainReport:
     """Train a model, or go on where an earlier call stopped: to the same weights as one that was never interrupted.
+
+    `store` is the configuration's, where it has been opened already.
 
     Raises
     ------
@@ -76,7 +80,7 @@ def train(config: TrainConfig, options: TrainOptions, progress: Progress = _no_p
     if first and options.overwrite and options.out.exists():
         clear_run(options.out)
     with locked(options.out) if first else nullcontext():
-        loader = _loader(config, options)
+        loader = _loader(config, options, store)
         _check_model(config)
         run = _open(config, options, loader.store)
         steps = config.steps or (config.epochs or 0) * len(loader)
@@ -123,9 +127,9 @@ def _agree(start: int, options: TrainOptions) -> None:
         raise GatedVAEError(f"The ranks see different runs in {options.out}.", why, "Give an --out that all share.")
 
 
-def _loader(config: TrainConfig, options: TrainOptions) -> PairLoader:
+def _loader(config: TrainConfig, options: TrainOptions, store: Store | None) -> PairLoader:
     loader = PairLoader(
-        config.store,
+        config.store if store is None or is_address(config.store) else store,
         config.pairs_per_rank(distributed.world_size()),
         seed=config.seed,
         rank=distributed.rank(),
