@@ -27,7 +27,7 @@ from gated_vae.pairing.rules.base import Members
 from gated_vae.pairing.rules.uniform import UniformPartners
 from gated_vae.pairing.stream.loader import PairBatch, PairLoader
 from gated_vae.pairing.tables import write_groups, write_pairs
-from gated_vae.pipelines.training.processor import choose_precision, keep_freed_memory
+from gated_vae.pipelines.training.process import choose_precision, keep_freed_memory
 from gated_vae.preprocessing.files import write_json, write_parquet
 from gated_vae.preprocessing.store import SCHEMA_VERSION, Store, images_path, manifest_path, open_store, samples_path
 

@@ -57,7 +57,7 @@ def main(arguments: list[str] | None = None) -> None:
         if code == 128 + signal.SIGINT:
             sys.stderr.write("Interrupted. The same command, run again, goes on from what is finished.\n")
     if "RANK" in os.environ and words[:1] == ["train"]:
-        from gated_vae.pipelines.training.ranks import leave
+        from gated_vae.pipelines.training.process import leave
 
         leave(code)
     sys.exit(code)

@@ -47,7 +47,6 @@ def finetune(
         epochs=epochs or (None if steps else 1),
         lr=base.config.lr if lr is None else lr,
         model=replace(base.config.model, method=Ungated()),  # target = input
-        compiled=False,  # an epoch would hardly win what compiling takes
         decoder_only=True,
         initial=str(run),
         initial_step=base.newest().step,

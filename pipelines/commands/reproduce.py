@@ -37,6 +37,9 @@ def reproduce(
         list[Path] | None, typer.Option(help="Results of other runs to add: repeat it for more.", show_default=False)
     ] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Runs at a time.", show_default="one per core")] = None,
+    stack: Annotated[
+        int, typer.Option(min=1, help="Train so many runs of one shape and method at once; for a GPU.")
+    ] = 1,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
@@ -51,7 +54,7 @@ def reproduce(
     """
     from gated_vae.pipelines import console
     from gated_vae.pipelines.experiments import runner
-    from gated_vae.pipelines.training.processor import choose_device, choose_precision
+    from gated_vae.pipelines.training.process import choose_device, choose_precision
 
     if name not in EXPERIMENTS:
         raise typer.BadParameter(f"There is no {name!r}; choose from {', '.join(EXPERIMENTS)}.")
@@ -62,7 +65,7 @@ def reproduce(
     names = experiment.chosen(only)
     with console.progress(name) as update:
         results = runner.reproduce(
-            experiment, names, beside=beside or [], workers=workers, device=device, progress=update
+            experiment, names, beside=beside or [], workers=workers, stacked=stack, device=device, progress=update
         )
     headline = experiment.headline(results)
     rows = {"results": folder / f"{name}.parquet", "report": folder / f"{name}.md"}

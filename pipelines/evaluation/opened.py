@@ -15,7 +15,7 @@ import pyarrow as pa
 from gated_vae.models.vae import GatedVAE
 from gated_vae.pipelines.evaluation.encoding import Codes, Floats, decode_codes, encode_images
 from gated_vae.pipelines.training import run as runs
-from gated_vae.pipelines.training.processor import choose_device
+from gated_vae.pipelines.training.process import choose_device
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import parquet_writer
 from gated_vae.preprocessing.progress import Progress, ignore

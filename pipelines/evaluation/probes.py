@@ -64,17 +64,22 @@ def evaluate_factors(run: OpenRun, *, samples: int = SPRITES, seed: int = 0) -> 
         When the store's samples have no exactly known factors.
     """
     codes, factors = encode_sample(run, samples, seed)
-    names = tuple(run.store.manifest["factors"])
+    return score_codes(codes, factors, run.partitions, run.store, seed)
+
+
+def score_codes(codes: Codes, factors: Factors, partitions: Mapping[str, slice], store: Store, seed: int = 0) -> Scores:
+    """Score codes of a model of these `partitions` against factors (n, K) of its store, whoever made them."""
+    names = tuple(store.manifest["factors"])
     dcis = {name: dci(codes.mean, factors, name, seed=seed) for name in REGRESSORS}  # type: ignore[arg-type]
-    owner = owners(run.store, names, run.partitions)
+    owner = owners(store, names, partitions)
     table = None
-    if len(run.partitions) > 1 and owner:
+    if len(partitions) > 1 and owner:
         table = partition_scores(
             codes.mean,
             factors[:, [names.index(name) for name in owner]],
-            run.partitions,
+            partitions,
             owner,
-            sharers=sharers(run.store, names, run.partitions),
+            sharers=sharers(store, names, partitions),
             regressor="random_forest",
             seed=seed,
         )

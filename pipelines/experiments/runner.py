@@ -20,9 +20,11 @@ from gated_vae.pipelines.evaluation.opened import OpenRun
 from gated_vae.pipelines.evaluation.scores import Scores, Table
 from gated_vae.pipelines.experiments import EXPERIMENTS
 from gated_vae.pipelines.experiments.tables import merge
+from gated_vae.pipelines.training import stack
 from gated_vae.pipelines.training.config import TrainConfig
 from gated_vae.pipelines.training.run import Run, open_run, refuse_another, run_of
-from gated_vae.pipelines.training.trainer import TrainOptions, train
+from gated_vae.pipelines.training.trainer import Progress as TrainProgress
+from gated_vae.pipelines.training.trainer import TrainOptions
 from gated_vae.preprocessing.compute import cores, processes
 from gated_vae.preprocessing.errors import UsageError
 from gated_vae.preprocessing.files import locked, write_bytes, write_parquet
@@ -171,6 +173,7 @@ def reproduce(
     *,
     beside: Sequence[Path] = (),
     workers: int | None = None,
+    stacked: int = 1,
     device: str = "cpu",
     progress: Progress = ignore,
 ) -> pd.DataFrame:
@@ -182,6 +185,8 @@ def reproduce(
         Results of other folders or machines to put to this one's; of the same run the last stands.
     workers:
         Runs at a time: one per core when None, or a single one on a GPU.
+    stacked:
+        Above 1, so many runs of one shape and method are trained at once, as one stack.
     device:
         Where to train; the scores are computed by the processor.
 
@@ -198,7 +203,7 @@ def reproduce(
     with locked(experiment.out):
         experiment.prepare(names, workers, progress)
         tasks = [(name, seed) for seed in range(experiment.seeds) for name in names]
-        do_tasks(experiment, tasks, workers=workers, device=device, progress=progress)
+        do_tasks(experiment, tasks, workers=workers, stacked=stacked, device=device, progress=progress)
         found = pd.DataFrame(experiment.rows([*finished_runs(experiment)]))
         results = merge([*earlier, found], experiment.key, experiment.order)
         stem = experiment.out / type(experiment).__name__.lower()
@@ -215,6 +220,7 @@ def do_tasks(
     tasks: Sequence[tuple[str, int]],
     *,
     workers: int | None = None,
+    stacked: int = 1,
     device: str = "cpu",
     progress: Progress = ignore,
 ) -> None:
@@ -228,6 +234,13 @@ def do_tasks(
             left.append((name, seed))
     done = len(tasks) - len(left)
     progress(done, len(tasks))
+    if stacked > 1:
+
+        def train_progress(step: int, steps: int, _: dict[str, float]) -> None:
+            progress(done, len(tasks), f"step {step:,} of {steps:,}")
+
+        train_stacks(experiment, left, stacked, device, train_progress)
+        device = "cpu"  # what is left are the scores
     at_a_time = workers or (1 if device.startswith("cuda") else cores())
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     with processes(min(at_a_time, max(len(left), 1)), interruptible=True) as pool:
@@ -236,13 +249,34 @@ def do_tasks(
             progress(done, len(tasks), future.result())
 
 
+def train_stacks(
+    experiment: Experiment, tasks: Sequence[tuple[str, int]], size: int, device: str, progress: TrainProgress
+) -> None:
+    """Train what is not trained, at most `size` runs at a time that can be stacked."""
+    groups: list[list[tuple[Path, TrainConfig]]] = []
+    for name, seed in tasks:
+        folder, config = experiment.runs / f"{name}-{seed}", experiment.config(name, seed)
+        if (folder / "config.json").exists() and "train" in open_run(folder).read_metrics():
+            continue
+        fitting = (group for group in groups if len(group) < size and not stack.why_not_stacked([group[0][1], config]))
+        group = next(fitting, None)
+        if group is None:
+            groups.append(group := [])
+        group.append((folder, config))
+    for group in groups:
+        folders, configs = zip(*group, strict=True)
+        stack.train_stack(
+            configs, folders, TrainOptions(experiment.out, device=device, checkpoint_every=20_000), progress
+        )
+
+
 def do_task(experiment: Experiment, name: str, seed: int, device: str) -> str:
     """Train and evaluate one run with one core (called in a process of its own)."""
     import torch
 
     torch.set_num_threads(1)
     folder = experiment.runs / f"{name}-{seed}"
-    train(experiment.config(name, seed), TrainOptions(folder, device=device, checkpoint_every=2000))
+    stack.train(experiment.config(name, seed), TrainOptions(folder, device=device, checkpoint_every=2000))
     run = OpenRun(open_run(folder))
     run.files.add_metrics("evaluate", dict(experiment.score(run).values))
     return folder.name
