@@ -91,7 +91,7 @@ def test_losses_and_gradients_are_those_of_each_model_alone(network: str, method
         if precision == "fp32":
             torch.testing.assert_close(ours, gradients, rtol=1e-4, atol=1e-4)
         whole = [torch.cat([value.flatten() for value in found.values()]) for found in (ours, gradients)]
-        assert float(torch.cosine_similarity(*whole, dim=0)) > (0.999 if precision == "fp32" else 0.99)
+        assert float(torch.cosine_similarity(*whole, dim=0)) > (0.999 if precision == "fp32" else 0.95)
         for name, value in model.state_dict().items():
             if "running" in name:
                 torch.testing.assert_close(stacked.rows()[name][index], value, **close)
