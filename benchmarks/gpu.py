@@ -1,7 +1,8 @@
-"""Everything that a GPU is asked for, part by part: `python -m benchmarks.gpu PART --work DIR --out DIR [--seconds N]`.
+"""On a GPU: `python -m benchmarks.gpu step|plain|kmeans --work DIR --out DIR`.
 
-Parts: `step` (a step of stacks of several sizes and precisions), `table1` (the paper's table at its own schedule, stacked, as
-far as the time allows) and `score` (its codes, on any machine). `benchmarks/gpu.sh` runs them with the CUDA tests, in order.
+`step`: stacks of several sizes and precisions, as `pipe train` and `pipe reproduce --stack` take their steps there. `plain`: one
+model, operation by operation, as on a processor. DIR/store is one of sprites. `kmeans`: faiss on the GPU beside faiss here.
+`benchmarks/gpu.sh` runs all that is to be measured on a GPU.
 """
 
 from __future__ import annotations
@@ -16,9 +17,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+import torch._dynamo
 
 from gated_vae.models.methods.base import StepBatch
 from gated_vae.models.vae import GatedVAE, GatedVAEConfig, draw_noise
+from gated_vae.pairing.groups.kmeans import group_kmeans
 from gated_vae.pipelines.training import stack
 from gated_vae.pipelines.training.config import TrainConfig
 from gated_vae.pipelines.training.run import create_run, open_run
@@ -50,13 +53,11 @@ def trainer_of(store: Path, work: Path, models: int, precision: str, device: str
     return StackTrainer(runs, opened, 10**6, device)
 
 
-def plain_steps(store: Path, precision: str, device: str, compiled: bool, repeats: int) -> float:
-    """Milliseconds of one model's step, operation by operation, or compiled."""
+def plain_steps(store: Path, precision: str, device: str, repeats: int) -> float:
+    """Milliseconds of one model's step, operation by operation."""
     torch.manual_seed(0)
     config = GatedVAEConfig(LATENT, network="fc", hidden=(256, 256))
     model = GatedVAE(config, precision).to(device)
-    if compiled:
-        model.compile_loss()
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
     images = torch.from_numpy(np.array(open_store(store).images[:256])).to(device)
 
@@ -104,21 +105,22 @@ def keep_images() -> None:
     load = stack.load_images
     kept: dict[str, torch.Tensor] = {}
 
-    def load_once(store: Store, device: str) -> torch.Tensor:
-        if device not in kept:
-            kept[device] = load(store, device)
-        return kept[device]
+    def load_once(store: Store, device: torch.device) -> torch.Tensor:
+        if str(device) not in kept:
+            kept[str(device)] = load(store, device)
+        return kept[str(device)]
 
     stack.load_images = load_once  # type: ignore[assignment]
 
 
-def step_part(store: Path, work: Path, device: str, sizes: list[int], repeats: int) -> Iterator[dict[str, Any]]:
+def step_part(
+    store: Path, work: Path, device: str, sizes: list[int], precisions: list[str], repeats: int
+) -> Iterator[dict[str, Any]]:
     keep_images()
-    for precision in ("tf32", "bf16", "fp32") if device == "cuda" else ("fp32",):
-        torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    for precision in precisions:
         for models in sizes:
             try:
-                trainer = trainer_of(store, work, models, "bf16" if precision == "bf16" else "fp32", device)
+                trainer = trainer_of(store, work, models, precision, device)
                 value = time_steps(trainer, device, repeats)
             except Exception as error:  # one size that fails costs the others nothing
                 print(f"stack {models} {precision}: {type(error).__name__} {str(error)[:300]}", flush=True)
@@ -134,33 +136,53 @@ def step_part(store: Path, work: Path, device: str, sizes: list[int], repeats: i
 
 def plain_part(store: Path, device: str, repeats: int) -> Iterator[dict[str, Any]]:
     for precision in ("fp32", "bf16"):
-        for compiled in (False, True):
-            what = f"plain step, fc 256,256, {precision}{', compiled' if compiled else ''}"
-            try:
-                value = plain_steps(store, precision, device, compiled, repeats)
-            except Exception as error:
-                print(f"{what}: {type(error).__name__} {str(error)[:300]}", flush=True)
-                continue
-            print(f"{what}: {value:.3f} ms", flush=True)
-            yield {"what": what, "models": 1, "value": value, "unit": "ms"}
+        value = plain_steps(store, precision, device, repeats)
+        print(f"plain step, fc 256,256, {precision}: {value:.3f} ms", flush=True)
+        yield {"what": f"plain step, fc 256,256, {precision}", "models": 1, "value": value, "unit": "ms"}
+
+
+def kmeans_part(device: str, repeats: int) -> Iterator[dict[str, Any]]:
+    """CelebA's sizes: pitch and yaw into 2,500 clusters, 17 intensities into 4,000."""
+    random = np.random.default_rng(0)
+    for columns, k in ((2, 2500), (17, 4000)):
+        points = random.normal(size=(202_599, columns)).astype(np.float32)
+        for where in dict.fromkeys((device, "cpu")):
+            seconds, inertia = [], 0.0
+            for _ in range(repeats):
+                start = time.perf_counter()
+                groups = group_kmeans(points, k, device=where)
+                seconds.append(time.perf_counter() - start)
+                inertia = float(np.square(groups.distance).sum())
+            print(
+                f"K-Means {columns} columns, {k}, {where}: {np.median(seconds):.2f} s, inertia {inertia:.6g}",
+                flush=True,
+            )
+            what = f"K-Means, 202,599 x {columns} into {k}, {where}"
+            yield {"what": what, "models": 0, "value": float(np.median(seconds)), "unit": "s"}
+            yield {"what": f"{what}, inertia", "models": 0, "value": inertia, "unit": ""}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("part", choices=["step", "plain"])
+    parser.add_argument("part", choices=["step", "plain", "kmeans"])
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--sizes", default="1,8,30,60")
+    parser.add_argument("--precisions", default="tf32,bf16,fp32")
     parser.add_argument("--repeats", type=int, default=200)
     options = parser.parse_args()
     rows = []
     store = options.work / "store"
     sizes = list(map(int, options.sizes.split(",")))
-    if options.part == "plain":
+    if options.part == "kmeans":
+        found = kmeans_part(options.device, 3)
+    elif options.part == "plain":
         found = plain_part(store, options.device, options.repeats)
     else:
-        found = step_part(store, options.work / "step", options.device, sizes, options.repeats)
+        found = step_part(
+            store, options.work / "step", options.device, sizes, options.precisions.split(","), options.repeats
+        )
     for row in found:
         rows.append({"device": device_name(options.device), **row})
         pd.DataFrame(rows).to_parquet(options.out / f"{options.part}.parquet")

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.report import draw, insert, markdown
 from benchmarks.timing import Record
-from gated_vae.models.figures.grids import png
+from gated_vae.models.figures.sheet import png
 from gated_vae.preprocessing.files import write_bytes, write_parquet
 
 SCRIPTS = [

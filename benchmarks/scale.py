@@ -111,9 +111,8 @@ def loader(path: Path, samples: int) -> Phases:
 def encode(path: Path, samples: int) -> Phases:
     """Codes of every image, by a small network after a single step."""
     from gated_vae.models.vae import GatedVAEConfig  # here, as torch would show in the memory of every stage
-    from gated_vae.pipelines.evaluation.encoding import encode_store
+    from gated_vae.pipelines.evaluation.opened import encode_store, open_run
     from gated_vae.pipelines.training.config import TrainConfig
-    from gated_vae.pipelines.training.run import open_run
     from gated_vae.pipelines.training.trainer import TrainOptions, train
 
     store, run = open_store(path), path.with_name(f"{path.name}-run")

@@ -16,9 +16,8 @@ import numpy.typing as npt
 import torch
 
 from gated_vae.models.registry import NETWORKS
-from gated_vae.pipelines.commands.train import read_hidden
 from gated_vae.pipelines.evaluation.labels import read_labels
-from gated_vae.pipelines.training.presets import PRESETS
+from gated_vae.pipelines.training.presets import PRESETS, read_hidden
 from gated_vae.preprocessing.store import open_store
 
 BATCH, RATE, SHIFT = 128, 1e-3, 2

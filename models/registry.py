@@ -79,7 +79,9 @@ OBJECTIVES: Registry[type[Objective]] = Registry(
         "dip2": "objectives:DIPVAE2",
     }
 )
-PRECISIONS = {"fp32": "float32", "bf16": "bfloat16"}  # PyTorch's names of what networks compute in
+# PyTorch's names of what networks compute in. tf32 is float32 whose products on CUDA keep 10 bits of the mantissa.
+PRECISIONS = {"fp32": "float32", "tf32": "float32", "bf16": "bfloat16"}
+SCHEDULES = ("constant", "cosine")  # of the learning rate
 NETWORKS: Registry[Network] = Registry({"fc": "networks:FULLY_CONNECTED", "conv": "networks:CONVOLUTIONAL"})
 
 

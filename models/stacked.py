@@ -88,7 +88,7 @@ class Stack(nn.Module):
             model.train()
         parameters, buffers = stack_module_state(list(models))
         self.tensors = nn.ParameterDict(
-            {_flat(name): nn.Parameter(value.detach()) for name, value in parameters.items()}
+            {_flat(name): nn.Parameter(_laid_out(value.detach())) for name, value in parameters.items()}
         )
         self.buffers_ = {f"vae.{name}": value for name, value in buffers.items()}
         self._names = {f"vae.{name}": _flat(name) for name in parameters}
@@ -185,6 +185,11 @@ class _BatchNorm(nn.BatchNorm1d):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return super().forward(x.float()).to(x.dtype)
+
+
+def _laid_out(tensor: torch.Tensor) -> torch.Tensor:
+    """Lay a stack of matrices out column by column, as their gradients come: else each is copied in every step."""
+    return tensor.mT.contiguous().mT if tensor.dim() == 3 else tensor
 
 
 def _flat(name: str) -> str:

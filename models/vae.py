@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -111,7 +110,6 @@ class GatedVAE(nn.Module):
         weights = [config.kl_weights.get(name, 1.0) for name, size in config.latent.items() for _ in range(size)]
         self.register_buffer("kl_weights", torch.tensor(weights) if config.kl_weights else None, persistent=False)
         self.register_buffer("masks", partition_masks(config.latent), persistent=False)
-        self._terms = self.terms
 
     def pixels(self, images: torch.Tensor) -> torch.Tensor:
         """Scale uint8 images (B, H, W) to [0, 1] in the computing dtype; floating point images are taken as they are."""
@@ -148,7 +146,7 @@ class GatedVAE(nn.Module):
         if noise.shape != (3, len(batch.target), self.config.latent_size):
             needed = f"(3, {len(batch.target)}, {self.config.latent_size})"
             raise ValueError(f"The noise is {tuple(noise.shape)}; the batch needs {needed}.")
-        terms = self._terms(self.opened(batch), noise, shares or Shares((len(batch.target),)))
+        terms = self.terms(self.opened(batch), noise, shares or Shares((len(batch.target),)))
         total = torch.stack(list(terms.values())).sum()
         detached = {name: term.detach() for name, term in terms.items()}
         return Loss(total, detached | {"reconstruction": sum_over_ranks(detached["reconstruction"])})
@@ -157,16 +155,6 @@ class GatedVAE(nn.Module):
         """The batch as tensors alone: its partition as the dimensions that gradients pass."""
         through = None if batch.partition is None else self.masks[[*self.partitions].index(batch.partition)]
         return replace(batch, partition=None, through=through, label="")
-
-    def compile_loss(self) -> None:
-        """Let TorchInductor compile what `loss` computes, at its first call and for each size of a batch; on CUDA as a graph.
-
-        All partitions share one compiled graph: which of them is open is an input of it.
-        """
-        # Of the discrepancy's scales, which are computed in the graph instead of remembered.
-        warnings.filterwarnings("ignore", "Dynamo detected a call to a `functools.lru_cache`")
-        mode = "reduce-overhead" if self.masks.is_cuda else None
-        self._terms = torch.compile(self.terms, dynamic=False, mode=mode)
 
     def terms(self, batch: StepBatch, noise: torch.Tensor, shares: Shares, objective: Objective | None = None) -> Terms:
         """The terms of `loss`, of a batch that is `opened`; a pure function of tensors (but for batch statistics)."""

@@ -9,26 +9,10 @@ import errno
 import os
 import signal
 import sys
-from collections.abc import Callable
+from importlib import import_module
 
 import typer
 
-from gated_vae.pipelines.commands import (
-    cluster,
-    encode,
-    evaluate,
-    finetune,
-    inspect,
-    pair,
-    preprocess,
-    report,
-    reproduce,
-    serve,
-    simulate,
-    train,
-    traverse,
-    verify,
-)
 from gated_vae.preprocessing.errors import GatedVAEError, UsageError
 
 app = typer.Typer(
@@ -43,23 +27,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for name, group in {"preprocess": preprocess.app, "simulate": simulate.app, "reproduce": reproduce.app}.items():
-    app.add_typer(group, name=name)
-VERBS: dict[str, Callable[..., None]] = {
-    "cluster": cluster.cluster,
-    "pair": pair.pair,
-    "train": train.train,
-    "finetune": finetune.finetune,
-    "evaluate": evaluate.evaluate,
-    "traverse": traverse.traverse,
-    "encode": encode.encode,
-    "report": report.report,
-    "serve": serve.serve,
-    "inspect": inspect.inspect,
-    "verify": verify.verify,
-}
-for name, verb in VERBS.items():
-    app.command(name)(verb)
+GROUPS = ("preprocess", "simulate")
+VERBS = (
+    *("cluster", "pair", "train", "finetune", "evaluate", "traverse", "encode", "report", "reproduce"),
+    *("serve", "inspect", "verify"),
+)
+for name in (*GROUPS, *VERBS):
+    command = import_module(f"gated_vae.pipelines.commands.{name}")
+    if name in GROUPS:
+        app.add_typer(command.app, name=name)
+    else:
+        app.command(name)(getattr(command, name))
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -79,7 +57,7 @@ def main(arguments: list[str] | None = None) -> None:
         if code == 128 + signal.SIGINT:
             sys.stderr.write("Interrupted. The same command, run again, goes on from what is finished.\n")
     if "RANK" in os.environ and words[:1] == ["train"]:
-        from gated_vae.pipelines.training.ranks import leave
+        from gated_vae.pipelines.training.process import leave
 
         leave(code)
     sys.exit(code)

@@ -8,18 +8,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 from rich.table import Table
 
-
-class Update(Protocol):
-    """Moves a progress bar: so many done, of how many, and a note beside it."""
-
-    def __call__(self, done: int, total: int, note: str = "") -> None:
-        """Move the bar."""
+from gated_vae.preprocessing.progress import Progress
 
 
 def messages() -> Console:
@@ -33,7 +29,7 @@ def say(text: str) -> None:
 
 
 @contextmanager
-def progress(description: str) -> Iterator[Update]:
+def progress(description: str) -> Iterator[Progress]:
     """Show a bar with the time left while the block runs; yields the function that moves it.
 
     Where standard error is no terminal, nothing is drawn.
@@ -48,7 +44,7 @@ def progress(description: str) -> Iterator[Update]:
         TextColumn("{task.fields[note]}"),
     )
     console = messages()
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    with Bar(*columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task(description, total=None, note="")
 
         def update(done: int, total: int, note: str = "") -> None:
@@ -57,8 +53,8 @@ def progress(description: str) -> Iterator[Update]:
         yield update
 
 
-def show(result: Any, rows: Mapping[str, object], *, as_json: bool) -> None:
-    """Print a result: `rows` as an aligned list for people, or the whole `result` as JSON for machines."""
+def show(result: Any, rows: Mapping[str, object], *, as_json: bool, tables: Mapping[str, Table] | None = None) -> None:
+    """Print a result: for people `rows` as an aligned list, then tables under their titles; or all of `result` as JSON."""
     if as_json:
         json.dump(plain(result), sys.stdout, indent=2)
         sys.stdout.write("\n")
@@ -68,7 +64,11 @@ def show(result: Any, rows: Mapping[str, object], *, as_json: bool) -> None:
     table.add_column(overflow="fold")
     for name, value in rows.items():
         table.add_row(name, value if isinstance(value, Table) else number(value))
-    Console(highlight=False, markup=False).print(table)
+    console = Console(highlight=False, markup=False)
+    console.print(table)
+    for title, below in (tables or {}).items():
+        console.print(f"\n{title}", style="bold")
+        console.print(below)
 
 
 def number(value: object) -> str:

@@ -1,45 +1,32 @@
 """Pictures of codes and images in one plain style, drawn on matplotlib Figures without pyplot's global state.
 
-Every function returns a Figure; `png` turns it into bytes. Images are uint8, or floating point in 0..1, grey, (..., H, W).
+Every function returns a Figure; `sheet.png` turns it into bytes. Images are uint8, or floating point in 0..1, grey, (..., H, W).
 Partitions keep one colour each, in their order, from a palette that colour-blind readers can tell apart.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from io import BytesIO
 from itertools import cycle
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from gated_vae.models.figures.sheet import (
     BAR,
-    DPI,
-    FONT,
     GAP,
     INK,
     LINE,
     MUTED,
     PAD,
     PALETTE,
-    RULE,
     Sheet,
     grey,
     stack,
     text_width,
     tile,
 )
-
-
-def png(figure: Figure) -> bytes:
-    """Render a figure as a PNG file's bytes, the same for the same figure."""
-    buffer = BytesIO()
-    figure.savefig(buffer, format="png", dpi=2 * DPI, metadata={"Software": None})
-    return buffer.getvalue()
 
 
 def hinton(
@@ -238,74 +225,6 @@ def pair_sheet(images: npt.ArrayLike, partners: Mapping[str, npt.ArrayLike]) -> 
         sheet.picture(x, top, block)
         x += block.shape[1] + PAD
     return sheet.figure
-
-
-Runs = Sequence[npt.NDArray[np.float64]]  # one number per run, at each value
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One panel of curves.
-
-    Attributes
-    ----------
-    title:
-        What is varied.
-    ticks:
-        Its n values, in words.
-    lines:
-        Name -> what should be high (own) and what should be low (leak): R2 of every run (runs,) at each of the n values.
-    """
-
-    title: str
-    ticks: Sequence[str]
-    lines: Mapping[str, tuple[Runs, Runs]]
-
-
-def curve_panels(panels: Sequence[Panel], *, columns: int = 3) -> Figure:
-    """Draw curves of R2, one panel per thing varied: own solid, leak dashed, each run a dot; values are evenly spaced.
-
-    Raises
-    ------
-    ValueError
-        When there is no panel, or a line has not as many values as its panel has ticks.
-    """
-    if not panels:
-        raise ValueError("there is no panel to draw")
-    columns = min(columns, len(panels))
-    rows = -(-len(panels) // columns)
-    figure = Figure(figsize=(3.4 * columns, 2.7 * rows + 0.4), dpi=DPI, facecolor="white", layout="constrained")
-    grid = figure.subplots(rows, columns, sharey=True, squeeze=False)
-    for axes in grid.flat[len(panels) :]:
-        axes.axis("off")
-    for axes, panel in zip(grid.flat, panels, strict=False):
-        _curves(axes, panel)
-    for axes in grid[:, 0]:
-        axes.set_ylabel("R2", fontsize=FONT, color=INK)
-    handles, names = grid.flat[0].get_legend_handles_labels()
-    figure.legend(
-        handles, names, loc="outside lower center", ncols=columns + columns // 3, frameon=False, fontsize=FONT
-    )
-    return figure
-
-
-def _curves(axes: Axes, panel: Panel) -> None:
-    """Draw one panel."""
-    for (name, (own, leak)), colour in zip(panel.lines.items(), cycle(PALETTE), strict=False):
-        if not len(own) == len(leak) == len(panel.ticks):
-            raise ValueError(f"{name} has {len(own)} and {len(leak)} values, {panel.title} has {len(panel.ticks)}")
-        for runs, title, dash, fill in ((own, "own", "-", colour), (leak, "leak", "--", "white")):
-            place = np.repeat(np.arange(len(runs)), [len(values) for values in runs])
-            axes.plot(place, np.concatenate(runs), ".", color=colour, alpha=0.35, markersize=3)
-            means = [np.mean(values) for values in runs]
-            label = f"{name}: {title}"
-            axes.plot(means, f"o{dash}", color=colour, markerfacecolor=fill, markersize=4, linewidth=1.2, label=label)
-    axes.set_xticks(range(len(panel.ticks)), panel.ticks)
-    axes.set_title(panel.title, fontsize=FONT, color=INK, weight="bold")
-    axes.tick_params(labelsize=FONT - 1, colors=INK)
-    axes.grid(axis="y", color=RULE, linewidth=0.6)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.set_ylim(-0.02, 1)
 
 
 def _coloured(partitions: Mapping[str, slice], size: int) -> list[tuple[str, range, str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,13 @@ class Sheet:
         right, bottom = x + cell * columns, y + cell * rows
         self._axes.vlines(x + cell * np.arange(columns + 1), y, bottom, color=RULE, linewidth=0.6)
         self._axes.hlines(y + cell * np.arange(rows + 1), x, right, color=RULE, linewidth=0.6)
+
+
+def png(figure: Figure) -> bytes:
+    """Render a figure as a PNG file's bytes, the same for the same figure."""
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", dpi=2 * DPI, metadata={"Software": None})
+    return buffer.getvalue()
 
 
 def grey(images: npt.ArrayLike, dimensions: int) -> Pixels:

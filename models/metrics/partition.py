@@ -12,7 +12,7 @@ from gated_vae.models.metrics.arrays import Array, Split, check_arrays, check_sp
 from gated_vae.models.metrics.dci import nrmse
 from gated_vae.models.metrics.regressors import check_regressor, fit_predict
 
-ALL = "all"
+FULL = "full"
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class PartitionScores:
     Attributes
     ----------
     partitions:
-        Row names: the partitions, then ``all`` for the whole latent.
+        Row names: the partitions, then ``full`` for the full latent.
     factors:
         Column names.
     r2:
@@ -60,7 +60,7 @@ def partition_scores(
     seed: int = 0,
     split: Split | None = None,
 ) -> PartitionScores:
-    """Predict every factor from each partition alone and from the whole latent, on held-out rows.
+    """Predict every factor from each partition alone and from the full latent, on held-out rows.
 
     Regressors: ``ridge`` (the penalty among 10^-2 .. 10^6 with the least leave-one-out error on the training rows, for each
     factor by itself), ``random_forest``, ``lasso``, ``gradient_boosting`` as in `dci`. Codes and factors are scaled with the
@@ -75,7 +75,7 @@ def partition_scores(
     owner:
         Factor -> the partition it belongs to, one entry per column of `factors` and in their order.
     sharers:
-        Factor -> other partitions that are meant to know it, too: what they know is no leak.
+        Factor -> other partitions that are meant to know it, too: what they know is no leakage.
     split:
         Rows to fit on and to judge on (see `group_split` for a split by person); by default a random quarter is held out.
 
@@ -112,7 +112,7 @@ def _summary(
     meant = np.array([[name in (mine, *sharers.get(f, ())) for f, mine in owner.items()] for name in partitions])
     gaps = floored[own, np.arange(len(own))] - np.where(meant, 0.0, floored).max(axis=0)
     return PartitionScores(
-        partitions=(*partitions, ALL),
+        partitions=(*partitions, FULL),
         factors=tuple(owner),
         r2=r2,
         per_factor={name: float(value) for name, value in zip(owner, gaps, strict=True)},
@@ -122,8 +122,8 @@ def _summary(
 
 
 def _check_names(partitions: Mapping[str, slice], owner: Mapping[str, str], latent_size: int, n_factors: int) -> None:
-    if len(partitions) < 2 or ALL in partitions:
-        raise ValueError(f"partitions must be two or more, none of them named {ALL!r}: {list(partitions)}")
+    if len(partitions) < 2 or FULL in partitions:
+        raise ValueError(f"partitions must be two or more, none of them named {FULL!r}: {list(partitions)}")
     for name, dimensions in partitions.items():
         if not len(range(latent_size)[dimensions]):
             raise ValueError(f"partition {name!r} holds none of the {latent_size} dimensions")

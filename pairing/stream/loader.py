@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import numpy as np
 import torch
 
 from gated_vae.pairing.stream.batches import StoreBatches
@@ -17,8 +16,6 @@ from gated_vae.pairing.stream.together import Probability, Together, never
 from gated_vae.preprocessing.compute import read_ahead
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.store import Store, open_store
-
-PIECE = 1 << 14  # images copied to a device at a time: 64 MB at 64 x 64
 
 
 def is_address(source: str | Path) -> bool:
@@ -77,7 +74,7 @@ class PairLoader:
     Parameters
     ----------
     source:
-        A store's folder, or the address of a pairing service.
+        A store or its folder, or the address of a pairing service.
     batch_size:
         Pairs per batch and rank.
     seed:
@@ -96,11 +93,6 @@ class PairLoader:
         from 1. May be set later, before iterating.
     prefetch:
         Batches prepared ahead in a background thread; 0 prepares them when asked. The batches are the same.
-    pin_memory:
-        Put images where a GPU copies them from without making the host wait.
-    resident:
-        All of the store's images, uint8 (N, H, W), where batches are to be gathered, such as on a GPU (`load_images`): only ids go
-        there then. None gathers them from the store's file. May be set later, before iterating.
 
     Raises
     ------
@@ -110,7 +102,7 @@ class PairLoader:
 
     def __init__(
         self,
-        source: str | Path,
+        source: str | Path | Store,
         batch_size: int,
         *,
         seed: int = 0,
@@ -121,16 +113,14 @@ class PairLoader:
         batches: Literal["turns", "together", "composed"] = "turns",
         itself: Probability = never,
         prefetch: int = 2,
-        pin_memory: bool = False,
-        resident: torch.Tensor | None = None,
     ) -> None:
-        self.store = open_source(source)
+        self.store = source if isinstance(source, Store) else open_source(source)
+        source = source.path if isinstance(source, Store) else source
         self.partitions = partitions or list(self.store.partitions)
         if not self.partitions:
             raise GatedVAEError(f"{source} has no pairs yet.", "", "Run `pipe cluster` or `pipe pair` on it first.")
         self.batch_size, self.seed, self.rank, self.world_size = batch_size, seed, rank, world_size
-        self.epoch, self.step, self._prefetch, self._pin = epoch, 0, prefetch, pin_memory
-        self.resident, self.itself = resident, itself
+        self.epoch, self.step, self._prefetch, self.itself = epoch, 0, prefetch, itself
         cut = Cut(tuple(self.partitions), batch_size, rank, world_size)
         self._global_batch = cut.global_batch
         self._batches = self._open(source, cut, batches)
@@ -174,11 +164,10 @@ class PairLoader:
 
     def __iter__(self) -> Iterator[PairBatch]:
         """Yield the remaining batches of the epoch, then turn to the next epoch."""
-        if self.resident is None:
-            batches = (_as_tensors(batch, self._pin) for batch in self._remaining(images=True))
-            yield from self._counted(batches)
-        else:  # gathered in this thread, whose stream a GPU's work follows
-            yield from map(self._gathered, self._counted(self._remaining(images=False)))
+        batches = (_as_tensors(batch) for batch in self._remaining(images=True))
+        for batch in read_ahead(batches, self._prefetch) if self._prefetch else batches:
+            self.step += 1  # counted as they are handed out, not as they are prepared
+            yield batch
         self.epoch, self.step = self.epoch + 1, 0
 
     def ids(self) -> Iterator[Batch]:
@@ -188,42 +177,11 @@ class PairLoader:
             yield batch
         self.epoch, self.step = self.epoch + 1, 0
 
-    def images(self, ids: torch.Tensor) -> torch.Tensor:
-        """Images of samples, uint8 (..., H, W) for `ids` int64 (...) on the host; where they are resident, there."""
-        if self.resident is None:
-            return torch.from_numpy(np.asarray(self.store.images).take(ids.numpy(), axis=0))
-        device = self.resident.device
-        sent = ids.pin_memory() if device.type == "cuda" else ids
-        return self.resident[sent.to(device, non_blocking=True)]
-
     def _remaining(self, *, images: bool) -> Iterator[Batch]:
         return self._batches.epoch(self.seed, self.epoch, self.step, images=images)
 
-    def _counted(self, batches: Iterator[Any]) -> Iterator[Any]:
-        """Count batches as they are handed out, not as they are prepared."""
-        for batch in read_ahead(batches, self._prefetch) if self._prefetch else batches:
-            self.step += 1
-            yield batch
 
-    def _gathered(self, batch: Batch) -> PairBatch:
-        input_id, target_id, group = (torch.from_numpy(column) for column in batch[1:4])
-        images = self.images(input_id), self.images(target_id)
-        return PairBatch(batch.partition, input_id, target_id, group, *images, _sources(batch))
-
-
-def _as_tensors(batch: Batch, pin: bool) -> PairBatch:
-    *ids, input_images, target = map(torch.from_numpy, batch[1:6])
-    images = [tensor.pin_memory() if pin else tensor for tensor in (input_images, target)]
-    return PairBatch(batch.partition, ids[0], ids[1], ids[2], images[0], images[1], _sources(batch))
-
-
-def _sources(batch: Batch) -> torch.Tensor | None:
-    return None if batch.sources is None else torch.from_numpy(batch.sources)
-
-
-def load_images(store: Store, device: str | torch.device) -> torch.Tensor:
-    """All images of a store, uint8 (N, H, W), on a device: copied a piece at a time, so that the host holds few of them."""
-    resident = torch.empty(store.images.shape, dtype=torch.uint8, device=device)
-    for start in range(0, len(resident), PIECE):
-        resident[start : start + PIECE] = torch.from_numpy(np.array(store.images[start : start + PIECE]))
-    return resident
+def _as_tensors(batch: Batch) -> PairBatch:
+    input_id, target_id, group, input_images, target = map(torch.from_numpy, batch[1:6])
+    sources = None if batch.sources is None else torch.from_numpy(batch.sources)
+    return PairBatch(batch.partition, input_id, target_id, group, input_images, target, sources)

@@ -27,13 +27,12 @@ def encode(
     Example: pipe encode run store --out codes.parquet
     """
     from gated_vae.pipelines import console
-    from gated_vae.pipelines.evaluation.encoding import encode_store
-    from gated_vae.pipelines.training.run import open_run
+    from gated_vae.pipelines.evaluation.opened import encode_store, open_run
     from gated_vae.preprocessing.store import open_store
 
     with console.progress("encode") as update:
         report = encode_store(
-            open_run(run), open_store(store), out, partition=partition, device=device, progress=update
+            open_run(run, device=device), open_store(store), out, partition=partition, progress=update
         )
     rows = {"codes": report.path, "samples": report.samples, "columns": ", ".join(report.columns)}
     console.show(report, rows, as_json=as_json)

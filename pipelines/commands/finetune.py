@@ -16,7 +16,7 @@ def finetune(
     out: Annotated[Path | None, typer.Option(help="Folder of the tuned run.", show_default="RUN/finetuned")] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Epochs over all pairs.", show_default="1")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Steps, instead of epochs.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Adam's rate.", show_default="the run's")] = None,
+    lr: Annotated[float | None, typer.Option(help="Adam's learning rate.", show_default="the run's")] = None,
     store: MovedStore = None,
     device: Device = "auto",
     overwrite: Overwrite = False,
@@ -39,19 +39,21 @@ def finetune(
     from gated_vae.pipelines.training.run import open_run
 
     base = open_run(run, store)
+    images = base.store()
     config = replace(
         base.config,
-        store=str(base.store().path),
+        store=str(images.path),
         steps=steps,
         epochs=epochs or (None if steps else 1),
         lr=base.config.lr if lr is None else lr,
         model=replace(base.config.model, method=Ungated()),  # target = input
-        compiled=False,  # an epoch would hardly win what compiling takes
         decoder_only=True,
         initial=str(run),
         initial_step=base.newest().step,
     )
     options = trainer.TrainOptions(out or run / "finetuned", device=device, overwrite=overwrite)
     with console.progress("finetune") as update:
-        report = trainer.train(config, options, lambda done, total, losses: update(done, total, losses_note(losses)))
+        report = trainer.train(
+            config, options, lambda done, total, losses: update(done, total, losses_note(losses)), images
+        )
     show_training(report, as_json=as_json)

@@ -59,12 +59,11 @@ def _store(path: Path, pairs: Path | None, *, as_json: bool) -> None:
 
 
 def _run(path: Path, *, as_json: bool) -> None:
-    from gated_vae.models.checkpoint import checkpoints
     from gated_vae.pipelines import console
     from gated_vae.pipelines.training.run import open_run
 
     run = open_run(path)
-    config, saved = run.config, checkpoints(run.checkpoints)
+    config, latest = run.config, run.latest()
     metrics = run.read_metrics()
     model = config.model.to_dict()
     rows = {
@@ -72,8 +71,9 @@ def _run(path: Path, *, as_json: bool) -> None:
         "store": config.store,
         "latent": config.model.latent,
         "model": f"{model['network']}, method {model['method']}, objective {model['objective']}",
-        "training": f"{config.precision}, batch {config.batch_size}, rate {config.lr:g} {config.schedule}, seed {config.seed}",
-        "checkpoint": f"step {saved[-1].step:,}" if saved else "none yet",
+        "training": f"{config.precision}, batch {config.batch_size}, seed {config.seed}",
+        "learning rate": f"{config.lr:g} {config.schedule}",
+        "checkpoint": f"step {latest.step:,}" if latest else "none yet",
         "finished": "train" in metrics,
         "measured": ", ".join(metrics) or "nothing yet",
     }

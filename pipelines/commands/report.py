@@ -15,8 +15,8 @@ def report(run: RunPath, store: MovedStore = None, as_json: AsJson = False) -> N
     Example: pipe report run
     """
     from gated_vae.pipelines import console
+    from gated_vae.pipelines.evaluation.opened import open_run
     from gated_vae.pipelines.evaluation.report import write_report
-    from gated_vae.pipelines.training.run import open_run
 
     made = write_report(open_run(run, store))
     rows: dict[str, object] = {"report": made.path, "size": f"{made.size / 1e6:.1f} MB"}

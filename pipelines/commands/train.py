@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gated_vae.models.registry import METHODS, NETWORKS, OBJECTIVES
+from gated_vae.models.registry import METHODS, NETWORKS, OBJECTIVES, SCHEDULES
 from gated_vae.pipelines.options import AsJson, Device, Overwrite, Precision, Seed, choice_of, one_of
-from gated_vae.pipelines.training.presets import PRESETS, SCHEDULES
+from gated_vae.pipelines.training.presets import PRESETS
 
 if TYPE_CHECKING:
     from gated_vae.pipelines.training.trainer import TrainReport
@@ -50,9 +50,6 @@ def train(
     seed: Seed = 0,
     device: Device = "auto",
     precision: Precision = "auto",
-    compile_: Annotated[
-        bool, typer.Option("--compile", help="Compile the step first; meant for GPUs, on a processor it wins little.")
-    ] = False,
     resume: Annotated[
         bool,
         typer.Option("--resume", help="Asked for more steps than the run there, go on beyond its end (constant rate)."),
@@ -70,10 +67,16 @@ def train(
     from gated_vae.models.vae import GatedVAEConfig
     from gated_vae.pairing.stream.loader import is_address, open_source
     from gated_vae.pipelines import console
-    from gated_vae.pipelines.training import ranks, trainer
+    from gated_vae.pipelines.training import process, stack, trainer
     from gated_vae.pipelines.training.config import TrainConfig
-    from gated_vae.pipelines.training.presets import choose_kl_weights, choose_latent, choose_preset, with_beta
-    from gated_vae.pipelines.training.processor import choose_device, choose_precision, why_not_compile
+    from gated_vae.pipelines.training.presets import (
+        choose_kl_weights,
+        choose_latent,
+        choose_preset,
+        read_hidden,
+        with_beta,
+    )
+    from gated_vae.pipelines.training.process import choose_device, choose_precision
 
     where = choose_device(device)
     opened = open_source(store)
@@ -97,11 +100,6 @@ def train(
         method=(method or chosen.read_method()) if gate else Ungated(),
         objective=wanted,
     )
-    lacking = why_not_compile(where) if compile_ else ""
-    if lacking:
-        console.say(f"The step is not compiled. {lacking}")
-    elif compile_:
-        console.say("The first step compiles, for a minute or so.")
     config = TrainConfig(
         store=store if is_address(store) else str(Path(store)),
         model=model,
@@ -112,26 +110,17 @@ def train(
         schedule=schedule or chosen.schedule,
         seed=seed,
         precision=choose_precision(precision, where),
-        compiled=compile_ and not lacking,
     )
     options = trainer.TrainOptions(out, device=device, resume=resume, overwrite=overwrite)
-    with ranks.joined(device) as first:
+    with process.joined(device) as first:
         if not first:
-            trainer.train(config, options)
+            trainer.train(config, options, store=opened)
             return
         with console.progress("train") as update:
-            report = trainer.train(
-                config, options, lambda done, total, losses: update(done, total, losses_note(losses))
+            report = stack.train(
+                config, options, lambda done, total, losses: update(done, total, losses_note(losses)), opened
             )
     show_training(report, as_json=as_json)
-
-
-def read_hidden(text: str | None) -> tuple[int, ...]:
-    """Read ``512,512``."""
-    entries = [] if text is None else text.split(",")
-    if not all(entry.strip().isdigit() and int(entry) for entry in entries):
-        raise typer.BadParameter(f"--hidden cannot be read: {text!r}; write whole numbers such as 512,512.")
-    return tuple(map(int, entries))
 
 
 def losses_note(losses: dict[str, float]) -> str:

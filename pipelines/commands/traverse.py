@@ -32,8 +32,8 @@ def traverse(
     Example: pipe traverse run
     """
     from gated_vae.pipelines import console
+    from gated_vae.pipelines.evaluation.opened import open_run
     from gated_vae.pipelines.evaluation.pictures import draw_traversals
-    from gated_vae.pipelines.training.run import open_run
 
     drawn = draw_traversals(open_run(run, store), sample=sample, reach=reach, steps=steps, out=out)
     rows = {"picture": drawn.path, "sample": drawn.sample, "activity (KL, nats)": drawn.activity}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +17,7 @@ from gated_vae.models.metrics import Split, group_split, random_split
 from gated_vae.models.metrics.arrays import varies
 from gated_vae.pairing.groups.equal import number_classes
 from gated_vae.pairing.labels import IDENTITY, registered
+from gated_vae.pipelines.evaluation.encoding import random_ids
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.store import Store, samples_path
 
@@ -56,6 +59,14 @@ def owner_of(factor: str) -> str:
     return next(label.name for label in registered("near") if label.owns(factor))
 
 
+def pairs_made(record: Mapping[str, Any]) -> str:
+    """How a partition's pairs were made, in a few words, from its record in ``store.json``."""
+    if record["method"] == "exact":
+        return f"equal in {', '.join(record['shared'])}, draws {record['draws']}"
+    told = ", ".join(f"{key} {record[key]}" for key in ("k", "rule", "draws") if key in record)
+    return f"{record['method']} ({told})"
+
+
 def read_labels(store: Store, samples: int, *, seed: int = 0, truth: Path | None = None) -> FaceLabels:
     """Read the labels of all images, or of `samples` random ones where there are more.
 
@@ -72,7 +83,7 @@ def read_labels(store: Store, samples: int, *, seed: int = 0, truth: Path | None
     if len(store) < FEWEST_IMAGES:
         why = f"It has {len(store)} images; {FEWEST_IMAGES} are the least to fit and to judge on."
         raise GatedVAEError(f"{store.path} is too small to be judged by.", why, "Preprocess more images.")
-    ids = np.sort(np.random.default_rng(seed).choice(len(store), min(samples, len(store)), replace=False))
+    ids = random_ids(samples, len(store), seed)
     table = _stored_labels(store) if truth is None else _true_labels(store, truth)
     table = table.iloc[ids]
     split, split_by = _split(store, ids, seed)

@@ -13,19 +13,16 @@ from matplotlib.figure import Figure
 from gated_vae.models.figures.grids import (
     hinton,
     pair_sheet,
-    png,
     reconstruction_grid,
     sample_grid,
     swap_grid,
     traversal_grid,
 )
-from gated_vae.models.vae import GatedVAE
-from gated_vae.pairing.stream.loader import PairLoader
+from gated_vae.models.figures.sheet import png
 from gated_vae.pairing.tables import PairTable
-from gated_vae.pipelines.evaluation.encoding import decode_codes, encode_images
-from gated_vae.pipelines.evaluation.faces import FaceScores
-from gated_vae.pipelines.evaluation.factors import FactorScores, kl_per_dimension
-from gated_vae.pipelines.training.run import Run, open_run
+from gated_vae.pipelines.evaluation.encoding import decode_codes, random_ids
+from gated_vae.pipelines.evaluation.opened import OpenRun
+from gated_vae.pipelines.evaluation.scores import Scores
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import write_bytes
 from gated_vae.preprocessing.store import Store, pairs_path
@@ -47,7 +44,7 @@ class Traversals:
 
 
 def draw_traversals(
-    run: Run, *, sample: int | None = None, reach: float = 2.0, steps: int = 9, out: Path | None = None
+    run: OpenRun, *, sample: int | None = None, reach: float = 2.0, steps: int = 9, out: Path | None = None
 ) -> Traversals:
     """Move every latent dimension from -reach to +reach while the others stay at an image's code, and draw the images.
 
@@ -56,83 +53,76 @@ def draw_traversals(
     sample:
         The image to encode; by default the one whose code is nearest to the mean code of 2,000 images.
     """
-    store, model = run.store(), run.model()
+    store = run.store
     if sample is not None and not 0 <= sample < len(store):
         raise GatedVAEError(f"There is no sample {sample}.", f"The store has {len(store):,}.", "Choose a smaller one.")
-    ids = _some(store, ENCODED, seed=0)
-    codes = encode_images(model, store.images, ids)
+    ids = random_ids(ENCODED, len(store), 0)
+    codes = run.encode(store.images, ids)
     if sample is None:
         sample = int(ids[np.square(codes.mean - codes.mean.mean(0)).sum(1).argmin()])
-    base = encode_images(model, store.images, np.array([sample])).mean[0]
+    base = run.encode(store.images, np.array([sample])).mean[0]
     values = np.linspace(-reach, reach, steps, dtype=np.float32)
     moved = np.tile(base, (len(base), steps, 1))
     for dim in range(len(base)):
         moved[dim, :, dim] = values
-    images = decode_codes(model, moved.reshape(-1, len(base)))
-    activity = kl_per_dimension(codes)
+    images = run.decode(moved.reshape(-1, len(base)))
+    activity = codes.kl()
     figure = traversal_grid(
         images.reshape(len(base), steps, *images.shape[1:]),
-        partitions=model.partitions,
+        partitions=run.partitions,
         values=values.tolist(),
         activity=activity,
         dead_below=DEAD_KL,
     )
-    path = out or run.figures / "traversals.png"
+    path = out or run.files.figures / "traversals.png"
     save(figure, path)
     return Traversals(path, sample, {f"z{dim}": value for dim, value in enumerate(activity)})
 
 
-def draw_score_figures(run: Run, scores: FactorScores | FaceScores) -> list[Path]:
+def draw_score_figures(run: OpenRun, scores: Scores) -> list[Path]:
     """Hinton diagrams of every regressor, reconstructions beside their targets, and random images of the store."""
     paths = []
-    for name, score in scores.dci.items():
-        figure = hinton(score.importance, factor_names=scores.factors, partitions=run.model().partitions)
-        paths.append(save(figure, run.figures / f"hinton_{name}.png"))
+    for name, score in scores.values["dci"].items():
+        factors = [*score["completeness_per_factor"]]
+        figure = hinton(score["importance"], factor_names=factors, partitions=run.partitions)
+        paths.append(save(figure, run.files.figures / f"hinton_{name}.png"))
     paths.append(draw_reconstructions(run))
-    store = run.store()
-    ids = _some(store, 64, seed=1)
-    paths.append(save(sample_grid(np.asarray(store.images).take(ids, axis=0)), run.figures / "samples.png"))
-    return paths
+    ids = random_ids(64, len(run.store), 1)
+    images = np.asarray(run.store.images).take(ids, axis=0)
+    return [*paths, save(sample_grid(images), run.files.figures / "samples.png")]
 
 
-def draw_reconstructions(run: Run, columns: int = 12) -> Path:
-    """Draw inputs, their targets in each partition, and what the model makes of the inputs; tuned decoder included."""
-    store, model = run.store(), run.model()
-    rows: dict[str, Any] = {}
-    for batch in PairLoader(store.path, columns, partitions=list(model.partitions), prefetch=0):
-        if f"{batch.partition}: target" in rows:
-            break
-        rows[f"{batch.partition}: input"] = batch.input.numpy()
-        rows[f"{batch.partition}: target"] = batch.target.numpy()
-        codes = encode_images(model, batch.input.numpy()).mean
-        rows[f"{batch.partition}: decoded"] = decode_codes(model, codes)
-        tuned = tuned_model(run)
-        if tuned is not None:
-            rows[f"{batch.partition}: fine-tuned"] = decode_codes(tuned, codes)
-    return save(reconstruction_grid(rows), run.figures / "reconstructions.png")
+def draw_reconstructions(run: OpenRun, columns: int = 12) -> Path:
+    """Draw inputs, what the model makes of them (the tuned decoder, too), and their targets in each partition."""
+    images, ids = np.asarray(run.store.images), random_ids(columns, len(run.store), 0)
+    codes = run.encode(images, ids).mean
+    rows: dict[str, Any] = {"input": images[ids], "decoded": run.decode(codes)}
+    if run.tuned is not None:
+        rows["fine-tuned"] = decode_codes(run.tuned, codes)
+    rows |= {f"target: {name}": images[_partners(run.store, name, ids, 1)[:, 0]] for name in run.partitions}
+    return save(reconstruction_grid(rows), run.files.figures / "reconstructions.png")
 
 
-def draw_swaps(run: Run, *, rows: int = 6, columns: int = 8) -> Path | None:
+def draw_swaps(run: OpenRun, *, rows: int = 6, columns: int = 8) -> Path | None:
     """Decode the first partition of row images with the second partition of column images; None where there is one only.
 
     Row and column images are spread evenly over their partition's busiest dimension. Further partitions are the row's.
     """
-    store, model = run.store(), run.model()
-    if len(model.partitions) < 2:
+    if len(run.partitions) < 2:
         return None
-    (first, by_row), (second, by_column) = list(model.partitions.items())[:2]
-    ids = _some(store, ENCODED, seed=0)
-    codes = encode_images(model, store.images, ids)
-    activity = np.array(kl_per_dimension(codes))
+    (first, by_row), (second, by_column) = list(run.partitions.items())[:2]
+    store, ids = run.store, random_ids(ENCODED, len(run.store), 0)
+    codes = run.encode(store.images, ids)
+    activity = np.array(codes.kl())
     sources = [
         _spread(codes.mean[:, part.start + int(activity[part].argmax())], count)
         for part, count in ((by_row, rows), (by_column, columns))
     ]
     mixed = np.repeat(codes.mean[sources[0]][:, None], len(sources[1]), axis=1)
     mixed[:, :, by_column] = codes.mean[sources[1]][:, by_column]
-    images = decode_codes(model, mixed.reshape(-1, mixed.shape[2])).reshape(*mixed.shape[:2], *store.images.shape[1:])
+    images = run.decode(mixed.reshape(-1, mixed.shape[2])).reshape(*mixed.shape[:2], *store.images.shape[1:])
     shown = [np.asarray(store.images).take(ids[source], axis=0) for source in sources]
-    return save(swap_grid(images, *shown, names=(first, second)), run.figures / "swaps.png")
+    return save(swap_grid(images, *shown, names=(first, second)), run.files.figures / "swaps.png")
 
 
 def draw_pairs(store: Store, out: Path, *, rows: int = 8, partners: int = 4, seed: int = 0) -> Path:
@@ -145,7 +135,7 @@ def draw_pairs(store: Store, out: Path, *, rows: int = 8, partners: int = 4, see
     """
     if not store.partitions:
         raise GatedVAEError(f"{store.path} has no pairs yet.", "", "Run `pipe cluster` or `pipe pair` on it first.")
-    images, ids = np.asarray(store.images), _some(store, rows, seed)
+    images, ids = np.asarray(store.images), random_ids(rows, len(store), seed)
     found = {name: images[_partners(store, name, ids, partners)] for name in store.partitions}
     return save(pair_sheet(images[ids], found), out)
 
@@ -161,24 +151,10 @@ def _partners(store: Store, partition: str, ids: Ids, count: int) -> Ids:
     return found
 
 
-def _some(store: Store, count: int, seed: int) -> Ids:
-    """Random images of a store, ascending; all where there are no more."""
-    return np.sort(np.random.default_rng(seed).choice(len(store), min(count, len(store)), replace=False))
-
-
 def _spread(values: Floats, count: int) -> Ids:
     """Rows at evenly spaced ranks of values (n,), the outermost 2% left out."""
     ranks = np.linspace(0.02, 0.98, count) * (len(values) - 1)
     return np.argsort(values, kind="stable")[ranks.round().astype(np.int64)]
-
-
-def tuned_model(run: Run) -> GatedVAE | None:
-    """The run's fine-tuned model, where `pipe finetune` has made one of its weights in its folder."""
-    path, latest = run.path / "finetuned", run.latest()
-    if latest is None or not (path / "checkpoints").is_dir():
-        return None
-    tuned = open_run(path)
-    return tuned.model() if tuned.config.initial_step == latest.step else None
 
 
 def save(figure: Figure, path: Path) -> Path:

@@ -9,10 +9,11 @@ from typing import Any
 
 from gated_vae.models.registry import METHODS, OBJECTIVES, describe
 from gated_vae.pipelines.evaluation import html
+from gated_vae.pipelines.evaluation.labels import pairs_made
+from gated_vae.pipelines.evaluation.opened import OpenRun
 from gated_vae.pipelines.evaluation.pictures import draw_pairs, draw_reconstructions, draw_swaps, draw_traversals
-from gated_vae.pipelines.training.run import Run
+from gated_vae.pipelines.evaluation.scores import Scores
 from gated_vae.preprocessing.files import write_bytes
-from gated_vae.preprocessing.store import Store
 
 Values = Mapping[str, Any]
 
@@ -26,7 +27,7 @@ class Report:
     has_scores: bool
 
 
-def write_report(run: Run) -> Report:
+def write_report(run: OpenRun) -> Report:
     """Draw a run's pictures and write them with its scores to ``report.html``.
 
     Raises
@@ -34,27 +35,27 @@ def write_report(run: Run) -> Report:
     GatedVAEError
         When the run has no checkpoint, or its store is gone or was replaced.
     """
-    store = run.store()
-    scores = run.read_metrics().get("evaluate")
-    sections = [_facts(run, store), _scores(scores), *_pictures(run, store)]
-    page = html.page(f"Run {run.path.resolve().name}", sections)
-    path = run.path / "report.html"
+    metrics = run.files.read_metrics()
+    scores = Scores(metrics["evaluate"]) if "evaluate" in metrics else None
+    sections = [_facts(run, metrics.get("train", {})), _scores(scores), *_pictures(run)]
+    page = html.page(f"Run {run.files.path.resolve().name}", sections)
+    path = run.files.path / "report.html"
     write_bytes(path, page)
     return Report(path, len(page), scores is not None)
 
 
-def _facts(run: Run, store: Store) -> str:
-    config, trained = run.config, run.read_metrics().get("train", {})
-    model, latest = config.model, run.latest()
+def _facts(run: OpenRun, trained: Values) -> str:
+    config, store = run.files.config, run.store
+    model, latest = config.model, run.files.latest()
     length = f"{config.steps:,} steps" if config.steps else f"{config.epochs:,} epochs"
     done = "" if trained else ", not finished"
     rows: dict[str, object] = {
         "store": f"{store.kind}, {len(store):,} images of {'x'.join(map(str, model.image_shape))} pixels ({store.path})",
-        "pairs": "; ".join(f"{name}: {_made(made)}" for name, made in store.partitions.items()),
+        "pairs": "; ".join(f"{name}: {pairs_made(made)}" for name, made in store.partitions.items()),
         "latent": ", ".join(f"{name} {size}" for name, size in model.latent.items()),
         "method": describe(METHODS, model.method),
         "objective": f"{describe(OBJECTIVES, model.objective)}, {model.network} network",
-        "training": f"{length}, batch {config.batch_size}, rate {config.lr:g} {config.schedule},"
+        "training": f"{length}, batch {config.batch_size}, learning rate {config.lr:g} {config.schedule},"
         f" {config.precision}, seed {config.seed}",
         "weights": f"step {latest.step:,}{done}" if latest else "none",
     }
@@ -63,62 +64,18 @@ def _facts(run: Run, store: Store) -> str:
     return html.facts(rows)
 
 
-def _made(record: Values) -> str:
-    """How a partition's pairs were made, in a few words."""
-    if record["method"] == "exact":
-        return f"equal in {', '.join(record['shared'])}"
-    return f"{record.get('k', 'some')} clusters, partners {record.get('rule', 'uniform')}"
-
-
-def _scores(scores: Values | None) -> str:
+def _scores(scores: Scores | None) -> str:
     if scores is None:
         return html.section("Scores", html.note("None yet: run `pipe evaluate` on the run, then `pipe report` again."))
-    parts = _face_scores(scores) if "r2" in scores else _factor_scores(scores)
-    names = ("disentanglement", "completeness", "uninformativeness")
-    dci = {name: {key: score[key] for key in names} for name, score in scores["dci"].items()}
-    return html.section("Scores", *parts, html.table("DCI, from posterior means", dci))
+    told = " ".join(f"{fact[0].upper()}{fact[1:]}." for fact in scores.facts().values())
+    return html.section("Scores", html.note(told), *(html.table(t.title, t.columns) for t in scores.tables()))
 
 
-def _factor_scores(scores: Values) -> list[str]:
-    return [
-        html.note(f"{scores['samples']:,} random images; a quarter of them judge."),
-        html.table("R2 of each factor by partition (random forest, posterior means)", scores["partition_r2"]),
-        html.table("R2 from a factor's own partition less the best other's", {"score": scores["partition_score"]}),
-    ]
-
-
-def _face_scores(scores: Values) -> list[str]:
-    left_out = f" Left out, as constant: {', '.join(scores['constant'])}." if scores["constant"] else ""
-    judge = "the truth" if scores["judged_by"] == "truth" else "OpenFace's labels"
-    who = f"{scores['held_out']:,} of {scores['images']:,} images judge, by {judge}. Split {scores['split_by']}.{left_out}"
-    short = scores["summary"]["ridge"]["sample"]
-    titles = {"own": "own partition", "other": "best other", "all": "whole latent", "score": "own less other"}
-    columns = {title: {name: found[key] for name, found in short.items()} for key, title in titles.items()}
-    parts = [html.note(who), html.table("Mean R2 of a partition's factors (ridge, posterior samples)", columns)]
-    for codes in ("sample", "mean"):
-        parts.append(
-            html.table(f"R2 of each factor by partition (ridge, posterior {codes}s)", scores["r2"]["ridge"][codes])
-        )
-    if scores["swap"] is not None:
-        names = {
-            "by_readout": "nearer in read-outs",
-            "by_labels": "nearer in labels",
-            "unswapped_by_labels": "the same, not swapped",
-        }
-        rows = {names[key]: value for key, value in scores["swap"].items() if key in names}
-        keys = {"pose": "A's pose", "expression": "B's expression", "both": "both"}
-        shares = {title: {name: found[key] for name, found in rows.items()} for key, title in keys.items()}
-        parts.append(html.table(f"Swap test: shares of {scores['swap']['pairs']:,} pairs", shares))
-    error = scores["reconstruction"]
-    rmse = f"{error['rmse']:.3f}; the mean image in its stead would have {error['rmse_of_mean_image']:.3f}."
-    return [*parts, html.note(f"Reconstruction: root mean squared error per pixel (0..1) {rmse}")]
-
-
-def _pictures(run: Run, store: Store) -> list[str]:
+def _pictures(run: OpenRun) -> list[str]:
     traversals = draw_traversals(run)
     swaps = draw_swaps(run)
-    pairs = draw_pairs(store, run.figures / "pairs.png")
-    hinton = run.figures / "hinton_random_forest.png"
+    pairs = draw_pairs(run.store, run.files.figures / "pairs.png")
+    hinton = run.files.figures / "hinton_random_forest.png"
     shown = [
         (
             "Traversals",

@@ -36,15 +36,15 @@ class SwapScores:
     ----------
     pairs:
         How many held-out pairs (A, B): every image is an A once and a B once.
-    by_readout:
-        Nearer to what the read-out says of the real images A and B.
+    by_probe:
+        Nearer to what the probe says of the real images A and B.
     by_labels, unswapped_by_labels:
         Nearer to the labels (or the truth) of A and of B; the same for A and B decoded and encoded as they are, which no swap
         can be expected to surpass.
     """
 
     pairs: int
-    by_readout: Shares
+    by_probe: Shares
     by_labels: Shares
     unswapped_by_labels: Shares
 
@@ -67,7 +67,7 @@ def swap_test(
     part = model.partitions[EXPRESSION]
     mixed[:, part] = np.roll(own, 1, axis=0)[:, part]
     encoded = [own] + [encode_images(model, decode_codes(model, code)).mean for code in (own, mixed)]
-    original, unswapped, swapped = np.split(_read_out(codes, labels, np.concatenate(encoded)), 3)
+    original, unswapped, swapped = np.split(_probe(codes, labels, np.concatenate(encoded)), 3)
     _, truth = standardise(labels.values[labels.split.train], labels.values[rows])
     pose, expression = owners == POSE, owners == EXPRESSION
 
@@ -79,13 +79,13 @@ def swap_test(
 
     return SwapScores(
         pairs=len(rows),
-        by_readout=shares(swapped, swapped, original),
+        by_probe=shares(swapped, swapped, original),
         by_labels=shares(swapped, swapped, truth),
         unswapped_by_labels=shares(unswapped, np.roll(unswapped, 1, axis=0), truth),
     )
 
 
-def _read_out(codes: Codes, labels: FaceLabels, others: npt.NDArray[np.float32]) -> Floats:
+def _probe(codes: Codes, labels: FaceLabels, others: npt.NDArray[np.float32]) -> Floats:
     """Predict the labels of other codes (n, M), in units of their std on the training side (n, K)."""
     train = labels.split.train
     x = standardise(codes.mean[train].astype(np.float64), others.astype(np.float64))

@@ -6,32 +6,36 @@ the same pictures: those of the base point.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+import pandas as pd
 
-from gated_vae.models.registry import OBJECTIVES, parse
+from gated_vae.models.figures.sheet import png
+from gated_vae.models.objectives import VAE
+from gated_vae.models.registry import METHODS, parse
+from gated_vae.models.vae import GatedVAEConfig
 from gated_vae.pairing.cluster import ClusterOptions
 from gated_vae.pairing.rules import UNIFORM, Rule
-from gated_vae.pipelines.evaluation.faces import evaluate_faces
+from gated_vae.pipelines.evaluation.opened import OpenRun
+from gated_vae.pipelines.evaluation.probes import evaluate_faces
+from gated_vae.pipelines.evaluation.scores import Scores, Table, Values
 from gated_vae.pipelines.experiments.curve_stores import Recipe, draw_pictures, make_store, true_faces
-from gated_vae.pipelines.experiments.faces import FacePlan, face_config
-from gated_vae.pipelines.experiments.runner import Progress, Task, do_tasks, finished_in, ignore
-from gated_vae.pipelines.training.config import TrainConfig
-from gated_vae.pipelines.training.presets import PIXELS, PRESETS
-from gated_vae.pipelines.training.run import Run
+from gated_vae.pipelines.experiments.curves_report import draw_curves, markdown
+from gated_vae.pipelines.experiments.runner import Experiment, Finished, Row
+from gated_vae.pipelines.training.presets import PRESETS
 from gated_vae.preprocessing.errors import UsageError
-from gated_vae.preprocessing.files import locked
-from gated_vae.preprocessing.store import Store, open_store
+from gated_vae.preprocessing.progress import Progress
+from gated_vae.preprocessing.simulate.faces import TRUTH
+from gated_vae.preprocessing.store import open_store
 
-PRESET = PRESETS["faces"]
+PRESET = PRESETS["faces-partners"]
 SIZE = 32  # pixels a side
-LATENT = "pose=6,expression=18,identity=16"
-KL_WEIGHTS = "expression=0.3"
+LATENT = {"pose": 6, "expression": 18, "identity": 16}
+KL_WEIGHTS = {"expression": 0.3}
 DRAWS = 8
 IMAGES_PER_CLUSTER = {"pose": 80, "expression": 50}
 IMAGES_PER_PERSON = 20
@@ -49,9 +53,7 @@ AXES: dict[str, tuple[Any, ...]] = {
     "pairing": tuple(PAIRINGS),
 }
 POSE = ("pose_Rx", "pose_Ry")
-UNITS = ("AU06_r", "AU12_r", "AU25_r", "AU01_r", "AU04_r")  # mouth and brows: what 32 pixels show
-
-Row = dict[str, Any]
+ACTION_UNITS = ("AU06_r", "AU12_r", "AU25_r", "AU01_r", "AU04_r")  # mouth and brows: what 32 pixels show
 
 
 @dataclass(frozen=True)
@@ -78,22 +80,49 @@ class Point:
 BASE = Point()
 
 
-@dataclass(frozen=True)
-class CurvePlan:
-    """What all points have in common; `images` is the base's number, `beta` the weight of the KL divergence."""
+def points() -> dict[str, Point]:
+    """Every point of the axes by name, the base first."""
+    others = (replace(BASE, **{axis: value}) for axis, values in AXES.items() for value in values)
+    return {point.name: point for point in (BASE, *others)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curves(Experiment):
+    """Points around a base, runs named AXIS-VALUE or base: the method, steps and network are the same for all.
+
+    Attributes
+    ----------
+    images:
+        Pictures of the base.
+    beta:
+        Weight of the KL divergence.
+    """
+
+    key: ClassVar[Sequence[str]] = ("axis", "value", "seed", "steps", "images")
+    order: ClassVar[Mapping[str, Sequence[str] | None]] = {"axis": [*AXES], "number": None}
 
     images: int = 4000
     steps: int = 600
-    beta: float = parse(OBJECTIVES, PRESET.objective).beta * SIZE**2 / PIXELS  # type: ignore[attr-defined]
-    lr: float = 1e-3
-    schedule: str = "cosine"
-    batch_size: int = 128
-    precision: str = "bf16"
+    beta: float = 0.0625  # the preset's, for pictures of this size
+
+    def __post_init__(self) -> None:
+        if self.store is not None or self.truth is not None:
+            raise UsageError("Curves are of pictures of their own.", "", "Leave the store and --truth out.")
+
+    @property
+    def names(self) -> Sequence[str]:
+        """Names of the points."""
+        return [*points()]
 
     @property
     def people(self) -> int:
         """How many people are on the pictures, whatever the number of those."""
         return max(1, round(self.images / IMAGES_PER_PERSON))
+
+    @property
+    def runs(self) -> Path:
+        """Beside pictures and stores."""
+        return self.out / "runs"
 
     def images_at(self, point: Point) -> int:
         """Number of images of a point."""
@@ -104,99 +133,116 @@ class CurvePlan:
         count = self.images_at(point) * point.clusters
         return {name: max(1, round(count / size)) for name, size in IMAGES_PER_CLUSTER.items()}
 
+    def prepare(self, names: Sequence[str], workers: int | None, progress: Progress) -> None:
+        """Draw the pictures, as many as any point needs, and make of them the stores of the base and of these points."""
+        known = points()
+        faces = true_faces(max(map(self.images_at, known.values())), self.people)
+        pictures, _ = draw_pictures(faces, SIZE, self.out / "pictures", workers=workers, progress=progress)
+        needed = [*dict.fromkeys((BASE.name, *names))]
+        for done, name in enumerate(needed):
+            progress(done, len(needed), f"store {name}")
+            make_store(self.recipe(known[name]), pictures, self.store_of(name))
 
-def points_on(axes: Sequence[str]) -> list[Point]:
-    """The base, then every other point of the axes.
+    def recipe(self, point: Point) -> Recipe:
+        """How the store of a point is made."""
+        labels = replace(
+            true_faces(self.images_at(point), self.people),
+            pose_noise=point.label_noise,
+            label_noise=point.label_noise,
+            confounding=point.confounding,
+        )
+        clusters = ClusterOptions(self.clusters_at(point), rule=PAIRINGS[point.pairing], draws=DRAWS)
+        return Recipe(labels, point.wrong, clusters)
 
-    Raises
-    ------
-    GatedVAEError
-        When there is no such axis.
-    """
-    unknown = [axis for axis in axes if axis not in AXES]
-    if unknown:
-        raise UsageError(f"There is no axis {unknown[0]!r}.", "", f"Choose from {', '.join(AXES)}.")
-    return list(dict.fromkeys([BASE, *(replace(BASE, **{axis: value}) for axis in axes for value in AXES[axis])]))
+    def store_of(self, name: str) -> Path:
+        """The point's."""
+        return self.out / "stores" / name
+
+    def model(self, name: str) -> GatedVAEConfig:  # noqa: ARG002
+        """A partner for every partition, at all points."""
+        return GatedVAEConfig(
+            latent=LATENT,
+            kl_weights=KL_WEIGHTS,
+            image_shape=(SIZE, SIZE),
+            network=PRESET.network,
+            objective=VAE(self.beta),
+            method=parse(METHODS, PRESET.method),
+        )
+
+    def score(self, run: OpenRun) -> Scores:
+        """By the truth of the base's pictures, without forests, which cost as much as a training."""
+        judged = replace(run, other=open_store(self.store_of(BASE.name)))
+        truth = self.out / "pictures" / TRUTH
+        return evaluate_faces(judged, truth=truth, probes=["ridge"], regressors=[])
+
+    def rows(self, runs: Sequence[Finished]) -> list[Row]:
+        """One per axis, point and seed; the base is on every axis that has another point."""
+        known = points()
+        found = [(known[run.name], run) for run in runs]
+        rows = []
+        for axis in AXES:
+            mine = [(point, run) for point, run in found if replace(BASE, **{axis: getattr(point, axis)}) == point]
+            if any(point != BASE for point, _ in mine):
+                mine.sort(key=lambda item: AXES[axis].index(getattr(item[0], axis)))
+                rows += [self._row(axis, point, run) for point, run in mine]
+        return rows
+
+    def _row(self, axis: str, point: Point, run: Finished) -> Row:
+        value, number = self.described(axis, point)
+        key = {"axis": axis, "value": value, "number": number, "seed": run.config.seed}
+        size = {"steps": run.config.steps, "images": self.images_at(point)}
+        return key | size | curve_scores(run.scores.values)
+
+    def described(self, axis: str, point: Point) -> tuple[str, float | None]:
+        """The value of a point on an axis, in words and as a number; None for names."""
+        value = getattr(point, axis)
+        if axis == "clusters":
+            return "/".join(str(count) for count in self.clusters_at(point).values()), value
+        if axis == "images":
+            return f"{self.images_at(point):,}", self.images_at(point)
+        return (value, None) if isinstance(value, str) else (f"{value:g}", value)
+
+    def report(self, results: pd.DataFrame) -> dict[str, bytes]:
+        """A table and a panel per axis."""
+        return {".md": markdown(results, self._preamble()).encode(), ".png": png(draw_curves(results))}
+
+    def headline(self, results: pd.DataFrame) -> Table:
+        """What pose and expression tell of their own factors and of each other's."""
+        names = ["pose_own", "pose_leakage", "action_units_own", "action_units_leakage"]
+        named = results["axis"].str.replace("_", " ") + " " + results["value"]
+        means = results.assign(point=named).groupby("point", sort=False)[names].mean()
+        return Table("Mean R2", means.rename(columns=lambda name: name.replace("_", " ")).to_dict())
+
+    def _preamble(self) -> str:
+        clusters = self.clusters_at(BASE)
+        sizes, weights = _told(LATENT), _told(KL_WEIGHTS)
+        return (
+            f"# Curves on simulated faces, {self.steps:,} steps\n\n"
+            f"One thing is varied at a time. The base: {self.images:,} pictures of {self.people:,} people, {SIZE}x{SIZE}, labels as"
+            f" noisy and as confounded as OpenFace's on CelebA (scale {BASE.label_noise:g} and {BASE.confounding:g}), none swapped;"
+            f" {clusters['pose']} pose and {clusters['expression']} expression clusters and exact pairs by identity, {DRAWS} draws,"
+            f" rule {PAIRINGS[BASE.pairing]}. Clusters grow with images. Latent: {sizes}; a partner for every partition; batch"
+            f" {self.batch_size}, Adam, learning rate {self.lr:g} {self.schedule}, {self.precision}, KL weight {self.beta:g},"
+            f" times {weights}. Seeds decide weights and order; pictures, labels and pairs of a point are the same for all.\n\n"
+            f"Judged by the truth of the base's {self.images:,} pictures, probes fitted on some people and judged on others: R2 of"
+            " ridge regression on posterior samples, below 0 counted as 0. `pose` is pitch and yaw, `action units` AU01, AU04,"
+            " AU06, AU12 and AU25. `score` is own - best other partition, over all of them. `swap: both` is the share of swaps"
+            " that show A's pose and B's expression. Intervals are 95% of the mean over seeds (Student's t).\n\n"
+            f"Pairings: {', '.join(PAIRINGS)} (the base: {BASE.pairing}).\n"
+        )
 
 
-def reproduce_curves(
-    plan: CurvePlan,
-    axes: Sequence[str],
-    seeds: int,
-    out: Path,
-    *,
-    workers: int | None = None,
-    device: str = "cpu",
-    progress: Progress = ignore,
-) -> list[Row]:
-    """Make the stores of all points, train and evaluate every seed, skipping what is finished.
-
-    Returns
-    -------
-    One row per axis, value and seed of all finished runs of the plan, those of earlier calls included: axis, value, number,
-    seed, steps, images and the scores of `curve_scores`. The base is on every axis that has another point.
-
-    Raises
-    ------
-    GatedVAEError
-        When an axis is unknown, there are too few images, `out` holds another plan's pictures, stores or runs, or a run
-        fails; what is finished stays.
-    """
-    points = points_on(axes)
-    with locked(out):
-        stores, truth = _make_stores(plan, points, out, workers, progress)
-        evaluate = partial(judge, store=stores[BASE].path, truth=truth)
-        tasks = [
-            Task(f"{point.name}-{seed}", curve_config(plan, stores[point], seed), evaluate)
-            for seed in range(seeds)
-            for point in points
-        ]
-        do_tasks(tasks, _runs(out), workers=workers, device=device, progress=progress)
-    return list(_finished_rows(plan, out))
+def _told(given: Mapping[str, float]) -> str:
+    return ",".join(f"{name}={value}" for name, value in given.items())
 
 
-def recipe_of(plan: CurvePlan, point: Point) -> Recipe:
-    """How the store of a point is made."""
-    labels = replace(
-        true_faces(plan.images_at(point), plan.people),
-        pose_noise=point.label_noise,
-        label_noise=point.label_noise,
-        confounding=point.confounding,
-    )
-    return Recipe(
-        labels, point.wrong, ClusterOptions(plan.clusters_at(point), rule=PAIRINGS[point.pairing], draws=DRAWS)
-    )
+def curve_scores(scores: Values) -> dict[str, float]:
+    """The scores on a curve, from what `Curves.score` found; R2 below 0 counts as 0, and what is not there is not a number.
 
-
-def curve_config(plan: CurvePlan, store: Store, seed: int) -> TrainConfig:
-    """The configuration of one run: a partner for every partition, as `partners` of `pipe reproduce faces`."""
-    faces = FacePlan(
-        store.path,
-        plan.steps,
-        plan.beta,
-        LATENT,
-        plan.lr,
-        plan.schedule,
-        plan.batch_size,
-        plan.precision,
-        kl_weights=KL_WEIGHTS,
-    )
-    return face_config(faces, store, "partners", seed)
-
-
-def judge(run: Run, store: Path, truth: Path) -> dict[str, Any]:
-    """Score a run on the pictures of another store, by the truth, as plain values; without forests, which cost a training."""
-    other = replace(run, moved=store, store_digest=open_store(store).manifest["source_digest"])
-    return evaluate_faces(other, truth=truth, readouts=["ridge"], regressors=[]).to_dict()
-
-
-def curve_scores(scores: dict[str, Any]) -> dict[str, float]:
-    """The scores on a curve, from what `judge` found; R2 below 0 counts as 0, and what is not there is not a number.
-
-    `pose_own` and `pose_leak` are the mean R2 of pitch and yaw from the partitions of pose and of expression, `units_own` and
-    `units_leak` those of five action units from expression and from pose: ridge regression on posterior samples. Partition
-    scores are over all action units, and subtract the best other partition, be it identity's. `swap_both` is the share of
-    swaps with A's pose and B's expression.
+    `pose_own` and `pose_leakage` are the mean R2 of pitch and yaw from the partitions of pose and of expression,
+    `action_units_own` and `action_units_leakage` those of five action units from expression and from pose: ridge regression
+    on posterior samples. Partition scores are over all action units, and subtract the best other partition, be it identity's.
+    `swap_both` is the share of swaps with A's pose and B's expression.
     """
     r2, summary = scores["r2"]["ridge"]["sample"], scores["summary"]["ridge"]["sample"]
 
@@ -209,69 +255,10 @@ def curve_scores(scores: dict[str, Any]) -> dict[str, float]:
 
     return {
         "pose_own": mean("pose", POSE),
-        "pose_leak": mean("expression", POSE),
-        "units_own": mean("expression", UNITS),
-        "units_leak": mean("pose", UNITS),
+        "pose_leakage": mean("expression", POSE),
+        "action_units_own": mean("expression", ACTION_UNITS),
+        "action_units_leakage": mean("pose", ACTION_UNITS),
         "pose_score": score("pose"),
         "expression_score": score("expression"),
         "swap_both": scores["swap"]["by_labels"]["both"] if scores["swap"] else float("nan"),
     }
-
-
-def describe(plan: CurvePlan, axis: str, point: Point) -> tuple[str, float | None]:
-    """The value of a point on an axis, in words and as a number; None for names."""
-    value = getattr(point, axis)
-    if axis == "clusters":
-        return "/".join(str(count) for count in plan.clusters_at(point).values()), value
-    if axis == "images":
-        return f"{plan.images_at(point):,}", plan.images_at(point)
-    return (value, None) if isinstance(value, str) else (f"{value:g}", value)
-
-
-def _make_stores(
-    plan: CurvePlan, points: Sequence[Point], out: Path, workers: int | None, progress: Progress
-) -> tuple[dict[Point, Store], Path]:
-    """Draw the pictures, as many as any axis needs, and make every point's store of them; give also the truth's path."""
-    faces = true_faces(max(plan.images_at(point) for point in points_on(["images"])), plan.people)
-
-    def drawn(done: int, total: int, _note: str = "") -> None:
-        progress(done, total, "pictures")
-
-    pictures, truth = draw_pictures(faces, SIZE, out / "pictures", workers=workers, progress=drawn)
-    stores = {}
-    for done, point in enumerate(points):
-        progress(done, len(points), f"store {point.name}")
-        stores[point] = make_store(recipe_of(plan, point), pictures, _store_path(out, point))
-    return stores, truth
-
-
-def _store_path(out: Path, point: Point) -> Path:
-    return out / "stores" / point.name
-
-
-def _runs(out: Path) -> Path:
-    return out / "runs"
-
-
-def _finished_rows(plan: CurvePlan, out: Path) -> Iterator[Row]:
-    for axis, values in AXES.items():
-        points = [replace(BASE, **{axis: value}) for value in values]
-        found = [(point, run) for point in points for run in _finished(plan, point, out)]
-        if any(point != BASE for point, _ in found):
-            yield from (_row(plan, axis, point, run) for point, run in found)
-
-
-def _finished(plan: CurvePlan, point: Point, out: Path) -> list[Run]:
-    """The finished runs of a point, by seed."""
-    return [
-        run
-        for _, seed, run in finished_in(_runs(out), [point.name])
-        if run.config == curve_config(plan, open_store(_store_path(out, point)), seed)
-    ]
-
-
-def _row(plan: CurvePlan, axis: str, point: Point, run: Run) -> Row:
-    value, number = describe(plan, axis, point)
-    key = {"axis": axis, "value": value, "number": number, "seed": run.config.seed}
-    size = {"steps": run.config.steps, "images": plan.images_at(point)}
-    return key | size | curve_scores(run.read_metrics()["evaluate"])

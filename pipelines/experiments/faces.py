@@ -2,185 +2,186 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
-from gated_vae.models.objectives import Objective
+import pandas as pd
+
+from gated_vae.models.objectives import VAE
 from gated_vae.models.registry import METHODS, parse
 from gated_vae.models.vae import GatedVAEConfig
-from gated_vae.pipelines.evaluation.faces import evaluate_faces, long_rows
-from gated_vae.pipelines.experiments.runner import Progress, Task, do_tasks, finished_in, ignore, is_finished
-from gated_vae.pipelines.training.config import TrainConfig
-from gated_vae.pipelines.training.presets import PRESETS, choose_kl_weights, choose_latent, with_beta
-from gated_vae.pipelines.training.run import Run, open_run, run_of
+from gated_vae.pipelines.evaluation.labels import pairs_made, read_labels
+from gated_vae.pipelines.evaluation.opened import OpenRun
+from gated_vae.pipelines.evaluation.probes import FACES, evaluate_faces
+from gated_vae.pipelines.evaluation.scores import DCI, Scores, Table, r2_cells
+from gated_vae.pipelines.experiments.faces_report import markdown
+from gated_vae.pipelines.experiments.runner import Experiment, Finished, Row, finished_runs
+from gated_vae.pipelines.training.presets import PRESETS, choose_kl_weights, choose_latent, read_hidden
 from gated_vae.preprocessing.errors import GatedVAEError, UsageError
-from gated_vae.preprocessing.files import locked
+from gated_vae.preprocessing.progress import Progress
 from gated_vae.preprocessing.store import Store, open_store
 
 PRESET = PRESETS["faces"]
 
 
 @dataclass(frozen=True)
-class FaceGating:
-    """One way to train on the same images: with which gate, and how often the others' KL weight."""
+class Variant:
+    """One way to train on the same images: a method, and how often the others' KL weight."""
 
     method: str
     times: float = 1.0
 
 
-FACE_GATINGS = {
-    "ungated": FaceGating("vae"),
-    "ungated_beta": FaceGating("vae", times=4.0),  # what the paper's 4 is to a VAE's 1
-    "gated": FaceGating("gate"),
-    "exchange": FaceGating("exchange"),
-    "partners": FaceGating(PRESETS["faces-partners"].method),
+VARIANTS = {
+    "ungated": Variant("vae"),
+    "ungated_beta": Variant("vae", times=4.0),  # what the paper's 4 is to a VAE's 1
+    "gated": Variant("gate"),
+    "exchange": Variant("exchange"),
+    "partners": Variant(PRESETS["faces-partners"].method),
 }
 
 
-@dataclass(frozen=True)
-class FacePlan:
-    """What all runs have in common.
+@dataclass(frozen=True, kw_only=True)
+class Faces(Experiment):
+    """Methods on a clustered store of faces, runs named as the method.
 
     Attributes
     ----------
+    store:
+        The faces, paired.
+    truth:
+        Where the true values are (simulated faces); by default the store's labels judge.
     beta:
         Weight of the KL divergence; the preset's for images of that size when None.
     latent:
-        Sizes by partition as ``NAME=SIZE,...``; the preset's when None.
+        Sizes by partition as ``NAME=SIZE,...``; the preset's when empty.
     kl_weights:
         ``NAME=WEIGHT,...``: what `beta` is multiplied by in some partitions, where there is a gate.
-    widths:
+    hidden:
         The network's hidden sizes; its own when empty.
-    truth:
-        Where the true values are (simulated faces); by default the store's labels judge.
     """
 
-    store: Path
+    key: ClassVar[Sequence[str]] = (
+        *("data", "method", "seed", "steps"),
+        *("partition", "factor", "regressor", "codes"),
+    )
+    order: ClassVar[Mapping[str, Sequence[str] | None]] = {
+        "data": None,
+        "method": [*VARIANTS],
+        "steps": None,
+        "seed": None,
+    }
+
     steps: int = 4000
+    lr: float = 5e-4
     beta: float | None = None
-    latent: str | None = None
-    lr: float = PRESET.lr
-    schedule: str = "cosine"
-    batch_size: int = 128
-    precision: str = "bf16"
-    truth: Path | None = None
-    kl_weights: str | None = None
-    widths: tuple[int, ...] = ()
+    latent: str = ""
+    kl_weights: str = ""
+    hidden: str = ""
 
+    def __post_init__(self) -> None:
+        if self.store is None:
+            raise UsageError(
+                "There is no store to train on.", "", "Name one of faces with pairs: reproduce faces STORE."
+            )
 
-@dataclass(frozen=True)
-class FaceRun:
-    """A finished run: what was varied, and all that `pipe evaluate` found."""
+    @property
+    def names(self) -> Sequence[str]:
+        """Names of the methods."""
+        return [*VARIANTS]
 
-    data: str
-    gating: str
-    seed: int
-    steps: int
-    scores: dict[str, Any]
+    @property
+    def data(self) -> str:
+        """What results call the data."""
+        return "simulated" if self.truth else self.opened().kind
 
-    def rows(self) -> list[dict[str, Any]]:
-        """The rows of faces.parquet: data, gating, seed, steps, partition, factor, regressor, codes, r2."""
-        key = {"data": self.data, "gating": self.gating, "seed": self.seed, "steps": self.steps}
-        return [key | row for row in long_rows(self.scores)]
+    def opened(self) -> Store:
+        """The store."""
+        return open_store(self.store_of(""))
 
+    def prepare(self, names: Sequence[str], workers: int | None, progress: Progress) -> None:  # noqa: ARG002
+        """Refuse another kind of store, and runs that were judged by something else, lest one table mixes them."""
+        if "factors" in self.opened().manifest:
+            raise GatedVAEError(f"{self.store} holds no faces.", "", "Use `pipe reproduce table1` for dSprites.")
+        judge, other = ("truth", "labels") if self.truth else ("labels", "truth")
+        if any(run.scores.values["judged_by"] != judge for run in finished_runs(self)):
+            why = f"They were judged by the {other}, not by the {judge}."
+            raise GatedVAEError(f"{self.out} holds runs that were judged otherwise.", why, "Choose another --out.")
 
-def reproduce_faces(
-    plan: FacePlan,
-    gatings: Sequence[str],
-    seeds: int,
-    out: Path,
-    *,
-    workers: int | None = None,
-    device: str = "cpu",
-    progress: Progress = ignore,
-) -> list[FaceRun]:
-    """Train and evaluate every gating with every seed under `out`, skipping what is finished.
+    def store_of(self, name: str) -> Path:  # noqa: ARG002
+        """The one store."""
+        assert self.store is not None
+        return self.store
 
-    Returns all finished runs of the plan, those of earlier calls included.
+    def model(self, name: str) -> GatedVAEConfig:
+        """The preset's network with a method."""
+        variant, store = VARIANTS[name], self.opened()
+        height, width = store.manifest["image_shape"]
+        latent = choose_latent(self.latent or None, PRESET, store)
+        return GatedVAEConfig(
+            latent=latent,
+            kl_weights={} if variant.method == "vae" else choose_kl_weights(self.kl_weights or None, latent),
+            image_shape=(height, width),
+            network=PRESET.network,
+            hidden=read_hidden(self.hidden),
+            objective=self._objective(variant, store),
+            method=parse(METHODS, variant.method),
+        )
 
-    Raises
-    ------
-    GatedVAEError
-        When a gating is unknown, the store is not one of faces with pairs, `out` holds runs of another plan, or a run fails;
-        those that are finished stay.
-    """
-    unknown = [name for name in gatings if name not in FACE_GATINGS]
-    if unknown:
-        raise UsageError(f"There is no {unknown[0]!r} to reproduce.", "", f"Choose from {', '.join(FACE_GATINGS)}.")
-    store = open_store(plan.store)
-    if "factors" in store.manifest:
-        raise GatedVAEError(f"{plan.store} holds no faces.", "", "Use `pipe reproduce table1` for dSprites.")
-    evaluate = partial(evaluate_plain, truth=plan.truth)
-    tasks = [
-        Task(f"{name}-{seed}", face_config(plan, store, name, seed), evaluate)
-        for seed in range(seeds)
-        for name in gatings
-    ]
-    with locked(out):
-        for task in tasks:
-            _refuse_other_judge(out / task.name, plan)
-        do_tasks(tasks, out, workers=workers, device=device, progress=progress)
-    return finished_runs(plan, store, out)
+    def _objective(self, variant: Variant, store: Store) -> VAE:
+        preset = PRESET.objective_for(store)
+        assert isinstance(preset, VAE)
+        return VAE((preset.beta if self.beta is None else self.beta) * variant.times)
 
+    def score(self, run: OpenRun) -> Scores:
+        """By the truth or the labels of 20,000 random faces."""
+        return evaluate_faces(run, truth=self.truth)
 
-def _refuse_other_judge(folder: Path, plan: FacePlan) -> None:
-    """Refuse a run that was judged by something else, lest one table mixes them."""
-    if is_finished(folder) and not _is_judged(open_run(folder), plan):
-        why = f"The other judge is {'the labels' if plan.truth else 'the truth'}."
-        raise GatedVAEError(f"{folder} was judged by something else.", why, "Choose another --out.")
+    def rows(self, runs: Sequence[Finished]) -> list[Row]:
+        """One per run, partition, factor, probe and kind of codes; scores of the whole run stand in each of its rows."""
+        return [row for run in runs for row in self._rows(run)]
 
+    def _rows(self, run: Finished) -> list[Row]:
+        values = run.scores.values
+        key: Row = {"data": self.data, "method": run.name, "seed": run.config.seed, "steps": run.config.steps}
+        whole: Row = {
+            f"swap_{judge}_{what}": share
+            for judge, shares in (values["swap"] or {}).items()
+            if judge != "pairs"
+            for what, share in shares.items()
+        }
+        whole |= {f"{name}_{regressor}": found[name] for regressor, found in values["dci"].items() for name in DCI}
+        return [key | cell | whole | values["reconstruction"] for cell in r2_cells(values)]
 
-def _is_judged(run: Run, plan: FacePlan) -> bool:
-    judge: str = run.read_metrics()["evaluate"]["judged_by"]
-    return judge == ("truth" if plan.truth else "labels")
+    def report(self, results: pd.DataFrame) -> dict[str, bytes]:
+        """What each partition tells, by method."""
+        return {".md": markdown(results[results["data"] == self.data], self._preamble()).encode()}
 
+    def headline(self, results: pd.DataFrame) -> Table:
+        """Yaw, from every partition."""
+        mine = (results["regressor"] == "ridge") & (results["codes"] == "sample") & (results["factor"] == "pose_Ry")
+        means = results[mine].pivot_table("r2", "method", "partition", sort=False)
+        return Table("R2 of yaw by partition (ridge, posterior samples), mean over seeds", means.to_dict())
 
-def face_config(plan: FacePlan, store: Store, gating: str, seed: int) -> TrainConfig:
-    """The configuration of one run."""
-    way = FACE_GATINGS[gating]
-    height, width = store.manifest["image_shape"]
-    latent = choose_latent(plan.latent, PRESET, store)
-    model = GatedVAEConfig(
-        latent=latent,
-        kl_weights=choose_kl_weights(plan.kl_weights, latent) if way.method != "vae" else {},
-        image_shape=(height, width),
-        network=PRESET.network,
-        hidden=plan.widths,
-        objective=objective_of(plan, store, gating),
-        method=parse(METHODS, way.method),
-    )
-    return TrainConfig(
-        store=str(plan.store),
-        model=model,
-        steps=plan.steps,
-        batch_size=plan.batch_size,
-        lr=plan.lr,
-        schedule=plan.schedule,
-        seed=seed,
-        precision=plan.precision,
-    )
-
-
-def objective_of(plan: FacePlan, store: Store, gating: str) -> Objective:
-    """The objective of one run."""
-    preset = PRESET.objective_for(store)
-    times = FACE_GATINGS[gating].times
-    return with_beta(preset, lambda beta: (beta if plan.beta is None else plan.beta) * times)
-
-
-def evaluate_plain(run: Run, truth: Path | None) -> dict[str, Any]:
-    """Score a run, as plain values."""
-    return evaluate_faces(run, truth=truth).to_dict()
-
-
-def finished_runs(plan: FacePlan, store: Store, out: Path) -> list[FaceRun]:
-    """The finished runs of a folder that belong to the plan, by gating and seed."""
-    data = "simulated" if plan.truth else store.kind
-    return [
-        FaceRun(data, gating, seed, plan.steps, run.read_metrics()["evaluate"])
-        for gating, seed, run in finished_in(out, list(FACE_GATINGS))
-        if run == run_of(run.path, face_config(plan, store, gating, seed), store) and _is_judged(run, plan)
-    ]
+    def _preamble(self) -> str:
+        """What was run, and how it was judged."""
+        store = self.opened()
+        beta, charged = (self._objective(VARIANTS[name], store).beta for name in ("gated", "ungated_beta"))
+        judge = "the truth behind the simulation" if self.truth else "OpenFace's labels, noise included"
+        pairs = "; ".join(f"{name}: {pairs_made(record)}" for name, record in store.partitions.items())
+        height, width = store.manifest["image_shape"]
+        hidden = f", hidden {self.hidden}" if self.hidden else ""
+        weights = f", times {self.kl_weights} where there is a gate" if self.kl_weights else ""
+        split_by = read_labels(store, FACES, truth=self.truth).split_by
+        return (
+            f"# Faces ({self.data}), {self.steps:,} steps\n\n"
+            f"{len(store):,} images of {width}x{height}. Pairs: {pairs}. Every run: the faces' preset ({PRESET.network} network"
+            f"{hidden}), batch {self.batch_size}, Adam, learning rate {self.lr:g} {self.schedule}, {self.precision}, KL weight"
+            f" {beta:g}{weights} (ungated_beta: {charged:g}). Ungated networks have the same"
+            " partitions, which mean nothing to them.\n\n"
+            f"Judged by {judge}; split {split_by}. The networks were trained on all images, without labels. R2 below 0 counts"
+            " as 0 in means. `own` is from a factor's own partition, `other` from the best other one, `full` from the full"
+            " latent, `score` own - other. Intervals are 95% of the mean over seeds (Student's t).\n"
+        )

@@ -1,73 +1,284 @@
-"""Many runs, one process per core, resumable run by run: each is trained, evaluated, and then done."""
+"""Experiments: many runs, one process per core, resumable run by run: each is trained, evaluated, and then done."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from fnmatch import fnmatch
+from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, get_args, get_type_hints
 
+import pandas as pd
+import pyarrow as pa
+
+from gated_vae.models.vae import GatedVAEConfig
+from gated_vae.pipelines.evaluation.opened import OpenRun
+from gated_vae.pipelines.evaluation.scores import Scores, Table
+from gated_vae.pipelines.experiments import EXPERIMENTS
+from gated_vae.pipelines.experiments.tables import merge
+from gated_vae.pipelines.training import stack
 from gated_vae.pipelines.training.config import TrainConfig
 from gated_vae.pipelines.training.run import Run, open_run, refuse_another, run_of
-from gated_vae.pipelines.training.trainer import TrainOptions, train
+from gated_vae.pipelines.training.trainer import Progress as TrainProgress
+from gated_vae.pipelines.training.trainer import TrainOptions
 from gated_vae.preprocessing.compute import count_workers, processes
+from gated_vae.preprocessing.errors import UsageError
+from gated_vae.preprocessing.files import locked, write_bytes, write_parquet
+from gated_vae.preprocessing.progress import Progress, ignore
 from gated_vae.preprocessing.store import open_store
 
-Evaluate = Callable[[Run], dict[str, Any]]  # what to file under `evaluate`; a function that processes can be sent
-Progress = Callable[[int, int, str], None]  # (runs done, runs in all, the last one's name)
+Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Task:
-    """One run to train and evaluate, in a folder of this name."""
+class Finished:
+    """A run that was trained and evaluated: its name without the seed, and what was found."""
 
     name: str
     config: TrainConfig
-    evaluate: Evaluate
+    scores: Scores
 
 
-def ignore(done: int, total: int, note: str) -> None:
-    """Show nothing."""
+@dataclass(frozen=True, kw_only=True)
+class Experiment(ABC):
+    """What is compared, judged how and told how. Fields are settings, most of them in place of defaults of `TrainConfig`.
+
+    Attributes
+    ----------
+    usual:
+        Patterns of the names of runs that are trained unless others are asked for.
+    key:
+        The columns that tell one row of the results from another.
+    order:
+        The columns that results are sorted by, with the order of their values where it is not the usual one.
+    out:
+        Folder of runs and results.
+    store, truth:
+        See the experiment; those that take none refuse it.
+    """
+
+    usual: ClassVar[str] = "*"
+    key: ClassVar[Sequence[str]]
+    order: ClassVar[Mapping[str, Sequence[str] | None]]
+
+    out: Path
+    store: Path | None = None
+    truth: Path | None = None
+    seeds: int = 3
+    steps: int
+    lr: float = 1e-3
+    schedule: str = "cosine"
+    batch_size: int = 128
+    precision: str = "fp32"
+
+    @property
+    @abstractmethod
+    def names(self) -> Sequence[str]:
+        """The names of all runs, without their seeds, in the order of the report."""
+
+    @abstractmethod
+    def prepare(self, names: Sequence[str], workers: int | None, progress: Progress) -> None:
+        """Make what the runs of these names need, going on where it stopped."""
+
+    @abstractmethod
+    def store_of(self, name: str) -> Path:
+        """The store that a run is trained on."""
+
+    @abstractmethod
+    def model(self, name: str) -> GatedVAEConfig:
+        """The model of a run."""
+
+    @abstractmethod
+    def score(self, run: OpenRun) -> Scores:
+        """Judge a trained run (in a process of its own)."""
+
+    @abstractmethod
+    def rows(self, runs: Sequence[Finished]) -> list[Row]:
+        """The rows of the results, from all finished runs in order."""
+
+    @abstractmethod
+    def report(self, results: pd.DataFrame) -> dict[str, bytes]:
+        """The report by the ending of its file: ``.md``, and pictures beside it."""
+
+    @abstractmethod
+    def headline(self, results: pd.DataFrame) -> Table:
+        """What to show first."""
+
+    def config(self, name: str, seed: int) -> TrainConfig:
+        """The configuration of one run."""
+        return TrainConfig(
+            store=str(self.store_of(name)),
+            model=self.model(name),
+            steps=self.steps,
+            batch_size=self.batch_size,
+            lr=self.lr,
+            schedule=self.schedule,
+            seed=seed,
+            precision=self.precision,
+        )
+
+    @property
+    def runs(self) -> Path:
+        """The folder that runs lie in, as NAME-SEED."""
+        return self.out
+
+    def chosen(self, only: str) -> list[str]:
+        """The names that fit some of the patterns, which commas part; those of `usual` for an empty text.
+
+        Raises
+        ------
+        UsageError
+            When one fits nothing.
+        """
+        patterns = (only or self.usual).split(",")
+        for pattern in patterns:
+            if not any(fnmatch(name, pattern) for name in self.names):
+                remedy = f"Choose from {', '.join(self.names)}."
+                raise UsageError(f"There is no {pattern!r} to reproduce.", "", remedy)
+        return [name for name in self.names if any(fnmatch(name, pattern) for pattern in patterns)]
 
 
-def do_tasks(
-    tasks: Sequence[Task],
-    out: Path,
+def make_experiment(name: str, given: Mapping[str, Any], settings: Sequence[str]) -> Experiment:
+    """The experiment of a name, with what was `given` (what is None is left to it) and settings ``KEY=VALUE``.
+
+    Raises
+    ------
+    UsageError
+        When it has no such setting, or a value has no meaning.
+    """
+    module, _, attribute = EXPERIMENTS[name].partition(":")
+    kind: type[Experiment] = getattr(import_module(f"{__package__}.{module}"), attribute)
+    wanted = {key: value for key, value in given.items() if value is not None}
+    known = {field.name for field in fields(kind)} - {"out", "store", "truth"}
+    for entry in settings:
+        key, _, text = entry.partition("=")
+        if key not in known:
+            raise UsageError(f"{name} has no setting {key!r}.", "", f"Choose from {', '.join(sorted(known))}.")
+        hint = get_type_hints(kind)[key]
+        number = next((number for number in (int, float) if number in (hint, *get_args(hint))), str)
+        try:
+            wanted[key] = number(text)
+        except ValueError:
+            raise UsageError(f"--set {entry} cannot be read.", f"{key} is a number.", f"Write {key}=NUMBER.") from None
+    return kind(**wanted)
+
+
+def reproduce(
+    experiment: Experiment,
+    names: Sequence[str],
     *,
+    beside: Sequence[Path] = (),
     workers: int | None = None,
+    stacked: int = 1,
     device: str = "cpu",
     progress: Progress = ignore,
-) -> None:
-    """Train and evaluate every task under `out`, skipping what is finished; after a failure those begun are finished first.
+) -> pd.DataFrame:
+    """Train and evaluate the runs of these names with every seed, skipping what is finished; write results and report.
 
     Parameters
     ----------
+    beside:
+        Results of other folders or machines to put to this one's; of the same run the last stands.
     workers:
         Runs at a time: one per core when None, or a single one on a GPU.
+    stacked:
+        Above 1, so many runs of one shape and method are trained at once, as one stack.
     device:
         Where to train; the scores are computed by the processor.
+
+    Returns
+    -------
+    The results: rows of all finished runs of the folder that were trained so, those of earlier calls included.
 
     Raises
     ------
     GatedVAEError
-        When `out` holds a finished run of another configuration, lest one table mixes them, or a run fails; those that are
-        finished stay.
+        When `out` holds one of the runs, trained otherwise, or a run fails; those that are finished stay.
     """
+    earlier = [pd.read_parquet(path) for path in beside]
+    with locked(experiment.out):
+        experiment.prepare(names, workers, progress)
+        tasks = [(name, seed) for seed in range(experiment.seeds) for name in names]
+        do_tasks(experiment, tasks, workers=workers, stacked=stacked, device=device, progress=progress)
+        found = pd.DataFrame(experiment.rows([*finished_runs(experiment)]))
+        results = merge([*earlier, found], experiment.key, experiment.order)
+        stem = experiment.out / type(experiment).__name__.lower()
+        write_parquet(
+            stem.with_suffix(".parquet"), pa.Table.from_pandas(results, preserve_index=False), schema_version=2
+        )
+        for ending, content in experiment.report(results).items():
+            write_bytes(stem.with_suffix(ending), content)
+    return results
+
+
+def do_tasks(
+    experiment: Experiment,
+    tasks: Sequence[tuple[str, int]],
+    *,
+    workers: int | None = None,
+    stacked: int = 1,
+    device: str = "cpu",
+    progress: Progress = ignore,
+) -> None:
+    """Train and evaluate what is not finished of (name, seed); after a failure those begun are finished first."""
     left = []
-    for task in tasks:
-        folder = out / task.name
-        if not is_finished(folder):
-            left.append(task)
+    for name, seed in tasks:
+        folder = experiment.runs / f"{name}-{seed}"
+        if is_finished(folder):
+            refuse_another(open_run(folder), _expected(experiment, name, seed), "Choose another --out.")
         else:
-            run = run_of(folder, task.config, open_store(Path(task.config.store)))
-            refuse_another(open_run(folder), run, "Choose another --out.")
+            left.append((name, seed))
     done = len(tasks) - len(left)
-    progress(done, len(tasks), "")
+    progress(done, len(tasks))
+    if stacked > 1:
+
+        def train_progress(step: int, steps: int, _: dict[str, float]) -> None:
+            progress(done, len(tasks), f"step {step:,} of {steps:,}")
+
+        train_stacks(experiment, left, stacked, device, train_progress)
+        device = "cpu"  # what is left are the scores
     at_a_time = workers or (1 if device.startswith("cuda") else count_workers())
-    for task in _in_processes(left, out, at_a_time, device):
-        done += 1
-        progress(done, len(tasks), task.name)
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    with processes(min(at_a_time, max(len(left), 1)), interruptible=True) as run:
+        for finished in run(do_task, [(experiment, *task, device) for task in left]):
+            done += 1
+            progress(done, len(tasks), finished)
+
+
+def train_stacks(
+    experiment: Experiment, tasks: Sequence[tuple[str, int]], size: int, device: str, progress: TrainProgress
+) -> None:
+    """Train what is not trained, at most `size` runs at a time that can be stacked."""
+    groups: list[list[tuple[Path, TrainConfig]]] = []
+    for name, seed in tasks:
+        folder, config = experiment.runs / f"{name}-{seed}", experiment.config(name, seed)
+        if (folder / "config.json").exists() and "train" in open_run(folder).read_metrics():
+            continue
+        fitting = (group for group in groups if len(group) < size and not stack.why_not_stacked([group[0][1], config]))
+        group = next(fitting, None)
+        if group is None:
+            groups.append(group := [])
+        group.append((folder, config))
+    for group in groups:
+        folders, configs = zip(*group, strict=True)
+        stack.train_stack(
+            configs, folders, TrainOptions(experiment.out, device=device, checkpoint_every=20_000), progress
+        )
+
+
+def do_task(experiment: Experiment, name: str, seed: int, device: str) -> str:
+    """Train and evaluate one run with one core (called in a process of its own)."""
+    import torch
+
+    torch.set_num_threads(1)
+    folder = experiment.runs / f"{name}-{seed}"
+    stack.train(experiment.config(name, seed), TrainOptions(folder, device=device, checkpoint_every=2000))
+    run = OpenRun(open_run(folder))
+    run.files.add_metrics("evaluate", dict(experiment.score(run).values))
+    return folder.name
 
 
 def is_finished(run: Path) -> bool:
@@ -75,30 +286,18 @@ def is_finished(run: Path) -> bool:
     return (run / "config.json").exists() and {"train", "evaluate"} <= open_run(run).read_metrics().keys()
 
 
-def finished_in(out: Path, names: Sequence[str]) -> list[tuple[str, int, Run]]:
-    """The finished runs in folders called ``NAME-SEED``: name, seed and run, in the order of `names`, then of seeds."""
-    found = []
-    for folder in out.iterdir():
-        name, _, seed = folder.name.rpartition("-")
-        if name in names and seed.isdigit() and is_finished(folder):
-            found.append((name, int(seed), open_run(folder)))
-    return sorted(found, key=lambda item: (names.index(item[0]), item[1]))
+def finished_runs(experiment: Experiment) -> Iterator[Finished]:
+    """The finished runs of a folder that the experiment would train so, by name, then by seed."""
+    for name in experiment.names:
+        folders = [path for path in experiment.runs.glob(f"{name}-*") if path.name.removeprefix(f"{name}-").isdigit()]
+        for folder in sorted(folders, key=lambda path: int(path.name.rpartition("-")[2])):
+            if is_finished(folder):
+                run = open_run(folder)
+                if run == _expected(experiment, name, run.config.seed):
+                    yield Finished(name, run.config, Scores(run.read_metrics()["evaluate"]))
 
 
-def do_task(task: Task, out: Path, device: str) -> Task:
-    """Train and evaluate one run with one core (called in a process of its own)."""
-    import torch
-
-    torch.set_num_threads(1)
-    folder = out / task.name
-    train(task.config, TrainOptions(folder, device=device, checkpoint_every=2000))
-    run = open_run(folder)
-    run.add_metrics("evaluate", task.evaluate(run))
-    return task
-
-
-def _in_processes(tasks: list[Task], out: Path, workers: int, device: str) -> Iterator[Task]:
-    """Yield tasks in their order as they finish."""
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    with processes(min(workers, max(len(tasks), 1)), interruptible=True) as run:
-        yield from run(do_task, [(task, out, device) for task in tasks])
+def _expected(experiment: Experiment, name: str, seed: int) -> Run:
+    """The run that training makes."""
+    config = experiment.config(name, seed)
+    return run_of(experiment.runs / f"{name}-{seed}", config, open_store(Path(config.store)))

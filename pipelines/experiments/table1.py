@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import ClassVar
+
+import pandas as pd
 
 from gated_vae.models.networks import FULLY_CONNECTED_HIDDEN
 from gated_vae.models.objectives import DIPVAE2, BetaVAE, InfoVAE, Objective
 from gated_vae.models.registry import METHODS, parse
 from gated_vae.models.vae import GatedVAEConfig
 from gated_vae.pairing.exact import pair_exactly
-from gated_vae.pipelines.evaluation.factors import REGRESSORS, evaluate_factors
-from gated_vae.pipelines.experiments.runner import Progress, Task, do_tasks, finished_in, ignore
-from gated_vae.pipelines.training.config import TrainConfig
-from gated_vae.pipelines.training.presets import with_beta
-from gated_vae.pipelines.training.run import Run, open_run
+from gated_vae.pipelines.evaluation.opened import OpenRun
+from gated_vae.pipelines.evaluation.probes import evaluate_factors
+from gated_vae.pipelines.evaluation.scores import DCI, OTHERS, Scores, Table
+from gated_vae.pipelines.experiments.runner import Experiment, Finished, Row
+from gated_vae.pipelines.experiments.table1_report import MODELS, markdown
+from gated_vae.pipelines.training.presets import read_hidden, with_beta
 from gated_vae.preprocessing.errors import UsageError
-from gated_vae.preprocessing.files import locked
+from gated_vae.preprocessing.progress import Progress
 from gated_vae.preprocessing.sources.dsprites.build import preprocess_dsprites
 from gated_vae.preprocessing.store import open_store
 
@@ -40,7 +43,7 @@ OBJECTIVES: dict[str, Objective] = {"beta": BetaVAE(), "info": InfoVAE(), "dip2"
 
 
 @dataclass(frozen=True)
-class Gating:
+class Variant:
     """One way to train on the same pairs: what differs from the paper's gate."""
 
     method: str = "gate"
@@ -49,139 +52,102 @@ class Gating:
     kl_weights: Mapping[str, float] = field(default_factory=dict)
 
 
-GATINGS = {
-    "ungated": Gating("vae"),
-    "gated": Gating(),
-    "exchange": Gating("exchange"),
-    "exchange_open": Gating("exchange:open_every=4", beta=0.5),
-    "partners": Gating("partners:self_reconstruction=0.5", beta=0.5),
-    "composed": Gating("composed:self_reconstruction=1", beta=0.5),
-    "composed_apart": Gating("composed:self_reconstruction=1", 0.5, LATENT_APART, KL_APART),
+VARIANTS = {
+    "ungated": Variant("vae"),
+    "gated": Variant(),
+    "exchange": Variant("exchange"),
+    "exchange_open": Variant("exchange:open_every=4", beta=0.5),
+    "partners": Variant("partners:self_reconstruction=0.5", beta=0.5),
+    "composed": Variant("composed:self_reconstruction=1", beta=0.5),
+    "composed_apart": Variant("composed:self_reconstruction=1", 0.5, LATENT_APART, KL_APART),
 }
 
 
-@dataclass(frozen=True)
-class Schedule:
-    """What every run of the table has in common; the paper's: 288,000 steps, constant rate 1e-4, widths not stated."""
+@dataclass(frozen=True, kw_only=True)
+class Table1(Experiment):
+    """Objectives and methods on dSprites, runs named OBJECTIVE-METHOD.
 
+    The paper's: 288,000 steps, constant learning rate 1e-4, hidden sizes not stated. `store` holds sprites; it is made when
+    missing, by default in `out`.
+    """
+
+    usual: ClassVar[str] = "*-ungated,*-gated"
+    key: ClassVar[Sequence[str]] = ("regressor", "model", "method", "steps", "lr", "schedule", "hidden", "seed")
+    order: ClassVar[Mapping[str, Sequence[str] | None]] = {
+        "model": [*MODELS],
+        "method": [*VARIANTS],
+        **dict.fromkeys(("steps", "lr", "schedule", "hidden", "seed")),
+    }
+
+    seeds: int = 10
     steps: int = 6000
-    lr: float = 1e-3
-    schedule: str = "cosine"
-    widths: tuple[int, ...] = FULLY_CONNECTED_HIDDEN
-    batch_size: int = 128
-    precision: str = "bf16"
+    hidden: str = ",".join(map(str, FULLY_CONNECTED_HIDDEN))
 
-
-@dataclass(frozen=True)
-class Job:
-    """One run of the table."""
-
-    model: str
-    gating: str
-    seed: int
+    def __post_init__(self) -> None:
+        if self.truth is not None:
+            raise UsageError("--truth is for faces.", "", "Leave it out.")
 
     @property
-    def name(self) -> str:
-        """Name of its folder."""
-        return f"{self.model}-{self.gating}-{self.seed}"
+    def names(self) -> Sequence[str]:
+        """OBJECTIVE-METHOD."""
+        return [f"{model}-{method}" for model in OBJECTIVES for method in VARIANTS]
+
+    def prepare(self, names: Sequence[str], workers: int | None, progress: Progress) -> None:  # noqa: ARG002
+        """Make the store of sprites with the paper's pairs and ours, unless it is there."""
+        store = self.store_of("")
+        preprocess_dsprites(store)
+        pair_exactly(open_store(store), SHARES | APART)
+
+    def store_of(self, name: str) -> Path:  # noqa: ARG002
+        """The one store."""
+        return self.store or self.out / "store"
+
+    def model(self, name: str) -> GatedVAEConfig:
+        """The paper's network with an objective, and a method."""
+        model, _, method = name.partition("-")
+        variant, objective = VARIANTS[method], OBJECTIVES[model]
+        if variant.beta is not None:
+            objective = with_beta(objective, lambda _: variant.beta or 0.0)
+        return GatedVAEConfig(
+            latent=dict(variant.latent),
+            kl_weights=dict(variant.kl_weights),
+            network="fc",
+            hidden=read_hidden(self.hidden),
+            objective=objective,
+            method=parse(METHODS, variant.method),
+        )
+
+    def score(self, run: OpenRun) -> Scores:
+        """By the factors of 10,000 random images."""
+        return evaluate_factors(run)
+
+    def rows(self, runs: Sequence[Finished]) -> list[Row]:
+        """One per run and regressor of DCI."""
+        return [_row(run, regressor) for run in runs for regressor in run.scores.values["dci"]]
+
+    def report(self, results: pd.DataFrame) -> dict[str, bytes]:
+        """The paper's four tables beside ours."""
+        usual = {"lr": Table1.lr, "schedule": Table1.schedule, "hidden": Table1.hidden}
+        return {".md": markdown(results, usual, self.batch_size, self.precision).encode()}
+
+    def headline(self, results: pd.DataFrame) -> Table:
+        """Disentanglement by each regressor."""
+        names = results["model"] + "-" + results["method"] + ", " + results["steps"].astype(str) + " steps"
+        means = results.assign(run=names).pivot_table("disentanglement", "run", "regressor", sort=False)
+        return Table("Disentanglement, mean over seeds", means.to_dict())
 
 
-def jobs_of(models: list[str], gatings: list[str], seeds: int) -> list[Job]:
-    """Every run, all models of a seed before the next seed, so that a part of them is a smaller table."""
-    for asked, known in ((models, list(OBJECTIVES)), (gatings, list(GATINGS))):
-        for name in asked:
-            if name not in known:
-                raise UsageError(f"There is no {name!r} to reproduce.", "", f"Choose from {', '.join(known)}.")
-    return [Job(model, gating, seed) for seed in range(seeds) for model in models for gating in gatings]
-
-
-def reproduce(
-    jobs: list[Job],
-    schedule: Schedule,
-    out: Path,
-    *,
-    store: Path | None = None,
-    workers: int | None = None,
-    device: str = "cpu",
-    progress: Progress = ignore,
-) -> list[dict[str, Any]]:
-    """Train and evaluate every job under `out`, skipping what is finished.
-
-    Returns one row per regressor and finished run of the folder that was trained so, those of earlier calls included.
-
-    Raises
-    ------
-    GatedVAEError
-        When `out` holds one of the runs, trained otherwise, or a run fails; those that are finished stay.
-    """
-    with locked(out):
-        store = prepare_store(store or out / "store")
-        tasks = [Task(job.name, config_of(job, schedule, store), evaluate) for job in jobs]
-        do_tasks(tasks, out, workers=workers, device=device, progress=progress)
-        return [row for job in finished_jobs(schedule, store, out) for row in rows_of(job, out)]
-
-
-def evaluate(run: Run) -> dict[str, Any]:
-    """Score a run, as plain values."""
-    return evaluate_factors(run).to_dict()
-
-
-def prepare_store(path: Path) -> Path:
-    """Make the store of sprites with the paper's pairs and ours, unless it is there."""
-    preprocess_dsprites(path)
-    pair_exactly(open_store(path), SHARES | APART)
-    return path
-
-
-def finished_jobs(schedule: Schedule, store: Path, out: Path) -> list[Job]:
-    """The finished runs of a folder that were trained so, by objective, gating and seed."""
-    ways = {f"{model}-{gating}": (model, gating) for model in OBJECTIVES for gating in GATINGS}
-    found = [(Job(*ways[name], seed), run) for name, seed, run in finished_in(out, list(ways))]
-    return [job for job, run in found if run.config == config_of(job, schedule, store)]
-
-
-def config_of(job: Job, schedule: Schedule, store: Path) -> TrainConfig:
-    """The configuration of one run."""
-    gating, objective = GATINGS[job.gating], OBJECTIVES[job.model]
-    if gating.beta is not None:
-        objective = with_beta(objective, lambda _: gating.beta or 0.0)
-    model = GatedVAEConfig(
-        latent=dict(gating.latent),
-        kl_weights=dict(gating.kl_weights),
-        network="fc",
-        hidden=schedule.widths,
-        objective=objective,
-        method=parse(METHODS, gating.method),
-    )
-    return TrainConfig(
-        store=str(store),
-        model=model,
-        steps=schedule.steps,
-        batch_size=schedule.batch_size,
-        lr=schedule.lr,
-        schedule=schedule.schedule,
-        seed=job.seed,
-        precision=schedule.precision,
-    )
-
-
-def rows_of(job: Job, out: Path) -> list[dict[str, Any]]:
-    """The result rows of a finished run, one per regressor."""
-    run = open_run(out / job.name)
-    found = run.read_metrics()["evaluate"]
-    rows = []
-    for regressor in REGRESSORS:
-        score = found["dci"][regressor]
-        row = {"regressor": regressor, "model": job.model, "gating": job.gating, "seed": job.seed}
-        config = run.config
-        row |= {"steps": config.steps, "lr": config.lr, "schedule": config.schedule}
-        row |= {"widths": ",".join(map(str, config.model.hidden)), "precision": config.precision}
-        row |= {key: score[key] for key in ("disentanglement", "completeness", "uninformativeness")}
-        row |= {f"uninformativeness_{name}": value for name, value in score["uninformativeness_per_factor"].items()}
-        row |= {f"completeness_{name}": value for name, value in score["completeness_per_factor"].items()}
-        row |= {f"disentanglement_z{i}": value for i, value in enumerate(score["disentanglement_per_code"])}
-        row |= {f"rotation_circular_{name}": value for name, value in found["rotation_circular"].items()}
-        row |= {f"partition_score_{name}": value for name, value in found["partition_score"].items()}
-        row |= {name: found[name] for name in ("mig", "sap", "modularity")}
-        rows.append(row)
-    return rows
+def _row(run: Finished, regressor: str) -> Row:
+    values, config = run.scores.values, run.config
+    score = values["dci"][regressor]
+    model, _, method = run.name.partition("-")
+    row: Row = {"regressor": regressor, "model": model, "method": method, "seed": config.seed}
+    row |= {"steps": config.steps, "lr": config.lr, "schedule": config.schedule}
+    row |= {"hidden": ",".join(map(str, config.model.hidden)), "precision": config.precision}
+    row |= {key: score[key] for key in DCI}
+    row |= {f"uninformativeness_{name}": value for name, value in score["uninformativeness_per_factor"].items()}
+    row |= {f"completeness_{name}": value for name, value in score["completeness_per_factor"].items()}
+    row |= {f"disentanglement_z{i}": value for i, value in enumerate(score["disentanglement_per_code"])}
+    row |= {f"rotation_circular_{name}": value for name, value in values["rotation_circular"].items()}
+    row |= {f"partition_score_{name}": value for name, value in values["partition_score"].items()}
+    return row | {name: values[name] for name in OTHERS}

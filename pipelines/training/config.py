@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from gated_vae.models.registry import SCHEDULES
 from gated_vae.models.vae import GatedVAEConfig
-from gated_vae.pipelines.training.presets import SCHEDULES
 from gated_vae.preprocessing.errors import GatedVAEError, UsageError
 
 
@@ -30,10 +30,9 @@ class TrainConfig:
         Decides initial weights, order of the pairs and noise.
     precision:
         ``fp32`` or ``bf16``.
-    compiled:
-        Whether the step was compiled, which rounds otherwise in the last bits.
     stacked:
-        Whether it was trained as one of a stack of models, which rounds otherwise in the last bits.
+        Whether it was trained as one of a stack of models, or as a stack of one, which rounds otherwise in the last bits.
+        It does not count where configurations are compared, as the device does not.
     decoder_only:
         Fine-tuning: the encoder stays as it is.
     initial, initial_step:
@@ -49,8 +48,7 @@ class TrainConfig:
     schedule: str = "constant"
     seed: int = 0
     precision: str = "fp32"
-    compiled: bool = False
-    stacked: bool = False
+    stacked: bool = field(default=False, compare=False)
     decoder_only: bool = False
     initial: str | None = None
     initial_step: int | None = None
@@ -67,10 +65,7 @@ class TrainConfig:
             raise GatedVAEError(f"There is no schedule {self.schedule!r}.", "", f"Choose {' or '.join(SCHEDULES)}.")
 
     def pairs_per_rank(self, ranks: int) -> int:
-        """Each rank's pairs in a step; refused where they cannot be equally many, or must not be parted."""
-        if ranks > 1 and self.compiled:
-            why = "What ranks tell each other within a step cannot be compiled."
-            raise GatedVAEError(f"{ranks} ranks cannot share a compiled step.", why, "Use one rank, or no --compile.")
+        """Each rank's pairs in a step; refused where they cannot be equally many."""
         if self.batch_size % ranks:
             why = f"The batch size {self.batch_size} does not divide by {ranks}."
             raise GatedVAEError(f"{ranks} ranks cannot share a batch.", why, "Choose another --batch-size.")

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from gated_vae.models.methods.base import Method
     from gated_vae.models.objectives import Objective
 
-SCHEDULES = ("constant", "cosine")  # of the learning rate
 PIXELS = 64 * 64  # of the images that the presets' beta is meant for
 
 
@@ -106,6 +105,14 @@ def choose_kl_weights(
         why = f"There are {', '.join(latent)}."
         raise GatedVAEError(f"--kl-weights names {unknown[0]}, which is no partition.", why, "Name some of them.")
     return weights
+
+
+def read_hidden(text: str | None) -> tuple[int, ...]:
+    """Hidden sizes from ``512,512``; none, which stands for the network's own, without a text."""
+    entries = text.split(",") if text else []
+    if not all(entry.strip().isdigit() and int(entry) for entry in entries):
+        raise UsageError(f"--hidden cannot be read: {text!r}.", "", "Write whole numbers such as 512,512.")
+    return tuple(map(int, entries))
 
 
 def _read_entries(option: str, text: str | None, number: str) -> list[tuple[str, str]]:

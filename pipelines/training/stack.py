@@ -4,44 +4,71 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
+from gated_vae.models import distributed
 from gated_vae.models.checkpoint import Checkpoint, checkpoints, load_state, load_weights, prune, save_checkpoint
 from gated_vae.models.methods.base import StepBatch
 from gated_vae.models.noise import hashed_noise
-from gated_vae.models.objectives import Posterior
+from gated_vae.models.objectives import Posterior, Terms
 from gated_vae.models.stacked import Stack
 from gated_vae.models.vae import GatedVAE, draw_noise
-from gated_vae.pairing.stream.loader import is_address, load_images
+from gated_vae.pairing.stream.loader import is_address
+from gated_vae.pipelines.training import trainer
 from gated_vae.pipelines.training.chunks import IdChunk, id_chunks
 from gated_vae.pipelines.training.config import TrainConfig
-from gated_vae.pipelines.training.events import EventLog
-from gated_vae.pipelines.training.losses import RunningLosses
-from gated_vae.pipelines.training.processor import choose_device, keep_freed_memory
-from gated_vae.pipelines.training.run import Run, create_run, open_run, usable
-from gated_vae.pipelines.training.signals import stop_signals
+from gated_vae.pipelines.training.losses import EventLog, RunningLosses
+from gated_vae.pipelines.training.process import (
+    choose_device,
+    choose_products,
+    keep_freed_memory,
+    stop_signals,
+    why_not_compile,
+)
+from gated_vae.pipelines.training.run import Run, clear_run, create_run, open_run, usable
 from gated_vae.pipelines.training.trainer import (
     KEPT_CHECKPOINTS,
     InterruptedTrainingError,
     Progress,
     TrainOptions,
     TrainReport,
+    no_progress,
 )
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import atomic_path, locked
 from gated_vae.preprocessing.store import Store, open_store
+
+PIECE = 1 << 14  # images copied to a device at a time: 64 MB at 64 x 64
+CHUNK = {"cuda": 2048, "cpu": 64}  # steps whose ids are prepared at once; signals are heard between chunks
+WORTH_PROCESSES = 200_000  # batches of ids that take longer to list than processes take to start
+
+
+def train(
+    config: TrainConfig, options: TrainOptions, progress: Progress = no_progress, store: Store | None = None
+) -> TrainReport:
+    """Train one model: on CUDA as a stack of one, whose step is one graph; else, or where it cannot be stacked, by `trainer`."""
+    device = choose_device(options.device)
+    if device.startswith("cuda") and distributed.world_size() == 1 and not why_not_stacked([config]):
+        opened = store or open_store(config.store)
+        free, _ = torch.cuda.mem_get_info(device)
+        if 2 * opened.images.nbytes <= free:
+            return train_stack([config], [options.out], options, progress, opened)[0]
+    return trainer.train(config, options, progress, store)
 
 
 def train_stack(
     configs: Sequence[TrainConfig],
     outs: Sequence[Path],
     options: TrainOptions,
-    progress: Progress = lambda _step, _steps, _losses: None,
+    progress: Progress = no_progress,
+    store: Store | None = None,
 ) -> list[TrainReport]:
     """Train models that differ in seed, objective and KL weights alone, or go on where an earlier call stopped.
 
@@ -51,6 +78,8 @@ def train_stack(
         What each model is trained by, and the folder of its run.
     options:
         For all of them; `out` is not used.
+    store:
+        Theirs, where it has been opened already.
 
     Raises
     ------
@@ -59,42 +88,44 @@ def train_stack(
     InterruptedTrainingError
         When SIGINT or SIGTERM came; the state is saved.
     """
-    check_stack(configs)
+    if why := why_not_stacked(configs):
+        raise GatedVAEError("These runs cannot be stacked.", why, "Train them one by one.")
     configs = [replace(config, stacked=True) for config in configs]
-    store = open_store(Path(configs[0].store))
+    store = store or open_store(configs[0].store)
+    loader = trainer.open_loader(configs[0], options, store)  # refuses what does not fit before there is a run of it
+    steps = configs[0].steps or (configs[0].epochs or 0) * len(loader)
     with ExitStack() as stack:
-        for out in outs:
-            stack.enter_context(locked(out))
         for config, out in zip(configs, outs, strict=True):
-            create_run(out, config, store)
+            if options.overwrite and out.exists():
+                clear_run(out)
+            stack.enter_context(locked(out))
+            create_run(out, config, store, extend=options.resume)
         runs = [open_run(out) for out in outs]
-        steps = configs[0].steps or 0
-        trainer = StackTrainer(runs, store, steps, choose_device(options.device))
-        start = trainer.step
-        if start < steps:
-            for run in runs:
-                run.forget_metrics()
-            try:
-                trainer.fit(options, progress)
-            except torch.OutOfMemoryError as error:
-                why = f"{len(runs)} models were asked for. {str(error).splitlines()[0]}"
-                raise GatedVAEError(
-                    "The stack does not fit into the memory of the GPU.", why, "Lower --stack."
-                ) from None
-        return [_report(run, losses.means, steps, start) for run, losses in zip(runs, trainer.losses, strict=True)]
+        try:
+            stacked = StackTrainer(runs, store, steps, choose_device(options.device))
+            start = stacked.step
+            if start < steps:
+                for run in runs:
+                    run.forget_metrics()
+                stacked.fit(options, progress)
+        except torch.OutOfMemoryError as error:
+            why = f"{len(runs)} models were asked for. {str(error).splitlines()[0]}"
+            raise GatedVAEError("The stack does not fit into the memory of the GPU.", why, "Lower --stack.") from None
+        return [_report(run, losses.means, steps, start) for run, losses in zip(runs, stacked.losses, strict=True)]
 
 
-def check_stack(configs: Sequence[TrainConfig]) -> None:
-    """Refuse runs that cannot be trained as one stack."""
+def why_not_stacked(configs: Sequence[TrainConfig]) -> str:
+    """What keeps runs from being trained as one stack, in words; empty where nothing does."""
     first = configs[0]
     for config in configs:
+        if is_address(config.store):
+            return "A service sends images, not ids."
+        if config.decoder_only or config.initial:
+            return "Fine-tuning trains a part of a model."
         alike = replace(config.model, objective=first.model.objective, kl_weights=first.model.kl_weights)
-        if replace(config, seed=first.seed, model=alike) != first or config.steps is None or is_address(config.store):
-            why = "They differ in more than seed, objective and KL weights, are not counted in steps, or come from a service."
-            raise GatedVAEError("These runs cannot be stacked.", why, "Train them one by one.")
-        if config.decoder_only or config.initial or config.compiled:
-            why = "Fine-tuning and compiled steps are not."
-            raise GatedVAEError("These runs cannot be stacked.", why, "Train them one by one.")
+        if replace(config, seed=first.seed, model=alike) != first:
+            return "They differ in more than seed, objective and KL weights."
+    return ""
 
 
 def _report(run: Run, losses: dict[str, dict[str, float]], steps: int, start: int) -> TrainReport:
@@ -119,9 +150,10 @@ class StackTrainer:
     def __init__(self, runs: Sequence[Run], store: Store, steps: int, device: str) -> None:
         keep_freed_memory()
         torch.backends.cudnn.deterministic = True
+        choose_products(runs[0].config.precision, device)
         self.runs, self.steps, self.device, self.config = runs, steps, torch.device(device), runs[0].config
         self.method, self.partitions = self.config.model.method, list(self.config.model.latent)
-        self.images = load_images(store, device)
+        self.images = load_images(store, self.device)
         models = [_new_model(run.config) for run in runs]
         self.stack = Stack(models).to(device)
         self._scratch = models[0].cpu()
@@ -135,18 +167,25 @@ class StackTrainer:
         self._through = torch.ones(self.config.model.latent_size, dtype=torch.bool, device=device)
         self._sums: dict[str, dict[str, torch.Tensor]] = {}
         self._counts: dict[str, int] = {}
-        self._graphs: dict[tuple[str, int], _Graph] = {}
+        self._graphs: dict[str, _Graph] = {}
+        self._terms = self.stack.terms
+        if on_cuda and not why_not_compile(device):
+            warnings.filterwarnings("ignore", "Dynamo detected a call to a `functools.lru_cache`")
+            self._terms = torch.compile(self.stack.terms, dynamic=False)
         self._positions: list[dict[str, int] | None] = [None] * len(runs)
         self.step = self._restore()
 
     def fit(self, options: TrainOptions, progress: Progress) -> None:
         """Train to the last step, saving on the way and when told to stop."""
         self._counter.fill_(self.step)
-        workers = min(len(self.runs), os.cpu_count() or 1) if self.device.type == "cuda" else 0
+        batches = (self.steps - self.step) * len(self.runs)
+        workers = min(len(self.runs), os.cpu_count() or 1) if batches > WORTH_PROCESSES else 0
         configs, positions = [run.config for run in self.runs], self._positions
         with stop_signals() as stopped, ExitStack() as stack:
             events = [stack.enter_context(closing(EventLog(run.path, self.step))) for run in self.runs]
-            for chunk in id_chunks(configs, positions, self.step, self.steps, workers=workers):
+            for chunk in id_chunks(
+                configs, positions, self.step, self.steps, chunk=CHUNK[self.device.type], workers=workers
+            ):
                 there = self._on_device(chunk)
                 for place, partition in enumerate(chunk.partition.tolist()):
                     self.step += 1
@@ -181,26 +220,30 @@ class StackTrainer:
         if gated:
             self._through.copy_(self.stack.masks[partition])
         self._set_rate()
-        terms = self._compute(ids, name if gated else None, turn, key=(label if not gated else "", ids.input.shape[-1]))
+        terms = self._compute(ids, name if gated else None, turn)
         sums = self._sums.setdefault(label, {})
         for key, term in terms.items():
             sums[key] = sums[key].add_(term) if key in sums else term.double()
         self._counts[label] = self._counts.get(label, 0) + 1
 
-    def _compute(self, ids: _Inputs, name: str | None, turn: int, key: tuple[str, int]) -> dict[str, torch.Tensor]:
+    def _compute(self, ids: _Inputs, name: str | None, turn: int) -> dict[str, torch.Tensor]:
         """One step of the optimiser; return the loss terms by name, (S,)."""
-        if self.device.type != "cuda":
-            return self._step(ids, name, turn)
-        graph = self._graphs.setdefault(key, _Graph(lambda inputs: self._step(inputs, name, turn)))
+        if self.device.type != "cuda" or ids.input.shape[-1] < self.config.batch_size:
+            return self._step(ids, name, turn, self.stack.terms)  # an epoch's last, smaller batch is worth no graph
+        # All partitions share a graph: which of them is open is an input of it.
+        kind = "gated" if name else "open"
+        graph = self._graphs.setdefault(kind, _Graph(lambda inputs: self._step(inputs, name, turn, self._terms)))
         return graph(ids)
 
-    def _step(self, ids: _Inputs, name: str | None, turn: int) -> dict[str, torch.Tensor]:
+    def _step(
+        self, ids: _Inputs, name: str | None, turn: int, terms_of: Callable[[StepBatch, torch.Tensor], Terms]
+    ) -> dict[str, torch.Tensor]:
         sources = None if ids.sources is None else ids.sources.long()
         images = self.images[ids.input.long()], self.images[ids.target.long()]
         batch = self.method.prepare(StepBatch(*images, partition=name, sources=sources), turn)
         batch = replace(batch, partition=None, label="", through=None if batch.partition is None else self._through)
         self.optimiser.zero_grad(set_to_none=True)
-        terms = self.stack.terms(batch, self._noise(batch.target.shape[1]))
+        terms = terms_of(batch, self._noise(batch.target.shape[1]))
         torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
         return {key: term.detach() for key, term in terms.items()}
@@ -287,7 +330,8 @@ class StackTrainer:
             stacked = {key: torch.stack([own[name][key] for own in slots]) for key in ("exp_avg", "exp_avg_sq")}
             self.optimiser.state[parameter] = {
                 "step": slots[0][name]["step"].to(self.device if self.device.type == "cuda" else "cpu"),
-                **{key: value.to(self.device) for key, value in stacked.items()},
+                # Laid out as the parameter is: the fused optimiser walks through all of them side by side.
+                **{key: torch.empty_like(parameter).copy_(value) for key, value in stacked.items()},
             }
         return common
 
@@ -325,6 +369,14 @@ class _Graph:
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph):
             self._found = self._work(inputs)
+
+
+def load_images(store: Store, device: torch.device) -> torch.Tensor:
+    """All images of a store, uint8 (N, H, W), on a device: copied a piece at a time, so that the host holds few of them."""
+    images = torch.empty(store.images.shape, dtype=torch.uint8, device=device)
+    for start in range(0, len(images), PIECE):
+        images[start : start + PIECE] = torch.from_numpy(np.array(store.images[start : start + PIECE]))
+    return images
 
 
 def _tensors(ids: _Inputs) -> list[torch.Tensor]:

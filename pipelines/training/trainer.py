@@ -15,13 +15,11 @@ from gated_vae.models.checkpoint import Checkpoint, load_state, load_weights, pr
 from gated_vae.models.distributed import Shares
 from gated_vae.models.methods.base import StepBatch, self_reconstruction_at
 from gated_vae.models.vae import GatedVAE, draw_noise
-from gated_vae.pairing.stream.loader import PairBatch, PairLoader, is_address, load_images
+from gated_vae.pairing.stream.loader import PairBatch, PairLoader, is_address
 from gated_vae.pipelines.training.config import TrainConfig
-from gated_vae.pipelines.training.events import EventLog, event_log
-from gated_vae.pipelines.training.losses import RunningLosses
-from gated_vae.pipelines.training.processor import choose_device, keep_freed_memory
+from gated_vae.pipelines.training.losses import EventLog, RunningLosses, event_log
+from gated_vae.pipelines.training.process import choose_device, choose_products, keep_freed_memory, stop_signals
 from gated_vae.pipelines.training.run import Run, clear_run, create_run, open_run, usable
-from gated_vae.pipelines.training.signals import stop_signals
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import atomic_path, locked
 from gated_vae.preprocessing.store import Store
@@ -58,12 +56,16 @@ class InterruptedTrainingError(GatedVAEError):
     """Training was told to stop and has saved its state."""
 
 
-def _no_progress(step: int, steps: int, losses: dict[str, float]) -> None:
+def no_progress(step: int, steps: int, losses: dict[str, float]) -> None:
     """Show nothing."""
 
 
-def train(config: TrainConfig, options: TrainOptions, progress: Progress = _no_progress) -> TrainReport:
+def train(
+    config: TrainConfig, options: TrainOptions, progress: Progress = no_progress, store: Store | None = None
+) -> TrainReport:
     """Train a model, or go on where an earlier call stopped: to the same weights as one that was never interrupted.
+
+    `store` is the configuration's, where it has been opened already.
 
     Raises
     ------
@@ -76,8 +78,7 @@ def train(config: TrainConfig, options: TrainOptions, progress: Progress = _no_p
     if first and options.overwrite and options.out.exists():
         clear_run(options.out)
     with locked(options.out) if first else nullcontext():
-        loader = _loader(config, options)
-        _check_model(config)
+        loader = open_loader(config, options, store)
         run = _open(config, options, loader.store)
         steps = config.steps or (config.epochs or 0) * len(loader)
         trainer = Trainer(run, loader, steps, choose_device(options.device))
@@ -86,7 +87,6 @@ def train(config: TrainConfig, options: TrainOptions, progress: Progress = _no_p
         if start < steps:
             if first:
                 run.forget_metrics()
-            loader.resident = resident_images(config, loader.store, trainer.device)
             trainer.fit(options, progress)
         elif first:  # a death may have come between saving the last checkpoint and removing older ones
             prune(run.checkpoints, KEPT_CHECKPOINTS)
@@ -123,9 +123,11 @@ def _agree(start: int, options: TrainOptions) -> None:
         raise GatedVAEError(f"The ranks see different runs in {options.out}.", why, "Give an --out that all share.")
 
 
-def _loader(config: TrainConfig, options: TrainOptions) -> PairLoader:
+def open_loader(config: TrainConfig, options: TrainOptions, store: Store | None) -> PairLoader:
+    """The loader that a model is trained from; refused where they do not fit."""
+    _check_model(config)
     loader = PairLoader(
-        config.store,
+        config.store if store is None or is_address(config.store) else store,
         config.pairs_per_rank(distributed.world_size()),
         seed=config.seed,
         rank=distributed.rank(),
@@ -133,21 +135,12 @@ def _loader(config: TrainConfig, options: TrainOptions) -> PairLoader:
         partitions=list(config.model.latent),
         batches=config.model.method.batches,
         prefetch=options.prefetch,
-        pin_memory=choose_device(options.device).startswith("cuda"),
     )
     height, width = loader.store.manifest["image_shape"]
     if (height, width) != config.model.image_shape:
         why = f"The store's images are {height}x{width}, the model's {config.model.image_shape}."
         raise GatedVAEError("Store and model do not fit.", why, "Leave the image shape to the store.")
     return loader
-
-
-def resident_images(config: TrainConfig, store: Store, device: str) -> torch.Tensor | None:
-    """The store's images in the memory of a GPU, where they take half of what is free there at the most."""
-    if not device.startswith("cuda") or is_address(config.store):
-        return None
-    free, _ = torch.cuda.mem_get_info(device)
-    return load_images(store, device) if 2 * store.images.nbytes <= free else None
 
 
 class Trainer:
@@ -160,12 +153,11 @@ class Trainer:
         loader.itself = lambda step: self_reconstruction_at(self.method, step, steps)
         torch.manual_seed(self.config.seed)
         torch.backends.cudnn.deterministic = True
+        choose_products(self.config.precision, device)
         self.model = GatedVAE(self.config.model, self.config.precision).to(device)
         distributed.synchronise_batch_norm(self.model)
         if self.config.initial:
             self.model.load_state_dict(open_run(Path(self.config.initial)).model(device).state_dict())
-        if self.config.compiled:
-            self.model.compile_loss()
         self.optimiser = torch.optim.Adam(self._trained(), lr=self.config.lr, fused=True)
         self.step = self._saved = 0
         self.losses = RunningLosses()

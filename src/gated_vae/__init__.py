@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from gated_vae.models import METHODS, OBJECTIVES, GatedVAE, GatedVAEConfig, metrics
     from gated_vae.pairing import Groups, PairBatch, PairLoader, draw_partners, group_kmeans
+    from gated_vae.pipelines import open_run
     from gated_vae.preprocessing import Store, open_store, read_openface
 
 _HOMES = {
@@ -25,6 +26,7 @@ _HOMES = {
     "draw_partners": "pairing",
     "group_kmeans": "pairing",
     "metrics": "models",
+    "open_run": "pipelines",
     "open_store": "preprocessing",
     "read_openface": "preprocessing",
 }
@@ -40,6 +42,7 @@ __all__ = [
     "draw_partners",
     "group_kmeans",
     "metrics",
+    "open_run",
     "open_store",
     "read_openface",
 ]

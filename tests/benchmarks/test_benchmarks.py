@@ -13,7 +13,7 @@ import pytest
 from benchmarks import record
 from benchmarks.report import END, START, cost, insert, markdown
 from benchmarks.timing import figure, ratio
-from gated_vae.models.figures.grids import png
+from gated_vae.models.figures.sheet import png
 
 MADE = {"processor": "P (AVX2, 2 cores)", "date": "2026-01-02", "commit": "abc", "load": 0.5}
 

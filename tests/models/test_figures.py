@@ -11,16 +11,16 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
+from gated_vae.models.figures.curves import Panel, curve_panels
 from gated_vae.models.figures.grids import (
     hinton,
     pair_sheet,
-    png,
     reconstruction_grid,
     sample_grid,
     swap_grid,
     traversal_grid,
 )
-from gated_vae.models.figures.sheet import PALETTE
+from gated_vae.models.figures.sheet import PALETTE, png
 
 RNG = np.random.default_rng(0)
 PARTITIONS = {"pose": slice(0, 2), "expression": slice(2, 5)}
@@ -175,3 +175,11 @@ def test_pairs_stand_in_the_row_of_their_image() -> None:
 def test_the_same_picture_is_the_same_bytes() -> None:
     images = faces(4)
     assert png(sample_grid(images)) == png(sample_grid(images))
+
+
+def test_panels_refuse_lines_that_do_not_fit() -> None:
+    values = [np.zeros(1)]
+    with pytest.raises(ValueError, match="1 and 1 values, noise has 2"):
+        curve_panels([Panel("noise", ("0", "1"), {"pose": (values, values)})])
+    with pytest.raises(ValueError, match="no panel"):
+        curve_panels([])

@@ -24,7 +24,7 @@ CODES = np.column_stack([YAW, RNG.normal(size=N), RNG.normal(size=(N, 2)), SMILE
 @pytest.mark.parametrize("regressor", ["ridge", "random_forest"])
 def test_separate_partitions_score_one(regressor: str) -> None:
     result = partition_scores(CODES, FACTORS, PARTITIONS, OWNER, regressor=regressor)
-    assert result.partitions == ("pose", "expression", "all")
+    assert result.partitions == ("pose", "expression", "full")
     tolerance = 0.01 if regressor == "ridge" else 0.1
     np.testing.assert_allclose(np.clip(result.r2, 0, 1), [[1, 0], [0, 1], [1, 1]], atol=tolerance)
     assert result.mean == pytest.approx(1, abs=tolerance)
@@ -104,7 +104,7 @@ def test_the_seed_decides_everything() -> None:
     ("partitions", "owner", "message"),
     [
         ({"pose": slice(0, 5)}, OWNER, "two or more"),
-        ({"pose": slice(0, 5), "all": slice(0, 5)}, OWNER, "'all'"),
+        ({"pose": slice(0, 5), "full": slice(0, 5)}, OWNER, "'full'"),
         ({"pose": slice(0, 5), "expression": slice(5, 9)}, OWNER, "none of the 5"),
         (PARTITIONS, {"yaw": "pose"}, "1 factors"),
         (PARTITIONS, {"yaw": "pose", "smile": "mouth"}, "mouth"),

@@ -18,9 +18,11 @@ from gated_vae.models.methods.exchange import Exchange
 from gated_vae.models.methods.partners import Partners
 from gated_vae.models.methods.vae import Ungated
 from gated_vae.models.objectives import DIPVAE2
-from gated_vae.models.registry import METHODS, NETWORKS, OBJECTIVES, PRECISIONS
+from gated_vae.models.registry import METHODS, NETWORKS, OBJECTIVES, PRECISIONS, SCHEDULES
 from gated_vae.pipelines.cli import VERBS, app, explain, main
-from gated_vae.pipelines.training.presets import PRESETS, SCHEDULES
+from gated_vae.pipelines.evaluation.opened import encode_store
+from gated_vae.pipelines.evaluation.opened import open_run as opened_run
+from gated_vae.pipelines.training.presets import PRESETS
 from gated_vae.pipelines.training.run import open_run
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.store import Store
@@ -128,8 +130,10 @@ def test_an_interrupt_is_told_and_exits_130(
         ["inspect", "a", "--nope"],
         ["cluster", "x", "--rule", "nope"],
         ["cluster", "x", "--pose", "nope"],
-        ["reproduce", "table1", "--models", "nope"],
-        ["reproduce", "curves", "--axes", "nope"],
+        ["reproduce", "table1", "--only", "nope"],
+        ["reproduce", "curves", "--set", "axes=nope"],
+        ["reproduce", "table2"],
+        ["reproduce", "faces"],
     ],
 )
 def test_wrong_usage_exits_2(words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,12 +217,10 @@ def test_help_imports_nothing_heavy() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_codes_are_written_a_row_group_at_a_time(
-    run: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert pipe("encode", run, store.path, "--out", tmp_path / "whole.parquet") == 0
-    monkeypatch.setattr("gated_vae.pipelines.evaluation.encoding.ROW_GROUP", 7)
-    assert pipe("encode", run, store.path, "--out", tmp_path / "parts.parquet") == 0
+def test_codes_are_written_a_row_group_at_a_time(run: Path, store: Store, tmp_path: Path) -> None:
+    opened = opened_run(run)
+    encode_store(opened, store, tmp_path / "whole.parquet")
+    encode_store(opened, store, tmp_path / "parts.parquet", row_group=7)
     assert pq.ParquetFile(tmp_path / "parts.parquet").num_row_groups == -(-len(store) // 7)
     whole, parts = (pd.read_parquet(tmp_path / f"{name}.parquet") for name in ("whole", "parts"))
     pd.testing.assert_frame_equal(whole, parts, rtol=1e-4, atol=1e-6)  # codes about 0 have float32 roundings of the sum

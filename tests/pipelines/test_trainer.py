@@ -25,7 +25,7 @@ from gated_vae.models.vae import GatedVAE, GatedVAEConfig
 from gated_vae.pairing.exact import pair_exactly
 from gated_vae.pairing.groups.grid import FactorGrid
 from gated_vae.pairing.stream.loader import PairLoader
-from gated_vae.pipelines.evaluation.pictures import tuned_model
+from gated_vae.pipelines.evaluation.opened import OpenRun
 from gated_vae.pipelines.training import trainer
 from gated_vae.pipelines.training.config import TrainConfig
 from gated_vae.pipelines.training.run import open_run
@@ -232,7 +232,7 @@ def test_overwriting_takes_away_all_that_other_commands_have_made_of_the_run(tmp
     tuned = config(store, steps=2, decoder_only=True, initial=str(tmp_path / "run"), initial_step=3)
     train(tuned, TrainOptions(tmp_path / "run" / "finetuned"))
     (tmp_path / "run" / "report.html").write_text("of the former weights")
-    assert tuned_model(open_run(tmp_path / "run")) is not None
+    assert OpenRun(open_run(tmp_path / "run")).tuned is not None
     train(config(store, steps=4), TrainOptions(tmp_path / "run", overwrite=True))
     assert not {"finetuned", "report.html"} & {path.name for path in (tmp_path / "run").iterdir()}
 
@@ -242,7 +242,7 @@ def test_a_decoder_tuned_to_earlier_weights_is_not_used(tmp_path: Path, store: S
     tuned = config(store, steps=2, decoder_only=True, initial=str(tmp_path / "run"), initial_step=3)
     train(tuned, TrainOptions(tmp_path / "run" / "finetuned"))
     train(config(store, steps=4), TrainOptions(tmp_path / "run", resume=True))
-    assert tuned_model(open_run(tmp_path / "run")) is None
+    assert OpenRun(open_run(tmp_path / "run")).tuned is None
 
 
 def test_a_run_in_use_is_refused(tmp_path: Path, store: Store) -> None:

@@ -169,7 +169,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(folder, tmp_path):
     class Killed(BaseException):
         pass
 
-    def kill(done, _total):
+    def kill(done, _total, _note):
         if done >= 100:
             raise Killed
 

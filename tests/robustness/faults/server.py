@@ -21,7 +21,7 @@ from typing import Any
 HEAVY = (
     "torch._dynamo tensorboard.summary.writer pyarrow.parquet dask.threaded faiss cv2 gated_vae.preprocessing.sources.celeba.build"
     " gated_vae.preprocessing.simulate.faces gated_vae.pairing.cluster gated_vae.pairing.exact"
-    " gated_vae.pipelines.training.trainer gated_vae.pipelines.evaluation.encoding gated_vae.pipelines.verify"
+    " gated_vae.pipelines.training.trainer gated_vae.pipelines.evaluation.opened gated_vae.pipelines.verify"
 )
 
 
@@ -44,8 +44,8 @@ def _save_often() -> None:
     """Checkpoints every third step, so that a few steps have several."""
     trainer = import_module("gated_vae.pipelines.training.trainer")
     train = trainer.train
-    trainer.train = lambda config, options, *rest: train(
-        config, replace(options, checkpoint_every=3, log_every=2), *rest
+    trainer.train = lambda config, options, *rest, **more: train(
+        config, replace(options, checkpoint_every=3, log_every=2), *rest, **more
     )
 
 

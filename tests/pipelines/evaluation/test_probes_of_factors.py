@@ -13,9 +13,9 @@ from gated_vae.models.vae import GatedVAEConfig
 from gated_vae.pairing.exact import pair_exactly
 from gated_vae.pipelines.cli import main
 from gated_vae.pipelines.evaluation.encoding import Codes
-from gated_vae.pipelines.evaluation.factors import encode_sample, evaluate_factors, kl_per_dimension, owners
+from gated_vae.pipelines.evaluation.opened import open_run
+from gated_vae.pipelines.evaluation.probes import encode_sample, evaluate_factors, owners
 from gated_vae.pipelines.training.config import TrainConfig
-from gated_vae.pipelines.training.run import open_run
 from gated_vae.pipelines.training.trainer import TrainOptions, train
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import write_json, write_parquet
@@ -48,22 +48,22 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_scores_tell_which_partition_knows_which_factor(run: Path) -> None:
-    scores = evaluate_factors(open_run(run))
-    assert scores.samples == 320
-    assert scores.rotation is None
-    assert scores.partition_r2["place"]["posX"] > 0.4 > scores.partition_r2["light"]["posX"] + 0.3
-    assert scores.partition_score["posX"] > 0.3
-    assert set(scores.dci) == {"lasso", "random_forest"}
-    assert scores.dci["lasso"].importance.shape == (5, 3)
+    scores = evaluate_factors(open_run(run)).values
+    assert scores["samples"] == 320
+    assert scores["rotation_circular"] is None
+    assert scores["partition_r2"]["place"]["posX"] > 0.4 > scores["partition_r2"]["light"]["posX"] + 0.3
+    assert scores["partition_score"]["posX"] > 0.3
+    assert set(scores["dci"]) == {"lasso", "random_forest"}
+    assert np.shape(scores["dci"]["lasso"]["importance"]) == (5, 3)
 
 
 def test_the_sample_is_random_and_paired_with_its_own_factors(run: Path) -> None:
     opened = open_run(run)
-    codes, factors = encode_sample(opened, opened.store(), 100, seed=0)
+    codes, factors = encode_sample(opened, 100, seed=0)
     assert codes.mean.shape == (100, 5)
     ids = np.ravel_multi_index(tuple(factors.T), (5, 8, 8))
     assert len(set(ids.tolist())) == 100
-    again, _ = encode_sample(opened, opened.store(), 100, seed=0)
+    again, _ = encode_sample(opened, 100, seed=0)
     np.testing.assert_array_equal(codes.mean, again.mean)
 
 
@@ -71,16 +71,16 @@ def test_the_command_writes_metrics_and_pictures(run: Path, capsys: pytest.Captu
     with pytest.raises(SystemExit) as stopped:
         main(["evaluate", str(run)])
     assert stopped.value.code in (0, None)
-    assert {"train", "evaluate"} <= set(open_run(run).read_metrics())
+    assert {"train", "evaluate"} <= set(open_run(run).files.read_metrics())
     for name in ("hinton_lasso", "hinton_random_forest", "reconstructions", "samples"):
         assert (run / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
-    assert "R2 by partition" in capsys.readouterr().out
+    assert "R2 of each factor by partition" in capsys.readouterr().out
 
 
 def test_kl_of_known_posteriors() -> None:
     """N(1, 1): 1/2. N(0, e^-1): (e^-2 - 1 + 2) / 2."""
     codes = Codes(np.array([[1.0, 0.0]], np.float32), np.array([[1.0, np.exp(-1)]], np.float32))
-    np.testing.assert_allclose(kl_per_dimension(codes), [0.5, (np.exp(-2) + 1) / 2], rtol=1e-6)
+    np.testing.assert_allclose(codes.kl(), [0.5, (np.exp(-2) + 1) / 2], rtol=1e-6)
 
 
 def test_a_factor_belongs_to_the_first_partition_that_shares_it(store: Store) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gated_vae.pipelines.training import processor
-from gated_vae.pipelines.training.processor import choose_device, choose_precision
+from gated_vae.pipelines.training import process
+from gated_vae.pipelines.training.process import choose_device, choose_precision
 from gated_vae.preprocessing.errors import GatedVAEError
 
 
@@ -39,7 +39,7 @@ def test_auto_takes_the_precision_whose_products_are_faster(
 ) -> None:
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: tiles)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512)
-    monkeypatch.setattr(processor, "_vendor", lambda: vendor)
+    monkeypatch.setattr(process, "_vendor", lambda: vendor)
     assert choose_precision("auto", "cpu") == chosen
     assert choose_precision("fp32", "cpu") == "fp32"
     assert choose_precision("bf16", "cpu") == "bf16"

@@ -11,8 +11,7 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
 
-from gated_vae.models.figures.grids import Panel, curve_panels, png
-from gated_vae.models.figures.sheet import PALETTE
+from gated_vae.models.figures.sheet import PALETTE, png
 from gated_vae.pairing.cluster import ClusterOptions
 from gated_vae.pairing.rules import Rule
 from gated_vae.pipelines.experiments.curve_stores import Recipe, draw_pictures, give_wrong, make_store, true_faces
@@ -20,16 +19,13 @@ from gated_vae.pipelines.experiments.curves import (
     AXES,
     BASE,
     PAIRINGS,
-    CurvePlan,
+    Curves,
     Point,
-    curve_config,
     curve_scores,
-    describe,
-    points_on,
-    recipe_of,
-    reproduce_curves,
+    points,
 )
-from gated_vae.pipelines.experiments.curves_report import LINES, SCORES, TITLES, curves_markdown, draw_curves
+from gated_vae.pipelines.experiments.curves_report import LINES, SCORES, TITLES, draw_curves
+from gated_vae.pipelines.experiments.runner import reproduce
 from gated_vae.pipelines.verify import verify
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.openface.api import read_openface
@@ -39,7 +35,7 @@ from gated_vae.preprocessing.simulate.options import FaceSimulation
 from gated_vae.preprocessing.sources.celeba.faces import LABELS
 from gated_vae.preprocessing.store import Store
 
-PLAN = CurvePlan(images=4000)
+PLAN = Curves(out=Path("out"), images=4000)
 NOISY = {"pose_noise": 2.0, "label_noise": 2.0, "confounding": 1.0}
 Pictures = tuple[Store, Path]
 
@@ -59,40 +55,40 @@ def recipe(wrong: float = 0.0, n: int = 20, **noise: float) -> Recipe:
 
 
 def test_one_axis_varies_and_the_base_is_shared() -> None:
-    points = points_on([*AXES])
-    assert points[0] == BASE
-    assert len(points) == len(set(points)) == 1 + sum(len(values) - 1 for values in AXES.values())
-    for point in points[1:]:
+    known = points()
+    assert next(iter(known.values())) == BASE
+    assert len(known) == len(set(known.values())) == 1 + sum(len(values) - 1 for values in AXES.values())
+    for point in list(known.values())[1:]:
         differing = [axis for axis in AXES if getattr(point, axis) != getattr(BASE, axis)]
         assert len(differing) == 1
         assert point.name.startswith(differing[0])
-    names = [point.name for point in points]
-    assert len(set(names)) == len(names)
-    assert {"base", "clusters-0.125", "wrong-0.25", "pairing-uniform"} <= set(names)
+    assert all(point.name == name for name, point in known.items())
+    assert {"base", "clusters-0.125", "wrong-0.25", "pairing-uniform"} <= set(known)
+    assert PLAN.chosen("base,wrong-*") == ["base", "wrong-0.1", "wrong-0.25", "wrong-0.5"]
     assert all(getattr(BASE, axis) in values for axis, values in AXES.items())
-    with pytest.raises(GatedVAEError, match="no axis 'noise'"):
-        points_on(["wrong", "noise"])
+    with pytest.raises(GatedVAEError, match="no 'noise\\*'"):
+        PLAN.chosen("wrong-*,noise*")
 
 
 def test_a_point_changes_what_its_axis_says() -> None:
-    base = recipe_of(PLAN, BASE)
+    base = PLAN.recipe(BASE)
     assert base.clusters == ClusterOptions({"pose": 50, "expression": 80}, rule=Rule("independent", 8), draws=8)
     assert (base.labels.n, base.labels.people, base.labels.pose_noise, base.labels.label_noise) == (4000, 200, 1, 1)
-    fine = recipe_of(PLAN, Point(clusters=4.0))
+    fine = PLAN.recipe(Point(clusters=4.0))
     assert fine.clusters.clusters == {"pose": 200, "expression": 320}
     assert fine.labels == base.labels
-    half = recipe_of(PLAN, Point(images=0.5))
+    half = PLAN.recipe(Point(images=0.5))
     assert (half.labels.n, half.labels.people, half.clusters.clusters["pose"]) == (2000, 200, 25)
-    assert recipe_of(PLAN, Point(label_noise=4.0)).labels == replace(base.labels, pose_noise=4.0, label_noise=4.0)
+    assert PLAN.recipe(Point(label_noise=4.0)).labels == replace(base.labels, pose_noise=4.0, label_noise=4.0)
     for name, rule in PAIRINGS.items():
-        assert recipe_of(PLAN, Point(pairing=name)).clusters == replace(base.clusters, rule=rule)
+        assert PLAN.recipe(Point(pairing=name)).clusters == replace(base.clusters, rule=rule)
 
 
 def test_values_in_words_and_numbers() -> None:
-    assert describe(PLAN, "clusters", Point(clusters=0.5)) == ("25/40", 0.5)
-    assert describe(PLAN, "images", Point(images=2.0)) == ("8,000", 8000)
-    assert describe(PLAN, "wrong", Point(wrong=0.1)) == ("0.1", 0.1)
-    assert describe(PLAN, "pairing", BASE) == ("independent", None)
+    assert PLAN.described("clusters", Point(clusters=0.5)) == ("25/40", 0.5)
+    assert PLAN.described("images", Point(images=2.0)) == ("8,000", 8000)
+    assert PLAN.described("wrong", Point(wrong=0.1)) == ("0.1", 0.1)
+    assert PLAN.described("pairing", BASE) == ("independent", None)
 
 
 # Labels and stores
@@ -175,9 +171,9 @@ def test_scores_by_hand() -> None:
     assert found == pytest.approx(
         {
             "pose_own": 0.7,
-            "pose_leak": 0.05,
-            "units_own": 0.7,
-            "units_leak": 0.1,
+            "pose_leakage": 0.05,
+            "action_units_own": 0.7,
+            "action_units_leakage": 0.1,
             "pose_score": 0.4,
             "expression_score": 0.3,
             "swap_both": 0.7,
@@ -198,14 +194,14 @@ def results() -> pd.DataFrame:
 
 
 def test_a_table_per_axis_with_intervals() -> None:
-    text = curves_markdown(results(), PLAN)
+    text = PLAN.report(results())[".md"].decode()
     cells = " | ".join(["0.600 ± 1.271"] * len(SCORES))  # as in tests/pipelines/test_table1.py, by hand
     for line in (f"| 0.25, n=2 | {cells} |", f"| uniform, n=2 | {cells} |", "## Share of wrong labels", "## Pairing"):
         assert line in text.splitlines()
     assert set(TITLES) == set(AXES)
 
 
-def test_a_panel_per_axis_with_own_and_leak() -> None:
+def test_a_panel_per_axis_with_own_and_leakage() -> None:
     figure = draw_curves(results())
     wrong, pairing = figure.axes
     assert [tick.get_text() for tick in wrong.get_xticklabels()] == ["0", "0.25"]
@@ -217,42 +213,38 @@ def test_a_panel_per_axis_with_own_and_leak() -> None:
     assert len(png(figure)) > 1000
 
 
-def test_panels_refuse_lines_that_do_not_fit() -> None:
-    values = [np.zeros(1)]
-    with pytest.raises(ValueError, match="1 and 1 values, noise has 2"):
-        curve_panels([Panel("noise", ("0", "1"), {"pose": (values, values)})])
-    with pytest.raises(ValueError, match="no panel"):
-        curve_panels([])
-
-
 # From end to end
 
 
-def test_runs_differ_in_store_and_seed_alone(store: Store) -> None:
-    paired = {name: {"draws": 8} for name in ("pose", "expression", "identity")}
-    store = replace(store, manifest={**store.manifest, "partitions": paired})
-    one, other = curve_config(PLAN, store, 0), curve_config(PLAN, replace(store, path=Path("other")), 1)
+def test_runs_differ_in_store_and_seed_alone() -> None:
+    one, other = PLAN.config("base", 0), PLAN.config("wrong-0.25", 1)
     assert replace(other, store=one.store, seed=0) == one
+    assert one.store == "out/stores/base"
     assert one.model.method.batches == "together"
     assert one.model.latent == {"pose": 6, "expression": 18, "identity": 16}
 
 
 @pytest.mark.slow
 def test_two_points_from_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(AXES, "wrong", (0.0, 0.5))
     monkeypatch.setitem(AXES, "images", (1.0,))
-    plan = CurvePlan(images=48, steps=2, batch_size=16, precision="fp32")
-    rows = reproduce_curves(plan, ["wrong"], 1, tmp_path, workers=1)
-    assert [(row["axis"], row["value"], row["number"], row["images"]) for row in rows] == [
-        ("wrong", "0", 0.0, 48),
-        ("wrong", "0.5", 0.5, 48),
+    plan = Curves(out=tmp_path, images=48, steps=2, batch_size=16, seeds=1)
+    names = ["base", "wrong-0.5"]
+    results = reproduce(plan, names, workers=1)
+    assert results[["axis", "value", "number", "images"]].values.tolist() == [
+        ["wrong", "0", 0.0, 48],
+        ["wrong", "0.5", 0.5, 48],
     ]
-    assert all(np.isfinite(row[name]) for row in rows for name in SCORES)
+    assert np.isfinite(results[[*SCORES]]).all().all()
     notes: list[str] = []
-    again = reproduce_curves(plan, ["wrong"], 1, tmp_path, workers=1, progress=lambda *state: notes.append(state[2]))
-    assert again == rows
+
+    def note(*state: Any) -> None:
+        notes.append("".join(state[2:]))
+
+    again = reproduce(plan, names, workers=1, progress=note)
+    pd.testing.assert_frame_equal(again, results)
+    pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "curves.parquet"), results)
     assert notes[-1] == ""  # no run was left to do
     with pytest.raises(GatedVAEError, match="holds another run"):
-        reproduce_curves(replace(plan, steps=3), ["wrong"], 1, tmp_path, workers=1)
+        reproduce(replace(plan, steps=3), names, workers=1)
     with pytest.raises(GatedVAEError, match="other options"):
-        reproduce_curves(replace(plan, images=64), ["wrong"], 1, tmp_path, workers=1)
+        reproduce(replace(plan, images=64), names, workers=1)

@@ -14,17 +14,30 @@ from gated_vae.models.methods.gate import Gate
 from gated_vae.models.methods.partners import Partners
 from gated_vae.models.methods.vae import Ungated
 from gated_vae.models.objectives import DIPVAE2, BetaVAE, InfoVAE
-from gated_vae.pipelines.experiments.table1 import Job, Schedule, config_of, jobs_of
-from gated_vae.pipelines.experiments.table1_report import interval, markdown, merge, paper
-from gated_vae.preprocessing.errors import GatedVAEError
+from gated_vae.pipelines.experiments.runner import make_experiment
+from gated_vae.pipelines.experiments.table1 import Table1
+from gated_vae.pipelines.experiments.table1_report import paper
+from gated_vae.pipelines.experiments.tables import interval
+from gated_vae.pipelines.experiments.tables import merge as merge_tables
+from gated_vae.preprocessing.errors import GatedVAEError, UsageError
+
+TABLE1 = Table1(out=Path("out"))
+
+
+def markdown(results: pd.DataFrame) -> str:
+    return TABLE1.report(results)[".md"].decode()
+
+
+def merge(results: list[pd.DataFrame]) -> pd.DataFrame:
+    return merge_tables(results, Table1.key, Table1.order)
 
 
 def results() -> pd.DataFrame:
     """Two seeds of one gated model, all scores 0.5 and 0.7."""
     rows = []
     for seed, value in enumerate((0.5, 0.7)):
-        row: dict[str, object] = {"regressor": "random_forest", "model": "beta", "gating": "gated", "seed": seed}
-        row |= {"steps": 5000, "lr": 1e-3, "schedule": "cosine", "widths": "256,256"}
+        row: dict[str, object] = {"regressor": "random_forest", "model": "beta", "method": "gated", "seed": seed}
+        row |= {"steps": 5000, "lr": 1e-3, "schedule": "cosine", "hidden": "256,256"}
         names = ["disentanglement", "completeness", "uninformativeness", "mig", "sap", "modularity"]
         names += [
             f"{score}_{factor}"
@@ -43,7 +56,7 @@ def test_interval_is_student_s_by_hand() -> None:
 
 
 def test_the_paper_stands_beside_ours() -> None:
-    text = markdown(results(), "# Title\n")
+    text = markdown(results())
     assert (
         "| random_forest | beta-VAE | gated | paper | 0.631 (sd 0.113) | 0.667 (sd 0.093) | 0.258 (sd 0.046) |" in text
     )
@@ -57,24 +70,24 @@ def test_the_paper_stands_beside_ours() -> None:
 
 def test_schedules_are_told_apart_and_earlier_results_replaced() -> None:
     longer = results().assign(steps=40_000, disentanglement=0.9)
-    text = markdown(merge([results(), longer]), "# Title\n")
+    text = markdown(merge([results(), longer]))
     assert "| gated | ours, 5,000 steps, n=2 | 0.600 ± 1.271 |" in text
     assert "| gated | ours, 40,000 steps, n=2 | 0.900 ± 0.000 |" in text
     assert text.count("| gated | paper |") == 4
-    wider = results().assign(widths="512,512", disentanglement=0.7)
-    text = markdown(merge([results(), wider]), "# Title\n")
+    wider = results().assign(hidden="512,512", disentanglement=0.7)
+    text = markdown(merge([results(), wider]))
     assert "| gated | ours, 5,000 steps, n=2 | 0.600 ± 1.271 |" in text
-    assert "| gated | ours, 5,000 steps, widths 512,512, n=2 | 0.700 ± 0.000 |" in text
+    assert "| gated | ours, 5,000 steps, hidden 512,512, n=2 | 0.700 ± 0.000 |" in text
     slower = results().assign(lr=1e-4, schedule="constant", disentanglement=0.8)
-    text = markdown(merge([results(), slower]), "# Title\n")
+    text = markdown(merge([results(), slower]))
     assert "| gated | ours, 5,000 steps, n=2 | 0.600 ± 1.271 |" in text
     assert "| gated | ours, 5,000 steps at 0.0001 constant, n=2 | 0.800 ± 0.000 |" in text
     again = results().assign(disentanglement=0.1)
     merged = merge([results(), longer, again])
     assert len(merged) == 4
     assert sorted(merged.disentanglement) == [0.1, 0.1, 0.9, 0.9]
-    ungated = results().assign(gating="ungated")
-    assert merge([results(), ungated]).gating.tolist() == ["ungated"] * 2 + ["gated"] * 2
+    ungated = results().assign(method="ungated")
+    assert merge([results(), ungated]).method.tolist() == ["ungated"] * 2 + ["gated"] * 2
 
 
 def test_results_that_do_not_say_how_they_were_trained_are_refused() -> None:
@@ -91,29 +104,39 @@ def test_the_paper_s_figures_are_those_of_the_source(real_data: Path) -> None:
     pd.testing.assert_frame_equal(paper().drop(columns="table"), source)
 
 
-def test_jobs_come_seed_by_seed_and_unknown_ones_are_refused() -> None:
-    jobs = jobs_of(["beta", "info"], ["ungated", "gated"], 2)
-    assert [job.seed for job in jobs] == [0] * 4 + [1] * 4
-    assert jobs[1] == Job("beta", "gated", 0)
-    with pytest.raises(GatedVAEError, match="no 'vq'"):
-        jobs_of(["vq"], ["gated"], 1)
-    with pytest.raises(GatedVAEError, match="no 'half'"):
-        jobs_of(["beta"], ["half"], 1)
+def test_runs_are_chosen_by_name_and_unknown_ones_are_refused() -> None:
+    assert TABLE1.chosen("") == [
+        f"{model}-{method}" for model in ("beta", "info", "dip2") for method in ("ungated", "gated")
+    ]
+    assert TABLE1.chosen("beta-*ed,info-gated") == ["beta-ungated", "beta-gated", "beta-composed", "info-gated"]
+    for unknown in ("vq-gated", "beta-half", "beta-gated,x*"):
+        with pytest.raises(UsageError, match="to reproduce"):
+            TABLE1.chosen(unknown)
+
+
+def test_settings_replace_defaults_and_unknown_ones_are_refused(tmp_path: Path) -> None:
+    given = {"out": tmp_path, "steps": 7, "seeds": None}
+    made = make_experiment("table1", given, ["lr=1e-4", "schedule=constant", "hidden=8,8"])
+    config = made.config("dip2-gated", 3)
+    assert (config.steps, config.lr, config.schedule, config.model.hidden) == (7, 1e-4, "constant", (8, 8))
+    assert (made.seeds, config.batch_size) == (10, 128)
+    for entry in ("rate=1", "out=x", "lr=fast", "steps=1.5"):
+        with pytest.raises(UsageError):
+            make_experiment("table1", given, [entry])
 
 
 def test_the_constants_are_the_paper_s() -> None:
-    config = config_of(Job("beta", "gated", 3), Schedule(), Path("store"))
+    config = TABLE1.config("beta-gated", 3)
     assert config.model.latent == {"position": 2, "rotation": 2, "shape": 2, "size": 2}
     assert config.model.objective == BetaVAE(4.0)
     assert (config.batch_size, config.seed, config.model.method) == (128, 3, Gate(regulariser=True))
-    assert config_of(Job("info", "ungated", 0), Schedule(), Path("store")).model.objective == InfoVAE(0.0, 500.0)
-    assert config_of(Job("info", "ungated", 0), Schedule(), Path("store")).model.method == Ungated()
-    dip = config_of(Job("dip2", "gated", 0), Schedule(), Path("store")).model.objective
-    assert dip == DIPVAE2(1.0, 250.0, 250.0)
+    assert TABLE1.config("info-ungated", 0).model.objective == InfoVAE(0.0, 500.0)
+    assert TABLE1.config("info-ungated", 0).model.method == Ungated()
+    assert TABLE1.config("dip2-gated", 0).model.objective == DIPVAE2(1.0, 250.0, 250.0)
 
 
 @pytest.mark.parametrize(
-    ("gating", "method", "beta"),
+    ("name", "method", "beta"),
     [
         ("exchange", Exchange(), 4.0),
         ("exchange_open", Exchange(open_every=4), 0.5),
@@ -122,7 +145,7 @@ def test_the_constants_are_the_paper_s() -> None:
         ("composed_apart", Composed(self_reconstruction=1.0), 0.5),
     ],
 )
-def test_our_own_gatings_have_their_constants(gating: str, method: Method, beta: float) -> None:
-    model = config_of(Job("beta", gating, 0), Schedule(), Path("store")).model
+def test_our_own_methods_have_their_constants(name: str, method: Method, beta: float) -> None:
+    model = TABLE1.config(f"beta-{name}", 0).model
     assert (model.method, model.objective) == (method, BetaVAE(beta))
-    assert model.kl_weights == ({"shape": 0.5} if gating == "composed_apart" else {})
+    assert model.kl_weights == ({"shape": 0.5} if name == "composed_apart" else {})

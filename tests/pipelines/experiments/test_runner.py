@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+import pandas as pd
 import pytest
 
 from gated_vae.models.vae import GatedVAEConfig
-from gated_vae.pipelines.experiments.runner import Task, do_tasks, finished_in, is_finished
+from gated_vae.pipelines.evaluation.opened import OpenRun
+from gated_vae.pipelines.evaluation.scores import Scores, Table
+from gated_vae.pipelines.experiments.runner import Experiment, Finished, Row, do_tasks, finished_runs, is_finished
 from gated_vae.pipelines.training.config import TrainConfig
-from gated_vae.pipelines.training.run import Run, create_run, open_run
+from gated_vae.pipelines.training.run import create_run, open_run
 from gated_vae.pipelines.training.trainer import TrainOptions, train
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.store import Store, manifest_path
@@ -24,8 +27,39 @@ def config(store: Store, steps: int = 2) -> TrainConfig:
     return TrainConfig(str(store.path), MODEL, steps=steps, batch_size=16)
 
 
-def never(run: Run) -> dict[str, Any]:
-    raise AssertionError(f"{run.path} was evaluated")
+@dataclass(frozen=True, kw_only=True)
+class Two(Experiment):
+    """Two runs of one model; nothing of it may be judged."""
+
+    steps: int = 2
+    batch_size: int = 16
+
+    names = ("gated", "ungated")
+
+    def store_of(self, _name: str) -> Path:
+        assert self.store is not None
+        return self.store
+
+    def model(self, _name: str) -> GatedVAEConfig:
+        return MODEL
+
+    def prepare(self, *_: object) -> None: ...
+
+    def score(self, run: OpenRun) -> Scores:
+        raise AssertionError(f"{run.files.path} was evaluated")
+
+    def rows(self, _runs: Sequence[Finished]) -> list[Row]:
+        return []
+
+    def report(self, _results: pd.DataFrame) -> dict[str, bytes]:
+        return {}
+
+    def headline(self, _results: pd.DataFrame) -> Table:
+        return Table("", {})
+
+
+def two(store: Store, out: Path, steps: int = 2) -> Two:
+    return Two(out=out, store=store.path, steps=steps, lr=1e-4, schedule="constant")
 
 
 def test_a_run_is_finished_when_it_was_trained_to_the_end_and_evaluated(tmp_path: Path, store: Store) -> None:
@@ -37,22 +71,22 @@ def test_a_run_is_finished_when_it_was_trained_to_the_end_and_evaluated(tmp_path
     assert not is_finished(begun.path)  # what was measured on the way does not count
     open_run(begun.path).add_metrics("evaluate", {"of": "the last step"})
     assert is_finished(begun.path)
-    assert [(name, seed) for name, seed, _ in finished_in(tmp_path, ["gated"])] == [("gated", 0)]
+    found = list(finished_runs(two(store, tmp_path)))
+    assert [(run.name, run.config.seed, run.scores.values["of"]) for run in found] == [("gated", 0, "the last step")]
+    assert not list(finished_runs(two(store, tmp_path, steps=3)))
 
 
 def test_a_finished_run_of_other_options_is_refused_before_any_is_trained(tmp_path: Path, store: Store) -> None:
     train(config(store), TrainOptions(tmp_path / "gated-0"))
     open_run(tmp_path / "gated-0").add_metrics("evaluate", {})
-    longer = [Task("ungated-0", config(store, 3), never), Task("gated-0", config(store, 3), never)]
     with pytest.raises(GatedVAEError, match=r"gated-0 holds another run.\nIt differs in: steps \(2 there, 3 here\)."):
-        do_tasks(longer, tmp_path, workers=1)
+        do_tasks(two(store, tmp_path, 3), [("ungated", 0), ("gated", 0)], workers=1)
     assert not (tmp_path / "ungated-0").exists()
-    same = [replace(longer[1], config=config(store))]
-    do_tasks(same, tmp_path, workers=1)
+    do_tasks(two(store, tmp_path), [("gated", 0)], workers=1)
     manifest = json.loads(manifest_path(store.path).read_text())
     manifest["partitions"]["pose"]["seed"] = 1
     manifest_path(store.path).write_text(json.dumps(manifest))
     with pytest.raises(
         GatedVAEError, match=r"gated-0 holds another run.\nIt differs in: the store's pairs were made anew."
     ):
-        do_tasks(same, tmp_path, workers=1)
+        do_tasks(two(store, tmp_path), [("gated", 0)], workers=1)

@@ -10,9 +10,9 @@ import pytest
 
 from gated_vae.models.vae import GatedVAEConfig
 from gated_vae.pipelines.evaluation import html
+from gated_vae.pipelines.evaluation.opened import open_run
 from gated_vae.pipelines.evaluation.report import write_report
 from gated_vae.pipelines.training.config import TrainConfig
-from gated_vae.pipelines.training.run import open_run
 from gated_vae.pipelines.training.trainer import TrainOptions, train
 from gated_vae.preprocessing.store import Store
 
@@ -69,7 +69,7 @@ def test_scores_are_those_that_were_measured(run: Path) -> None:
     opened = open_run(run)
     dci = dict.fromkeys(("disentanglement", "completeness", "uninformativeness"), 0.25)
     r2 = {"pose": {"yaw<": 0.815, "AU12": -0.004}, "expression": {"yaw<": 0.12, "AU12": 0.4}}
-    swap = {"pairs": 1234} | {key: {"pose": 0.9, "expression": 0.8, "both": 0.7} for key in ("by_readout", "by_labels")}
+    swap = {"pairs": 1234} | {key: {"pose": 0.9, "expression": 0.8, "both": 0.7} for key in ("by_probe", "by_labels")}
     scores = {"images": 100, "held_out": 25, "judged_by": "truth", "split_by": "by person", "constant": ["AU45_r"]}
     scores |= {
         "r2": {"ridge": {"sample": r2, "mean": r2}},
@@ -77,8 +77,8 @@ def test_scores_are_those_that_were_measured(run: Path) -> None:
         "dci": {"lasso": dci},
         "reconstruction": {"rmse": 0.1, "rmse_of_mean_image": 0.2},
     }
-    scores |= {"summary": {"ridge": {"sample": {"pose": {"own": 0.81, "other": 0.12, "all": 0.9, "score": 0.69}}}}}
-    opened.add_metrics("evaluate", scores)
+    scores |= {"summary": {"ridge": {"sample": {"pose": {"own": 0.81, "other": 0.12, "full": 0.9, "score": 0.69}}}}}
+    opened.files.add_metrics("evaluate", scores)
     words = Reader(write_report(opened).path.read_text()).words
     cells = [word for word in words if word]
     at = cells.index("yaw<")

@@ -12,27 +12,23 @@ import pyarrow as pa
 import pytest
 import torch
 
-from gated_vae.models.methods.exchange import Exchange
-from gated_vae.models.methods.gate import Gate
-from gated_vae.models.methods.vae import Ungated
 from gated_vae.models.metrics import random_split
 from gated_vae.models.objectives import Posterior
 from gated_vae.models.vae import GatedVAE, GatedVAEConfig
+from gated_vae.pairing.labels import LABELS, Label
 from gated_vae.pipelines.cli import main
 from gated_vae.pipelines.evaluation.encoding import Codes
-from gated_vae.pipelines.evaluation.faces import evaluate_faces, long_rows, read_tables
 from gated_vae.pipelines.evaluation.labels import FaceLabels, owner_of, read_labels
+from gated_vae.pipelines.evaluation.opened import open_run
 from gated_vae.pipelines.evaluation.pictures import _partners, draw_pairs
+from gated_vae.pipelines.evaluation.probes import evaluate_faces, probe_faces
+from gated_vae.pipelines.evaluation.scores import Columns, r2_cells
 from gated_vae.pipelines.evaluation.swap import Shares, swap_test
-from gated_vae.pipelines.experiments.faces import FacePlan, FaceRun, face_config, reproduce_faces
-from gated_vae.pipelines.experiments.faces_report import faces_markdown
 from gated_vae.pipelines.training.config import TrainConfig
-from gated_vae.pipelines.training.run import open_run
 from gated_vae.pipelines.training.trainer import TrainOptions, train
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import write_parquet
 from gated_vae.preprocessing.store import SCHEMA_VERSION, Store, open_store, samples_path
-from tests.stores import make_store
 
 FACTORS = ("pose_Rx", "pose_Ry", "AU06_r", "AU12_r")
 PARTS = {"pose": slice(0, 2), "expression": slice(2, 4)}
@@ -53,6 +49,10 @@ def label_store(store: Store, **columns: Any) -> Store:
 def made_labels(count: int = 400) -> FaceLabels:
     values = np.random.default_rng(0).normal(size=(count, 4))
     return FaceLabels(np.arange(count), FACTORS, values, (), random_split(count), "at random", "labels")
+
+
+def table_of(r2: Columns) -> np.ndarray:
+    return np.array([list(found.values()) for found in r2.values()])
 
 
 def train_tiny(store: Store, out: Path, latent: dict[str, int]) -> Path:
@@ -76,20 +76,20 @@ def test_codes_that_are_the_labels_are_told_from_noise_around_them() -> None:
     """Means equal the labels, the posterior adds noise of their own size: R2 1 from means, 1/2 from samples, 0 elsewhere."""
     labels = made_labels(2000)
     codes = Codes(labels.values.astype(np.float32), np.ones((2000, 4), np.float32))
-    tables = read_tables(codes, labels, PARTS)
+    tables = probe_faces(codes, labels, PARTS)
     own = np.array([[1, 1, 0, 0], [0, 0, 1, 1], [1, 1, 1, 1]])
-    np.testing.assert_allclose(tables["ridge", "mean"].r2, own, atol=0.03)
-    np.testing.assert_allclose(tables["ridge", "sample"].r2, own / 2, atol=0.08)
-    assert tables["random_forest", "mean"].r2[0, 1] > 0.9
-    assert tables["random_forest", "mean"].r2[1, 1] < 0.1
+    np.testing.assert_allclose(table_of(tables["ridge"]["mean"]), own, atol=0.03)
+    np.testing.assert_allclose(table_of(tables["ridge"]["sample"]), own / 2, atol=0.08)
+    assert tables["random_forest"]["mean"]["pose"]["pose_Ry"] > 0.9
+    assert tables["random_forest"]["mean"]["expression"]["pose_Ry"] < 0.1
 
 
-def test_a_read_out_rescales_means_but_not_samples_of_dead_dimensions() -> None:
+def test_a_probe_rescales_means_but_not_samples_of_dead_dimensions() -> None:
     labels = made_labels(1000)
     codes = Codes(0.05 * labels.values.astype(np.float32), np.ones((1000, 4), np.float32))
-    tables = read_tables(codes, labels, PARTS)
-    assert tables["ridge", "mean"].r2[0, 0] > 0.99
-    assert abs(tables["ridge", "sample"].r2[0, 0]) < 0.05
+    tables = probe_faces(codes, labels, PARTS)
+    assert tables["ridge"]["mean"]["pose"]["pose_Rx"] > 0.99
+    assert abs(tables["ridge"]["sample"]["pose"]["pose_Rx"]) < 0.05
 
 
 class LinearModel(torch.nn.Module):
@@ -121,7 +121,7 @@ def test_swaps_of_a_perfect_model_and_of_one_that_ignores_expression(deaf: slice
     found = swap_test(cast(GatedVAE, LinearModel(deaf)), codes, labels)
     assert found is not None
     assert found.pairs == 1000
-    for shares in (found.by_readout, found.by_labels, found.unswapped_by_labels):
+    for shares in (found.by_probe, found.by_labels, found.unswapped_by_labels):
         np.testing.assert_allclose(
             [shares.pose, shares.expression, shares.both],
             [expected.pose, expected.expression, expected.both],
@@ -138,7 +138,7 @@ def test_a_model_that_decodes_expression_as_pose_fails_the_swap() -> None:
         cast(GatedVAE, model), Codes(labels.values.astype(np.float32), np.ones((400, 4), np.float32)), labels
     )
     assert found is not None
-    assert found.by_labels == found.by_readout == Shares(0.0, 0.0, 0.0)
+    assert found.by_labels == found.by_probe == Shares(0.0, 0.0, 0.0)
     assert found.unswapped_by_labels == Shares(1.0, 1.0, 1.0)
 
 
@@ -196,10 +196,25 @@ def test_a_run_whose_partitions_have_other_names_has_a_table_but_no_summary(stor
             (store.path / kind / f"partition={old}").rename(store.path / kind / f"partition={new}")
     made = labelled.partitions
     labelled = labelled.with_partitions({"look": made["pose"], "mood": made["expression"]})
-    scores = evaluate_faces(open_run(train_tiny(labelled, tmp_path / "run", {"look": 1, "mood": 2})))
-    assert scores.tables["ridge", "mean"].partitions == ("look", "mood", "all")
-    assert scores.summary("ridge", "mean") == {}
-    assert scores.swap is None
+    scores = evaluate_faces(open_run(train_tiny(labelled, tmp_path / "run", {"look": 1, "mood": 2}))).values
+    assert tuple(scores["r2"]["ridge"]["mean"]) == ("look", "mood", "full")
+    assert scores["summary"]["ridge"]["mean"] == {}
+    assert scores["swap"] is None
+
+
+def test_a_registered_label_gets_its_row_of_the_evaluation(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(LABELS, "age", Label("age", ("age",), unit="years"))
+    labelled = label_store(store, age=np.random.default_rng(2).normal(40, 10, 300))
+    for kind in ("pairs", "groups"):
+        (store.path / kind / "partition=expression").rename(store.path / kind / "partition=age")
+    made = labelled.partitions
+    labelled = labelled.with_partitions({"pose": made["pose"], "age": made["expression"]})
+    scores = evaluate_faces(open_run(train_tiny(labelled, tmp_path / "run", {"pose": 1, "age": 2})))
+    assert set(scores.values["summary"]["ridge"]["sample"]) == {"pose", "age"}
+    told = next(table for table in scores.tables() if table.title.startswith("R2 of each factor"))
+    assert "age" in [line[0] for line in told.lines()]
 
 
 def test_one_partition_is_refused(store: Store, tmp_path: Path) -> None:
@@ -215,10 +230,10 @@ def test_the_command_gives_no_nan_and_fits_80_columns(
     assert pipe("evaluate", run) == 0
     shown = capsys.readouterr().out
     assert "AU45_r: the same in every image" in shown
-    assert "NaN" not in (shown + json.dumps(open_run(run).read_metrics()))
+    assert "NaN" not in (shown + json.dumps(open_run(run).files.read_metrics()))
     assert "…" not in shown
     assert max(map(len, shown.splitlines())) <= 80
-    rows = pd.DataFrame(long_rows(open_run(run).read_metrics()["evaluate"]))
+    rows = pd.DataFrame(r2_cells(open_run(run).files.read_metrics()["evaluate"]))
     assert list(rows.columns) == ["partition", "factor", "regressor", "codes", "r2"]
     assert len(rows) == 3 * 4 * 2 * 2
     assert (run / "figures" / "hinton_random_forest.png").exists()
@@ -227,13 +242,12 @@ def test_the_command_gives_no_nan_and_fits_80_columns(
 def test_dead_dimensions_and_constant_codes_give_numbers(run: Path) -> None:
     """Weights of zero: every code is the same, nothing can be told."""
     opened = open_run(run)
-    model = opened.model()
+    model = opened.model
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.zero_()
-    object.__setattr__(opened, "model", lambda: model)
-    scores = evaluate_faces(opened).to_dict()
-    assert np.isfinite(pd.DataFrame(long_rows(scores))["r2"]).all()
+    scores = evaluate_faces(opened).values
+    assert np.isfinite(pd.DataFrame(r2_cells(scores))["r2"]).all()
     assert json.dumps(scores, allow_nan=False)
     assert scores["kl"] == [0.0] * 4
 
@@ -248,58 +262,6 @@ def test_pairs_drawn_before_training_are_those_of_the_table(store: Store, tmp_pa
     np.testing.assert_array_equal(_partners(store, "pose", ids, 4), expected)
     with pytest.raises(GatedVAEError, match="no pairs yet"):
         draw_pairs(store.with_partitions({}), tmp_path / "none.png")
-
-
-def test_exchanging_and_ungated_runs_share_all_but_the_gate(store: Store) -> None:
-    plan = FacePlan(store.path, steps=5, beta=0.5)
-    made = {name: face_config(plan, store, name, 2) for name in ("ungated", "ungated_beta", "gated", "exchange")}
-    assert {name: config.model.objective.beta for name, config in made.items()} == {
-        "ungated": 0.5,
-        "ungated_beta": 2.0,
-        "gated": 0.5,
-        "exchange": 0.5,
-    }
-    assert [type(config.model.method) for config in made.values()] == [Ungated, Ungated, Gate, Exchange]
-    assert made["exchange"].model.method == Exchange()
-    assert len({(config.seed, config.steps, config.model.network, config.lr) for config in made.values()}) == 1
-
-
-def test_tables_hold_the_mean_over_seeds(run: Path) -> None:
-    scores = evaluate_faces(open_run(run)).to_dict()
-    runs = []
-    for seed, value in enumerate((0.5, 0.7)):
-        changed = json.loads(json.dumps(scores))
-        changed["r2"]["ridge"]["sample"]["pose"]["pose_Ry"] = value
-        runs.append(FaceRun("celeba", "gated", seed, 9, changed))
-    text = faces_markdown(runs, "# Title\n")
-    assert "| pose_Ry | 0.600 ± 1.271 |" in text
-    assert runs[1].rows()[1] == {
-        "data": "celeba",
-        "gating": "gated",
-        "seed": 1,
-        "steps": 9,
-        "partition": "pose",
-        "factor": "pose_Ry",
-        "regressor": "ridge",
-        "codes": "sample",
-        "r2": 0.7,
-    }
-
-
-@pytest.mark.slow
-def test_reproducing_goes_on_and_refuses_another_plan(tmp_path: Path) -> None:
-    store = label_store(make_store(tmp_path / "store", 120, size=16))
-    plan = FacePlan(store.path, steps=2, batch_size=16, precision="fp32")
-    first = reproduce_faces(plan, ["gated"], 1, tmp_path / "out", workers=1)
-    done: list[tuple[int, int, str]] = []
-    both = reproduce_faces(
-        plan, ["gated", "exchange"], 1, tmp_path / "out", workers=1, progress=lambda *state: done.append(state)
-    )
-    assert done == [(1, 2, ""), (2, 2, "exchange-0")]
-    assert [run.gating for run in both] == ["gated", "exchange"]
-    assert both[0] == first[0]
-    with pytest.raises(GatedVAEError, match="holds another run"):
-        reproduce_faces(FacePlan(store.path, steps=3, batch_size=16), ["gated"], 1, tmp_path / "out", workers=1)
 
 
 def test_owner() -> None:

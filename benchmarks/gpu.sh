@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# What is to be measured on a GPU, part by part: benchmarks/gpu.sh [tests|store|step|kmeans|table1|faces ...], all of them by default.
+# Each part can be run again and goes on where it stopped. WORK holds stores and runs, OUT what is worth keeping (a few MB).
+# Beyond torch it needs numpy, pandas, pyarrow, scikit-learn, scipy, matplotlib, opencv, rich, safetensors, tensorboard, typer, pytest.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+export PYTHONPATH="$PWD/src:$PWD${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1
+PYTHON=${PYTHON:-python3} DEVICE=${DEVICE:-cuda} WORK=${WORK:-out/gpu} OUT=${OUT:-out/gpu/results} SEEDS=${SEEDS:-10} STEPS=${STEPS:-288000}
+mkdir -p "$WORK" "$OUT"
+pipe() { "$PYTHON" -m gated_vae.pipelines.cli "$@"; }
+
+for part in "${@:-tests store step kmeans table1 faces}"; do for part in $part; do
+    echo "== $part"
+    case $part in
+    tests) # compiling each of its small stacks would take most of the time
+        TORCHDYNAMO_DISABLE=1 "$PYTHON" -m pytest -q -m cuda -o filterwarnings=default -p no:cacheprovider tests/pipelines/test_cuda.py ;;
+    store)
+        pipe preprocess dsprites --out "$WORK/store"
+        pipe pair "$WORK/store" --share position=posX,posY --share rotation=orientation --share shape=shape --share size=scale ;;
+    step)
+        "$PYTHON" -m benchmarks.gpu step --device "$DEVICE" --work "$WORK" --out "$OUT" --sizes "${SIZES:-1,8,30,60}"
+        "$PYTHON" -m benchmarks.gpu plain --device "$DEVICE" --work "$WORK" --out "$OUT" ;;
+    kmeans)
+        "$PYTHON" -c "import faiss; assert faiss.get_num_gpus()" 2>/dev/null || { echo "skipped: faiss has no GPU here"; continue; }
+        "$PYTHON" -m benchmarks.gpu kmeans --device "$DEVICE" --work "$WORK" --out "$OUT" ;;
+    table1) # gated and un-gated as two stacks, so that one half alone is a result
+        for half in gated ungated; do
+            pipe reproduce table1 "$WORK/store" --out "$WORK/table1" --only "*-$half" --seeds "$SEEDS" --stack 30 --steps "$STEPS" \
+                --set lr=1e-4 --set schedule=constant --device "$DEVICE"
+            cp "$WORK/table1/table1.parquet" "$OUT/"
+        done ;;
+    faces)
+        pipe simulate faces --out "$WORK/faces" --n "${FACES:-9000}" --seed 1
+        pipe preprocess celeba --openface "$WORK/faces/processed" --identities "$WORK/faces/identity.txt" --out "$WORK/face-store"
+        pipe cluster "$WORK/face-store" --rule independent:8 --draws 8
+        pipe pair "$WORK/face-store" --share identity=identity
+        pipe reproduce faces "$WORK/face-store" --out "$WORK/faces-runs" --only partners --seeds 3 --stack 3 \
+            --truth "$WORK/faces/truth.parquet" --device "$DEVICE"
+        cp "$WORK/faces-runs/faces.parquet" "$OUT/" ;;
+    *) echo "There is no part $part." >&2; exit 2 ;;
+    esac
+done; done

@@ -1,0 +1,164 @@
+"""A run opened for use: one checkpoint read and one store opened, whatever is asked of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from gated_vae.models.vae import GatedVAE
+from gated_vae.pipelines.evaluation.encoding import Codes, Floats, decode_codes, encode_images
+from gated_vae.pipelines.training import run as runs
+from gated_vae.pipelines.training.process import choose_device
+from gated_vae.preprocessing.errors import GatedVAEError
+from gated_vae.preprocessing.files import parquet_writer
+from gated_vae.preprocessing.progress import Progress, ignore
+from gated_vae.preprocessing.store import Store
+
+
+@dataclass(frozen=True, eq=False)
+class OpenRun:
+    """A trained run; its model and its store are read when they are first asked for, and kept.
+
+    Attributes
+    ----------
+    files:
+        The run's folder and configuration.
+    device:
+        Where the model computes: ``auto``, ``cpu`` or ``cuda``.
+    other:
+        Another store of images of the same size to judge it on, instead of the one that it was trained on.
+    """
+
+    files: runs.Run
+    device: str = "cpu"
+    other: Store | None = None
+
+    @cached_property
+    def model(self) -> GatedVAE:
+        """The model of the newest checkpoint, in evaluation mode; `GatedVAEError` where there is none that is whole."""
+        return self.files.model(choose_device(self.device))
+
+    @cached_property
+    def tuned(self) -> GatedVAE | None:
+        """The model that `pipe finetune` has made of these weights in the run's folder, if it has."""
+        path, latest = self.files.path / "finetuned", self.files.latest()
+        if latest is None or not (path / "checkpoints").is_dir():
+            return None
+        tuned = runs.open_run(path)
+        return tuned.model() if tuned.config.initial_step == latest.step else None
+
+    @cached_property
+    def store(self) -> Store:
+        """The images it is judged on; `GatedVAEError` where those it was trained on are gone or were replaced."""
+        return self.other or self.files.store()
+
+    @property
+    def partitions(self) -> dict[str, slice]:
+        """Partition -> its latent dimensions."""
+        return self.model.partitions
+
+    def encode(
+        self, images: npt.NDArray[Any], ids: npt.NDArray[np.int64] | None = None, progress: Progress = ignore
+    ) -> Codes:
+        """The posterior's mean and std, float32 (n, M) each, of images of any source.
+
+        Parameters
+        ----------
+        images:
+            (n, H, W), uint8 or floating point in 0 .. 1.
+        ids:
+            Which of them; all when None.
+
+        Raises
+        ------
+        GatedVAEError
+            When they are of another size than those it was trained on.
+        """
+        shape = self.files.config.model.image_shape
+        if images.shape[1:] != shape:
+            why = f"It was trained on images of {shape}, these are {images.shape[1:]}."
+            raise GatedVAEError(f"{self.files.path} cannot encode the images.", why, "Preprocess with the same --size.")
+        return encode_images(self.model, images, ids, progress)
+
+    def decode(self, codes: npt.NDArray[Any]) -> Floats:
+        """Mean images (n, H, W), float32 in 0 .. 1, of codes (n, M)."""
+        return decode_codes(self.model, codes.astype(np.float32, copy=False))
+
+    def sample(self, n: int, seed: int = 0) -> Floats:
+        """Images (n, H, W) of n codes drawn from the prior: a pure function of the seed."""
+        size = self.files.config.model.latent_size
+        return self.decode(np.random.default_rng(seed).standard_normal((n, size), dtype=np.float32))
+
+
+def open_run(path: str | Path, store: str | Path | None = None, *, device: str = "cpu") -> OpenRun:
+    """Open a run that was trained; its store is at `store` if not where it was trained from.
+
+    Raises
+    ------
+    GatedVAEError
+        When it is missing, damaged or of another schema version.
+    """
+    return OpenRun(runs.open_run(Path(path), None if store is None else Path(store)), device)
+
+
+@dataclass(frozen=True)
+class EncodeReport:
+    """Where the codes are, of how many samples, under which names."""
+
+    path: Path
+    samples: int
+    columns: tuple[str, ...]
+
+
+def encode_store(
+    run: OpenRun,
+    store: Store,
+    out: Path,
+    *,
+    partition: str | None = None,
+    row_group: int = 1 << 17,
+    progress: Progress = ignore,
+) -> EncodeReport:
+    """Write the codes of every image of a store as Parquet: sample_id, NAME_i and NAME_i_std (float32).
+
+    `row_group` samples are in memory at a time (a multiple of the encoder's batch, so that every one is full). A file that is
+    there is replaced.
+
+    Raises
+    ------
+    GatedVAEError
+        When the run has no such partition, or its model was made for images of another size.
+    """
+    if partition is not None and partition not in run.partitions:
+        remedy = f"Choose from {', '.join(run.partitions)}, or leave --partition out."
+        raise GatedVAEError(f"{run.files.path} has no partition {partition}.", "", remedy)
+    kept = {name: dims for name, dims in run.partitions.items() if partition in (None, name)}
+    nothing = np.empty((0, run.files.config.model.latent_size), np.float32)
+    schema = pa.table(_columns(np.empty(0, np.int64), Codes(nothing, nothing), kept)).schema
+    with parquet_writer(out, schema, schema_version=runs.RUN_SCHEMA_VERSION) as writer:
+        for start in range(0, len(store), row_group):
+            ids = np.arange(start, min(start + row_group, len(store)))
+            codes = run.encode(store.images, ids, partial(_from, progress, start, len(store)))
+            writer.write_table(pa.table(_columns(ids, codes, kept), schema))
+    return EncodeReport(out, len(store), tuple(schema.names))
+
+
+def _from(progress: Progress, start: int, total: int, done: int, _: int) -> None:
+    progress(start + done, total)
+
+
+def _columns(
+    ids: npt.NDArray[np.int64], codes: Codes, partitions: Mapping[str, slice]
+) -> dict[str, npt.NDArray[np.generic]]:
+    columns: dict[str, npt.NDArray[np.generic]] = {"sample_id": ids}
+    for name, dims in partitions.items():
+        columns |= {f"{name}_{i}": column for i, column in enumerate(codes.mean[:, dims].T)}
+        columns |= {f"{name}_{i}_std": column for i, column in enumerate(codes.std[:, dims].T)}
+    return columns

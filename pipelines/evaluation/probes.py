@@ -1,0 +1,251 @@
+"""Probes: what codes tell of known factors, or of pose and action units on held-out people.
+
+The network was trained on all images of the store, without their labels; only probes are fitted here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gated_vae.models.metrics import (
+    DCI,
+    PartitionScores,
+    circular_uninformativeness,
+    dci,
+    mig,
+    modularity,
+    partition_scores,
+    sap,
+)
+from gated_vae.pipelines.evaluation.encoding import Codes, random_ids
+from gated_vae.pipelines.evaluation.labels import FaceLabels, owner_of, read_labels
+from gated_vae.pipelines.evaluation.opened import OpenRun
+from gated_vae.pipelines.evaluation.scores import Columns, Scores, summarise
+from gated_vae.pipelines.evaluation.swap import swap_test
+from gated_vae.preprocessing.errors import GatedVAEError, UsageError
+from gated_vae.preprocessing.store import Store
+
+FACES, SPRITES = 20_000, 10_000  # how many images are encoded, at most
+PROBES = ("ridge", "random_forest")
+REGRESSORS = ("lasso", "random_forest")  # of DCI
+SYMMETRY = {"square": 4, "ellipse": 2, "heart": 1}  # dSprites: turns by which a shape looks the same in a full circle
+STEP = 2 * np.pi / 39  # radians between rotation classes of dSprites
+
+Factors = npt.NDArray[np.int64]
+
+
+def evaluate(run: OpenRun, *, samples: int | None = None, seed: int = 0, truth: Path | None = None) -> Scores:
+    """Score a run by its store's factors where they are known exactly, else as one of faces.
+
+    Raises
+    ------
+    GatedVAEError
+        See `evaluate_factors` and `evaluate_faces`.
+    """
+    if "factors" not in run.store.manifest:
+        return evaluate_faces(run, samples=samples or FACES, seed=seed, truth=truth)
+    if truth is not None:
+        raise UsageError("--truth is for faces.", "This run's store has exact factors.", "Leave it out.")
+    return evaluate_factors(run, samples=samples or SPRITES, seed=seed)
+
+
+def evaluate_factors(run: OpenRun, *, samples: int = SPRITES, seed: int = 0) -> Scores:
+    """Encode random images and score their codes, posterior means, against the store's factors.
+
+    Raises
+    ------
+    GatedVAEError
+        When the store's samples have no exactly known factors.
+    """
+    codes, factors = encode_sample(run, samples, seed)
+    return score_codes(codes, factors, run.partitions, run.store, seed)
+
+
+def score_codes(codes: Codes, factors: Factors, partitions: Mapping[str, slice], store: Store, seed: int = 0) -> Scores:
+    """Score codes of a model of these `partitions` against factors (n, K) of its store, whoever made them."""
+    names = tuple(store.manifest["factors"])
+    dcis = {name: dci(codes.mean, factors, name, seed=seed) for name in REGRESSORS}  # type: ignore[arg-type]
+    owner = owners(store, names, partitions)
+    table = None
+    if len(partitions) > 1 and owner:
+        table = partition_scores(
+            codes.mean,
+            factors[:, [names.index(name) for name in owner]],
+            partitions,
+            owner,
+            sharers=sharers(store, names, partitions),
+            regressor="random_forest",
+            seed=seed,
+        )
+    return Scores(
+        {
+            "samples": len(factors),
+            "codes": "posterior means",
+            "dci": {name: plain_dci(score, names) for name, score in dcis.items()},
+            "rotation_circular": _rotation(codes.mean, factors, names, seed),
+            "partition_r2": r2_of(table) if table else {},
+            "partition_score": table.per_factor if table else {},
+            "mig": mig(codes.mean, factors).score,
+            "sap": sap(codes.mean, factors, seed=seed).score,
+            "modularity": modularity(codes.mean, factors).score,
+            "kl": codes.kl(),
+        }
+    )
+
+
+def encode_sample(run: OpenRun, samples: int, seed: int) -> tuple[Codes, Factors]:
+    """Codes and factor classes (n, K) of random images of a store with a factor grid."""
+    store = run.store
+    if "factors" not in store.manifest:
+        why = "Its samples have no exactly known factors."
+        raise GatedVAEError(f"{store.path} cannot be judged by factors.", why, "This evaluation is for dSprites.")
+    ids = random_ids(samples, len(store), seed)
+    factors = store.sample_columns(list(store.manifest["factors"])).to_numpy(np.int64)[ids]
+    return run.encode(store.images, ids), factors
+
+
+def owners(store: Store, factors: tuple[str, ...], partitions: Iterable[str]) -> dict[str, str]:
+    """Factor -> the first of `partitions` whose pairs share it, in the order of `factors`; those that none shares are left out."""
+    return {factor: names[0] for factor, names in sharers(store, factors, partitions).items() if names}
+
+
+def sharers(store: Store, factors: tuple[str, ...], partitions: Iterable[str]) -> dict[str, list[str]]:
+    """Factor -> all of `partitions` whose pairs share it."""
+    shares = {name: store.shared(name) for name in partitions}
+    return {factor: [name for name, shared in shares.items() if factor in shared] for factor in factors}
+
+
+def _rotation(
+    codes: npt.NDArray[np.float32], factors: Factors, names: tuple[str, ...], seed: int
+) -> dict[str, float] | None:
+    """Circular uninformativeness: the mean over the shapes, and of each; None without a rotation."""
+    if not {"shape", "orientation"} <= set(names):
+        return None
+    shape, angle = factors[:, names.index("shape")], factors[:, names.index("orientation")] * STEP
+    orders = np.array([*SYMMETRY.values()])[shape]
+    score = circular_uninformativeness(codes, angle, order=orders, groups=shape, seed=seed)
+    return {"mean": score.mean, **dict(zip(SYMMETRY, score.per_group.values(), strict=False))}
+
+
+def evaluate_faces(
+    run: OpenRun,
+    *,
+    samples: int = FACES,
+    seed: int = 0,
+    truth: Path | None = None,
+    probes: Sequence[str] = PROBES,
+    regressors: Sequence[str] = REGRESSORS,
+) -> Scores:
+    """Encode faces and predict pitch, yaw and each action unit from each partition and from the full latent.
+
+    Parameters
+    ----------
+    samples:
+        How many images at most, at random.
+    truth:
+        Where the true values are (simulated faces); by default the store's labels judge.
+    probes, regressors:
+        Which probes, and which of DCI's regressors; forests take most of the time.
+
+    Raises
+    ------
+    GatedVAEError
+        When the run has a single partition, or the labels will not do (see `read_labels`).
+    """
+    if len(run.partitions) < 2:
+        why = f"Its only partition is {', '.join(run.partitions)}."
+        raise GatedVAEError(f"{run.files.path} has no partitions to tell apart.", why, "Train with two or more.")
+    labels = read_labels(run.store, samples, seed=seed, truth=truth)
+    codes = run.encode(run.store.images, labels.ids)
+    r2 = probe_faces(codes, labels, run.partitions, probes=probes, seed=seed)
+    owner = {factor: owner_of(factor) for factor in labels.factors}
+    summary = {
+        name: {kind: summarise(table, owner) for kind, table in by_codes.items()} for name, by_codes in r2.items()
+    }
+    dcis = {
+        name: dci(codes.mean, labels.values, name, seed=seed, split=labels.split)  # type: ignore[arg-type]
+        for name in regressors
+    }
+    swap = swap_test(run.model, codes, labels, seed=seed)
+    return Scores(
+        {
+            "images": len(labels.ids),
+            "held_out": len(labels.split.test),
+            "judged_by": labels.source,
+            "split_by": labels.split_by,
+            "constant": list(labels.constant),
+            "r2": r2,
+            "summary": summary,
+            "dci": {name: plain_dci(score, labels.factors) for name, score in dcis.items()},
+            "reconstruction": _reconstruction(run, codes, labels),
+            "swap": None if swap is None else asdict(swap),
+            "kl": codes.kl(),
+        }
+    )
+
+
+def probe_faces(
+    codes: Codes,
+    labels: FaceLabels,
+    partitions: Mapping[str, slice],
+    *,
+    probes: Sequence[str] = PROBES,
+    seed: int = 0,
+) -> dict[str, dict[str, Columns]]:
+    """Predict every factor from each partition and from the full latent: probe -> sample or mean -> partition -> factor -> R2.
+
+    `sample` is one draw from each posterior, which is what the decoder is trained on, `mean` its mean, which a probe may rescale.
+    """
+    # The table asks for an owner of each factor; where its own partition does not exist any will do: it enters no R2.
+    stand_in = next(iter(partitions))
+    owner = {factor: owner_of(factor) for factor in labels.factors}
+    owner = {factor: name if name in partitions else stand_in for factor, name in owner.items()}
+
+    def table(probe: str, given: npt.NDArray[np.float32]) -> Columns:
+        found = partition_scores(
+            given, labels.values, partitions, owner, regressor=probe, seed=seed, split=labels.split
+        )
+        return r2_of(found)
+
+    given = {"sample": codes.sample(seed), "mean": codes.mean}
+    return {probe: {kind: table(probe, values) for kind, values in given.items()} for probe in probes}
+
+
+def r2_of(table: PartitionScores) -> dict[str, dict[str, float]]:
+    """Partition, or the full latent -> factor -> held-out R2."""
+    return {
+        name: dict(zip(table.factors, line, strict=True))
+        for name, line in zip(table.partitions, table.r2.tolist(), strict=True)
+    }
+
+
+def plain_dci(score: DCI, factors: tuple[str, ...]) -> dict[str, Any]:
+    """The scores as plain values, per factor by name."""
+    return {
+        "disentanglement": score.disentanglement,
+        "completeness": score.completeness,
+        "uninformativeness": score.uninformativeness,
+        "disentanglement_per_code": score.disentanglement_per_code.tolist(),
+        "completeness_per_factor": dict(zip(factors, score.completeness_per_factor.tolist(), strict=True)),
+        "uninformativeness_per_factor": dict(zip(factors, score.uninformativeness_per_factor.tolist(), strict=True)),
+        "importance": score.importance.tolist(),
+    }
+
+
+def _reconstruction(run: OpenRun, codes: Codes, labels: FaceLabels) -> dict[str, float]:
+    """Errors of held-out images decoded from their means, and of the mean training image in their stead."""
+    train, test = labels.split.train, labels.split.test
+    pixels = np.asarray(run.store.images)
+    images = pixels[labels.ids[test]] / 255
+    mean_image = pixels[labels.ids[train]].mean(axis=0, dtype=np.float64) / 255
+    return {"rmse": _rmse(images, run.decode(codes.mean[test])), "rmse_of_mean_image": _rmse(images, mean_image)}
+
+
+def _rmse(images: npt.NDArray[Any], guess: npt.NDArray[Any]) -> float:
+    return float(np.sqrt(np.square(images - guess).mean(dtype=np.float64)))

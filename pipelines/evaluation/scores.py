@@ -1,0 +1,142 @@
+"""Scores of a run, and the one way they are told: as tables, to the console, to the report and to results."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gated_vae.models.metrics.partition import FULL
+
+DCI = ("disentanglement", "completeness", "uninformativeness")
+OTHERS = ("mig", "sap", "modularity")
+SUMMARY = {"own": "own partition", "other": "best other", "full": "full latent", "score": "own - other"}
+SWAP = {"pose": "A's pose", "expression": "B's expression", "both": "both"}
+JUDGES = {"by_probe": "probe", "by_labels": "labels", "unswapped_by_labels": "labels, not swapped"}
+
+Values = Mapping[str, Any]
+Columns = Mapping[str, Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Scores in words: column -> row -> value; a column may lack rows."""
+
+    title: str
+    columns: Columns
+
+    def lines(self) -> list[list[str]]:
+        """One line per row, as text: its name, then its values in the order of the columns."""
+        rows = dict.fromkeys(row for column in self.columns.values() for row in column)
+        return [[row, *(f"{c[row]:.3f}" if row in c else "" for c in self.columns.values())] for row in rows]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What `pipe evaluate` found.
+
+    Attributes
+    ----------
+    values:
+        Plain values, as filed in ``metrics.json``. Of any store: `dci` (by regressor, from posterior means: scores, per code
+        and per factor, `importance`) and `kl` (of every latent dimension, in nats). Of a grid of factors: `samples`,
+        `rotation_circular`, `partition_r2` (partition -> factor -> held-out R2), `partition_score` (by factor), `mig`, `sap`,
+        `modularity`. Of faces: `images`, `held_out`, `judged_by` (labels or truth), `split_by`, `constant` (factors left out),
+        `r2` (probe -> codes -> partition -> factor -> held-out R2), `summary` (probe -> codes -> partition: see `summarise`),
+        `reconstruction` (root mean squared errors per pixel, pixels in 0 .. 1) and `swap` (see `SwapScores`).
+    """
+
+    values: Values
+
+    def facts(self) -> dict[str, str]:
+        """What was judged, by what, and what could not be."""
+        values = self.values
+        if "r2" not in values:
+            return {"judged by": f"a quarter of {values['samples']:,} random images"}
+        judge = "the truth" if values["judged_by"] == "truth" else "OpenFace's labels"
+        facts = {
+            "judged by": f"{values['held_out']:,} of {values['images']:,} images judge, by {judge}",
+            "split": str(values["split_by"]),
+        }
+        if values["constant"]:
+            facts["left out"] = f"{', '.join(values['constant'])}: the same in every image of one side"
+        if values["swap"] is None:
+            facts["swap test"] = "none: it needs partitions pose and expression"
+        return facts
+
+    def tables(self) -> list[Table]:
+        """Everything worth telling: factor by factor what ridge regression reads, as a forest reads much the same."""
+        values = self.values
+        found = _face_tables(values) if "r2" in values else _factor_tables(values)
+        dci = {name: {key: score[key] for key in DCI} for name, score in values["dci"].items()}
+        return [*found, Table("DCI, from posterior means", dci)]
+
+
+def _factor_tables(values: Values) -> Iterator[Table]:
+    errors = {name: score["uninformativeness_per_factor"] for name, score in values["dci"].items()}
+    yield Table("Uninformativeness of each factor, from posterior means", errors)
+    gaps = {"own - other": values["partition_score"]} if values["partition_score"] else {}
+    yield Table(
+        "R2 of each factor by partition (random forest, posterior means)", _worded(values["partition_r2"]) | gaps
+    )
+    if values["rotation_circular"]:
+        yield Table("Circular uninformativeness of rotation", {"": values["rotation_circular"]})
+    yield Table("Other scores", {"": {name: values[name] for name in OTHERS}})
+
+
+def _face_tables(values: Values) -> Iterator[Table]:
+    for probe, by_codes in values["summary"].items():
+        for codes, summary in by_codes.items():
+            columns = {title: {name: found[key] for name, found in summary.items()} for key, title in SUMMARY.items()}
+            yield Table(f"Mean R2 of a partition's factors ({probe.replace('_', ' ')}, posterior {codes}s)", columns)
+    for codes, r2 in values["r2"]["ridge"].items():
+        yield Table(f"R2 of each factor by partition (ridge, posterior {codes}s)", _worded(r2))
+    if values["swap"] is not None:
+        found = {f"nearer by {JUDGES[key]}": shares for key, shares in values["swap"].items() if key in JUDGES}
+        columns = {title: {name: shares[key] for name, shares in found.items()} for key, title in SWAP.items()}
+        yield Table(f"Swap test: shares of {values['swap']['pairs']:,} pairs", columns)
+    errors = {name.replace("_", " "): error for name, error in values["reconstruction"].items()}
+    yield Table("Reconstruction, per pixel in 0 .. 1", {"": errors})
+
+
+def _worded(r2: Columns) -> dict[str, Mapping[str, float]]:
+    return {"full latent" if name == FULL else name: found for name, found in r2.items()}
+
+
+def summarise(r2: Columns, owner: Mapping[str, str]) -> dict[str, dict[str, float]]:
+    """Mean R2 of each partition's factors, negative R2 counted as 0.
+
+    Parameters
+    ----------
+    r2:
+        Partition, or the full latent -> factor -> held-out R2.
+    owner:
+        Factor -> the partition it belongs to. Those of partitions that do not exist are left out.
+
+    Returns
+    -------
+    Partition -> `own` (from that partition), `other` (from the best other one, factor by factor), `full` (from the full
+    latent) and `score` (own - other).
+    """
+    floored = {name: {factor: max(0.0, value) for factor, value in found.items()} for name, found in r2.items()}
+    summary = {}
+    for name in dict.fromkeys(owner.values()):
+        if name in floored:
+            mine = [factor for factor, partition in owner.items() if partition == name]
+            others = [found for other, found in floored.items() if other not in (name, FULL)]
+            own = float(np.mean([floored[name][factor] for factor in mine]))
+            other = float(np.mean([max(found[factor] for found in others) for factor in mine]))
+            full = float(np.mean([floored[FULL][factor] for factor in mine]))
+            summary[name] = {"own": own, "other": other, "full": full, "score": own - other}
+    return summary
+
+
+def r2_cells(values: Values) -> Iterator[dict[str, str | float]]:
+    """One row per probe, kind of codes, partition and factor of faces: regressor, codes, partition, factor, r2."""
+    for regressor, by_codes in values["r2"].items():
+        for codes, by_partition in by_codes.items():
+            for partition, by_factor in by_partition.items():
+                for factor, r2 in by_factor.items():
+                    yield {"partition": partition, "factor": factor, "regressor": regressor, "codes": codes, "r2": r2}

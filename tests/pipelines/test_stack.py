@@ -1,0 +1,197 @@
+"""A stack of models is its single runs: the same batches, noise, losses and gradients, saved as ordinary runs."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from gated_vae.models.methods.base import StepBatch
+from gated_vae.models.noise import hashed_noise
+from gated_vae.models.registry import METHODS, OBJECTIVES, parse
+from gated_vae.models.stacked import Stack
+from gated_vae.models.vae import GatedVAE, GatedVAEConfig, draw_noise
+from gated_vae.pairing.exact import pair_exactly
+from gated_vae.pairing.groups.grid import FactorGrid
+from gated_vae.pipelines.evaluation.opened import open_run as open_model
+from gated_vae.pipelines.training import stack
+from gated_vae.pipelines.training.chunks import id_chunks
+from gated_vae.pipelines.training.config import TrainConfig
+from gated_vae.pipelines.training.run import open_run
+from gated_vae.pipelines.training.stack import train_stack
+from gated_vae.pipelines.training.trainer import InterruptedTrainingError, TrainOptions, train
+from gated_vae.preprocessing.errors import GatedVAEError
+from gated_vae.preprocessing.store import Store, open_store
+from tests.stores import make_grid_store
+
+LATENT = {"left": 2, "right": 3}
+HIDDEN = {"fc": (24, 24), "conv": (4, 8, 16)}
+# Small constants, so that no term drowns the others.
+OBJECTIVE = {"vae": "vae", "beta": "beta:beta=2", "info": "info:lambda=10", "dip2": "dip2:lambda_od=1,lambda_d=1"}
+WAYS = (
+    "vae",
+    "gate",
+    "gate:regulariser=false",
+    "exchange:open_every=3",
+    "partners:self_reconstruction=0.5",
+    "composed",
+)
+
+
+@pytest.fixture(scope="module")
+def grid(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """210 images, so that the last batch of 32 is a smaller one."""
+    path = tmp_path_factory.mktemp("store") / "grid"
+    pair_exactly(make_grid_store(path, FactorGrid(("a", "b", "c"), (5, 6, 7))), {"left": ("a",), "right": ("b", "c")})
+    return open_store(path)
+
+
+def model_of(network: str, method: str, objective: str = "beta") -> GatedVAEConfig:
+    chosen = parse(METHODS, method), parse(OBJECTIVES, OBJECTIVE[objective])
+    return GatedVAEConfig(LATENT, (16, 16), network, HIDDEN[network], *chosen)
+
+
+def configs(store: Store, network: str, method: str, **options: object) -> list[TrainConfig]:
+    wanted = {"steps": 40, "batch_size": 32, "lr": 1e-3, **options}
+    models = [model_of(network, method, name) for name in OBJECTIVE]
+    return [TrainConfig(str(store.path), model, seed=seed, **wanted) for seed, model in enumerate(models)]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("network", HIDDEN)
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_losses_and_gradients_are_those_of_each_model_alone(network: str, method: str, precision: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (4, 3, 12, 16, 16), dtype=torch.uint8, generator=generator)
+    sources = torch.randint(0, 12, (4, 2, 12), generator=generator) if method == "composed" else None
+    inputs = images[:, :2] if method == "partners" else images[:, 0]
+    alone, models = [], []
+    for seed, name in enumerate(OBJECTIVE):
+        for kept in (alone, models):
+            torch.manual_seed(seed)
+            kept.append(GatedVAE(model_of(network, method, name), precision))
+    stacked = Stack(models)
+    noise = torch.stack([draw_noise(models[0].config, 12, seed=seed, step=1, device="cpu") for seed in range(4)])
+    through = stacked.masks[0] if method in ("gate", "exchange") else None
+    terms = stacked.terms(StepBatch(inputs, images[:, 2], sources=sources, through=through), noise)
+    torch.stack(list(terms.values())).sum().backward()
+    partition = None if through is None else "left"
+    close = {"rtol": 1e-4, "atol": 1e-5} if precision == "fp32" else {"rtol": 0.1, "atol": 0.1}
+    for index, model in enumerate(alone):
+        own = None if sources is None else sources[index]
+        loss = model.loss(StepBatch(inputs[index], images[index, 2], partition, own), noise[index])
+        loss.total.backward()
+        for name, term in loss.terms.items():
+            torch.testing.assert_close(terms[name][index].detach(), term, **close)
+        gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
+        ours = {name: stacked.parameters_by_name()[name].grad[index] for name in gradients}
+        if precision == "fp32":
+            torch.testing.assert_close(ours, gradients, rtol=1e-4, atol=1e-4)
+        whole = [torch.cat([value.flatten() for value in found.values()]) for found in (ours, gradients)]
+        assert float(torch.cosine_similarity(*whole, dim=0)) > (0.999 if precision == "fp32" else 0.95)
+        for name, value in model.state_dict().items():
+            if "running" in name:
+                torch.testing.assert_close(stacked.rows()[name][index], value, **close)
+
+
+@pytest.mark.parametrize("method", WAYS)
+def test_a_stack_ends_where_its_single_runs_end(tmp_path: Path, grid: Store, method: str) -> None:
+    """Through an epoch's smaller last batches, over 100 steps."""
+    wanted = configs(grid, "fc", method, steps=100, schedule="cosine")
+    options = TrainOptions(tmp_path, device="cpu", log_every=20)
+    reports = train_stack(wanted, [tmp_path / f"stacked-{one.seed}" for one in wanted], options)
+    for one, report in zip(wanted, reports, strict=True):
+        alone = train(one, replace(options, out=tmp_path / f"alone-{one.seed}"))
+        assert report.losses.keys() == alone.losses.keys()
+        for label, terms in alone.losses.items():
+            assert report.losses[label].keys() == terms.keys()
+            for name, value in terms.items():
+                assert report.losses[label][name] == pytest.approx(value, rel=1e-3, abs=2e-3)
+        runs = [open_run(tmp_path / f"{name}-{one.seed}") for name in ("stacked", "alone")]
+        assert runs[0].config == runs[1].config
+        assert (runs[0].config.stacked, runs[1].config.stacked) == (True, False)
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted((folder / "checkpoints").iterdir())}
+
+
+@pytest.mark.parametrize("method", ["gate", "partners:self_reconstruction=0.5", "composed:self_reconstruction=1"])
+def test_an_interrupted_stack_goes_on_to_the_same_bytes(
+    tmp_path: Path, grid: Store, method: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(stack.CHUNK, "cpu", 7)
+    wanted = configs(grid, "fc", method)
+    options = TrainOptions(tmp_path, device="cpu", log_every=5)
+    outs = {name: [tmp_path / f"{name}-{one.seed}" for one in wanted] for name in ("whole", "parts")}
+    train_stack(wanted, outs["whole"], options)
+
+    def stop(step: int, steps: int, losses: dict[str, float]) -> None:  # noqa: ARG001
+        if step == 20:
+            os.kill(os.getpid(), 15)
+
+    with pytest.raises(InterruptedTrainingError, match="of 40 steps is saved"):
+        train_stack(wanted, outs["parts"], options, stop)
+    assert train_stack(wanted, outs["parts"], options)[0].steps_now < 40
+    for whole, parts in zip(outs["whole"], outs["parts"], strict=True):
+        latest = {name: data for name, data in contents(whole).items() if "000040" in name}
+        assert len(latest) == 2
+        assert latest.items() <= contents(parts).items()
+    assert train_stack(wanted, outs["whole"], options)[0].steps_now == 0
+
+
+def test_a_model_of_a_stack_is_an_ordinary_run(tmp_path: Path, grid: Store) -> None:
+    """Opened, encoded with, and gone on with by the trainer of single runs."""
+    wanted = configs(grid, "conv", "gate", steps=10)
+    outs = [tmp_path / f"{one.seed}" for one in wanted]
+    options = TrainOptions(tmp_path, device="cpu", log_every=5)
+    train_stack(wanted, outs, options)
+    mean, std = open_model(outs[1]).encode(grid.images[:9])
+    assert mean.shape == std.shape == (9, 5)
+    report = train(replace(wanted[1], steps=14), replace(options, out=outs[1], resume=True))
+    assert (report.steps, report.steps_now) == (14, 4)
+
+
+def test_what_cannot_be_stacked_is_refused(tmp_path: Path, grid: Store) -> None:
+    wanted = configs(grid, "fc", "gate")
+    other = {"lr": 2e-3, "batch_size": 16, "model": model_of("conv", "gate"), "steps": 41, "precision": "bf16"}
+    for key, value in other.items():
+        with pytest.raises(GatedVAEError, match="differ in more than"):
+            train_stack(
+                [wanted[0], replace(wanted[1], **{key: value})],
+                [tmp_path / "0", tmp_path / "1"],
+                TrainOptions(tmp_path),
+            )
+    with pytest.raises(GatedVAEError, match="A service sends images"):
+        train_stack([replace(wanted[0], store="grpc://127.0.0.1:1")], [tmp_path / "0"], TrainOptions(tmp_path))
+    with pytest.raises(GatedVAEError, match="Fine-tuning"):
+        train_stack([replace(wanted[0], decoder_only=True)], [tmp_path / "0"], TrainOptions(tmp_path))
+    assert not (tmp_path / "0").exists()
+
+
+def test_worker_processes_list_the_same_ids(grid: Store) -> None:
+    wanted = configs(grid, "fc", "partners:self_reconstruction=0.5")
+    here = [*id_chunks(wanted, [None] * 4, 0, 30, chunk=8)]
+    there = [*id_chunks(wanted, [None] * 4, 0, 30, chunk=8, workers=2)]
+    assert [chunk.steps for chunk in here] == [6, 1, 6, 1, 6, 1, 6, 1, 2]  # 210 = 6 * 32 + 18
+    for ours, theirs in zip(there, here, strict=True):
+        assert torch.equal(ours.input, theirs.input)
+        assert torch.equal(ours.target, theirs.target)
+        assert ours.position == theirs.position
+
+
+def test_hashed_noise_is_normal_and_a_function_of_seed_and_step() -> None:
+    seeds = torch.tensor([0, 1, 2**62])
+    noise = hashed_noise(seeds, torch.tensor(5), (3, 100, 7))
+    assert torch.equal(noise[1:2], hashed_noise(seeds[1:2], torch.tensor(5), (3, 100, 7)))
+    assert not torch.equal(noise[0], noise[1])
+    many = torch.cat([hashed_noise(seeds[:1], torch.tensor(step), (3, 100, 7)).flatten() for step in range(60)])
+    ordered = many.sort().values
+    expected = torch.special.ndtri((torch.arange(len(many)) + 0.5) / len(many))
+    assert float((ordered - expected).abs().max()) < 0.5
+    assert float((ordered - expected).square().mean().sqrt()) < 0.01
+    pairs = torch.stack([many[:-1], many[1:]])
+    assert abs(float(torch.corrcoef(pairs)[0, 1])) < 0.02
