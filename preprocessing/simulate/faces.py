@@ -137,12 +137,12 @@ def _draw_missing(options: FaceSimulation, out: Path, workers: int, progress: Pr
     starts = range(1, options.n + 1, BATCH)
     missing = [start for start in starts if not _part(out, start).exists()]
     there = options.n - sum(len(_numbers(options, start)) for start in missing)
-    progress(there, options.n)
+    progress(there, options.n, "pictures")
     at_once = min(workers, len(missing))
     with processes(at_once) if at_once > 1 else nullcontext(stream_tasks) as run:
         for drawn in run(draw_batch, ((options, out, start) for start in missing)):
             there += drawn
-            progress(there, options.n)
+            progress(there, options.n, "pictures")
 
 
 def _numbers(options: FaceSimulation, start: int) -> range:

@@ -179,7 +179,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(folder, tmp_path):
     first = tmp_path / "processed/000001_of_details.txt"
     before, seen = first.stat().st_mtime_ns, []
     assert not simulate_faces(
-        MANY_FAILURES, tmp_path, workers=1, progress=lambda done, _: seen.append(done)
+        MANY_FAILURES, tmp_path, workers=1, progress=lambda done, *_: seen.append(done)
     ).already_done
     assert first.stat().st_mtime_ns == before
     assert seen == [100, 120]
