@@ -24,7 +24,6 @@ import pyarrow.dataset
 
 from benchmarks.timing import Record, ratio, seconds, show
 from gated_vae.preprocessing import read_openface
-from gated_vae.preprocessing.openface.api import find_csvs
 
 INTENSITIES = [f"AU{unit:02d}_r" for unit in (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 45)]
 COLUMNS = ["face", "confidence", "pose_Rx", "pose_Ry", "pose_Rz", *INTENSITIES]
@@ -75,7 +74,7 @@ def make_up(folder: Path, count: int) -> None:
 
 
 def compare(folder: Path, repeats: int, peer_files: int) -> list[Record]:
-    files = find_csvs(folder)
+    files = sorted(folder.rglob("*.csv"))
     some = files[:peer_files]
     runs: dict[str, tuple[Callable[[], object], int]] = {
         "ours": (lambda: read_openface(folder, COLUMNS), len(files)),

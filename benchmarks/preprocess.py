@@ -24,7 +24,6 @@ from pathlib import Path
 from benchmarks.images import Run, bare_on, find_pictures
 from benchmarks.timing import Record, alternate, ratio, show
 from gated_vae.preprocessing.compute import RunTasks, count_workers, processes, stream_tasks
-from gated_vae.preprocessing.openface.api import find_csvs
 from gated_vae.preprocessing.openface.reader import read_csvs
 from gated_vae.preprocessing.sources.celeba import build as celeba
 from gated_vae.preprocessing.sources.celeba.build import CelebaOptions, preprocess_celeba
@@ -46,16 +45,16 @@ def make_up(folder: Path, count: int) -> Path:
 
 def multiply(folder: Path, out: Path, images: int) -> None:
     """Link the files of a folder into so many folders of `out` that they hold `images` CSVs or more."""
-    for copy in range(-(-images // len(find_csvs(folder)))):
+    for copy in range(-(-images // len(list(folder.glob("*.csv"))))):
         shutil.copytree(folder, out / f"{copy}", copy_function=os.link)
 
 
-def read(shards: list[list[str]], folder: Path, run: RunTasks) -> None:
-    list(run(_read_part, [(folder, shard) for shard in shards]))
+def read(shards: list[list[str]], run: RunTasks) -> None:
+    list(run(_read_part, [(shard,) for shard in shards]))
 
 
-def _read_part(folder: Path, files: list[str]) -> None:
-    read_csvs(folder, files, [*PLACES, *LABELS])  # nothing is sent back, as by the bare loop
+def _read_part(files: list[str]) -> None:
+    read_csvs(files, files, [*PLACES, *LABELS])  # nothing is sent back, as by the bare loop
 
 
 def whole(folder: Path, workers: int) -> None:
@@ -76,13 +75,13 @@ def profile(folder: Path) -> None:
 
 
 def compare(folder: Path, repeats: int) -> list[Record]:
-    files, csvs, count = find_pictures(folder), find_csvs(folder), count_workers()
-    shards = cut_shards([*map(os.fspath, csvs)], [csv.stat().st_size for csv in csvs])
+    files, csvs, count = find_pictures(folder), sorted(folder.glob("*/*.csv")), count_workers()
+    shards = cut_shards({os.fspath(csv): csv.stat().st_size for csv in csvs})
     with bare_on(files, count) as bare_in_parts, processes(1) as one, processes(count) as all_cores:
         runs: dict[str, Run] = {}
         for workers, pool in {1: one, count: all_cores}.items():
             runs[f"whole {workers}"] = partial(whole, folder, workers)
-            runs[f"csv {workers}"] = partial(read, shards, folder, pool)
+            runs[f"csv {workers}"] = partial(read, shards, pool)
             runs[f"decode {workers}"] = partial(bare_in_parts, workers)
         times = alternate(runs, repeats)
     parts_of = {workers: times[f"csv {workers}"] + times[f"decode {workers}"] for workers in (1, count)}

@@ -14,8 +14,8 @@ from pathlib import Path
 import pandas as pd
 
 from gated_vae.preprocessing.errors import GatedVAEError
-from gated_vae.preprocessing.openface.listing import CSV, DETAILS, find_files
-from gated_vae.preprocessing.openface.reader import read_files
+from gated_vae.preprocessing.openface.listing import OUTPUT, find_files, pick_csvs
+from gated_vae.preprocessing.openface.reader import read_csvs
 
 REMEDY = "Give a CSV of OpenFace or the folder that was its -out_dir."
 
@@ -45,40 +45,14 @@ def read_openface(path: str | Path, columns: Sequence[str] | None = None) -> pd.
         When `path` does not exist or is a folder without any CSV. Bad content never raises: it is rejected.
     """
     path = Path(path)
-    if _is_folder(path):
-        names = _scan(path)
-        if not names:
-            raise GatedVAEError(f"There is no OpenFace output in {path}.", "No file in it is named *.csv.", REMEDY)
-        prefix = f"{path}/"
-        table = read_files([prefix + name for name in names], names, columns)
-    else:
-        table = read_files([str(path.resolve())], [path.name], columns)
-    table.rows.attrs["rejected"] = table.rejected
-    return table.rows
-
-
-def find_csvs(root: Path) -> list[Path]:
-    """List every CSV in `root` and the folders in it, sorted by relative path.
-
-    Hidden names and the `<stem>_aligned` folders of face pictures are passed over, links to folders are not entered. A
-    link to a file and a folder that cannot be listed are in the list all the same: `read_csvs` rejects them by name.
-
-    Raises
-    ------
-    GatedVAEError
-        When `root` is not a folder that can be listed.
-    """
-    return [root / name for name in _scan(root)]
-
-
-def _is_folder(path: Path) -> bool:
     try:
-        return stat.S_ISDIR(path.stat().st_mode)
+        is_folder = stat.S_ISDIR(path.stat().st_mode)
     except OSError as error:
         raise GatedVAEError(f"There is no OpenFace output at {path}.", f"{error.strerror}.", REMEDY) from None
-
-
-def _scan(root: Path) -> list[str]:
-    """Relative paths of the CSVs in `root`, sorted; details are looked for, too, as they tell which folders hold aligned faces."""
-    found = find_files(root, (CSV, DETAILS), REMEDY)
-    return sorted(name for name, _ in found if not name.lower().endswith(DETAILS))
+    if is_folder:
+        names = pick_csvs(sorted(name for name, _ in find_files(path, OUTPUT, REMEDY)), path, REMEDY)
+        table = read_csvs([f"{path}/{name}" for name in names], names, columns)
+    else:
+        table = read_csvs([str(path.resolve())], [path.name], columns)
+    table.rows.attrs["rejected"] = table.rejected
+    return table.rows

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from gated_vae.preprocessing.errors import GatedVAEError
 
 CSV = ".csv"
 DETAILS = "_of_details.txt"
+OUTPUT = (CSV, DETAILS)  # details are looked for, too, as they tell which folders hold aligned faces
 ALIGNED = "_aligned"
 UNREADABLE = -1  # in place of a size
 
@@ -61,6 +62,14 @@ def list_sizes(root: Path, suffixes: tuple[str, ...], remedy: str) -> dict[str, 
         for name, entry in find_files(root, suffixes, remedy)
     }
     return {name: sizes[name] for name in sorted(sizes)}
+
+
+def pick_csvs(names: Iterable[str], root: Path, remedy: str) -> list[str]:
+    """The CSVs among the `OUTPUT` that was found in `root`; `GatedVAEError` when there is none."""
+    csvs = [name for name in names if not name.lower().endswith(DETAILS)]
+    if not csvs:
+        raise GatedVAEError(f"There is no OpenFace output in {root}.", "No file in it is named *.csv.", remedy)
+    return csvs
 
 
 def printable(name: str) -> str:

@@ -9,14 +9,14 @@ from __future__ import annotations
 import os
 import re
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass, field
-from operator import attrgetter
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import opened
-from gated_vae.preprocessing.openface.listing import ALIGNED, UNREADABLE, list_sizes
+from gated_vae.preprocessing.openface.listing import ALIGNED, CSV, UNREADABLE, list_sizes
 
 WHOLE_IMAGE = -1  # frame number of a face in a single image
 DETAILS_BYTES = 1 << 14  # of a file of details at most; OpenFace writes a dozen lines
@@ -27,17 +27,19 @@ SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png")  # what OpenFace reads from a folde
 _ALIGNED = re.compile(r"(?:face_det_(\d{1,9})|frame_det_(?:(\d{1,9})_)?(\d{1,9}))\.(?:bmp|jpe?g|png)", re.IGNORECASE)
 
 
-def aligned_faces(csv: str) -> dict[tuple[int, int], str]:
-    """Paths of the aligned faces of one CSV by (frame, face); the frame is `WHOLE_IMAGE` for FaceLandmarkImg.
+def aligned_faces(root: str, csv: str) -> dict[tuple[int, int], str]:
+    """Paths in `root` of one CSV's aligned faces by (frame, face); the frame is `WHOLE_IMAGE` for FaceLandmarkImg.
 
     Where one face was written in several formats, bmp goes before jpg and that before png.
     """
-    found: dict[tuple[int, int], str] = {}
-    for entry in sorted(_entries(csv[:-4] + ALIGNED), key=attrgetter("name"), reverse=True):
-        match = _ALIGNED.fullmatch(entry.name)
-        if match and entry.is_file(follow_symlinks=False):
+    folder, names, found = csv[: -len(CSV)] + ALIGNED, [], {}
+    if not os.path.islink(f"{root}/{folder}"):  # noqa: PTH114
+        with suppress(OSError), os.scandir(f"{root}/{folder}") as entries:
+            names = [entry.name for entry in entries if entry.is_file(follow_symlinks=False)]
+    for name in sorted(names, reverse=True):
+        if match := _ALIGNED.fullmatch(name):
             face, face_id, frame = match.groups()
-            found[(WHOLE_IMAGE, int(face)) if face else (int(frame), int(face_id or 0))] = entry.path
+            found[(WHOLE_IMAGE, int(face)) if face else (int(frame), int(face_id or 0))] = f"{folder}/{name}"
     return found
 
 
@@ -45,13 +47,11 @@ class Details(NamedTuple):
     """What ``<stem>_of_details.txt`` says; None where it does not. An image without a face has no `csv`."""
 
     input: str | None
-    input_full_path: str | None
-    aligned_directory: str | None
     csv: str | None
 
 
-def read_details(path: str | Path) -> Details:
-    """Read ``<stem>_of_details.txt``, in which OpenFace names its input and outputs.
+def read_details(path: str) -> Details:
+    """Read ``<stem>_of_details.txt``, in which OpenFace names its input and output.
 
     Bytes that are not UTF-8 are kept as Python keeps them in file names (`os.fsdecode`).
 
@@ -61,12 +61,11 @@ def read_details(path: str | Path) -> Details:
         When the file cannot be read. Links are not followed.
     """
     try:
-        with opened(os.fspath(path)) as handle:
+        with opened(path) as handle:
             text = "\n" + os.fsdecode(os.read(handle, DETAILS_BYTES))
     except OSError as error:
         raise GatedVAEError(f"{path} cannot be read.", str(error), "Run OpenFace on this image again.") from None
-    keys = ("Input", "Input full path", "Output aligned directory", "Output csv")
-    values = [text.partition(f"\n{key}:")[2].partition("\n")[0].strip() for key in keys]
+    values = [text.partition(f"\n{key}:")[2].partition("\n")[0].strip() for key in ("Input", "Output csv")]
     return Details(*(value or None for value in values))
 
 
@@ -147,14 +146,3 @@ def index_pictures(root: Path) -> WholePictures:
     if not pictures.sizes:
         raise GatedVAEError(f"There are no pictures in {root}.", "", remedy)
     return pictures
-
-
-def _entries(folder: str) -> list[os.DirEntry[str]]:
-    """What lies in a folder; nothing where it is missing, a link, or may not be listed."""
-    if os.path.islink(folder):  # noqa: PTH114
-        return []
-    try:
-        with os.scandir(folder) as entries:
-            return list(entries)
-    except OSError:
-        return []

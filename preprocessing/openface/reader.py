@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import opened
 from gated_vae.preprocessing.openface.listing import printable
 from gated_vae.preprocessing.openface.text import Layout, Reason, UnreadableError, parse_lines, read_header
@@ -40,35 +39,15 @@ class OpenFaceTable:
     rejected: list[dict[str, Any]]
 
 
-def read_csvs(root: Path, files: Sequence[str | Path], columns: Sequence[str] | None = None) -> OpenFaceTable:
-    """Read `files`, which lie in `root`, as one shard: all of the result is in memory, little of the files is.
+def read_csvs(paths: Sequence[str], sources: Sequence[str], columns: Sequence[str] | None = None) -> OpenFaceTable:
+    """Read files as one shard under the names for `source`: all of the result is in memory, little of the files is.
 
     Column types follow from the files given, as if pandas had concatenated them. See `read_openface` for the rest.
-
-    Raises
-    ------
-    GatedVAEError
-        When a file does not lie in `root`.
     """
-    paths = [os.fspath(file) for file in files]
-    return read_files(paths, [_relative(path, f"{root}/") for path in paths], columns)
-
-
-def read_files(paths: Sequence[str], sources: Sequence[str], columns: Sequence[str] | None) -> OpenFaceTable:
-    """Read files under the names that `source` is to give them."""
     shard = Shard([columns] if isinstance(columns, str) else columns)
     for file, path in enumerate(paths):
         shard.add(file, path)
     return shard.finish([printable(source) for source in sources])
-
-
-def _relative(path: str, prefix: str) -> str:
-    if path.startswith(prefix) and "/../" not in path:
-        return path[len(prefix) :]
-    relative = os.path.relpath(path, prefix)
-    if relative.startswith("../"):
-        raise GatedVAEError(f"{path} does not lie in {prefix}.", "", "Give files as find_csvs lists them.")
-    return relative
 
 
 def _blocks(handle: int, block: bytes) -> Iterator[bytes]:

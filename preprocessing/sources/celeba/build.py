@@ -23,7 +23,7 @@ from gated_vae.preprocessing.progress import Progress, ignore
 from gated_vae.preprocessing.sources.base import BadSourceError, Made, make_store
 from gated_vae.preprocessing.sources.celeba.faces import INTENSITIES, POSE
 from gated_vae.preprocessing.sources.celeba.samples import sample_table, undetected
-from gated_vae.preprocessing.sources.celeba.select import Limits, choose_faces, find_whole_pictures
+from gated_vae.preprocessing.sources.celeba.select import choose_faces, find_whole_pictures
 from gated_vae.preprocessing.sources.celeba.survey import CelebaOptions, survey
 from gated_vae.preprocessing.sources.celeba.tasks import (
     SHARD_PICTURES,
@@ -92,7 +92,7 @@ def preprocess_celeba(
     where = threads(workers)
     if scheduler is not None:
         where = cluster(scheduler)
-    elif workers != 1 and len(source.found.csvs) >= PROCESSES_FROM:
+    elif workers != 1 and len(source.found.sizes) >= PROCESSES_FROM:
         where = processes(workers)
     made = make_store(source, out, overwrite=overwrite, workers=where, progress=progress)
     return _report(made, out, time.perf_counter() - started)
@@ -102,7 +102,7 @@ class CelebaSource:
     """Faces that OpenFace found, as a `DataSource`."""
 
     def __init__(self, options: CelebaOptions) -> None:
-        self.options, self.found = options, survey(options)
+        self.options, self.found, self.root = options, survey(options), os.fspath(options.openface.absolute())
 
     def plan(self) -> Plan:
         """What decides the store."""
@@ -113,9 +113,9 @@ class CelebaSource:
         faces, unread = self._read(writer.work, run, progress)  # rebound as it shrinks: at most one large table is kept
         if not {*POSE, *INTENSITIES} & set(faces):
             raise self._no_labels(unread)
-        lonely = undetected(self.found.root, self.found.lonely_details)
+        lonely = undetected(self.root, self.found.lonely_details)
         writer.seen = len(faces) + len(unread) + len(lonely)
-        faces, dropped = choose_faces(faces, Limits(self.options.min_confidence, self.options.max_angle))
+        faces, dropped = choose_faces(faces, self.options)
         self._decode(faces["picture"].tolist(), writer, run, progress)
         faces, broken = _drop_failed(faces, writer.failed())
         rejected = [*unread, *lonely, *dropped.to_dict("records"), *broken.to_dict("records")]
@@ -124,19 +124,20 @@ class CelebaSource:
         progress(1, 1, "writing")
         for item in rejected:
             writer.reject(**item)
-        lists = [labels for labels in (self.found.identities, self.found.splits) if labels is not None]
-        writer.samples(sample_table(faces, lists, whole=self.found.pictures is not None))
+        writer.samples(sample_table(faces, self.found.lists, whole=self.found.pictures is not None))
 
     def _read(self, work: Path, run: RunTasks, progress: Progress) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
         """First round: every face with its picture or why there is none, and what could not be read."""
-        found, root = self.found, os.fspath(self.found.root)
-        shards = cut_shards(found.csvs, found.sizes)
+        found = self.found
+        shards = cut_shards(found.sizes)
         ends = list(accumulate(map(len, shards)))
         # Names that fit no shard cut in another way.
         paths = [work / f"faces-{end - len(shard):08d}-{end:08d}" for shard, end in zip(shards, ends, strict=True)]
-        aligned = found.pictures is None
-        tasks = [(root, shard, aligned, os.fspath(path)) for shard, path in zip(shards, paths, strict=True)]
-        total = 2 * len(found.csvs)  # every CSV is read, and about as many pictures
+        tasks = [
+            (self.root, shard, found.pictures is None, os.fspath(path))
+            for shard, path in zip(shards, paths, strict=True)
+        ]
+        total = 2 * len(found.sizes)  # every CSV is read, and about as many pictures
         for end, _ in zip(ends, run(read_shard, tasks), strict=True):
             progress(end, total, "reading CSVs")
         table, rejected = load_faces(paths)
@@ -147,10 +148,10 @@ class CelebaSource:
 
     def _decode(self, pictures: list[bytes], writer: StoreWriter, run: RunTasks, progress: Progress) -> None:
         """Second round: the pictures into the store's images."""
-        root = os.fspath(self.found.pictures.root if self.found.pictures else self.found.root)
+        root = os.fspath(self.found.pictures.root) if self.found.pictures else self.root
         regions = writer.images(len(pictures), SHARD_PICTURES)
         tasks = [(root, pictures[region.start : region.stop], region) for region in regions]
-        before = len(self.found.csvs)
+        before = len(self.found.sizes)
         for region, _ in zip(regions, run(decode_shard, tasks), strict=True):
             progress(before + region.stop, before + len(pictures), "decoding pictures")
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 
 from gated_vae.preprocessing.errors import GatedVAEError
-from gated_vae.preprocessing.openface.listing import DETAILS, printable
+from gated_vae.preprocessing.openface.listing import CSV, DETAILS, printable
 from gated_vae.preprocessing.openface.pictures import WHOLE_IMAGE, aligned_faces, read_details
 from gated_vae.preprocessing.openface.reader import read_csvs
 from gated_vae.preprocessing.store import rejected_schema
@@ -27,15 +25,8 @@ PLACES = ("frame", "face", "face_id", "success")
 Floats = npt.NDArray[np.float64]
 
 
-class Origin(NamedTuple):
-    """What lies beside one CSV."""
-
-    given: bytes | None  # the input its details name
-    aligned: dict[tuple[int, int], str]  # path by (frame, face)
-
-
-def read_faces(root: str, files: Sequence[str], aligned: bool) -> pa.Table:
-    """Read CSVs that lie in `root`, all paths absolute.
+def read_faces(root: str, names: Sequence[str], aligned: bool) -> pa.Table:
+    """Read CSVs with these paths in `root`, which is absolute.
 
     Returns
     -------
@@ -45,21 +36,22 @@ def read_faces(root: str, files: Sequence[str], aligned: bool) -> pa.Table:
         aligned face in `root`. The last two are bytes, since file names need not be text; null where unknown. After them
         what could not be read: source, row, reason and detail, which are null for faces.
     """
-    table = read_csvs(Path(root), files, [*PLACES, *LABELS])
-    rows, paths = table.rows, {printable(file[len(root) + 1 :]): file for file in files}
+    table = read_csvs([f"{root}/{name}" for name in names], names, [*PLACES, *LABELS])
+    rows, spelled = table.rows, {printable(name): name for name in names}
     sources = rows["source"].tolist()
-    origins = {source: _origin(paths[source], aligned) for source in dict.fromkeys(sources)}
+    csvs = [spelled[source] for source in sources]
     frame = _whole(_column(rows, "frame"), WHOLE_IMAGE)
     face = _whole(np.where(np.isnan(face := _column(rows, "face")), _column(rows, "face_id"), face), 0)
-    names = [name for name in ("success", *LABELS) if name in rows]
-    labels = np.ascontiguousarray(rows[names].to_numpy(np.float64).T)  # at once: pandas takes long over each column
+    columns = [name for name in ("success", *LABELS) if name in rows]
+    labels = np.ascontiguousarray(rows[columns].to_numpy(np.float64).T)  # at once: pandas takes long over each column
     places = {"source": pa.array(sources, pa.string()), "row": rows["row"].to_numpy(), "frame": frame, "face": face}
-    given = pa.array([origins[source].given for source in sources], pa.binary())
-    faces = pa.table({**places, **dict(zip(names, labels, strict=True)), "input": given})
+    inputs = {csv: _input(f"{root}/{csv}") for csv in dict.fromkeys(csvs)}
+    given = pa.array([inputs[csv] for csv in csvs], pa.binary())
+    faces = pa.table({**places, **dict(zip(columns, labels, strict=True)), "input": given})
     if aligned:
-        keys = zip(sources, zip(frame.tolist(), face.tolist(), strict=True), strict=True)
-        found = [origins[source].aligned.get(place) for source, place in keys]
-        pictures = [path and os.fsencode(path[len(root) + 1 :]) for path in found]
+        found = {csv: aligned_faces(root, csv) for csv in inputs}
+        keys = zip(csvs, zip(frame.tolist(), face.tolist(), strict=True), strict=True)
+        pictures = [path and os.fsencode(path) for path in (found[csv].get(place) for csv, place in keys)]
         faces = faces.append_column("picture", pa.array(pictures, pa.binary()))
     rejected = pa.Table.from_pylist(table.rejected, schema=rejected_schema())
     return pa.concat_tables([faces, rejected], promote_options="permissive")
@@ -77,9 +69,10 @@ def _whole(values: Floats, missing: int) -> npt.NDArray[np.int64]:
     return np.where(possible, numbers, -2).astype(np.int64)
 
 
-def _origin(csv: str, aligned: bool) -> Origin:
+def _input(csv: str) -> bytes | None:
+    """What the details beside a CSV name as its input."""
     try:
-        given = read_details(csv[:-4] + DETAILS).input
+        given = read_details(csv[: -len(CSV)] + DETAILS).input
     except GatedVAEError:
         given = None
-    return Origin(os.fsencode(given) if given else None, aligned_faces(csv) if aligned else {})
+    return os.fsencode(given) if given else None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -35,11 +34,11 @@ def sample_table(faces: pd.DataFrame, lists: Sequence[pd.Series], *, whole: bool
     return pa.Table.from_pandas(samples, preserve_index=False)
 
 
-def undetected(root: Path, lonely_details: Sequence[str]) -> list[dict[str, Any]]:
+def undetected(root: str, lonely_details: Sequence[str]) -> list[dict[str, Any]]:
     """Details without a CSV as rejected items: no face was found, or the CSV that they name has gone."""
     items = []
     for name in lonely_details:
-        details = read_details(root / name)
+        details = read_details(f"{root}/{name}")
         reason = "missing_csv" if details.csv else "no_face"
         detail = f"{details.csv} is not there" if details.csv else f"OpenFace found no face in {details.input}"
         items.append({"source": printable(name), "row": None, "reason": reason, "detail": printable(detail)})

@@ -9,31 +9,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 
 from gated_vae.preprocessing.openface.pictures import WHOLE_IMAGE, WholePictures
 from gated_vae.preprocessing.sources.celeba.faces import LABELS, POSE, PRESENCES
+from gated_vae.preprocessing.sources.celeba.survey import CelebaOptions
 
 Texts = Callable[[pd.DataFrame], pd.Series]
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a face must reach.
-
-    Attributes
-    ----------
-    min_confidence:
-        Least confidence, 0 to 1.
-    max_angle:
-        Largest absolute pitch, yaw or roll in radians.
-    """
-
-    min_confidence: float
-    max_angle: float
 
 
 class Sieve:
@@ -59,7 +43,7 @@ class Sieve:
         return pd.concat(self.dropped) if self.dropped else pd.DataFrame(columns=columns)
 
 
-def choose_faces(faces: pd.DataFrame, limits: Limits) -> tuple[pd.DataFrame, pd.DataFrame]:
+def choose_faces(faces: pd.DataFrame, options: CelebaOptions) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Take at most one face per image.
 
     Parameters
@@ -72,7 +56,7 @@ def choose_faces(faces: pd.DataFrame, limits: Limits) -> tuple[pd.DataFrame, pd.
     The faces taken, in their order, and the rejected ones: source, row, reason, detail.
     """
     sieve = Sieve(faces)
-    drop_poor(sieve, limits)
+    drop_poor(sieve, options)
     sieve.drop(sieve.faces["picture"].isna(), "no_picture", lambda faces: faces["missing"])
     drop_others(sieve)
     twice = sieve.faces.duplicated("picture")
@@ -80,7 +64,7 @@ def choose_faces(faces: pd.DataFrame, limits: Limits) -> tuple[pd.DataFrame, pd.
     return sieve.faces, sieve.rejected()
 
 
-def drop_poor(sieve: Sieve, limits: Limits) -> None:
+def drop_poor(sieve: Sieve, options: CelebaOptions) -> None:
     """Drop faces whose own values rule them out.
 
     Labels that the store will have must be finite in every row, so that whoever reads it need not look for gaps. Presences
@@ -95,9 +79,9 @@ def drop_poor(sieve: Sieve, limits: Limits) -> None:
     if "success" in sieve.faces:
         sieve.drop(sieve.faces["success"] == 0, "no_success", "OpenFace says success 0")
     if "confidence" in sieve.faces:
-        low = sieve.faces[["confidence"]] < limits.min_confidence
+        low = sieve.faces[["confidence"]] < options.min_confidence
         sieve.drop(low["confidence"], "low_confidence", lambda faces: _shown(faces, low.loc[faces.index]))
-    wide = sieve.faces[pose].abs() > limits.max_angle
+    wide = sieve.faces[pose].abs() > options.max_angle
     sieve.drop(wide.any(axis=1), "impossible_pose", lambda faces: _shown(faces, wide.loc[faces.index]))
 
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import digest
-from gated_vae.preprocessing.openface.listing import CSV, DETAILS, list_sizes
+from gated_vae.preprocessing.openface.listing import CSV, DETAILS, OUTPUT, list_sizes, pick_csvs
 from gated_vae.preprocessing.openface.pictures import WholePictures, index_pictures
 from gated_vae.preprocessing.sources.celeba.lists import read_identities, read_splits
 from gated_vae.preprocessing.store_writer import Plan
@@ -68,25 +66,22 @@ class Source:
 
     Attributes
     ----------
-    root:
-        Absolute path of the folder that OpenFace wrote.
-    csvs:
-        Absolute paths of the CSVs, sorted by relative path, and `sizes` in bytes.
+    sizes:
+        Bytes of each CSV by its path in the folder that OpenFace wrote, sorted.
     lonely_details:
-        Relative paths of details without a CSV: images in which OpenFace found no face.
-    pictures, identities, splits:
-        What the options name, listed or read; None where not asked for.
+        Such paths of details without a CSV: images in which OpenFace found no face.
+    pictures:
+        The whole pictures; None where not asked for.
+    lists:
+        Identities and splits, as far as asked for.
     plan:
         What decides the store.
     """
 
-    root: Path
-    csvs: list[str]
-    sizes: list[int]
+    sizes: dict[str, int]
     lonely_details: list[str]
     pictures: WholePictures | None
-    identities: pd.Series | None
-    splits: pd.Series | None
+    lists: list[pd.Series]
     plan: Plan
 
 
@@ -101,50 +96,35 @@ def survey(options: CelebaOptions) -> Source:
     GatedVAEError
         When a folder or file is missing, has nothing to read in it, or a list has a bad line.
     """
-    root = options.openface.absolute()
-    sizes = list_sizes(root, (CSV, DETAILS), _REMEDY)
-    names = [name for name in sizes if not name.lower().endswith(DETAILS)]
-    if not names:
-        raise GatedVAEError(
-            f"There is no OpenFace output in {options.openface}.", "No file in it is named *.csv.", _REMEDY
-        )
-    stems = {name[:-4] for name in names}
+    sizes = list_sizes(options.openface.absolute(), OUTPUT, _REMEDY)
+    csvs = pick_csvs(sizes, options.openface, _REMEDY)
+    stems = {name[: -len(CSV)] for name in csvs}
     pictures = index_pictures(options.images.absolute()) if options.images else None
+    lists = ((read_identities, options.identities), (read_splits, options.partitions))
     return Source(
-        root=root,
-        csvs=[f"{root}/{name}" for name in names],
-        sizes=[sizes[name] for name in names],
+        sizes={name: sizes[name] for name in csvs},
         lonely_details=[name for name in sizes if name.endswith(DETAILS) and name.removesuffix(DETAILS) not in stems],
         pictures=pictures,
-        identities=read_identities(options.identities) if options.identities else None,
-        splits=read_splits(options.partitions) if options.partitions else None,
+        lists=[read(path) for read, path in lists if path],
         plan=Plan(
             kind="celeba",
-            source_digest=digest(*_identity(options, sizes, pictures)),
-            parameters=_parameters(options),
+            source_digest=digest(
+                _listing(sizes),
+                _listing(pictures.sizes) if pictures else b"",
+                *(path.read_bytes() if path else b"" for path in (options.identities, options.partitions)),
+            ),
+            parameters={
+                "size": options.size,
+                "min_confidence": float(options.min_confidence),
+                "max_angle": float(options.max_angle),
+                "pictures": "whole" if pictures else "aligned",
+                "identities": options.identities is not None,
+                "partitions": options.partitions is not None,
+            },
             image_shape=(options.size, options.size),
         ),
     )
 
 
-def _identity(options: CelebaOptions, sizes: dict[str, int], pictures: WholePictures | None) -> Iterator[bytes]:
-    yield _listing(sizes)
-    yield _listing(pictures.sizes) if pictures else b""
-    for path in (options.identities, options.partitions):
-        yield path.read_bytes() if path else b""
-
-
 def _listing(sizes: dict[str, int]) -> bytes:
     return os.fsencode("".join(f"{name}\0{size}\n" for name, size in sizes.items()))
-
-
-def _parameters(options: CelebaOptions) -> dict[str, Any]:
-    """What the store depends on besides the source, without paths: the same on every machine."""
-    return {
-        "size": options.size,
-        "min_confidence": float(options.min_confidence),
-        "max_angle": float(options.max_angle),
-        "pictures": "whole" if options.images else "aligned",
-        "identities": options.identities is not None,
-        "partitions": options.partitions is not None,
-    }

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -29,11 +29,11 @@ SHARD_PICTURES = 512  # 2 MB of pixels at 64 x 64
 _OUR_TROUBLE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.ETIMEDOUT}
 
 
-def cut_shards(files: Sequence[str], sizes: Sequence[int]) -> list[list[str]]:
-    """Cut a list of files into shards of at most `SHARD_FILES` files and, unless one is larger, `SHARD_BYTES` bytes."""
+def cut_shards(sizes: Mapping[str, int]) -> list[list[str]]:
+    """Cut files, given by size in bytes, into shards of at most `SHARD_FILES` and, unless one is larger, `SHARD_BYTES` bytes."""
     shards: list[list[str]] = []
     weight = 0
-    for file, size in zip(files, sizes, strict=True):
+    for file, size in sizes.items():
         if not shards or len(shards[-1]) == SHARD_FILES or weight + size > SHARD_BYTES:
             shards.append([])
             weight = 0
@@ -42,10 +42,10 @@ def cut_shards(files: Sequence[str], sizes: Sequence[int]) -> list[list[str]]:
     return shards
 
 
-def read_shard(root: str, files: Sequence[str], aligned: bool, out: str) -> None:
+def read_shard(root: str, names: Sequence[str], aligned: bool, out: str) -> None:
     """Read CSVs (see `read_faces`) into the work file `out`, a stream of Arrow's."""
     if read_sealed(Path(out)) is None:
-        items = read_faces(root, files, aligned)
+        items = read_faces(root, names, aligned)
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, items.schema) as stream:
             stream.write_table(items)

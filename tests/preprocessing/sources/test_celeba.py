@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from gated_vae.preprocessing.errors import GatedVAEError
-from gated_vae.preprocessing.openface.api import find_csvs
+from gated_vae.preprocessing.openface.api import read_openface
 from gated_vae.preprocessing.sources.celeba.build import CelebaOptions, CelebaReport, preprocess_celeba
 from gated_vae.preprocessing.sources.celeba.survey import survey
 from gated_vae.preprocessing.store import open_store, rejected_path
@@ -333,8 +333,8 @@ def test_lists_the_csvs_that_read_openface_reads(tmp_path: Path) -> None:
     (root / "broken.csv").symlink_to("nothing")
     (root / "loop").symlink_to(".")
     os.mkfifo(root / "pipe.csv")
-    listed = survey(CelebaOptions(root)).csvs
-    assert listed == [str(path) for path in find_csvs(root)]
+    listed, frame = list(survey(CelebaOptions(root)).sizes), read_openface(root)
+    assert listed == sorted({*frame["source"], *(entry["source"] for entry in frame.attrs["rejected"])})
     assert len(listed) == 8
 
 
