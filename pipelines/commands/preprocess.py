@@ -24,17 +24,14 @@ def dsprites(
     Example: pipe preprocess dsprites --out store
     """
     from gated_vae.pipelines import console
-    from gated_vae.preprocessing.sources.dsprites.build import preprocess_dsprites
+    from gated_vae.preprocessing.sources.base import make_store
+    from gated_vae.preprocessing.sources.dsprites.build import DSprites
 
     with console.progress("dsprites") as update:
-        report = preprocess_dsprites(out, npz=npz, overwrite=overwrite, progress=update)
-    rows = {
-        "store": report.store,
-        "images": report.images,
-        "source": report.source,
-        "": "nothing to do: it was finished" if report.already_done else "written",
-    }
-    console.show(report, rows, as_json=as_json)
+        store, already_done = make_store(DSprites(npz), out, overwrite=overwrite, progress=update)
+    rows = {"store": out, "images": len(store), "source": store.parameters["source"]}
+    done = "nothing to do: it was finished" if already_done else "written"
+    console.show({**rows, "already_done": already_done}, {**rows, "": done}, as_json=as_json)
 
 
 @app.command("celeba")

@@ -22,8 +22,8 @@ from gated_vae.pipelines.experiments.table1_report import MODELS, markdown
 from gated_vae.pipelines.training.presets import read_hidden, with_beta
 from gated_vae.preprocessing.errors import UsageError
 from gated_vae.preprocessing.progress import Progress
-from gated_vae.preprocessing.sources.dsprites.build import preprocess_dsprites
-from gated_vae.preprocessing.store import open_store
+from gated_vae.preprocessing.sources.base import make_store
+from gated_vae.preprocessing.sources.dsprites.build import DSprites
 
 # The paper's partitions and constants.
 SHARES: dict[str, tuple[str, ...]] = {
@@ -95,8 +95,7 @@ class Table1(Experiment):
     def prepare(self, names: Sequence[str], workers: int | None, progress: Progress) -> None:  # noqa: ARG002
         """Make the store of sprites with the paper's pairs and ours, unless it is there."""
         store = self.store_of("")
-        preprocess_dsprites(store)
-        pair_exactly(open_store(store), SHARES | APART)
+        pair_exactly(make_store(DSprites(), store).store, SHARES | APART)
 
     def store_of(self, name: str) -> Path:  # noqa: ARG002
         """The one store."""

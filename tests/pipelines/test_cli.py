@@ -106,7 +106,7 @@ def test_an_interrupt_is_told_and_exits_130(
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("gated_vae.preprocessing.sources.dsprites.build.preprocess_dsprites", interrupted)
+    monkeypatch.setattr("gated_vae.preprocessing.sources.base.make_store", interrupted)
     assert pipe("preprocess", "dsprites", "--out", tmp_path / "store") == 130
     assert capsys.readouterr().err == "Interrupted. The same command, run again, goes on from what is finished.\n"
 

@@ -11,7 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tokenize import TokenError
 from typing import IO, Any
@@ -24,67 +24,31 @@ import pyarrow.compute as pc
 from gated_vae.preprocessing.compute import RunTasks
 from gated_vae.preprocessing.files import digest, file_digest
 from gated_vae.preprocessing.image_file import Region
-from gated_vae.preprocessing.progress import Progress, ignore
-from gated_vae.preprocessing.sources.base import BadSourceError, make_store
+from gated_vae.preprocessing.progress import Progress
+from gated_vae.preprocessing.sources.base import BadSourceError
 from gated_vae.preprocessing.sources.dsprites.render import PLACES, RENDERER_VERSION, SIZE, Images, draw_everywhere
 from gated_vae.preprocessing.store_writer import Plan, StoreWriter
 
 FACTORS = {"shape": 3, "scale": 6, "orientation": 40, "posX": PLACES, "posY": PLACES}  # row order, posY fastest
-BLOCK_ROWS = PLACES * PLACES  # 4 MB of pixels
 
 _FETCH = "Download dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz again, or leave --npz out to have the images drawn."
 
 
 @dataclass(frozen=True)
-class DSpritesReport:
-    """What `preprocess_dsprites` did.
+class DSprites:
+    """All images, as a `DataSource`.
 
     Attributes
-    ----------
-    store:
-        The store's folder.
-    source:
-        ``npz`` or ``rendered``.
-    images:
-        Number of images in the store.
-    already_done:
-        True when the store was there already and nothing was written.
-    """
-
-    store: Path
-    source: str
-    images: int
-    already_done: bool
-
-
-def preprocess_dsprites(
-    out: Path, *, npz: Path | None = None, overwrite: bool = False, progress: Progress = ignore
-) -> DSpritesReport:
-    """Make a store of dSprites in the folder `out`; see `make_store`.
-
-    Parameters
     ----------
     npz:
         The official file. Its classes and values are checked against the grid; `metadata`, which is pickled, is never
         read. Without it the images are drawn.
-    progress:
-        Called after every 1,024 images.
-
-    Raises
-    ------
-    GatedVAEError
-        When the npz is missing, damaged or not dSprites; when `out` holds another store or is in use.
+    factors:
+        Sizes of the grid by name, posY the fastest.
     """
-    store, already_done = make_store(DSprites(npz, FACTORS), out, overwrite=overwrite, progress=progress)
-    return DSpritesReport(out, store.parameters["source"], len(store), already_done)
 
-
-@dataclass(frozen=True)
-class DSprites:
-    """The official file, or images drawn where there is none, as a `DataSource`; all combinations of `factors`."""
-
-    npz: Path | None
-    factors: dict[str, int]
+    npz: Path | None = None
+    factors: dict[str, int] = field(default_factory=FACTORS.copy)
 
     def plan(self) -> Plan:
         """What decides the store."""
@@ -101,15 +65,19 @@ class DSprites:
     def build(self, writer: StoreWriter, run: RunTasks, progress: Progress) -> None:
         """Read or draw every image."""
         writer.seen = math.prod(self.factors.values())
+        regions = writer.images(writer.seen, _block_rows(self.factors))
         if self.npz is None:
-            regions = writer.images(writer.seen, self.factors["posX"] * self.factors["posY"])
             done = run(_draw, ((self.factors, block, region) for block, region in enumerate(regions)))
         else:
-            regions = writer.images(writer.seen, BLOCK_ROWS)
             done = _copy(read_official(self.npz, self.factors), regions)
         for region, _ in zip(regions, done, strict=True):
             progress(region.stop, writer.seen)
         writer.samples(sample_table(self.factors))
+
+
+def _block_rows(factors: Mapping[str, int]) -> int:
+    """Images of one shape, scale and orientation: 4 MB of pixels."""
+    return factors["posX"] * factors["posY"]
 
 
 def _draw(factors: Mapping[str, int], block: int, region: Region) -> None:
@@ -150,7 +118,7 @@ def read_official(npz: Path, factors: Mapping[str, int]) -> Iterator[Images]:
             if wrong.any():
                 row = int(wrong.argmax())
                 raise ValueError(f"Row {row} of {key} is {found[row].tolist()}, not {expected[row].tolist()}.")
-        for block in _member(archive, "imgs", np.dtype(np.uint8), (rows, SIZE, SIZE), BLOCK_ROWS):
+        for block in _member(archive, "imgs", np.dtype(np.uint8), (rows, SIZE, SIZE), _block_rows(factors)):
             if block.max() > 1:
                 raise ValueError(f"imgs holds the pixel value {block.max()}; only 0 and 1 are expected.")
             yield block * np.uint8(255)

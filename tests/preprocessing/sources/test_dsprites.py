@@ -8,6 +8,7 @@ import time
 import zipfile
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,8 +16,9 @@ import pytest
 from gated_vae.preprocessing import store, store_writer
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.image_file import Region
+from gated_vae.preprocessing.sources.base import Made, make_store
 from gated_vae.preprocessing.sources.dsprites import build as dsprites
-from gated_vae.preprocessing.sources.dsprites.build import FACTORS, preprocess_dsprites, read_official, sample_table
+from gated_vae.preprocessing.sources.dsprites.build import FACTORS, DSprites, read_official, sample_table
 from gated_vae.preprocessing.sources.dsprites.render import draw_everywhere, fill, outline
 from gated_vae.preprocessing.store import open_store
 
@@ -242,10 +244,9 @@ def test_surplus_bytes_are_refused(tmp_path: Path) -> None:
 # --- the store ---
 
 
-@pytest.fixture
-def tiny_grid(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let stores hold the small grid, so that they are made in no time."""
-    monkeypatch.setattr(dsprites, "FACTORS", TINY)
+def make(out: Path, npz: Path | None = None, **options: Any) -> Made:
+    """A store of the small grid, which is made in no time."""
+    return make_store(DSprites(npz, TINY), out, **options)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -264,15 +265,13 @@ def test_the_row_order_is_the_official_one() -> None:
     assert table.image.is_unique
 
 
-@pytest.mark.usefixtures("tiny_grid")
 def test_a_store_from_the_npz_opens_and_says_what_it_holds(tmp_path: Path) -> None:
     arrays = tiny_arrays()
     np.savez(tmp_path / "d.npz", **arrays)
     calls: list[tuple[int, int]] = []
-    report = preprocess_dsprites(tmp_path / "s", npz=tmp_path / "d.npz", progress=lambda *call: calls.append(call))
-    assert (report.images, report.source, report.already_done) == (TINY_ROWS, "npz", False)
-    assert calls == [(TINY_ROWS, TINY_ROWS)]
-    made = open_store(tmp_path / "s")
+    made, already_done = make(tmp_path / "s", tmp_path / "d.npz", progress=lambda *call: calls.append(call))
+    assert (len(made), already_done) == (TINY_ROWS, False)
+    assert calls == [(done, TINY_ROWS) for done in range(4, TINY_ROWS + 1, 4)]
     assert np.array_equal(made.images, arrays["imgs"] * 255)
     assert made.samples[list(TINY)].to_numpy().tolist() == arrays["latents_classes"][:, 1:].tolist()
     assert np.allclose(made.samples[[f"{name}_value" for name in TINY]], arrays["latents_values"][:, 1:])
@@ -281,32 +280,29 @@ def test_a_store_from_the_npz_opens_and_says_what_it_holds(tmp_path: Path) -> No
     assert made.parameters == {"source": "npz", "pixel_values": [0, 255]}
 
 
-@pytest.mark.usefixtures("tiny_grid")
 def test_running_again_does_nothing_and_another_source_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "d.npz", **tiny_arrays())
     out = tmp_path / "s"
-    preprocess_dsprites(out)
+    make(out)
     before = contents(out), store.images_path(out).stat().st_mtime_ns
-    assert preprocess_dsprites(out).already_done
+    assert make(out).already_done
     with pytest.raises(GatedVAEError, match="holds another store"):
-        preprocess_dsprites(out, npz=tmp_path / "d.npz")
+        make(out, tmp_path / "d.npz")
     assert (contents(out), store.images_path(out).stat().st_mtime_ns) == before
 
 
-@pytest.mark.usefixtures("tiny_grid")
 def test_overwriting_removes_groups_and_pairs(tmp_path: Path) -> None:
     np.savez(tmp_path / "d.npz", **tiny_arrays())
     fresh, out = tmp_path / "fresh", tmp_path / "s"
-    preprocess_dsprites(fresh, npz=tmp_path / "d.npz")
-    preprocess_dsprites(out)
+    make(fresh, tmp_path / "d.npz")
+    make(out)
     for path in (store.groups_path(out, "p"), store.pairs_path(out, "p"), store.centroids_path(out, "p")):
         path.parent.mkdir(parents=True)
         path.write_bytes(b"stale")
-    assert not preprocess_dsprites(out, npz=tmp_path / "d.npz", overwrite=True).already_done
+    assert not make(out, tmp_path / "d.npz", overwrite=True).already_done
     assert contents(out) == contents(fresh)
 
 
-@pytest.mark.usefixtures("tiny_grid")
 @pytest.mark.parametrize(
     ("module", "step"),
     [
@@ -318,7 +314,7 @@ def test_overwriting_removes_groups_and_pairs(tmp_path: Path) -> None:
 def test_a_run_that_dies_is_no_store_and_ends_the_same_when_run_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: ModuleType, step: str
 ) -> None:
-    preprocess_dsprites(tmp_path / "whole")
+    make(tmp_path / "whole")
     with monkeypatch.context() as patch:
 
         def die(*_: object, **__: object) -> None:
@@ -326,22 +322,20 @@ def test_a_run_that_dies_is_no_store_and_ends_the_same_when_run_again(
 
         patch.setattr(module, step, die)
         with pytest.raises(KeyboardInterrupt):
-            preprocess_dsprites(tmp_path / "s")
+            make(tmp_path / "s")
     with pytest.raises(GatedVAEError, match="not a finished store"):
         open_store(tmp_path / "s")
-    assert not preprocess_dsprites(tmp_path / "s").already_done
+    assert not make(tmp_path / "s").already_done
     assert contents(tmp_path / "s") == contents(tmp_path / "whole")
 
 
-@pytest.mark.usefixtures("tiny_grid")
 @pytest.mark.parametrize("drawn", [True, False])
 def test_killed_half_way_it_goes_on_where_it_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, drawn: bool
 ) -> None:
     np.savez(tmp_path / "d.npz", **tiny_arrays())
-    monkeypatch.setattr(dsprites, "BLOCK_ROWS", 4)
     npz = None if drawn else tmp_path / "d.npz"
-    preprocess_dsprites(tmp_path / "whole", npz=npz)
+    make(tmp_path / "whole", npz)
     written: list[int] = []
     real = Region.write
     monkeypatch.setattr(Region, "write", lambda region, *given: (written.append(region.start), real(region, *given)))
@@ -351,40 +345,38 @@ def test_killed_half_way_it_goes_on_where_it_stopped(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        preprocess_dsprites(tmp_path / "s", npz=npz, progress=die)
+        make(tmp_path / "s", npz, progress=die)
     assert 5 <= len(written) < 12
-    preprocess_dsprites(tmp_path / "s", npz=npz)
+    make(tmp_path / "s", npz)
     assert sorted(written) == list(range(0, TINY_ROWS, 4))  # each once
     assert contents(tmp_path / "s") == contents(tmp_path / "whole")
 
 
-@pytest.mark.usefixtures("tiny_grid")
 def test_drawn_images_are_the_combinations_in_row_order(tmp_path: Path) -> None:
-    preprocess_dsprites(tmp_path / "s")
+    make(tmp_path / "s")
     made = open_store(tmp_path / "s")
     for image, (_, *values) in zip(made.images, tiny_arrays()["latents_values"], strict=True):
         shape, scale, angle, x, y = values
         assert np.array_equal(image, draw_everywhere(int(shape) - 1, scale, angle)[int(x) * 31, int(y) * 31])
 
 
-@pytest.mark.usefixtures("tiny_grid")
 def test_a_bad_file_spoils_neither_the_folder_nor_a_later_run(tmp_path: Path) -> None:
     (tmp_path / "bad.npz").write_bytes(b"PK")
     with pytest.raises(GatedVAEError, match="damaged or not an npz"):
-        preprocess_dsprites(tmp_path / "s", npz=tmp_path / "bad.npz")
+        make(tmp_path / "s", tmp_path / "bad.npz")
     with pytest.raises(GatedVAEError, match="No such file"):
-        preprocess_dsprites(tmp_path / "s", npz=tmp_path / "none.npz")
-    preprocess_dsprites(tmp_path / "s")
+        make(tmp_path / "s", tmp_path / "none.npz")
+    make(tmp_path / "s")
 
 
 def test_the_public_path_insists_on_the_whole_grid(tmp_path: Path) -> None:
     np.savez(tmp_path / "d.npz", **tiny_arrays())
     with pytest.raises(GatedVAEError, match=r"\(48, 6\), not int64 \(737280, 6\)"):
-        preprocess_dsprites(tmp_path / "s", npz=tmp_path / "d.npz")
+        make_store(DSprites(tmp_path / "d.npz"), tmp_path / "s")
 
 
 def _preprocess(out: Path) -> None:
-    preprocess_dsprites(out)
+    make_store(DSprites(), out)
 
 
 @pytest.mark.slow
@@ -405,7 +397,7 @@ def test_the_whole_store_survives_a_kill_and_is_made_in_under_a_minute(tmp_path:
             after.update((path, path.stat().st_mtime_ns) for path in before)
 
     start = time.monotonic()
-    assert not preprocess_dsprites(out, progress=look).already_done
+    assert not make_store(DSprites(), out, progress=look).already_done
     assert time.monotonic() - start < 60
     assert before == after  # drawn once
     images = open_store(out).images
