@@ -177,27 +177,20 @@ def read_json(path: Path, remedy: str) -> dict[str, Any]:
     return value
 
 
-def write_parquet(path: Path, table: pa.Table, *, schema_version: int, durable: bool = True, **options: Any) -> None:
+def write_parquet(path: Path, table: pa.Table, *, schema_version: int, **options: Any) -> None:
     """Write an Arrow table as Parquet atomically: schema version in its metadata, page checksums, zstd unless told."""
-    import pyarrow.parquet as pq  # where it is used: commands that write no table need not wait for it
-
-    schema = _versioned(table.schema, schema_version)
-    with atomic_path(path, durable=durable) as partial:
-        pq.write_table(table.replace_schema_metadata(schema.metadata), partial, **{**_PARQUET, **options})
+    with parquet_writer(path, table.schema, schema_version=schema_version, **options) as writer:
+        writer.write_table(table)
 
 
 @contextmanager
 def parquet_writer(path: Path, schema: pa.Schema, *, schema_version: int, **options: Any) -> Iterator[pq.ParquetWriter]:
     """Yield what writes `path` table by table, as `write_parquet` does at once; on failure nothing is left."""
-    import pyarrow.parquet as pq
+    import pyarrow.parquet as pq  # where it is used: commands that write no table need not wait for it
 
-    schema = _versioned(schema, schema_version)
+    schema = schema.with_metadata({**(schema.metadata or {}), SCHEMA_KEY: str(schema_version).encode()})
     with atomic_path(path) as partial, pq.ParquetWriter(partial, schema, **{**_PARQUET, **options}) as writer:
         yield writer
-
-
-def _versioned(schema: pa.Schema, version: int) -> pa.Schema:
-    return schema.with_metadata({**(schema.metadata or {}), SCHEMA_KEY: str(version).encode()})
 
 
 def digest(*parts: bytes | str) -> str:
@@ -216,7 +209,7 @@ def file_digest(path: Path) -> str:
 
 
 @contextmanager
-def locked(folder: Path, remedy: str = "Wait for it to finish, or choose another folder.") -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     """Hold `folder` (created if missing) for this process alone.
 
     The kernel drops the lock when the process ends, however it ends, so a killed command leaves nothing to clean up.
@@ -224,7 +217,7 @@ def locked(folder: Path, remedy: str = "Wait for it to finish, or choose another
     folder.mkdir(parents=True, exist_ok=True)
     handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
-        _lock(handle, f"{folder} is in use by another process.", remedy)
+        _lock(handle, f"{folder} is in use by another process.", "Wait for it to finish, or choose another folder.")
         yield
     finally:
         os.close(handle)

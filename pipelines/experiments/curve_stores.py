@@ -17,7 +17,7 @@ from gated_vae.pairing.exact import pair_exactly
 from gated_vae.preprocessing.compute import RunTasks
 from gated_vae.preprocessing.files import digest
 from gated_vae.preprocessing.progress import Progress
-from gated_vae.preprocessing.simulate.faces import IDENTITY, PROCESSED, TRUTH, simulate_faces, simulate_labels
+from gated_vae.preprocessing.simulate.faces import IDENTITY, PROCESSED, simulate_faces, simulate_labels
 from gated_vae.preprocessing.simulate.options import FaceSimulation
 from gated_vae.preprocessing.sources import base
 from gated_vae.preprocessing.sources.celeba.build import CelebaOptions, preprocess_celeba
@@ -29,21 +29,11 @@ WRONG = 4  # stream of random numbers, after those of the simulation
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a store is made.
+    """How a store is made."""
 
-    Attributes
-    ----------
-    labels:
-        How many of the pictures, from the first, and what their labels are like.
-    wrong:
-        Share of samples that are given each other's labels.
-    clusters:
-        How pairs are made of the labels.
-    """
-
-    labels: FaceSimulation
-    wrong: float
-    clusters: ClusterOptions
+    labels: FaceSimulation  # how many of the pictures, from the first, and what their labels are like
+    wrong: float  # share of samples that are given each other's labels
+    clusters: ClusterOptions  # how pairs are made of the labels
 
 
 def true_faces(n: int, people: int, seed: int = 0) -> FaceSimulation:
@@ -56,8 +46,8 @@ def true_faces(n: int, people: int, seed: int = 0) -> FaceSimulation:
 
 def draw_pictures(
     faces: FaceSimulation, size: int, out: Path, *, workers: int | None = None, progress: Progress
-) -> tuple[Store, Path]:
-    """Draw faces and preprocess them, once; give the store and the file of the truth. The large pictures are not kept.
+) -> Store:
+    """Draw faces and preprocess them, once. The large pictures are not kept, the truth is.
 
     Parameters
     ----------
@@ -77,7 +67,7 @@ def draw_pictures(
         options = CelebaOptions(out / PROCESSED, identities=out / IDENTITY, size=size)
         preprocess_celeba(options, store, workers=workers)
     shutil.rmtree(out / PROCESSED, ignore_errors=True)
-    return open_store(store), out / TRUTH
+    return open_store(store)
 
 
 def make_store(recipe: Recipe, pictures: Store, path: Path) -> Store:
@@ -89,8 +79,8 @@ def make_store(recipe: Recipe, pictures: Store, path: Path) -> Store:
         When `path` holds another store, or it cannot be paired so.
     """
     base.make_store(Relabelled(recipe, pictures), path)
-    cluster_store(path, recipe.clusters)
     options = recipe.clusters
+    cluster_store(path, options)
     pair_exactly(open_store(path), {"identity": ["identity"]}, draws=options.draws, seed=options.seed)
     return open_store(path)
 

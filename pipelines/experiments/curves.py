@@ -137,7 +137,7 @@ class Curves(Experiment):
         """Draw the pictures, as many as any point needs, and make of them the stores of the base and of these points."""
         known = points()
         faces = true_faces(max(map(self.images_at, known.values())), self.people)
-        pictures, _ = draw_pictures(faces, SIZE, self.out / "pictures", workers=workers, progress=progress)
+        pictures = draw_pictures(faces, SIZE, self.out / "pictures", workers=workers, progress=progress)
         needed = [*dict.fromkeys((BASE.name, *names))]
         for done, name in enumerate(needed):
             progress(done, len(needed), f"store {name}")

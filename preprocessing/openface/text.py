@@ -47,21 +47,11 @@ class UnreadableError(Exception):
 
 @dataclass(frozen=True)
 class Layout:
-    """What one header says.
+    """What one header says."""
 
-    Attributes
-    ----------
-    delimiter:
-        ``,`` or ``;`` (spaces around cells never matter).
-    width:
-        Cells in a line.
-    wanted:
-        Name to position of the columns to parse, in the order in which they are returned.
-    """
-
-    delimiter: str
-    width: int
-    wanted: dict[str, int]
+    delimiter: str  # "," or ";" (spaces around cells never matter)
+    width: int  # cells in a line
+    wanted: dict[str, int]  # name to position of the columns to parse, in the order in which they are returned
 
 
 class Rejection(NamedTuple):

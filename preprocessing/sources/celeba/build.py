@@ -32,7 +32,7 @@ from gated_vae.preprocessing.sources.celeba.tasks import (
     load_faces,
     read_shard,
 )
-from gated_vae.preprocessing.store import rejected_path, samples_path
+from gated_vae.preprocessing.store import rejected_path
 from gated_vae.preprocessing.store_writer import Plan, StoreWriter
 
 __all__ = ["CelebaOptions", "CelebaReport", "preprocess_celeba"]
@@ -42,32 +42,16 @@ PROCESSES_FROM = 10_000  # CSVs: what processes take to start, threads lose on a
 
 @dataclass(frozen=True)
 class CelebaReport:
-    """What `preprocess_celeba` did.
-
-    Attributes
-    ----------
-    store:
-        The store's folder.
-    seen, taken:
-        Faces, frames, unreadable rows and files, and images without a face; and how many of them became samples.
-    rejected:
-        Count by reason, most frequent first; `taken` and these add up to `seen`.
-    without_identity, without_split:
-        Samples that the lists do not name; None without a list.
-    seconds:
-        Time it took.
-    already_done:
-        True when the store was there already and nothing was written.
-    """
+    """What `preprocess_celeba` did."""
 
     store: Path
-    seen: int
-    taken: int
-    rejected: dict[str, int]
-    without_identity: int | None
+    seen: int  # faces, frames, unreadable rows and files, and images without a face
+    taken: int  # how many of them became samples
+    rejected: dict[str, int]  # count by reason, most frequent first; `taken` and these add up to `seen`
+    without_identity: int | None  # samples that the lists do not name; None without a list
     without_split: int | None
     seconds: float
-    already_done: bool
+    already_done: bool  # True when the store was there already and nothing was written
 
 
 def preprocess_celeba(
@@ -185,15 +169,15 @@ def _count_reasons(reasons: Iterable[str]) -> dict[str, int]:
 
 def _report(made: Made, out: Path, seconds: float) -> CelebaReport:
     store = made.store
-    columns = [name for name in ("identity", "split") if name in pq.read_schema(samples_path(out)).names]
-    absent = store.sample_columns(columns).isna().sum() if columns else {}
+    columns = {"identity": store.parameters["identities"], "split": store.parameters["partitions"]}
+    absent = {name: int(store.sample_columns([name])[name].isna().sum()) for name, given in columns.items() if given}
     return CelebaReport(
         store=out,
         seen=store.manifest["seen"],
         taken=len(store),
         rejected=_count_reasons(pq.read_table(rejected_path(out), columns=["reason"])["reason"].to_pylist()),
-        without_identity=int(absent["identity"]) if "identity" in columns else None,
-        without_split=int(absent["split"]) if "split" in columns else None,
+        without_identity=absent.get("identity"),
+        without_split=absent.get("split"),
         seconds=seconds,
         already_done=made.already_done,
     )

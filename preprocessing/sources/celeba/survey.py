@@ -62,26 +62,12 @@ class CelebaOptions:
 
 @dataclass(frozen=True)
 class Source:
-    """Everything that was found.
+    """Everything that was found; paths are those in the folder that OpenFace wrote."""
 
-    Attributes
-    ----------
-    sizes:
-        Bytes of each CSV by its path in the folder that OpenFace wrote, sorted.
-    lonely_details:
-        Such paths of details without a CSV: images in which OpenFace found no face.
-    pictures:
-        The whole pictures; None where not asked for.
-    lists:
-        Identities and splits, as far as asked for.
-    plan:
-        What decides the store.
-    """
-
-    sizes: dict[str, int]
-    lonely_details: list[str]
-    pictures: WholePictures | None
-    lists: list[pd.Series]
+    sizes: dict[str, int]  # bytes of each CSV by path, sorted
+    lonely_details: list[str]  # details without a CSV: images in which OpenFace found no face
+    pictures: WholePictures | None  # whole pictures, where asked for
+    lists: list[pd.Series]  # identities and splits, as far as asked for
     plan: Plan
 
 

@@ -30,7 +30,7 @@ from gated_vae.pipelines.verify import verify
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.openface.api import read_openface
 from gated_vae.preprocessing.progress import ignore
-from gated_vae.preprocessing.simulate.faces import simulate_faces, simulate_labels
+from gated_vae.preprocessing.simulate.faces import TRUTH, simulate_faces, simulate_labels
 from gated_vae.preprocessing.simulate.options import FaceSimulation
 from gated_vae.preprocessing.sources.celeba.faces import LABELS
 from gated_vae.preprocessing.store import Store
@@ -43,7 +43,8 @@ Pictures = tuple[Store, Path]
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Pictures:
     """24 pictures of 3 people, labelled with the truth, and the file of the truth."""
-    return draw_pictures(true_faces(24, 3), 16, tmp_path_factory.mktemp("pictures"), workers=1, progress=ignore)
+    out = tmp_path_factory.mktemp("pictures")
+    return draw_pictures(true_faces(24, 3), 16, out, workers=1, progress=ignore), out / TRUTH
 
 
 def recipe(wrong: float = 0.0, n: int = 20, **noise: float) -> Recipe:
