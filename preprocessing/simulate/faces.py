@@ -119,12 +119,11 @@ def _claim(options: FaceSimulation, out: Path, overwrite: bool) -> None:
 
 def _clear(out: Path) -> None:
     """Remove what an earlier call wrote, the mark that it is ours last."""
-    (out / TRUTH).unlink(missing_ok=True)
-    for folder in (PARTS, PROCESSED):
-        if (out / folder).exists():
-            shutil.rmtree(out / folder)
-    for name in (IDENTITY, PARTITION, OPTIONS):
-        (out / name).unlink(missing_ok=True)
+    for name in (TRUTH, PARTS, PROCESSED, IDENTITY, PARTITION, OPTIONS):
+        if (out / name).is_dir():
+            shutil.rmtree(out / name)
+        else:
+            (out / name).unlink(missing_ok=True)
 
 
 def _part(out: Path, start: int) -> Path:
@@ -160,7 +159,7 @@ def draw_batch(options: FaceSimulation, out: Path, start: int) -> int:
 
 
 def _keep_memory() -> None:
-    """Have glibc keep the memory of freed arrays: getting cleared pages anew would cost as much as the drawing.
+    """Have glibc keep the memory of freed arrays: getting cleared pages anew takes as long as half of the drawing.
 
     It raises its thresholds for giving memory back to the largest block freed so far, up to 32 MiB.
     """

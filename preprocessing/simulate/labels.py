@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtri
 
+from gated_vae.preprocessing.simulate.options import FaceSimulation
 from gated_vae.preprocessing.simulate.render.landmarks import AU_NAMES, FULL, Array
 
 POSE_SD = np.array([0.155, 0.25, 0.045])  # pitch, yaw, roll in radians among plausible confident faces
@@ -93,11 +94,10 @@ def draw_truth(rng: np.random.Generator) -> Truth:
     return Truth(pose, MEAN + TRUE_SPREAD * normal)
 
 
-def label(
-    truth: Truth, rng: np.random.Generator, *, pose_noise: float, label_noise: float, confounding: float
-) -> Labels:
-    """Labels of one face, noise scaled by the three factors; the same draws whatever the factors."""
-    pose = truth.pose + pose_noise * POSE_NOISE * rng.normal(size=3)
+def label(truth: Truth, rng: np.random.Generator, options: FaceSimulation) -> Labels:
+    """Labels of one face, noise and confounding scaled by the options; the same draws whatever these are."""
+    label_noise, confounding = options.label_noise, options.confounding
+    pose = truth.pose + options.pose_noise * POSE_NOISE * rng.normal(size=3)
     pitch, yaw, _ = truth.pose
     bias = POSE_SLOPES @ np.array([pitch, yaw, abs(yaw) - 0.2, abs(pitch) - 0.12])
     activity = truth.activity + label_noise * AU_NOISE * rng.normal(size=len(AU_NAMES)) + confounding * bias

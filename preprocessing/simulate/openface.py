@@ -60,7 +60,7 @@ ROW = ", ".join(f"%.{decimals}f" for _, decimals in COLUMNS) + "\n"
 
 def row(index: int, labels: Labels, face: Face, spot: Spot, rng: np.random.Generator) -> str:
     """One line of the CSV: face number `index` of its image."""
-    turn = rotation((labels.pose[0], labels.pose[1], labels.pose[2]))
+    turn = rotation(labels.pose)
     points = _project(face.landmarks, turn, spot, rng)
     eyes = _project(_eye_points(face), turn, spot, rng)
     distance = FOCAL / spot.scale

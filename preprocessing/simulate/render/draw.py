@@ -54,7 +54,7 @@ def draw(scene: Scene, face: Face | None = None) -> Array:
     """The aligned picture, uint8 (112, 112) grey, of one scene; `face` is its head, built here when not given."""
     face = face or build(scene.person, scene.intensities)
     turn = rotation(scene.pose)
-    seen = face.landmarks @ rotation(scene.fitted or scene.pose).T
+    seen = face.landmarks @ rotation(scene.pose if scene.fitted is None else scene.fitted).T
     to_picture = alignment(seen) * SCALE * SUPER
     texture = paint.paint(scene.person.look, face.places, face.shown, scene.gaze)
     hair.paint(texture, scene.person.look, scene.person.seed)
@@ -111,12 +111,8 @@ def _splat(buffer: Array, mesh: Array, texture: Array, turn: Array, to_picture: 
     """
     seen = mesh @ turn.T.astype(np.float32)
     at = np.clip(seen[..., :2] @ to_picture.T + CANVAS / 2, 0, CANVAS - 1)
-    vertices = (
-        at[..., 0],
-        at[..., 1],
-        np.clip(FAR - seen[..., 2], 1, 3 * FAR),
-        _shade(head.normals(mesh) @ turn.T, light),
-    )
+    depth, brightness = np.clip(FAR - seen[..., 2], 1, 3 * FAR), _shade(head.normals(mesh) @ turn.T, light)
+    vertices = (at[..., 0], at[..., 1], depth, brightness)
     x, y, near, bright = (cv2.resize(plane.astype(np.float32), texture.shape[::-1]) for plane in vertices)
     for rows in np.array_split(np.arange(len(texture)), 8):  # in strips that stay in the processor's cache
         part = slice(rows[0], rows[-1] + 1)

@@ -9,7 +9,7 @@ from gated_vae.preprocessing.simulate.render import head
 from gated_vae.preprocessing.simulate.render.canvas import fill
 from gated_vae.preprocessing.simulate.render.head import SHAPE, of_mesh
 from gated_vae.preprocessing.simulate.render.landmarks import Array
-from gated_vae.preprocessing.simulate.render.look import Look
+from gated_vae.preprocessing.simulate.render.scene import Look
 
 
 def hairline(look: Look) -> Array:

@@ -100,7 +100,7 @@ def grid() -> Grid:
 def _bump(spec: tuple[float, ...]) -> Array:
     x0, v0, spread_x, spread_v, height = spec
     _, x, v, degrees = grid()
-    across = np.exp(-(((np.abs(x) - x0) / spread_x) ** 2)) if x0 else np.exp(-((x / spread_x) ** 2))
+    across = np.exp(-(((np.abs(x) - x0) / spread_x) ** 2))
     bump: Array = height * across * np.exp(-(((v - v0) / spread_v) ** 2)) * (np.abs(degrees) < 88)
     return bump
 
@@ -160,17 +160,11 @@ def vertices(skull: Skull, intensities: Array, hair: Array | None = None) -> Arr
     return points.astype(np.float32)
 
 
-@lru_cache(maxsize=1)
-def _columns_of_x() -> Array:
-    """x at the front for every column within +-88 degrees, at the height of the eyes."""
-    row = int(np.searchsorted(HEIGHTS, -10))
-    return np.asarray(grid().x[row])
-
-
 def mesh_places(places: Array) -> Array:
     """Turn (x, v) in mm, shape (..., 2), into (column, row) of the mesh, fractional."""
     front = np.abs(DEGREES) <= 88
-    columns = np.interp(places[..., 0], _columns_of_x()[front], np.flatnonzero(front))
+    eyes = grid().x[np.searchsorted(HEIGHTS, -10)]  # x of the columns at their height
+    columns = np.interp(places[..., 0], eyes[front], np.flatnonzero(front))
     return np.stack([columns, (places[..., 1] - HEIGHTS[0]) / (HEIGHTS[1] - HEIGHTS[0])], axis=-1)
 
 

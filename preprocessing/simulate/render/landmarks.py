@@ -106,13 +106,9 @@ def _both_sides(left: Mapping[int, tuple[float, float]]) -> Array:
     return points
 
 
-def _moves() -> Array:
-    """(17, 68, 2) displacement per unit of intensity."""
-    outwards = {name: {i: (-out, down) for i, (out, down) in moves.items()} for name, moves in MOVES.items()}
-    return np.asarray(np.stack([_both_sides(outwards[name]) for name in AU_NAMES]) / FULL)
-
-
-NEUTRAL, MOVE = _both_sides(NEUTRAL_LEFT), _moves()
+NEUTRAL = _both_sides(NEUTRAL_LEFT)
+_OUTWARDS = [{i: (-out, down) for i, (out, down) in MOVES[name].items()} for name in AU_NAMES]
+MOVE = np.stack([_both_sides(moves) for moves in _OUTWARDS]) / FULL  # (17, 68, 2) displacement per unit of intensity
 
 
 def au(intensities: Array, name: str) -> float:

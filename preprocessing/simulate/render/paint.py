@@ -11,7 +11,7 @@ from gated_vae.preprocessing.simulate.render import head
 from gated_vae.preprocessing.simulate.render.canvas import SHIFT, curve, disc, fill, fixed, line
 from gated_vae.preprocessing.simulate.render.head import MM, SHAPE, of_mesh, pixels
 from gated_vae.preprocessing.simulate.render.landmarks import AU_NAMES, Array, au
-from gated_vae.preprocessing.simulate.render.look import Look
+from gated_vae.preprocessing.simulate.render.scene import Look
 
 
 def paint(look: Look, places: Array, intensities: Array, gaze: tuple[float, float]) -> Array:
@@ -75,18 +75,8 @@ def _nostrils(texture: Array, look: Look, places: Array) -> None:
     for a, b in ((31, 33), (33, 35)):
         centre = pixels(places[[a, b]].mean(0) + np.array([0, 0.8]))
         axes = (round(3.4 * MM * 16), round(1.5 * MM * 16))
-        cv2.ellipse(
-            texture,
-            tuple(fixed(centre)),
-            axes,
-            12 if a == 33 else -12,
-            0,
-            360,
-            look.skin * 0.35,
-            -1,
-            cv2.LINE_AA,
-            SHIFT,
-        )
+        tilt = 12 if a == 33 else -12
+        cv2.ellipse(texture, tuple(fixed(centre)), axes, tilt, 0, 360, look.skin * 0.35, -1, cv2.LINE_AA, SHIFT)
 
 
 def _mouth(texture: Array, look: Look, places: Array) -> None:

@@ -5,10 +5,28 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from gated_vae.preprocessing.simulate.render.head import Skull
 from gated_vae.preprocessing.simulate.render.landmarks import Array, Shape
-from gated_vae.preprocessing.simulate.render.look import Look
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one person is coloured (grey levels 0..255) and groomed."""
+
+    skin: float = 185
+    hair: float = 60
+    brow: float = 60
+    lips: float = 0.72  # as a share of the skin's grey
+    iris: float = 70
+    brow_thickness: float = 1.0
+    lashes: float = 0.6
+    beard: float = 0.0  # 0 none, 1 full
+    bangs: bool = False
+    long_hair: bool = False
+    hairline: float = -86.0  # v in mm at the middle of the forehead
+    glasses: bool = False
 
 
 @dataclass(frozen=True)
@@ -46,12 +64,12 @@ class Scene:
     """One face to be drawn. Pose in radians as OpenFace's pose_Rx, Ry, Rz; intensities (17,) in 0..5; gaze in mm."""
 
     person: Person = field(default_factory=Person)
-    pose: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    pose: ArrayLike = (0.0, 0.0, 0.0)
     intensities: Array = field(default_factory=lambda: np.zeros(17))
     gaze: tuple[float, float] = (0.0, 0.0)
     light: Light = field(default_factory=Light)
     backdrop: Backdrop = field(default_factory=Backdrop)
-    fitted: tuple[float, float, float] | None = None  # the pose the crop is aligned by, where the tracker was wrong
+    fitted: ArrayLike | None = None  # the pose the crop is aligned by, where the tracker was wrong
 
 
 @dataclass(frozen=True)
@@ -64,7 +82,7 @@ class Face:
     shown: Array
 
 
-def rotation(pose: tuple[float, float, float]) -> Array:
+def rotation(pose: ArrayLike) -> Array:
     """Rotation matrix R = Rx Ry Rz of OpenFace's Euler angles (radians), head frame to camera frame.
 
     Rx > 0 looks down; Ry > 0 turns the nose to the picture's left; Rz > 0 turns clockwise in the picture.

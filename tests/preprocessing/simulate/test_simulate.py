@@ -227,9 +227,9 @@ def test_senseless_options_are_refused(options):
 
 def draws(count, **scales):
     """Truth and labels of many faces: pose (n, 3) and intensities (n, 17) of each."""
-    factors = {"pose_noise": 1.0, "label_noise": 1.0, "confounding": 0.0, **scales}
+    options = FaceSimulation(count, **scales)
     truth = [labels.draw_truth(np.random.default_rng([1, i])) for i in range(count)]
-    said = [labels.label(t, np.random.default_rng([2, i]), **factors) for i, t in enumerate(truth)]
+    said = [labels.label(t, np.random.default_rng([2, i]), options) for i, t in enumerate(truth)]
     return [
         np.array([getattr(item, name) for item in items]) for items in (truth, said) for name in ("pose", "intensities")
     ]
