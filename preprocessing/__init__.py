@@ -13,20 +13,12 @@ if TYPE_CHECKING:
     from gated_vae.preprocessing.store import Store as Store
     from gated_vae.preprocessing.store import open_store as open_store
 
-_HOMES = {
-    "read_openface": "gated_vae.preprocessing.openface.api",
-    "Store": "gated_vae.preprocessing.store",
-    "open_store": "gated_vae.preprocessing.store",
-}
 __all__ = ["Store", "open_store", "read_openface"]
+
+_HOMES = {"Store": "store", "open_store": "store", "read_openface": "openface.api"}
 
 
 def __getattr__(name: str) -> Any:
-    """Import an exported name from the module it lives in (PEP 562)."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -115,12 +115,8 @@ def make_images(path: Path, shape: Shape, count: int, each: int) -> list[Region]
 def finish_images(path: Path, shape: Shape, count: int, regions: Sequence[Region]) -> str:
     """Write the header and close the gaps, which leaves `count` images; return the `file_digest`.
 
-    Interrupted, it leaves regions that do not fit their checksums.
-
-    Raises
-    ------
-    GatedVAEError
-        When a region does not hold what was written into it.
+    Interrupted, it leaves regions that do not fit their checksums. `GatedVAEError` when a region does not hold what was written
+    into it.
     """
     header = _header((count, *shape))
     hasher, end = hashlib.sha256(header), len(header)

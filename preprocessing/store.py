@@ -189,16 +189,15 @@ def _is_partition(name: str, record: Any) -> bool:
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name) or not isinstance(record, dict):
         return False
     counts = _is_count(record.get("draws")) and all(_is_count(record.get(key, 0)) for key in ("k", "groups", "merged"))
-    seeds = all(_is_seed(record.get(key, 0)) for key in ("seed", "stream"))
-    return isinstance(record.get("method"), str) and counts and _is_strings(record.get("shared")) and seeds
-
-
-def _is_seed(value: Any) -> bool:
-    return type(value) is int and value >= 0
-
-
-def _is_strings(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+    seeds = [record.get(key, 0) for key in ("seed", "stream")]
+    shared = record.get("shared")
+    return (
+        counts
+        and isinstance(record.get("method"), str)
+        and all(type(seed) is int and seed >= 0 for seed in seeds)
+        and isinstance(shared, list)
+        and all(isinstance(column, str) for column in shared)
+    )
 
 
 def _is_factors(value: Any) -> bool:

@@ -39,27 +39,13 @@ _NULLABLE = {pa.int64(): pd.Int64Dtype()}  # noted in the file, so that pandas r
 
 @dataclass(frozen=True)
 class Plan:
-    """What decides a store: equal plans make equal stores, wherever they are made.
+    """What decides a store: equal plans make equal stores, wherever they are made."""
 
-    Attributes
-    ----------
-    kind:
-        What it is made from, such as ``celeba``.
-    source_digest:
-        SHA-256 of what it is made from, see `files.digest`.
-    parameters:
-        The options, without paths, as JSON knows them.
-    image_shape:
-        Of one image, such as (H, W).
-    factors:
-        Where the images are all combinations of some factors: their sizes by name, the slowest first.
-    """
-
-    kind: str
-    source_digest: str
-    parameters: dict[str, Any]
-    image_shape: tuple[int, ...]
-    factors: dict[str, int] | None = None
+    kind: str  # what it is made from, such as "celeba"
+    source_digest: str  # SHA-256 of what it is made from, see `files.digest`
+    parameters: dict[str, Any]  # the options, without paths, as JSON knows them
+    image_shape: tuple[int, ...]  # of one image, such as (H, W)
+    factors: dict[str, int] | None = None  # where images are all combinations of some: sizes by name, the slowest first
 
     def manifest(self) -> dict[str, Any]:
         """The keys of store.json that are known beforehand."""
@@ -89,13 +75,7 @@ class StoreWriter:
         self._rejected: list[tuple[str, int | None, str, str]] = []
 
     def is_finished(self) -> bool:
-        """Whether the store is there already.
-
-        Raises
-        ------
-        GatedVAEError
-            When `out` holds another store, finished or not, or something else.
-        """
+        """Whether the store is there already; `GatedVAEError` when `out` holds another, finished or not, or something else."""
         if manifest_path(self._out).exists():
             self._refuse_other(open_store(self._out).manifest)
             return True

@@ -19,12 +19,7 @@ def find_files(root: Path, suffixes: tuple[str, ...], remedy: str) -> Iterator[t
     """Relative path and entry of each file in a folder and the folders in it whose name ends in one of `suffixes`.
 
     No entry comes with links, which are not followed, and with folders that cannot be listed. Hidden names and a CSV's folder
-    of aligned faces are passed over.
-
-    Raises
-    ------
-    GatedVAEError
-        When `root` cannot be listed; `remedy` says what to do about it.
+    of aligned faces are passed over. `GatedVAEError` with `remedy` when `root` cannot be listed.
     """
     folders = [""]
     while folders:

@@ -10,7 +10,6 @@ import os
 import re
 from collections import defaultdict
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -53,12 +52,8 @@ class Details(NamedTuple):
 def read_details(path: str) -> Details:
     """Read ``<stem>_of_details.txt``, in which OpenFace names its input and output.
 
-    Bytes that are not UTF-8 are kept as Python keeps them in file names (`os.fsdecode`).
-
-    Raises
-    ------
-    GatedVAEError
-        When the file cannot be read. Links are not followed.
+    Bytes that are not UTF-8 are kept as Python keeps them in file names (`os.fsdecode`). Links are not followed;
+    `GatedVAEError` when the file cannot be read.
     """
     try:
         with opened(path) as handle:
@@ -74,27 +69,38 @@ def base_name(path: str) -> str:
     return path.replace("\\", "/").rstrip("/").rpartition("/")[2]
 
 
-@dataclass
 class WholePictures:
-    """The pictures of a folder and the folders in it, by name, by stem and by folder."""
+    """The pictures of a folder and the folders in it; `GatedVAEError` when it has none or cannot be listed.
 
-    root: Path
-    sizes: dict[str, int]  # bytes by relative path, sorted
-    by_name: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-    by_stem: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
-    by_folder: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    Attributes
+    ----------
+    sizes:
+        Bytes of each by its path in `root`, sorted.
+    """
+
+    def __init__(self, root: Path) -> None:
+        remedy = f"Give the folder of the pictures ({', '.join(SUFFIXES)}) that OpenFace was run on."
+        sizes = list_sizes(root, SUFFIXES, remedy)
+        self.root, self.sizes = root, {name: size for name, size in sizes.items() if size != UNREADABLE}
+        if not self.sizes:
+            raise GatedVAEError(f"There are no pictures in {root}.", "", remedy)
+        self._by_name: dict[str, list[str]] = defaultdict(list)
+        self._by_stem: dict[str, list[str]] = defaultdict(list)
+        self._by_folder: dict[str, list[str]] = defaultdict(list)
+        for relative in self.sizes:
+            path = PurePosixPath(relative)
+            self._by_name[path.name].append(relative)
+            self._by_stem[path.stem].append(relative)
+            self._by_folder[str(path.parent) if path.parent.name else ""].append(relative)
 
     def find(self, source: str, given: str | None) -> str:
         """Path in `root` of the picture that the CSV `source` was made of; `given` is the input its details name.
 
-        Raises
-        ------
-        LookupError
-            Saying why there is no such picture, or no single one.
+        `LookupError` says why there is no such picture, or no single one.
         """
         csv = PurePosixPath(source)
         name = base_name(given) if given else csv.stem
-        found = self.by_name.get(name, []) if given else self.by_stem.get(name, [])
+        found = self._by_name.get(name, []) if given else self._by_stem.get(name, [])
         if len(found) > 1:  # the same name in several folders, laid out as the CSVs are
             found = [path for path in found if PurePosixPath(path).parent == csv.parent] or found
         if len(found) > 1:
@@ -106,43 +112,19 @@ class WholePictures:
     def find_frame(self, source: str, given: str | None, place: int) -> str:
         """Path in `root` of a frame: the picture itself if the input was one, else number `place` (from 0) of its folder.
 
-        Raises
-        ------
-        LookupError
-            Saying why there is no such picture.
+        `LookupError` says why there is no such picture.
         """
         if not given:
             raise LookupError("no _of_details.txt tells what the frames are of")
         if given.lower().endswith(SUFFIXES):
             return self.find(source, given)
-        folders = [folder for folder in self.by_folder if self._folder_name(folder) == base_name(given)]
+        folders = [folder for folder in self._by_folder if self._folder_name(folder) == base_name(given)]
         if len(folders) != 1:
             raise LookupError(f"{len(folders)} folders of pictures are named {base_name(given)}")
-        pictures = self.by_folder[folders[0]]
+        pictures = self._by_folder[folders[0]]
         if not 0 <= place < len(pictures):
             raise LookupError(f"{base_name(given)} has {len(pictures)} pictures only")
         return pictures[place]
 
     def _folder_name(self, folder: str) -> str:
         return base_name(folder) or self.root.resolve().name
-
-
-def index_pictures(root: Path) -> WholePictures:
-    """List the pictures in a folder and the folders in it.
-
-    Raises
-    ------
-    GatedVAEError
-        When it cannot be listed or has no picture in it.
-    """
-    remedy = f"Give the folder of the pictures ({', '.join(SUFFIXES)}) that OpenFace was run on."
-    sizes = list_sizes(root, SUFFIXES, remedy)
-    pictures = WholePictures(root, {name: size for name, size in sizes.items() if size != UNREADABLE})
-    for relative in pictures.sizes:
-        path = PurePosixPath(relative)
-        pictures.by_name[path.name].append(relative)
-        pictures.by_stem[path.stem].append(relative)
-        pictures.by_folder[str(path.parent) if path.parent.name else ""].append(relative)
-    if not pictures.sizes:
-        raise GatedVAEError(f"There are no pictures in {root}.", "", remedy)
-    return pictures

@@ -76,12 +76,8 @@ def read_header(line: bytes, columns: tuple[str, ...] | None) -> Layout:
     """Read the first line of a CSV; `columns` restricts what will be parsed to those that it has.
 
     Columns without a name (an index that pandas saved) are left out, and so are `source` and `row`, which are ours.
-    Repeated names are numbered ``x``, ``x.1``, ``x.2`` as pandas does.
-
-    Raises
-    ------
-    UnreadableError
-        When the line is not the header of something that OpenFace wrote.
+    Repeated names are numbered ``x``, ``x.1``, ``x.2`` as pandas does. `UnreadableError` when the line is not the header of
+    something that OpenFace wrote.
     """
     if b"\0" in line or line.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise UnreadableError(Reason.ENCODING, "UTF-16 or binary; save it as UTF-8 text.")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -101,7 +100,10 @@ class CelebaSource:
         writer.seen = len(faces) + len(unread) + len(lonely)
         faces, dropped = choose_faces(faces, self.options)
         self._decode(faces["picture"].tolist(), writer, run, progress)
-        faces, broken = _drop_failed(faces, writer.failed())
+        failed = writer.failed()
+        bad = faces.iloc[list(failed)]
+        broken = bad[["source", "row"]].assign(reason="unreadable_picture", detail=list(failed.values()))
+        faces = faces.drop(bad.index)
         rejected = [*unread, *lonely, *dropped.to_dict("records"), *broken.to_dict("records")]
         if faces.empty:
             raise self._nothing_left(rejected)
@@ -146,7 +148,7 @@ class CelebaSource:
         return BadSourceError(f"No CSV in {self.options.openface} has pose or action unit columns.", why, remedy)
 
     def _nothing_left(self, rejected: list[dict[str, Any]]) -> BadSourceError:
-        counts = _count_reasons(item["reason"] for item in rejected)
+        counts = dict(Counter(item["reason"] for item in rejected).most_common())
         remedy = "Look at --min-confidence and --max-angle, or at what OpenFace was run on."
         if next(iter(counts)) == "no_picture":
             remedy = "Run OpenFace with -simalign, or give the folder of its input with --images."
@@ -156,26 +158,16 @@ class CelebaSource:
         return BadSourceError(f"Nothing in {self.options.openface} can be taken.", f"Rejected: {why}.", remedy)
 
 
-def _drop_failed(faces: pd.DataFrame, failed: dict[int, str]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Split off the faces whose pictures could not be decoded, as rejected items."""
-    bad = faces.iloc[list(failed)]
-    broken = bad[["source", "row"]].assign(reason="unreadable_picture", detail=list(failed.values()))
-    return faces.drop(bad.index), broken
-
-
-def _count_reasons(reasons: Iterable[str]) -> dict[str, int]:
-    return dict(Counter(reasons).most_common())
-
-
 def _report(made: Made, out: Path, seconds: float) -> CelebaReport:
     store = made.store
+    reasons = pq.read_table(rejected_path(out), columns=["reason"])["reason"]
     columns = {"identity": store.parameters["identities"], "split": store.parameters["partitions"]}
     absent = {name: int(store.sample_columns([name])[name].isna().sum()) for name, given in columns.items() if given}
     return CelebaReport(
         store=out,
         seen=store.manifest["seen"],
         taken=len(store),
-        rejected=_count_reasons(pq.read_table(rejected_path(out), columns=["reason"])["reason"].to_pylist()),
+        rejected=dict(Counter(reasons.to_pylist()).most_common()),
         without_identity=absent.get("identity"),
         without_split=absent.get("split"),
         seconds=seconds,

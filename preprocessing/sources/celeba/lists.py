@@ -50,7 +50,11 @@ def _stems(names: pd.Series) -> pd.Series:
 
 def _read_numbers(path: Path, allowed: Mapping[int, str] | None = None) -> dict[str, int]:
     numbers: dict[str, int] = {}
-    for place, line in enumerate(_read_text(path).splitlines(), start=1):
+    try:
+        lines = path.read_bytes().decode().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise GatedVAEError(f"{path} cannot be read.", str(error), _FORM) from None
+    for place, line in enumerate(lines, start=1):
         cells = line.split()
         if not cells:
             continue
@@ -66,10 +70,3 @@ def _read_numbers(path: Path, allowed: Mapping[int, str] | None = None) -> dict[
     if not numbers:
         raise GatedVAEError(f"{path} has no line.", "", _FORM)
     return numbers
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_bytes().decode()
-    except (OSError, UnicodeDecodeError) as error:
-        raise GatedVAEError(f"{path} cannot be read.", str(error), _FORM) from None

@@ -11,7 +11,7 @@ import pandas as pd
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import digest
 from gated_vae.preprocessing.openface.listing import CSV, DETAILS, OUTPUT, list_sizes, pick_csvs
-from gated_vae.preprocessing.openface.pictures import WholePictures, index_pictures
+from gated_vae.preprocessing.openface.pictures import WholePictures
 from gated_vae.preprocessing.sources.celeba.lists import read_identities, read_splits
 from gated_vae.preprocessing.store_writer import Plan
 
@@ -85,7 +85,7 @@ def survey(options: CelebaOptions) -> Source:
     sizes = list_sizes(options.openface.absolute(), OUTPUT, _REMEDY)
     csvs = pick_csvs(sizes, options.openface, _REMEDY)
     stems = {name[: -len(CSV)] for name in csvs}
-    pictures = index_pictures(options.images.absolute()) if options.images else None
+    pictures = WholePictures(options.images.absolute()) if options.images else None
     lists = ((read_identities, options.identities), (read_splits, options.partitions))
     return Source(
         sizes={name: sizes[name] for name in csvs},
