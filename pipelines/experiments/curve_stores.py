@@ -47,7 +47,7 @@ def true_faces(n: int, people: int, seed: int = 0) -> FaceSimulation:
 def draw_pictures(
     faces: FaceSimulation, size: int, out: Path, *, workers: int | None = None, progress: Progress
 ) -> Store:
-    """Draw faces and preprocess them, once. The large pictures are not kept, the truth is.
+    """Draw faces and preprocess them, once; `GatedVAEError` when `out` holds others. The large pictures are not kept.
 
     Parameters
     ----------
@@ -55,11 +55,6 @@ def draw_pictures(
         See `true_faces`.
     size:
         Side of the stored images in pixels.
-
-    Raises
-    ------
-    GatedVAEError
-        When `out` holds other faces.
     """
     simulate_faces(faces, out, workers=workers, progress=progress)
     store = out / "store"
@@ -73,10 +68,7 @@ def draw_pictures(
 def make_store(recipe: Recipe, pictures: Store, path: Path) -> Store:
     """Make the store of a recipe with pairs alike in pose, in expression, and of one identity; go on where it stopped.
 
-    Raises
-    ------
-    GatedVAEError
-        When `path` holds another store, or it cannot be paired so.
+    `GatedVAEError` when `path` holds another store, or it cannot be paired so.
     """
     base.make_store(Relabelled(recipe, pictures), path)
     options = recipe.clusters

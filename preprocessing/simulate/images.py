@@ -21,9 +21,9 @@ FOUND, LOW_CONFIDENCE, IMPOSSIBLE, NOT_FOUND = "found", "low confidence", "impos
 
 @lru_cache(maxsize=4096)
 def person_of(seed: int, number: int) -> tuple[Person, int]:
-    """Person `number` (from 1) of a seed, and their partition (0 training, 1 validation, 2 test)."""
+    """Person `number` (from 1) of a seed, and their split (0 training, 1 validation, 2 test)."""
     rng = np.random.default_rng([seed, PERSON, number])
-    return people.draw_person(rng), people.draw_partition(rng)
+    return people.draw_person(rng), people.draw_split(rng)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ def draw_person(rng: np.random.Generator) -> Person:
     return Person(_draw_shape(rng, nose_width), _draw_skull(rng, nose_width), _draw_look(rng), int(rng.integers(2**31)))
 
 
-def draw_partition(rng: np.random.Generator) -> int:
+def draw_split(rng: np.random.Generator) -> int:
     """0 training, 1 validation, 2 test."""
     return int(np.searchsorted([TRAIN, TRAIN + VALIDATION], rng.random(), side="right"))
 

@@ -56,7 +56,7 @@ class DSprites:
         drawn = digest("dsprites renderer", str(RENDERER_VERSION))
         return Plan(
             kind="dsprites",
-            source_digest=drawn if self.npz is None else _file_digest(self.npz),
+            source_digest=drawn if self.npz is None else _npz_digest(self.npz),
             parameters={"source": source, "pixel_values": [0, 255]},
             image_shape=(SIZE, SIZE),
             factors=self.factors,
@@ -99,16 +99,9 @@ def _copy(blocks: Iterable[Images], regions: Sequence[Region]) -> Iterator[None]
 
 
 def read_official(npz: Path, factors: Mapping[str, int]) -> Iterator[Images]:
-    """Read the images of the official npz in row order, up to 1,024 at a time, nothing unpickled.
+    """Read the images of the official npz in row order as uint8 (1024, 64, 64), pixels of 0 and 255, nothing unpickled.
 
-    Yields
-    ------
-    uint8 (n, 64, 64), pixels of 0 and 255.
-
-    Raises
-    ------
-    GatedVAEError
-        When the file is damaged, lacks an array, or an array's dtype, shape, rows or pixels are not those of dSprites.
+    `GatedVAEError` when the file is damaged, lacks an array, or an array's dtype, shape, rows or pixels are not those of dSprites.
     """
     rows = math.prod(factors.values())
     with _reading(npz), zipfile.ZipFile(npz) as archive:
@@ -142,7 +135,7 @@ def sample_table(factors: Mapping[str, int]) -> pa.Table:
     return pa.table({"image": pc.binary_join_element_wise(*names, " "), **classes, **values})
 
 
-def _file_digest(path: Path) -> str:
+def _npz_digest(path: Path) -> str:
     try:
         return file_digest(path)
     except OSError as error:
