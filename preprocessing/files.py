@@ -45,11 +45,7 @@ def atomic_path(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success sync it and rename it to `path`, on failure remove it.
 
     Without `durable` it is not synced: whole whatever befalls the command, but perhaps torn when the machine stops.
-
-    Raises
-    ------
-    GatedVAEError
-        When another process is writing `path`.
+    `GatedVAEError` when another process is writing `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")

@@ -119,11 +119,7 @@ class StoreWriter:
         """Complete the store and put it into the place of what lies in the folder, groups and pairs included.
 
         Then files are only renamed, which takes no space that could run out: old manifest away first, new one in last.
-
-        Raises
-        ------
-        GatedVAEError
-            When an item or an image is unaccounted for, or pixels are not those that were written.
+        `GatedVAEError` when an item or an image is unaccounted for, or pixels are not those that were written.
         """
         self._check_account()
         images = images_path(self._staged)

@@ -124,7 +124,10 @@ class Shard:
             raise UnreadableError(Reason.NO_ROWS, "It has a header only.")
 
     def _add_usual(self, file: int, block: bytes) -> bool:
-        """Keep a file that has one line under the same header as the last; most are such, and need no closer look."""
+        """Keep a file that has one line under the same header as the last; most are such, and need no closer look.
+
+        For speed alone: row "OpenFace CSVs, one an image; open, read, close" of docs/benchmarks.md is 15% lower by it.
+        """
         usual = self.newest
         if usual is None or not block.startswith(usual.header):
             return False

@@ -17,10 +17,7 @@ _FORM = "Every line must be like `000001.jpg 2880`: the official file, with LF o
 def read_identities(path: Path) -> pd.Series:
     """Read ``identity_CelebA.txt``: person (Int64) by image name.
 
-    Raises
-    ------
-    GatedVAEError
-        When the file cannot be read, or naming the first line that is not ``<image> <number>`` or contradicts another.
+    `GatedVAEError` when it cannot be read, or naming the first line that is not ``<image> <number>`` or contradicts another.
     """
     return pd.Series(_read_numbers(path), dtype="Int64", name="identity")
 

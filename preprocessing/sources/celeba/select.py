@@ -25,7 +25,7 @@ class Sieve:
 
     def __init__(self, faces: pd.DataFrame) -> None:
         self.faces = faces
-        self.dropped: list[pd.DataFrame] = []
+        self.dropped = [faces.iloc[:0][["source", "row"]].assign(reason="", detail="")]
 
     def drop(self, bad: pd.Series, reason: str | Texts, detail: str | Texts) -> None:
         """Drop the rows where `bad`; reason and detail are texts, or functions of those rows that make them."""
@@ -36,11 +36,6 @@ class Sieve:
         texts = {name: text(faces) if callable(text) else text for name, text in texts.items()}
         self.dropped.append(faces[["source", "row"]].assign(**texts))
         self.faces = self.faces[~bad]
-
-    def rejected(self) -> pd.DataFrame:
-        """Source, row, reason, detail of everything dropped."""
-        columns = ["source", "row", "reason", "detail"]
-        return pd.concat(self.dropped) if self.dropped else pd.DataFrame(columns=columns)
 
 
 def choose_faces(faces: pd.DataFrame, options: CelebaOptions) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -61,7 +56,7 @@ def choose_faces(faces: pd.DataFrame, options: CelebaOptions) -> tuple[pd.DataFr
     drop_others(sieve)
     twice = sieve.faces.duplicated("picture")
     sieve.drop(twice, "duplicate", lambda faces: "its picture went to " + _first_with_picture(sieve.faces, faces))
-    return sieve.faces, sieve.rejected()
+    return sieve.faces, pd.concat(sieve.dropped)
 
 
 def drop_poor(sieve: Sieve, options: CelebaOptions) -> None:

@@ -75,12 +75,8 @@ def survey(options: CelebaOptions) -> Source:
     """List and check what the options name.
 
     The digest covers names and sizes of CSVs, details and whole pictures and the content of the two lists. It does not
-    cover the aligned faces, whose folders would take as long to list as the CSVs take to read.
-
-    Raises
-    ------
-    GatedVAEError
-        When a folder or file is missing, has nothing to read in it, or a list has a bad line.
+    cover the aligned faces, whose folders would take as long to list as the CSVs take to read. `GatedVAEError` when a folder
+    or file is missing, has nothing to read in it, or a list has a bad line.
     """
     sizes = list_sizes(options.openface.absolute(), OUTPUT, _REMEDY)
     csvs = pick_csvs(sizes, options.openface, _REMEDY)
