@@ -28,7 +28,8 @@ from benchmarks.timing import Record, alternate, ratio, show
 from gated_vae.preprocessing.compute import count_workers, threads
 from gated_vae.preprocessing.image_file import make_images
 from gated_vae.preprocessing.images import use_one_thread
-from gated_vae.preprocessing.sources.celeba.tasks import SHARD_PICTURES, decode_shard
+from gated_vae.preprocessing.sources.celeba.tasks import decode_shard
+from gated_vae.preprocessing.store_writer import REGION_IMAGES
 
 SIZE = 64
 STAGE = "images to 64x64 grey"
@@ -83,7 +84,7 @@ def with_pillow(files: list[str]) -> None:
 def ours(files: list[str], workers: int) -> None:
     names = [os.fsencode(file) for file in files]
     with tempfile.TemporaryDirectory() as folder:
-        regions = make_images(Path(folder, "store", "images.npy"), (SIZE, SIZE), len(names), SHARD_PICTURES)
+        regions = make_images(Path(folder, "store", "images.npy"), (SIZE, SIZE), len(names), REGION_IMAGES)
         with threads(workers) as run:
             list(run(decode_shard, [("", names[region.start : region.stop], region) for region in regions]))
 

@@ -126,35 +126,34 @@ def _clear(out: Path) -> None:
             (out / name).unlink(missing_ok=True)
 
 
-def _part(out: Path, start: int) -> Path:
-    return out / PARTS / f"{start:08d}.parquet"
+def _batches(options: FaceSimulation) -> list[range]:
+    """Numbers of the images of every batch."""
+    return [range(start, min(start + BATCH, options.n + 1)) for start in range(1, options.n + 1, BATCH)]
+
+
+def _part(out: Path, numbers: range) -> Path:
+    return out / PARTS / f"{numbers.start:08d}.parquet"
 
 
 def _draw_missing(options: FaceSimulation, out: Path, workers: int, progress: Progress) -> None:
     """Draw every batch that lacks its truth: in processes, as half of the work is Python's own, which threads would not share."""
     (out / PROCESSED).mkdir(exist_ok=True)
-    starts = range(1, options.n + 1, BATCH)
-    missing = [start for start in starts if not _part(out, start).exists()]
-    there = options.n - sum(len(_numbers(options, start)) for start in missing)
+    missing = [numbers for numbers in _batches(options) if not _part(out, numbers).exists()]
+    there = options.n - sum(map(len, missing))
     progress(there, options.n, "pictures")
     at_once = min(workers, len(missing))
     with processes(at_once) if at_once > 1 else nullcontext(stream_tasks) as run:
-        for drawn in run(draw_batch, ((options, out, start) for start in missing)):
+        for drawn in run(draw_batch, ((options, out, numbers) for numbers in missing)):
             there += drawn
             progress(there, options.n, "pictures")
 
 
-def _numbers(options: FaceSimulation, start: int) -> range:
-    """Images of the batch that begins with number `start`."""
-    return range(start, min(start + BATCH, options.n + 1))
-
-
-def draw_batch(options: FaceSimulation, out: Path, start: int) -> int:
+def draw_batch(options: FaceSimulation, out: Path, numbers: range) -> int:
     """Draw and write the images of one batch, then its truth; return their number."""
     use_one_thread()
     _keep_memory()
-    rows = [write_image(options, out / PROCESSED, number) for number in _numbers(options, start)]
-    write_parquet(_part(out, start), pa.Table.from_pylist(rows), schema_version=VERSION)
+    rows = [write_image(options, out / PROCESSED, number) for number in numbers]
+    write_parquet(_part(out, numbers), pa.Table.from_pylist(rows), schema_version=VERSION)
     return len(rows)
 
 
@@ -168,7 +167,7 @@ def _keep_memory() -> None:
 
 def _finish(options: FaceSimulation, out: Path) -> None:
     """Join the batches' truth, write the lists and, last, truth.parquet."""
-    table = pa.concat_tables([pq.read_table(_part(out, start)) for start in range(1, options.n + 1, BATCH)])
+    table = pa.concat_tables([pq.read_table(_part(out, numbers)) for numbers in _batches(options)])
     names, persons = table["image"].to_pylist(), table["person"].to_pylist()
     partitions = [person_of(options.seed, person)[1] for person in persons]
     for path, values in ((out / IDENTITY, persons), (out / PARTITION, partitions)):

@@ -24,15 +24,9 @@ from gated_vae.preprocessing.sources.celeba.faces import INTENSITIES, POSE
 from gated_vae.preprocessing.sources.celeba.samples import sample_table, undetected
 from gated_vae.preprocessing.sources.celeba.select import choose_faces, find_whole_pictures
 from gated_vae.preprocessing.sources.celeba.survey import CelebaOptions, survey
-from gated_vae.preprocessing.sources.celeba.tasks import (
-    SHARD_PICTURES,
-    cut_shards,
-    decode_shard,
-    load_faces,
-    read_shard,
-)
+from gated_vae.preprocessing.sources.celeba.tasks import cut_shards, decode_shard, load_faces, read_shard
 from gated_vae.preprocessing.store import rejected_path
-from gated_vae.preprocessing.store_writer import Plan, StoreWriter
+from gated_vae.preprocessing.store_writer import REGION_IMAGES, Plan, StoreWriter
 
 __all__ = ["CelebaOptions", "CelebaReport", "preprocess_celeba"]
 
@@ -135,7 +129,7 @@ class CelebaSource:
     def _decode(self, pictures: list[bytes], writer: StoreWriter, run: RunTasks, progress: Progress) -> None:
         """Second round: the pictures into the store's images."""
         root = os.fspath(self.found.pictures.root) if self.found.pictures else self.root
-        regions = writer.images(len(pictures), SHARD_PICTURES)
+        regions = writer.images(len(pictures), REGION_IMAGES)
         tasks = [(root, pictures[region.start : region.stop], region) for region in regions]
         before = len(self.found.sizes)
         for region, _ in zip(regions, run(decode_shard, tasks), strict=True):

@@ -23,7 +23,6 @@ from gated_vae.preprocessing.store import rejected_schema
 
 SHARD_FILES = 1024  # CSVs in a task, or fewer if they are large
 SHARD_BYTES = 16 << 20
-SHARD_PICTURES = 512  # 2 MB of pixels at 64 x 64
 
 # The machine's troubles, not the picture's: these end the command instead of rejecting the picture.
 _OUR_TROUBLE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.ETIMEDOUT}

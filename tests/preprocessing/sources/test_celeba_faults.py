@@ -24,7 +24,7 @@ from tests.folders import read_tree, write_image_faces
 @pytest.fixture
 def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CelebaOptions:
     """Twelve images in several shards: two faces in one, none in another, one picture broken, one face poor."""
-    monkeypatch.setattr("gated_vae.preprocessing.sources.celeba.build.SHARD_PICTURES", 4)
+    monkeypatch.setattr("gated_vae.preprocessing.sources.celeba.build.REGION_IMAGES", 4)
     monkeypatch.setattr("gated_vae.preprocessing.sources.celeba.tasks.SHARD_FILES", 5)
     folder = tmp_path / "of"
     for stem in "abcdefghijkl":
@@ -56,7 +56,7 @@ def test_same_bytes_whatever_the_workers_and_shards(
 ) -> None:
     assert set(expected) == {"images.npy", "rejected.parquet", "samples.parquet", "store.json"}
     for workers, shard in ((3, 4), (2, 1), (1, 100)):
-        monkeypatch.setattr("gated_vae.preprocessing.sources.celeba.build.SHARD_PICTURES", shard)
+        monkeypatch.setattr("gated_vae.preprocessing.sources.celeba.build.REGION_IMAGES", shard)
         monkeypatch.setattr("gated_vae.preprocessing.sources.celeba.tasks.SHARD_FILES", shard)
         preprocess_celeba(source, tmp_path / f"{workers}", workers=workers)
         assert read_tree(tmp_path / f"{workers}") == expected
@@ -178,7 +178,7 @@ def test_a_failure_at_every_write_leaves_the_old_store_or_none(
     old_options = CelebaOptions(source.openface, size=16)
     preprocess_celeba(old_options, tmp_path / "old")
     old = read_tree(tmp_path / "old")
-    monkeypatch.setattr("gated_vae.preprocessing.sources.celeba.build.SHARD_PICTURES", 6)
+    monkeypatch.setattr("gated_vae.preprocessing.sources.celeba.build.REGION_IMAGES", 6)
     monkeypatch.setattr("gated_vae.preprocessing.sources.celeba.tasks.SHARD_FILES", 6)
     real_sync, real_replace, survived = files.sync, Path.replace, 0
     for at in range(1, 100):
@@ -311,7 +311,7 @@ def test_killed_at_any_time_it_resumes_to_the_same_bytes(real_data: Path, tmp_pa
     code = "import sys; from pathlib import Path\n"
     code += "from gated_vae.preprocessing.sources.celeba import build, tasks as shards\n"
     code += "from gated_vae.preprocessing.sources.celeba.build import *\n"
-    code += "build.SHARD_PICTURES = shards.SHARD_FILES = 20\n"
+    code += "build.REGION_IMAGES = shards.SHARD_FILES = 20\n"
     code += f"print('go', flush=True); preprocess_celeba(CelebaOptions(Path({os.fspath(source)!r})), Path(sys.argv[1]))"
     killed = 0
     for number in range(8):
