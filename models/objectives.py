@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -30,38 +29,12 @@ class Posterior:
         return Posterior(function(self.mean), function(self.logvar))
 
 
-class _BernoulliLoss(torch.autograd.Function):
-    """Sum of ``softplus(logits) - target * logits``; keeps its gradient, sigmoid(logits) - target, instead of temporaries."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(logits: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        residual = torch.sigmoid(logits).sub_(target)
-        linear = torch.dot(logits.flatten(), target.flatten())
-        return F.softplus(logits).sum(dtype=torch.float32) - linear, residual
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:  # noqa: ARG004
-        ctx.mark_non_differentiable(output[1])
-        ctx.save_for_backward(output[1])
-
-    @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None]:
-        (residual,) = ctx.saved_tensors
-        return residual * grads[0].to(residual.dtype), None
-
-
 def bernoulli_loss(logits: torch.Tensor, target: torch.Tensor, count: int | None = None) -> torch.Tensor:
     """Bernoulli cross-entropy summed over pixels, mean over the batch: logits and target (B, H, W), target in [0, 1].
 
     `count` is the size of the batch where these are only some of its images: then this is their part of the mean.
     """
-    logits, target = logits.float(), target.float()
-    if logits.is_cuda:  # compiled, this is a kernel or two
-        total = (F.softplus(logits) - target * logits).sum()
-    else:
-        total, _ = _BernoulliLoss.apply(logits, target)  # type: ignore[no-untyped-call]
+    total = F.binary_cross_entropy_with_logits(logits.float(), target.float(), reduction="sum")
     return total / (len(logits) if count is None else count)
 
 
@@ -69,12 +42,6 @@ def gaussian_kl(posterior: Posterior) -> torch.Tensor:
     """KL(q(z|x) || N(0, 1)) of every dimension, mean over the batch: (M,), in nats."""
     mean, logvar = posterior.mean, posterior.logvar
     return 0.5 * (mean.square() + logvar.exp() - 1.0 - logvar).mean(0)
-
-
-@lru_cache
-def _mmd_scales(latent_size: int, device: torch.device) -> torch.Tensor:
-    """The kernels' C (7,); kept, as making a tensor from numbers waits for a GPU."""
-    return 2.0 * latent_size * torch.tensor([0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0], device=device)
 
 
 def mmd(codes: torch.Tensor, prior: torch.Tensor) -> torch.Tensor:
@@ -86,11 +53,13 @@ def mmd(codes: torch.Tensor, prior: torch.Tensor) -> torch.Tensor:
     Gretton et al. 2012, lemma 6). Unbiased means that it may come out below zero.
     """
     n, m = len(codes), len(prior)
-    scales = _mmd_scales(codes.shape[1], codes.device)
+    # Filled in on the device: copying numbers from here would wait for a GPU, and a CUDA graph cannot hold it.
+    scales = torch.stack([codes.new_full((1, 1), scale) for scale in (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)])
+    scales = 2.0 * codes.shape[1] * scales
 
     def kernel_sum(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         squared = (a.square().sum(1)[:, None] + b.square().sum(1)[None, :] - 2.0 * a @ b.T).clamp_min(0.0)
-        return (scales[:, None, None] / (scales[:, None, None] + squared)).mean(0).sum()
+        return (scales / (scales + squared)).mean(0).sum()
 
     within = (kernel_sum(codes, codes) - n) / (n * (n - 1)) + (kernel_sum(prior, prior) - m) / (m * (m - 1))
     return within - 2.0 * kernel_sum(codes, prior) / (n * m)

@@ -16,8 +16,8 @@ from torch import nn
 from torch.func import functional_call, stack_module_state, vmap
 
 from gated_vae.models.distributed import Shares
-from gated_vae.models.layers import Conv2d, ConvTranspose2d, Linear
 from gated_vae.models.methods.base import StepBatch
+from gated_vae.models.networks import Conv2d, ConvTranspose2d
 from gated_vae.models.objectives import Objective, Posterior, Terms
 from gated_vae.models.vae import GatedVAE, GatedVAEConfig
 
@@ -173,8 +173,8 @@ def _skeleton(model: GatedVAE) -> GatedVAE:
     with torch.device("meta"):
         bare = GatedVAE(model.config, "bf16" if model.dtype == torch.bfloat16 else "fp32")
     for layer in bare.modules():
-        if isinstance(layer, Linear | Conv2d | ConvTranspose2d):
-            layer.plain = True
+        if isinstance(layer, Conv2d | ConvTranspose2d):
+            layer.layout = torch.preserve_format  # channels can be last of four dimensions, not of five
         elif isinstance(layer, nn.BatchNorm1d):
             layer.__class__ = _BatchNorm
     return bare.train()

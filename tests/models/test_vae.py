@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from gated_vae.models.layers import Linear
+from gated_vae.models.networks import Linear
 from gated_vae.models.methods.base import StepBatch
 from gated_vae.models.methods.exchange import Exchange
 from gated_vae.models.objectives import InfoVAE
