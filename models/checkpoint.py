@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import nn
 
+Tensors = Mapping[str, torch.Tensor]
 AtomicPath = Callable[[Path], AbstractContextManager[Path]]
 
 
@@ -42,34 +43,41 @@ def checkpoints(folder: Path) -> list[Checkpoint]:
 
 def save_checkpoint(
     checkpoint: Checkpoint,
-    model: nn.Module,
-    optimiser: torch.optim.Optimizer,
+    weights: Tensors,
+    slots: Tensors,
     position: Mapping[str, Any],
     atomic_path: AtomicPath,
 ) -> None:
-    """Save model, optimiser and position; the weights come last, so a checkpoint that has them is whole.
+    """Save a model, its optimiser and their position; the weights come last, so a checkpoint that has them is whole.
 
     Each file's metadata holds the SHA-256 of its tensors, in a single entry: safetensors writes several in random order.
 
     Parameters
     ----------
+    weights:
+        The model's `state_dict`.
+    slots:
+        What the optimiser keeps, as `optimiser_slots` gives it.
     position:
         What is not a tensor (step, loader state): kept as JSON in the metadata.
     atomic_path:
         How a file is written so that it is there whole or not at all.
     """
-    names = _trained(model)
-    tensors = {
-        f"{names[index]}/{key}": value.cpu().contiguous()
-        for index, slots in optimiser.state_dict()["state"].items()
-        for key, value in slots.items()
-    }
-    weights = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
+    slots, weights = ({name: value.cpu().contiguous() for name, value in given.items()} for given in (slots, weights))
     # As bytes: safetensors writes files under temporary names of its own, which a death would leave behind.
     with atomic_path(checkpoint.state) as path:
-        path.write_bytes(save(tensors, {"position": json.dumps({**position, "sha256": _digest(tensors)})}))
+        path.write_bytes(save(slots, {"position": json.dumps({**position, "sha256": _digest(slots)})}))
     with atomic_path(checkpoint.weights) as path:
         path.write_bytes(save(weights, {"sha256": _digest(weights)}))
+
+
+def optimiser_slots(model: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    """What an optimiser keeps of each trained parameter, as ``PARAMETER/SLOT``."""
+    return {
+        f"{name}/{key}": value
+        for name, parameter in model.named_parameters()
+        for key, value in optimiser.state.get(parameter, {}).items()
+    }
 
 
 def read_state(checkpoint: Checkpoint) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -98,12 +106,12 @@ def prune(folder: Path, keep: int) -> None:
         path.unlink()
 
 
-def _digest(tensors: Mapping[str, torch.Tensor]) -> str:
+def _digest(tensors: Tensors) -> str:
     """SHA-256 over tensors in the order of their names."""
     hasher = hashlib.sha256()
     for name in sorted(tensors):
         hasher.update(name.encode())
-        hasher.update(tensors[name].detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        hasher.update(tensors[name].flatten().view(torch.uint8).numpy().data)
     return hasher.hexdigest()
 
 

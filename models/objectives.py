@@ -88,9 +88,7 @@ Terms = dict[str, torch.Tensor]
 class Objective(Protocol):
     """What is added to the reconstruction: a frozen dataclass of its own constants."""
 
-    def terms(
-        self, posterior: Posterior, codes: torch.Tensor, prior: torch.Tensor, weights: torch.Tensor | None
-    ) -> Terms:
+    def terms(self, posterior: Posterior, codes: torch.Tensor, prior: torch.Tensor, weights: torch.Tensor) -> Terms:
         """The weighted terms by name, each a scalar in nats per image.
 
         Parameters
@@ -100,7 +98,7 @@ class Objective(Protocol):
         prior:
             A sample of the standard normal, (B, M).
         weights:
-            How much of the KL divergence each dimension pays, (M,); all of it when None.
+            What each dimension's KL divergence is multiplied by, (M,).
 
         Raises
         ------
@@ -124,7 +122,7 @@ class VAE:
         posterior: Posterior,
         codes: torch.Tensor,  # noqa: ARG002
         prior: torch.Tensor,  # noqa: ARG002
-        weights: torch.Tensor | None,
+        weights: torch.Tensor,
     ) -> Terms:
         """The KL divergence alone."""
         return {"kl": self.beta * _weighted_kl(posterior, weights)}
@@ -154,9 +152,7 @@ class InfoVAE:
                 "the weight of the discrepancy, alpha + lambda - 1, would be negative and push q(z) away from p(z)."
             )
 
-    def terms(
-        self, posterior: Posterior, codes: torch.Tensor, prior: torch.Tensor, weights: torch.Tensor | None
-    ) -> Terms:
+    def terms(self, posterior: Posterior, codes: torch.Tensor, prior: torch.Tensor, weights: torch.Tensor) -> Terms:
         """The divergence and the discrepancy."""
         _check_batch("info", codes)
         kl = (1.0 - self.alpha) * _weighted_kl(posterior, weights)
@@ -183,7 +179,7 @@ class DIPVAE2:
         posterior: Posterior,
         codes: torch.Tensor,
         prior: torch.Tensor,  # noqa: ARG002
-        weights: torch.Tensor | None,
+        weights: torch.Tensor,
     ) -> Terms:
         """The divergence and the penalty."""
         _check_batch("dip2", codes)
@@ -191,10 +187,9 @@ class DIPVAE2:
         return {"kl": kl, "dip": dip_penalty(dip_covariance(posterior), self.lambda_od, self.lambda_d)}
 
 
-def _weighted_kl(posterior: Posterior, weights: torch.Tensor | None) -> torch.Tensor:
+def _weighted_kl(posterior: Posterior, weights: torch.Tensor) -> torch.Tensor:
     """The KL divergence over all dimensions, each weighed."""
-    kl = gaussian_kl(posterior)
-    return (kl if weights is None else weights * kl).sum()
+    return (weights * gaussian_kl(posterior)).sum()
 
 
 def _check_batch(name: str, codes: torch.Tensor) -> None:
