@@ -91,11 +91,6 @@ def read_state(checkpoint: Checkpoint) -> tuple[dict[str, torch.Tensor], dict[st
     return tensors, position
 
 
-def _trained(model: nn.Module) -> list[str]:
-    """Names of the parameters that are trained, in the order in which the optimiser numbers them."""
-    return [name for name, parameter in model.named_parameters() if parameter.requires_grad]
-
-
 def prune(folder: Path, keep: int) -> None:
     """Keep the newest `keep` checkpoints; remove older ones, and what a death has left of others."""
     kept = {path for checkpoint in checkpoints(folder)[-keep:] for path in (checkpoint.weights, checkpoint.state)}
@@ -124,8 +119,8 @@ def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
         raise ValueError(f"{path} cannot be loaded: {str(error).splitlines()[0]}") from error
 
 
-def _compare(path: Path, tensors: Mapping[str, torch.Tensor], expected: str | None) -> None:
-    if expected is not None and _digest(tensors) != expected:
+def _compare(path: Path, tensors: Tensors, expected: str | None) -> None:
+    if _digest(tensors) != expected:
         raise ValueError(f"{path} cannot be loaded: its tensors were changed after they were saved")
 
 
@@ -157,11 +152,11 @@ def load_state(checkpoint: Checkpoint, model: nn.Module, optimiser: torch.optim.
     """
     tensors, position = read_state(checkpoint)
     try:
-        slots = [name.rpartition("/") for name in tensors]
-        index = {name: number for number, name in enumerate(_trained(model))}
+        trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
         state: dict[int, dict[str, torch.Tensor]] = {}
-        for (owner, _, key), value in zip(slots, tensors.values(), strict=True):
-            state.setdefault(index[owner], {})[key] = value
+        for slot, value in tensors.items():
+            name, _, key = slot.rpartition("/")
+            state.setdefault(trained.index(name), {})[key] = value  # an optimiser numbers its parameters
         optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{checkpoint.state} does not fit the model: {' '.join(str(error).split())[:200]}") from error

@@ -93,7 +93,8 @@ class GatedVAE(nn.Module):
     config:
         Partitions, network, method and objective.
     precision:
-        ``fp32`` or ``bf16``: the dtype that encoder and decoder compute in. Parameters, posteriors and losses are float32.
+        ``fp32``, ``tf32`` (float32, too; see `PRECISIONS`) or ``bf16``: what encoder and decoder compute in. Parameters, posteriors
+        and losses are float32.
     """
 
     def __init__(self, config: GatedVAEConfig, precision: str = "fp32") -> None:

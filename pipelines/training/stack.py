@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
@@ -157,7 +158,7 @@ class StackTrainer:
         self._counter = torch.tensor(self.step, device=device)
         self._through = torch.ones(self.config.model.latent_size, dtype=torch.bool, device=device)
         self._sums: dict[str, Terms] = {}
-        self._counts: dict[str, int] = {}
+        self._counts: Counter[str] = Counter()
         self._graphs: dict[bool, _Graph] = {}
         on_cuda = self.device.type == "cuda"
         compiled = on_cuda and not why_not_compile(device)
@@ -236,7 +237,7 @@ class StackTrainer:
         sums = self._sums.setdefault(ids.label, {})
         for key, term in self._compute(ids).items():
             sums[key] = sums[key].add_(term) if key in sums else term.double()
-        self._counts[ids.label] = self._counts.get(ids.label, 0) + 1
+        self._counts[ids.label] += 1
 
     def _compute(self, ids: StepBatch) -> Terms:
         """One step of the optimiser; return the loss terms by name, (S,)."""
@@ -267,6 +268,8 @@ class StackTrainer:
         return torch.stack([draw_noise(model, batch, seed=seed, step=self.step, device="cpu") for seed in seeds])
 
     def _set_rate(self) -> None:
+        if self.config.schedule == "constant":  # as it was made: no operation of the device for nothing
+            return
         rate = self.config.rate(self.step, self.steps)
         for group in self.optimiser.param_groups:
             if isinstance(group["lr"], torch.Tensor):
@@ -281,7 +284,7 @@ class StackTrainer:
             for index, losses in enumerate(self.losses):
                 own = {key: term[index] for key, term in terms.items() if key in self._own_terms[index]}
                 losses.add(label, own, self._counts[label])
-        self._sums, self._counts = {}, {}
+        self._sums, self._counts = {}, Counter()
 
     def _log(self, events: Sequence[EventLog]) -> None:
         self._collect()
@@ -290,9 +293,8 @@ class StackTrainer:
             if (label := losses.diverged()) is not None:
                 why = f"By step {self.step} the loss of {label} is not finite in {run.path.name}."
                 raise GatedVAEError("Training diverged.", why, "Lower --lr, or use --precision fp32, in another --out.")
-            log.add(
-                self.step, {f"{term}/{name}": value for name, terms in told.items() for term, value in terms.items()}
-            )
+            scalars = {f"{term}/{name}": value for name, terms in told.items() for term, value in terms.items()}
+            log.add(self.step, scalars)
 
     def _save(self) -> None:
         """Save every model as an ordinary run's checkpoint."""
