@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from gated_vae.pairing.groups.columns import LabelColumns
 from gated_vae.pairing.groups.equal import number_classes
 from gated_vae.pairing.labels import Label, owner, registered
-from gated_vae.pairing.tables import Partners
+from gated_vae.pairing.rules.base import Partners
 from gated_vae.preprocessing.store import Store, samples_path
 
 MEASURED_PAIRS = 1 << 18

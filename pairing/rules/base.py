@@ -21,6 +21,7 @@ from gated_vae.preprocessing.errors import GatedVAEError
 Ids = npt.NDArray[np.int64]
 Ints = npt.NDArray[np.integer[Any]]
 Floats = npt.NDArray[np.float32]
+Partners = Callable[[Ids, int], Ids]  # (ids, draw) -> one partner of each
 
 _GOLDEN = 0x9E3779B97F4A7C15
 _MIX = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))  # shift, factor; at the end a shift of 31
@@ -34,6 +35,11 @@ class PairingRule(Protocol):
 
     def partners(self, ids: Ids, *, seed: int, draw: int) -> Ids:
         """Draw for each of `ids` (n,) another member of its group; element by element, in any order."""
+
+
+def drawing(rule: PairingRule, seed: int) -> Partners:
+    """The partners that a rule draws by a seed."""
+    return lambda ids, draw: rule.partners(ids, seed=seed, draw=draw)
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,7 @@ A batch is a pure function of (store, cut, seed, epoch, step), so whoever comput
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -41,7 +41,7 @@ class ExactPairs:
     """
 
     grid: FactorGrid
-    factors: tuple[str, ...]
+    factors: Sequence[str]
     seed: int
     block_rows: int = 2**18
 
@@ -71,9 +71,8 @@ def partition_record(store: Store, partition: str) -> dict[str, Any]:
 def pair_source(store: Store, partition: str) -> PairSource:
     """Open the pairs of one partition of a store."""
     made = partition_record(store, partition)
-    if made["method"] == "exact" and "factors" in store.manifest:
-        grid = FactorGrid.of(store.manifest["factors"])
-        return ExactPairs(grid, tuple(made["shared"]), int(made["stream"]))
+    if made["method"] == "exact" and (grid := FactorGrid.of(store)):
+        return ExactPairs(grid, made["shared"], made["stream"])
     return PairTable(pairs_path(store.path, partition))
 
 

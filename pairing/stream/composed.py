@@ -41,10 +41,10 @@ class Composition:
 
     def __init__(self, store: Store, partitions: Sequence[str]) -> None:
         records = [partition_record(store, name) for name in partitions]
-        if "factors" not in store.manifest or any(record["method"] != "exact" for record in records):
+        grid = FactorGrid.of(store)
+        if grid is None or any(record["method"] != "exact" for record in records):
             why = "Targets are composed of known factors, of which there must be every combination (dSprites)."
             raise GatedVAEError(f"Nothing can be composed in {store.path}.", why, _REMEDY)
-        grid = FactorGrid.of(store.manifest["factors"])
         self._sizes = np.array(grid.sizes, np.int64)
         self._strides = grid.size // np.cumprod(self._sizes)
         self._columns = [[grid.names.index(factor) for factor in record["shared"]] for record in records]

@@ -24,11 +24,12 @@ def pair(
 
     Example: pipe pair store --share position=posX,posY --share rotation=orientation --share shape=shape --share size=scale
     """
-    from gated_vae.pairing.exact import pair_exactly, parse_shares
+    from gated_vae.pairing.exact import pair_exactly
+    from gated_vae.pairing.labels import parse_columns
     from gated_vae.pipelines import console
     from gated_vae.preprocessing.store import open_store
 
-    opened, shares = open_store(store), parse_shares(share)
+    opened, shares = open_store(store), parse_columns("--share", share)
     with console.progress("pair") as update:
         made = pair_exactly(opened, shares, draws=draws, seed=seed, overwrite=overwrite, progress=update)
     rows = [
