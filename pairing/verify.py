@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,24 +25,19 @@ def verify_partitions(store: Store) -> Iterator[Problem]:
     In memory are the groups of one partition (4 bytes a sample) and one block of its pairs (about a million).
     """
     for name, record in store.partitions.items():
-        remedy = _remedy(store, record)
+        command = "pair" if record["method"] == "exact" else "cluster"
+        remedy = f"Run the same `pipe {command} {store.path}` again with --overwrite."
         groups: list[Groups] = []
         checks = {
             groups_path(store.path, name): partial(_groups, store, name, groups),
             pairs_path(store.path, name): partial(_pairs, store, name, record, groups),
         }
-        if record.get("method") == "kmeans":
+        if record["method"] == "kmeans":
             checks[centroids_path(store.path, name)] = partial(_centroids, store, name, record, groups)
         for path, check in checks.items():
             found = checked(path, lambda: [*check()])  # noqa: B023
             yield from (Problem(path, what, remedy) for what in found)
     yield from _unrecorded(store)
-
-
-def _remedy(store: Store, record: dict[str, Any]) -> str:
-    if record.get("method") == "exact":
-        return f"Run the same `pipe pair {store.path}` again with --overwrite."
-    return f"Run the same `pipe cluster {store.path}` again with --overwrite."
 
 
 def _groups(store: Store, name: str, keep: list[Groups]) -> Iterator[str]:
@@ -71,8 +65,8 @@ def _pairs(store: Store, name: str, record: dict[str, Any], groups: list[Groups]
     file = open_parquet(path)
     yield from schema_faults(file, kinds)
     table = PairTable(path)
-    if (table.rows, table.draws) != (len(store), record.get("draws")):
-        yield f"It has {table.draws} draws of {table.rows} inputs, not {record.get('draws')} of {len(store)}."
+    if (table.rows, table.draws) != (len(store), record["draws"]):
+        yield f"It has {table.draws} draws of {table.rows} inputs, not {record['draws']} of {len(store)}."
         return
     for block, size in enumerate(table.block_sizes):
         draws = file.read_row_group(block, columns=["draw"])["draw"].to_numpy()
@@ -117,11 +111,7 @@ def _unrecorded(store: Store) -> Iterator[Problem]:
     """Tables of partitions that the manifest does not name: a command was interrupted while it made them."""
     for path_of in (groups_path, pairs_path):
         here = path_of(store.path, "").parents[1]
-        names = {path_of(store.path, name).parent.name: name for name in store.partitions}
-        strays = sorted(entry for entry in _entries(here) if entry.name not in names)
+        known = {path_of(store.path, name).parent for name in store.partitions}
+        strays = sorted(entry for entry in here.glob("*") if entry not in known)
         remedy = "Run the command that was interrupted, `pipe cluster` or `pipe pair`, again; or remove it."
         yield from (Problem(stray, UNRECORDED, remedy) for stray in strays)
-
-
-def _entries(folder: Path) -> list[Path]:
-    return list(folder.iterdir()) if folder.is_dir() else []

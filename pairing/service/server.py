@@ -175,11 +175,12 @@ class PairService(flight.FlightServerBase):  # type: ignore[misc]
         """Answer an action in JSON."""
         if action.type not in ACTIONS:
             raise GatedVAEError(f"There is no action {action.type[:80]!r}.", "", f"There are {', '.join(ACTIONS)}.")
-        answer = {"statistics": self._statistics, "health": self._health, "manifest": self._manifest}[action.type]
-        return [json.dumps(answer()).encode()]
-
-    def _manifest(self) -> dict[str, Any]:
-        return self.store.manifest
+        answers: dict[str, Callable[[], dict[str, Any]]] = {
+            "statistics": self._statistics,
+            "health": self._health,
+            "manifest": lambda: self.store.manifest,
+        }
+        return [json.dumps(answers[action.type]()).encode()]
 
     def _statistics(self) -> dict[str, Any]:
         pairs = dict.fromkeys(self.store.partitions, len(self.store))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -55,15 +55,6 @@ class Service:
         self._roots = _read(ROOTS_VARIABLE) or None
         self.store = store or self._store()
 
-    def act(self, name: str, body: bytes = b"") -> bytes:
-        """Ask for an action; its result."""
-        options = flight.FlightCallOptions(timeout=ANSWER_SECONDS, headers=self._headers)
-        try:
-            with self._connect() as client:
-                return b"".join(result.body.to_pybytes() for result in client.do_action((name, body), options))
-        except (flight.FlightError, pa.ArrowException) as error:
-            raise self.failure(error) from None
-
     def stream(self, ticket: Ticket) -> Iterator[pa.RecordBatch]:
         """The record batches of a ticket, in one attempt.
 
@@ -78,7 +69,12 @@ class Service:
         with self._connect() as client:
             reader = client.do_get(flight.Ticket(ticket.to_bytes()), options)
             try:
-                self._check(reader.schema)
+                if (reader.schema.metadata or {}).get(STORE_KEY) != identity(self.store).encode():
+                    what, why = (
+                        f"{self.address} serves another store now.",
+                        "Its manifest is not the one this run began with.",
+                    )
+                    raise GatedVAEError(what, why, "Serve the former store again.")
                 for chunk in reader:
                     yield chunk.data
             finally:
@@ -94,17 +90,18 @@ class Service:
         return flight.FlightClient(self.address, tls_root_certs=self._roots, generic_options=_TRANSPORT)
 
     def _store(self) -> Store:
-        manifest = json.loads(self.act("manifest"))
+        options = flight.FlightCallOptions(timeout=ANSWER_SECONDS, headers=self._headers)
+        try:
+            with self._connect() as client:
+                (answer,) = client.do_action("manifest", options)
+        except (flight.FlightError, pa.ArrowException) as error:
+            raise self.failure(error) from None
+        manifest = json.loads(answer.body.to_pybytes())
         version = manifest.get("schema_version")
         if version != SCHEMA_VERSION:
             why = f"Its store has schema version {version}; this version reads {SCHEMA_VERSION}."
             raise GatedVAEError(f"{self.address} cannot be used.", why, "Install the same version on both sides.")
         return Store(Path(self.address), manifest)
-
-    def _check(self, schema: pa.Schema) -> None:
-        if (schema.metadata or {}).get(STORE_KEY) != identity(self.store).encode():
-            why = "Its manifest is not the one this run began with."
-            raise GatedVAEError(f"{self.address} serves another store now.", why, "Serve the former store again.")
 
     def failure(self, error: Exception) -> GatedVAEError:
         """What the user reads when a call failed."""
@@ -141,22 +138,13 @@ class ServiceBatches:
             When it stays away, refuses, or comes back with another store.
         """
         cut, shape = self._cut, self._service.store.manifest["image_shape"]
-
-        def rows(step: int) -> Iterator[pa.RecordBatch]:
-            ticket = Ticket(cut.partitions, seed, epoch, cut.rank, cut.world_size, cut.batch_size, step, images)
-            return self._service.stream(ticket)
-
-        for step, batch in enumerate(self._persistent(rows, first_step), first_step):
-            index, _ = partition_of_step(step, self._steps)
-            yield from_arrow(batch, cut.partitions[index], shape)
-
-    def _persistent(self, rows: Callable[[int], Iterator[pa.RecordBatch]], step: int) -> Iterator[pa.RecordBatch]:
-        """`rows` of every step to the last, begun anew where they broke off."""
-        attempt = 0
+        step, attempt = first_step, 0
         while step < len(self):
+            ticket = Ticket(cut.partitions, seed, epoch, cut.rank, cut.world_size, cut.batch_size, step, images)
             try:
-                for batch in rows(step):
-                    yield batch
+                for rows in self._service.stream(ticket):
+                    index, _ = partition_of_step(step, self._steps)
+                    yield from_arrow(rows, cut.partitions[index], shape)
                     step, attempt = step + 1, 0
             except _AWAY as error:
                 if attempt == len(DELAYS):
