@@ -126,9 +126,8 @@ def _is_made(store: Store, plan: Plan) -> bool:
     for key, value in plan.record.items():
         if found.get(key) != value:
             why = f"Its {key} is {found.get(key)}, this command's is {value}."
-            raise GatedVAEError(
-                f"Partition {plan.name} exists and differs.", why, "Use the same options, or --overwrite."
-            )
+            remedy = "Use the same options, or --overwrite."
+            raise GatedVAEError(f"Partition {plan.name} exists and differs.", why, remedy)
     return True
 
 

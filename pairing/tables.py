@@ -40,9 +40,8 @@ def write_groups(store: Path, partition: str, group: Ints, distance: Floats) -> 
         "group": group.astype(np.int32, copy=False),
         "distance": distance.astype(np.float32, copy=False),
     }
-    write_parquet(
-        groups_path(store, partition), pa.table(columns), schema_version=SCHEMA_VERSION, **_packing("sample_id")
-    )
+    packing = {"schema_version": SCHEMA_VERSION, **_packing("sample_id")}
+    write_parquet(groups_path(store, partition), pa.table(columns), **packing)
 
 
 def read_groups(store: Path, partition: str) -> tuple[npt.NDArray[np.int32], Floats]:
@@ -63,11 +62,8 @@ def write_centroids(store: Path, partition: str, columns: Sequence[str], group: 
         return
     count = len(centroids)
     sizes = np.bincount(group, minlength=count).astype(np.int32)
-    table = {
-        "group": np.arange(count, dtype=np.int32),
-        "size": sizes,
-        **dict(zip(columns, centroids.T.copy(), strict=True)),
-    }
+    table = {"group": np.arange(count, dtype=np.int32), "size": sizes}
+    table |= dict(zip(columns, centroids.T.copy(), strict=True))
     write_parquet(path, pa.table(table), schema_version=SCHEMA_VERSION)
 
 

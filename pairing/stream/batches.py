@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -20,17 +20,6 @@ from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.store import Store, pairs_path
 
 WINDOW_ROWS = 2**20  # pairs shuffled together: about 24 MB a partition
-
-
-class PairSource(Protocol):
-    """Where one partition's pairs come from, block by block."""
-
-    @property
-    def block_sizes(self) -> list[int]:
-        """Pairs of one draw in each block."""
-
-    def block(self, index: int, draw: int) -> Rows:
-        """The pairs of one block and draw."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +46,9 @@ class ExactPairs:
         ids = np.arange(start, min(start + self.block_rows, self.grid.size), dtype=np.int64)
         target = self.grid.partners(ids, self.factors, seed=self.seed, draw=draw)
         return ids, target, self.grid.group(ids, self.factors).astype(np.int64)
+
+
+PairSource = PairTable | ExactPairs
 
 
 def partition_record(store: Store, partition: str) -> dict[str, Any]:
@@ -92,7 +84,8 @@ class PairStream:
     def rows(self, start: int, stop: int) -> Rows:
         """The pairs at positions start .. stop - 1 of the epoch."""
         first = int(np.searchsorted(self._starts, start, side="right")) - 1
-        parts = []
+        none = np.empty(0, np.int64)
+        parts = [[none, none, none]]
         for window in range(first, len(self._windows)):
             base = int(self._starts[window])
             if base >= stop:
@@ -141,12 +134,8 @@ class StoreBatches:
         start = batch * self._cut.global_batch
         stop = min(start + self._cut.global_batch, len(stream))
         share = share_of_rank(stop - start, self._cut.rank, self._cut.world_size)
-        return stream.rows(start + share.start, start + share.stop) if share.start < share.stop else _no_rows()
+        return stream.rows(start + share.start, start + share.stop)
 
     def gather(self, ids: Ids) -> Images:
         """Images of samples, uint8 (n, H, W) for ids (n,)."""
         return self._images.take(ids, axis=0)
-
-
-def _no_rows() -> Rows:
-    return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int64)

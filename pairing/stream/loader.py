@@ -131,19 +131,17 @@ class PairLoader:
         if kind == "turns":
             return _open_batches(source, self.store, cut)
         if kind == "together":
-            alone = [replace(cut, partitions=(name,)) for name in cut.partitions]
-            sources = [_open_batches(source, self.store, one) for one in alone]
+            cuts = [replace(cut, partitions=(name,)) for name in cut.partitions]
+            sources = [_open_batches(source, self.store, one) for one in cuts]
             return Together(sources, cut, len(self.store), lambda step: self.itself(step))
         if is_address(source):
             why = f"The images of {source} come in pairs, not on request."
-            raise GatedVAEError(
-                "Targets cannot be composed.", why, "Train from the store's folder, or use --method partners."
-            )
+            remedy = "Train from the store's folder, or use --method partners."
+            raise GatedVAEError("Targets cannot be composed.", why, remedy)
         if cut.world_size > 1:
             why = "Targets are composed of the images of a batch, which must be in one place."
-            raise GatedVAEError(
-                f"{cut.world_size} ranks cannot share a batch.", why, "Use one rank, or --method partners."
-            )
+            what = f"{cut.world_size} ranks cannot share a batch."
+            raise GatedVAEError(what, why, "Use one rank, or --method partners.")
         composition = Composition(self.store, cut.partitions)
         return ComposedBatches(StoreBatches(self.store, cut), composition, lambda step: self.itself(step))
 
@@ -158,9 +156,8 @@ class PairLoader:
     def load_state_dict(self, state: Mapping[str, int]) -> None:
         """Go to a position; the number of ranks may differ from the saved one's, the global batch may not."""
         if state["global_batch"] != self._global_batch:
-            why = (
-                f"The position counts batches of {state['global_batch']} pairs, this loader makes {self._global_batch}."
-            )
+            found = state["global_batch"]
+            why = f"The position counts batches of {found} pairs, this loader makes {self._global_batch}."
             raise GatedVAEError("The loader's position does not fit.", why, "Use the batch size it was saved with.")
         self.seed, self.epoch, self.step = state["seed"], state["epoch"], state["step"]
 

@@ -70,11 +70,8 @@ class Service:
             reader = client.do_get(flight.Ticket(ticket.to_bytes()), options)
             try:
                 if (reader.schema.metadata or {}).get(STORE_KEY) != identity(self.store).encode():
-                    what, why = (
-                        f"{self.address} serves another store now.",
-                        "Its manifest is not the one this run began with.",
-                    )
-                    raise GatedVAEError(what, why, "Serve the former store again.")
+                    why, remedy = "Its manifest is not the one this run began with.", "Serve the former store again."
+                    raise GatedVAEError(f"{self.address} serves another store now.", why, remedy)
                 for chunk in reader:
                     yield chunk.data
             finally:
