@@ -122,7 +122,7 @@ class ClusterReport:
 
 def cluster_store(
     path: str | Path,
-    options: ClusterOptions | None = None,
+    options: ClusterOptions = ClusterOptions(),
     *,
     overwrite: bool = False,
     scheduler: str | None = None,
@@ -149,7 +149,6 @@ def cluster_store(
         When no label has columns, a count does not fit, an option has no meaning, a partition was made
         otherwise, or the scheduler does not answer; nothing is written then.
     """
-    options = options or ClusterOptions()
     path = open_store(path).path
     if scheduler is not None:
         dashboard(scheduler)  # before anything changes

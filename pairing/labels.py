@@ -91,10 +91,9 @@ def registered(alike: Alike) -> list[Label]:
     return [label for label in LABELS.values() if label.alike == alike]
 
 
-def owner(column: str, labels: Iterable[Label] | None = None) -> Label | None:
-    """The label that a column belongs to, or beside; None where it belongs to none of `labels` (those registered)."""
-    known = LABELS.values() if labels is None else labels
-    return next((label for label in known if label.measures(column)), None)
+def owner(column: str, labels: Iterable[Label]) -> Label | None:
+    """The label that a column belongs to, or beside; None where it belongs to none."""
+    return next((label for label in labels if label.measures(column)), None)
 
 
 def parse_columns(option: str, texts: Iterable[str]) -> dict[str, tuple[str, ...]]:

@@ -14,7 +14,7 @@ from pyarrow import flight
 from gated_vae.pairing.stream.batches import partition_record
 from gated_vae.pairing.stream.cut import Batch, Cut
 from gated_vae.pairing.stream.order import partition_of_step
-from gated_vae.pairing.stream.wire import STORE_KEY, Ticket, from_arrow, from_flight, identity
+from gated_vae.pairing.stream.wire import STORE_KEY, Ticket, from_arrow, from_flight, identity, read_secret
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.store import SCHEMA_VERSION, Store
 
@@ -153,10 +153,4 @@ class ServiceBatches:
 
 
 def _read(variable: str) -> bytes:
-    """The bytes of the file that an environment variable names; none where it is not set."""
-    path = os.environ.get(variable)
-    try:
-        return Path(path).read_bytes() if path else b""
-    except OSError as error:
-        remedy = f"Let {variable} name a file that can be read, or unset it."
-        raise GatedVAEError(f"{path} cannot be read.", error.strerror or "", remedy) from None
+    return read_secret(os.environ.get(variable), f"Let {variable} name a file that can be read, or unset it.")

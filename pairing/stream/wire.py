@@ -11,7 +11,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
-from typing import Any
+from pathlib import Path
 
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its log would bury the three lines that say what is wrong
 
@@ -73,13 +73,19 @@ class Ticket:
         GatedVAEError
             When it is too long, no JSON object, or has an unknown key, a wrong type or a value out of bounds.
         """
-        values = _read_object(text)
+        if len(text) > MAX_TICKET_BYTES:
+            raise _refused(f"It has {len(text):,} bytes; {MAX_TICKET_BYTES:,} are the most.")
+        try:
+            values = json.loads(text.decode())
+        except (ValueError, RecursionError):
+            raise _refused("It is not JSON in UTF-8.") from None
+        if not isinstance(values, dict):
+            raise _refused("It is not a JSON object.")
         unknown = sorted(values.keys() - {field.name for field in fields(cls)})
         if unknown:
             raise _refused(f"It has unknown keys: {', '.join(unknown)}.")
-        partition = values.get("partition")
-        if isinstance(partition, list):
-            values["partition"] = tuple(partition)
+        if isinstance(values.get("partition"), list):
+            values["partition"] = tuple(values["partition"])
         ticket = cls(**values)
         ticket._check()
         return ticket
@@ -132,21 +138,16 @@ class Ticket:
         return pa.schema([pa.field(name, kind, nullable=False) for name, kind in columns.items()], metadata)
 
 
-def _read_object(text: bytes) -> dict[str, Any]:
-    """Read a JSON object that is not too long."""
-    if len(text) > MAX_TICKET_BYTES:
-        raise _refused(f"It has {len(text):,} bytes; {MAX_TICKET_BYTES:,} are the most.")
-    try:
-        value = json.loads(text.decode())
-    except (ValueError, RecursionError):
-        raise _refused("It is not JSON in UTF-8.") from None
-    if not isinstance(value, dict):
-        raise _refused("It is not a JSON object.")
-    return value
-
-
 def _refused(why: str) -> GatedVAEError:
     return GatedVAEError("The ticket cannot be used.", why, "docs/service.md describes tickets.")
+
+
+def read_secret(path: str | Path | None, remedy: str) -> bytes:
+    """The bytes of a token's or certificate's file; none where none is named."""
+    try:
+        return Path(path).read_bytes() if path else b""
+    except OSError as error:
+        raise GatedVAEError(f"{path} cannot be read.", error.strerror or "", remedy) from None
 
 
 def identity(store: Store) -> str:

@@ -32,16 +32,7 @@ def pair(
     opened, shares = open_store(store), parse_columns("--share", share)
     with console.progress("pair") as update:
         made = pair_exactly(opened, shares, draws=draws, seed=seed, overwrite=overwrite, progress=update)
-    rows = [
-        [
-            part.name,
-            "+".join(part.shared),
-            part.groups,
-            part.merged,
-            part.draws,
-            "was there" if part.already_done else "written",
-        ]
-        for part in made
-    ]
+    done = {True: "was there", False: "written"}
+    rows = [[it.name, "+".join(it.shared), it.groups, it.merged, it.draws, done[it.already_done]] for it in made]
     table = console.grid(["partition", "shares", "groups", "merged", "draws", ""], rows)
     console.show(made, {"store": store, "pairs": store / "pairs", "partitions": table}, as_json=as_json)

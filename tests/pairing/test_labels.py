@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gated_vae.pairing.labels import EXPRESSION, IDENTITY, POSE, Label, owner, parse_columns
+from gated_vae.pairing.labels import EXPRESSION, IDENTITY, LABELS, POSE, Label, owner, parse_columns
 from gated_vae.preprocessing.errors import GatedVAEError
 
 
@@ -18,7 +18,7 @@ def test_a_store_has_a_label_if_it_has_all_of_its_columns() -> None:
 
 def test_every_column_has_one_owner() -> None:
     columns = ["pose_Rx", "pose_Rz", "AU45_r", "AU45_c", "identity", "confidence"]
-    assert [owner(column) for column in columns] == [POSE, POSE, EXPRESSION, None, IDENTITY, None]
+    assert [owner(column, LABELS.values()) for column in columns] == [POSE, POSE, EXPRESSION, None, IDENTITY, None]
     assert not POSE.owns("pose_Rz")  # measured, not shared
 
 
