@@ -33,10 +33,8 @@ class Grouped:
         The centroids, float32 (groups, d) over the shared columns; None where groups have none.
     partners:
         Draws them.
-    results:
-        What the record says of the groups.
-    measure:
-        Tells what the record says of the pairs.
+    results, measure:
+        What the record says of the groups; tells what it says of the pairs.
     """
 
     group: npt.NDArray[np.int32]
@@ -49,17 +47,7 @@ class Grouped:
 
 @dataclass(frozen=True)
 class Plan:
-    """A partition to be made.
-
-    Attributes
-    ----------
-    name:
-        The partition.
-    record:
-        What decides it (see `describe`): what is recorded so is not made again.
-    group:
-        Groups the samples.
-    """
+    """A partition to be made: what decides it (see `describe`; what is recorded so is not made again), and its groups."""
 
     name: str
     record: Record
@@ -87,14 +75,8 @@ def make_partitions(
     """Make the partitions that are not there yet; the caller has locked the store.
 
     They are recorded one by one, so an interrupted run goes on with the first that is missing and ends in the same bytes.
-    In training those of registered labels come before all others, whichever was made first.
-
-    Parameters
-    ----------
-    overwrite:
-        Make them again, whatever is there.
-    progress:
-        Told how many of the pairs are written.
+    In training those of registered labels come before all others, whichever was made first. With `overwrite` they are made
+    again, whatever is there.
 
     Returns
     -------

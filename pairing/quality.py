@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 
-from gated_vae.pairing.groups.columns import LabelColumns
 from gated_vae.pairing.groups.equal import number_classes
 from gated_vae.pairing.labels import Label, owner, registered
 from gated_vae.pairing.rules.base import Partners
@@ -74,7 +73,7 @@ def measure_pairs(
     for column in pq.read_schema(samples_path(store.path)).names:
         label = owner(column, labels)
         if label is not None:
-            values = np.split(LabelColumns(store, [column]).take(rows)[:, 0], 3)
+            values = np.split(store.sample_columns([column])[column].to_numpy()[rows], 3)
             quality[column] = asdict(column_quality(label, *values, shared=column in shared))
     classes = {label.name: number_classes(store, label) for label in registered("equal")}
     same = {name: float((found[ids] == found[target]).mean()) for name, found in classes.items() if found is not None}

@@ -26,14 +26,9 @@ Points = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class LabelColumns:
-    """Some columns of a store's samples.parquet, every row a point; rows in shards, on a Dask cluster if there is one.
+    """Some columns of a store's samples.parquet, every row a point, read in shards.
 
-    Attributes
-    ----------
-    store, names:
-        The store and its columns.
-    scheduler:
-        Address of a Dask scheduler, whose workers see the store under the same path; None reads here.
+    They are read here, or by the workers of a Dask `scheduler`, who see the store under the same path.
     """
 
     store: Store
@@ -64,12 +59,11 @@ class LabelColumns:
         return np.concatenate([*self._stream(read_rows, self.shards)])
 
     def take(self, rows: Ids) -> Points:
-        """Some rows in any order, (n, d)."""
-        order, shards = np.argsort(rows, kind="stable"), self.shards
-        ascending = rows[order]
-        parts = np.split(ascending, np.searchsorted(ascending, [start for start, _ in shards[1:]]))
+        """Some rows, ascending, (n, d)."""
+        shards = self.shards
+        parts = np.split(rows, np.searchsorted(rows, [start for start, _ in shards[1:]]))
         tasks = [(*shard, part) for shard, part in zip(shards, parts, strict=True) if len(part)]
-        return np.concatenate([*self._stream(read_rows, tasks)])[np.argsort(order)]
+        return np.concatenate([*self._stream(read_rows, tasks)])
 
     def group(self, k: int, *, seed: int, device: str, training: int = TRAINING_ROWS) -> Groups:
         """Group all rows by K-Means, in the columns' own units.

@@ -23,15 +23,7 @@ Digits = list[tuple[int, int]]  # size and stride of digits of a mixed-radix num
 
 @dataclass(frozen=True)
 class FactorGrid:
-    """Every combination of some factors' classes once, in row order: the last factor varies fastest.
-
-    Attributes
-    ----------
-    names:
-        The factors.
-    sizes:
-        Number of classes of each.
-    """
+    """Every combination of factors' classes once, in row order: the last varies fastest. `sizes` are numbers of classes."""
 
     names: tuple[str, ...]
     sizes: tuple[int, ...]

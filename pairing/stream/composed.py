@@ -86,17 +86,7 @@ class Composition:
 
 
 class ComposedBatches:
-    """The inputs of a store's batches beside targets composed of their factors.
-
-    Parameters
-    ----------
-    batches:
-        Where the inputs come from.
-    composition:
-        How targets are found.
-    itself:
-        How probable it is that a partition's factors stay where they are.
-    """
+    """The inputs of a store's batches beside targets composed of their factors, which stay in place with probability `itself`."""
 
     def __init__(self, batches: StoreBatches, composition: Composition, itself: Probability = never) -> None:
         self._batches, self._composition, self._itself = batches, composition, itself

@@ -77,12 +77,6 @@ class Service:
             finally:
                 reader.cancel()
 
-    def gone(self, error: Exception) -> GatedVAEError:
-        """The error of a service that stays away."""
-        why = f"It was tried {len(DELAYS) + 1} times. {from_flight(error, self.address).why}"
-        remedy = "Start `pipe serve` again, then run the same command again: it goes on where it stopped."
-        return GatedVAEError(f"The service at {self.address} went away.", why, remedy)
-
     def _connect(self) -> flight.FlightClient:
         return flight.FlightClient(self.address, tls_root_certs=self._roots, generic_options=_TRANSPORT)
 
@@ -145,7 +139,10 @@ class ServiceBatches:
                     step, attempt = step + 1, 0
             except _AWAY as error:
                 if attempt == len(DELAYS):
-                    raise self._service.gone(error) from None
+                    address = self._service.address
+                    why = f"It was tried {attempt + 1} times. {from_flight(error, address).why}"
+                    remedy = "Start `pipe serve` again, then run the same command again: it goes on where it stopped."
+                    raise GatedVAEError(f"The service at {address} went away.", why, remedy) from None
                 time.sleep(DELAYS[attempt])
                 attempt += 1
             except (flight.FlightError, pa.ArrowException) as error:
