@@ -65,7 +65,7 @@ class TrainConfig:
         if self.schedule not in SCHEDULES:
             raise GatedVAEError(f"There is no schedule {self.schedule!r}.", "", f"Choose {' or '.join(SCHEDULES)}.")
 
-    def rate(self, step: int, steps: int) -> float:
+    def learning_rate(self, step: int, steps: int) -> float:
         """The learning rate of a step from 1 on."""
         if self.schedule == "constant":
             return self.lr

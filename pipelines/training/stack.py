@@ -233,7 +233,7 @@ class StackTrainer:
         ids = self.method.prepare(ids, (self.step - 1) // len(self.partitions))
         if ids.partition is not None:
             self._through.copy_(self.stack.buffers["masks"][0, self.partitions.index(ids.partition)])
-        self._set_rate()
+        self._set_learning_rate()
         sums = self._sums.setdefault(ids.label, {})
         for key, term in self._compute(ids).items():
             sums[key] = sums[key].add_(term) if key in sums else term.double()
@@ -267,10 +267,10 @@ class StackTrainer:
         seeds = (run.config.seed for run in self.runs)
         return torch.stack([draw_noise(model, batch, seed=seed, step=self.step, device="cpu") for seed in seeds])
 
-    def _set_rate(self) -> None:
+    def _set_learning_rate(self) -> None:
         if self.config.schedule == "constant":  # as it was made: no operation of the device for nothing
             return
-        rate = self.config.rate(self.step, self.steps)
+        rate = self.config.learning_rate(self.step, self.steps)
         for group in self.optimiser.param_groups:
             if isinstance(group["lr"], torch.Tensor):
                 group["lr"].fill_(rate)

@@ -213,7 +213,7 @@ class Trainer:
         batch = self.method.prepare(self._on_device(pairs), turn)
         noise = draw_noise(self.config.model, shares.whole, seed=self.config.seed, step=self.step, device=self.device)
         loss = self.model.loss(batch, noise[:, shares.own], shares)
-        self._set_rate()
+        self._set_learning_rate()
         loss.total.backward()  # type: ignore[no-untyped-call]
         distributed.sum_gradients(self.model.parameters())
         self.optimiser.step()
@@ -227,9 +227,9 @@ class Trainer:
         sources = None if pairs.sources is None else there(pairs.sources)
         return StepBatch(there(pairs.input), there(pairs.target), pairs.partition, sources)
 
-    def _set_rate(self) -> None:
+    def _set_learning_rate(self) -> None:
         for group in self.optimiser.param_groups:
-            group["lr"] = self.config.rate(self.step, self.steps)
+            group["lr"] = self.config.learning_rate(self.step, self.steps)
 
     def _log(self, events: EventLog | None) -> None:
         """Tell mean losses since the last time, per label; stop where they are not finite."""
