@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from gated_vae.preprocessing.simulate.render.head import Skull
+from gated_vae.preprocessing.simulate.render.head import Look, Skull
 from gated_vae.preprocessing.simulate.render.landmarks import Shape
-from gated_vae.preprocessing.simulate.render.scene import Backdrop, Light, Look, Person
+from gated_vae.preprocessing.simulate.render.scene import Backdrop, Light, Person
 
 TRAIN, VALIDATION = 0.8, 0.1  # shares of people; the rest is for testing, as in CelebA
 

@@ -7,9 +7,8 @@ import numpy as np
 
 from gated_vae.preprocessing.simulate.render import head
 from gated_vae.preprocessing.simulate.render.canvas import fill
-from gated_vae.preprocessing.simulate.render.head import SHAPE, of_mesh
+from gated_vae.preprocessing.simulate.render.head import SHAPE, Look, of_mesh
 from gated_vae.preprocessing.simulate.render.landmarks import Array
-from gated_vae.preprocessing.simulate.render.scene import Look
 
 
 def hairline(look: Look) -> Array:

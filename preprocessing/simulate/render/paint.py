@@ -9,9 +9,8 @@ import numpy as np
 
 from gated_vae.preprocessing.simulate.render import head
 from gated_vae.preprocessing.simulate.render.canvas import SHIFT, curve, disc, fill, fixed, line
-from gated_vae.preprocessing.simulate.render.head import MM, SHAPE, of_mesh, pixels
+from gated_vae.preprocessing.simulate.render.head import MM, SHAPE, Look, of_mesh, pixels
 from gated_vae.preprocessing.simulate.render.landmarks import AU_NAMES, Array, au
-from gated_vae.preprocessing.simulate.render.scene import Look
 
 
 def paint(look: Look, places: Array, intensities: Array, gaze: tuple[float, float]) -> Array:
