@@ -45,7 +45,7 @@ class Scores:
         `rotation_circular`, `partition_r2` (partition -> factor -> held-out R2), `partition_score` (by factor), `mig`, `sap`,
         `modularity`. Of faces: `images`, `held_out`, `judged_by` (labels or truth), `split_by`, `constant` (factors left out),
         `r2` (probe -> codes -> partition -> factor -> held-out R2), `summary` (probe -> codes -> partition: see `summarise`),
-        `reconstruction` (root mean squared errors per pixel, pixels in 0 .. 1) and `swap` (see `SwapScores`).
+        `reconstruction` (root mean squared errors per pixel, pixels in 0 .. 1) and `swap` (see `swap_test`).
     """
 
     values: Values
