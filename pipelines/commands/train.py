@@ -117,15 +117,8 @@ def train(
             trainer.train(config, options, store=opened)
             return
         with console.progress("train") as update:
-            report = stack.train(
-                config, options, lambda done, total, losses: update(done, total, losses_note(losses)), opened
-            )
+            report = stack.train(config, options, update, opened)
     show_training(report, as_json=as_json)
-
-
-def losses_note(losses: dict[str, float]) -> str:
-    """Latest loss of each partition, for beside the bar."""
-    return "  ".join(f"{name} {value:.1f}" for name, value in losses.items())
 
 
 def show_training(report: TrainReport, *, as_json: bool) -> None:

@@ -23,7 +23,6 @@ from gated_vae.pipelines.experiments.tables import merge
 from gated_vae.pipelines.training import stack
 from gated_vae.pipelines.training.config import TrainConfig
 from gated_vae.pipelines.training.run import Run, open_run, refuse_another, run_of
-from gated_vae.pipelines.training.trainer import Progress as TrainProgress
 from gated_vae.pipelines.training.trainer import TrainOptions
 from gated_vae.preprocessing.compute import cores, processes
 from gated_vae.preprocessing.errors import UsageError
@@ -236,7 +235,7 @@ def do_tasks(
     progress(done, len(tasks))
     if stacked > 1:
 
-        def train_progress(step: int, steps: int, _: dict[str, float]) -> None:
+        def train_progress(step: int, steps: int, _: str = "") -> None:
             progress(done, len(tasks), f"step {step:,} of {steps:,}")
 
         train_stacks(experiment, left, stacked, device, train_progress)
@@ -250,7 +249,7 @@ def do_tasks(
 
 
 def train_stacks(
-    experiment: Experiment, tasks: Sequence[tuple[str, int]], size: int, device: str, progress: TrainProgress
+    experiment: Experiment, tasks: Sequence[tuple[str, int]], size: int, device: str, progress: Progress
 ) -> None:
     """Train what is not trained, at most `size` runs at a time that can be stacked."""
     groups: list[list[tuple[Path, TrainConfig]]] = []

@@ -36,13 +36,12 @@ from gated_vae.pipelines.training.run import Run, clear_run, create_run, open_ru
 from gated_vae.pipelines.training.trainer import (
     KEPT_CHECKPOINTS,
     InterruptedTrainingError,
-    Progress,
     TrainOptions,
     TrainReport,
-    no_progress,
 )
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import atomic_path, locked
+from gated_vae.preprocessing.progress import Progress, ignore
 from gated_vae.preprocessing.store import Store, open_store
 
 PIECE = 1 << 14  # images copied to a device at a time: 64 MB at 64 x 64
@@ -51,7 +50,7 @@ WORTH_PROCESSES = 200_000  # batches of ids that take longer to list than proces
 
 
 def train(
-    config: TrainConfig, options: TrainOptions, progress: Progress = no_progress, store: Store | None = None
+    config: TrainConfig, options: TrainOptions, progress: Progress = ignore, store: Store | None = None
 ) -> TrainReport:
     """Train one model: on CUDA as a stack of one, whose step is one graph; else, or where it cannot be stacked, by `trainer`."""
     device = choose_device(options.device)
@@ -67,7 +66,7 @@ def train_stack(
     configs: Sequence[TrainConfig],
     outs: Sequence[Path],
     options: TrainOptions,
-    progress: Progress = no_progress,
+    progress: Progress = ignore,
     store: Store | None = None,
 ) -> list[TrainReport]:
     """Train models that differ in seed, objective and KL weights alone, or go on where an earlier call stopped.
@@ -193,7 +192,7 @@ class StackTrainer:
                     last = self.step == self.steps
                     if last or self.step % options.log_every == 0:
                         self._log(events)
-                        progress(self.step, self.steps, self.losses[0].totals)
+                        progress(self.step, self.steps, self.losses[0].note())
                 self._positions = list(chunk.position)
                 due = self.step // options.checkpoint_every > (self.step - chunk.steps) // options.checkpoint_every
                 if self.step == self.steps or stopped or due:

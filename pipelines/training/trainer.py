@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,16 +17,15 @@ from gated_vae.models.methods.base import StepBatch, self_reconstruction_at
 from gated_vae.models.vae import GatedVAE, draw_noise
 from gated_vae.pairing.stream.loader import PairBatch, PairLoader, is_address
 from gated_vae.pipelines.training.config import TrainConfig
-from gated_vae.pipelines.training.losses import EventLog, RunningLosses, event_log
+from gated_vae.pipelines.training.losses import EventLog, RunningLosses
 from gated_vae.pipelines.training.process import choose_device, choose_products, keep_freed_memory, stop_signals
 from gated_vae.pipelines.training.run import Run, clear_run, create_run, open_run, usable
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import atomic_path, locked
+from gated_vae.preprocessing.progress import Progress, ignore
 from gated_vae.preprocessing.store import Store
 
 KEPT_CHECKPOINTS = 2
-
-Progress = Callable[[int, int, dict[str, float]], None]  # (step, steps in all, latest losses)
 
 
 @dataclass(frozen=True)
@@ -56,16 +55,12 @@ class InterruptedTrainingError(GatedVAEError):
     """Training was told to stop and has saved its state."""
 
 
-def no_progress(step: int, steps: int, losses: dict[str, float]) -> None:
-    """Show nothing."""
-
-
 def train(
-    config: TrainConfig, options: TrainOptions, progress: Progress = no_progress, store: Store | None = None
+    config: TrainConfig, options: TrainOptions, progress: Progress = ignore, store: Store | None = None
 ) -> TrainReport:
     """Train a model, or go on where an earlier call stopped: to the same weights as one that was never interrupted.
 
-    `store` is the configuration's, where it has been opened already.
+    `store` is the configuration's, where it has been opened already. Progress is told after each step, with the latest losses.
 
     Raises
     ------
@@ -79,7 +74,10 @@ def train(
         clear_run(options.out)
     with locked(options.out) if first else nullcontext():
         loader = open_loader(config, options, store)
-        run = _open(config, options, loader.store)
+        if first:
+            create_run(options.out, config, loader.store, extend=options.resume)
+        distributed.everyone(0)  # so that all ranks find it
+        run = open_run(options.out)
         steps = config.steps or (config.epochs or 0) * len(loader)
         trainer = Trainer(run, loader, steps, choose_device(options.device))
         start = trainer.step
@@ -98,23 +96,6 @@ def train(
         return TrainReport(options.out, steps, steps - start, run.read_metrics()["train"]["losses"])
 
 
-def _check_model(config: TrainConfig) -> None:
-    """Refuse what cannot be built before there is a run of it."""
-    try:
-        with torch.device("meta"):
-            GatedVAE(config.model, config.precision)
-    except ValueError as error:
-        raise GatedVAEError("The network cannot be built.", str(error), "Choose other options.") from None
-
-
-def _open(config: TrainConfig, options: TrainOptions, store: Store) -> Run:
-    """Open the run on every rank once the first has created it."""
-    if distributed.rank() == 0:
-        create_run(options.out, config, store, extend=options.resume)
-    distributed.everyone(0)
-    return open_run(options.out)
-
-
 def _agree(start: int, options: TrainOptions) -> None:
     """Refuse to go on from checkpoints that differ between ranks."""
     starts = distributed.everyone(start)
@@ -124,8 +105,12 @@ def _agree(start: int, options: TrainOptions) -> None:
 
 
 def open_loader(config: TrainConfig, options: TrainOptions, store: Store | None) -> PairLoader:
-    """The loader that a model is trained from; refused where they do not fit."""
-    _check_model(config)
+    """The loader that a model is trained from; refused where they do not fit, or there can be no such model."""
+    try:
+        with torch.device("meta"):
+            GatedVAE(config.model, config.precision)
+    except ValueError as error:
+        raise GatedVAEError("The network cannot be built.", str(error), "Choose other options.") from None
     loader = PairLoader(
         config.store if store is None or is_address(config.store) else store,
         config.pairs_per_rank(distributed.world_size()),
@@ -158,17 +143,15 @@ class Trainer:
         distributed.synchronise_batch_norm(self.model)
         if self.config.initial:
             self.model.load_state_dict(open_run(Path(self.config.initial)).model(device).state_dict())
-        self.optimiser = torch.optim.Adam(self._trained(), lr=self.config.lr, fused=True)
+        if self.config.decoder_only:
+            self.model.encoder.requires_grad_(requires_grad=False)
+        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        self.optimiser = torch.optim.Adam(trained, lr=self.config.lr, fused=True)
         self.step = self._saved = 0
         self.losses = RunningLosses()
         latest = run.latest()
         if latest is not None:
             self._restore(latest)
-
-    def _trained(self) -> list[torch.nn.Parameter]:
-        if self.config.decoder_only:
-            self.model.encoder.requires_grad_(requires_grad=False)
-        return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         with usable(checkpoint):
@@ -183,13 +166,14 @@ class Trainer:
         self.model.train()
         if self.config.decoder_only:
             self.model.encoder.eval()  # batch normalisation keeps its statistics too
-        with stop_signals() as stopped, event_log(self.run.path, self.step) as events:
+        log = closing(EventLog(self.run.path, self.step)) if distributed.rank() == 0 else nullcontext()
+        with stop_signals() as stopped, log as events:
             for batch, shares in self._batches():
                 self._train_on(batch, shares)
                 last = self.step == self.steps
                 if last or self.step % options.log_every == 0:
                     self._log(events)
-                progress(self.step, self.steps, self.losses.totals)
+                progress(self.step, self.steps, self.losses.note())
                 stop = any(distributed.everyone(len(stopped)))
                 if last or stop or self.step % options.checkpoint_every == 0:
                     self._save()

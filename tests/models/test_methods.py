@@ -157,7 +157,7 @@ def test_what_is_closed_going_backward_is_the_same_going_forward(method: Method,
 
 @every_method
 def test_an_interrupted_training_ends_in_the_same_bytes(tmp_path: Path, store: Path, method: Method) -> None:
-    def stop(done: int, total: int, losses: dict[str, float]) -> None:  # noqa: ARG001
+    def stop(done: int, total: int, note: str = "") -> None:  # noqa: ARG001
         if done == 5:
             os.kill(os.getpid(), signal.SIGINT)
 

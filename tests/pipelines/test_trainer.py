@@ -26,12 +26,12 @@ from gated_vae.pairing.exact import pair_exactly
 from gated_vae.pairing.groups.grid import FactorGrid
 from gated_vae.pairing.stream.loader import PairLoader
 from gated_vae.pipelines.evaluation.opened import OpenRun
-from gated_vae.pipelines.training import trainer
 from gated_vae.pipelines.training.config import TrainConfig
 from gated_vae.pipelines.training.run import open_run
 from gated_vae.pipelines.training.trainer import InterruptedTrainingError, TrainOptions, train
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import locked
+from gated_vae.preprocessing.progress import Progress
 from gated_vae.preprocessing.store import Store, open_store
 from tests.stores import make_grid_store
 
@@ -50,8 +50,8 @@ def contents(run: Path) -> dict[str, str]:
     return {str(path.relative_to(run)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def stop_at(step: int, number: int = signal.SIGINT) -> trainer.Progress:
-    def progress(done: int, total: int, losses: dict[str, float]) -> None:  # noqa: ARG001
+def stop_at(step: int, number: int = signal.SIGINT) -> Progress:
+    def progress(done: int, total: int, note: str = "") -> None:  # noqa: ARG001
         if done == step:
             os.kill(os.getpid(), number)
 
@@ -148,7 +148,7 @@ def test_targets_are_composed_of_the_batch_and_interruption_changes_nothing(
 
 
 def test_a_death_between_checkpoints_ends_in_the_same_bytes(tmp_path: Path, store: Store) -> None:
-    def die(done: int, total: int, losses: dict[str, float]) -> None:  # noqa: ARG001
+    def die(done: int, total: int, note: str = "") -> None:  # noqa: ARG001
         if done == 17:
             raise RuntimeError("killed")
 
