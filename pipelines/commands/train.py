@@ -63,17 +63,18 @@ def train(
 
     Example: pipe train store --out run --epochs 30
     """
+    from dataclasses import replace
+
     from gated_vae.models.methods.vae import Ungated
-    from gated_vae.models.vae import GatedVAEConfig
     from gated_vae.pairing.stream.loader import is_address, open_source
     from gated_vae.pipelines import console
     from gated_vae.pipelines.training import process, stack, trainer
     from gated_vae.pipelines.training.config import TrainConfig
     from gated_vae.pipelines.training.presets import (
-        choose_kl_weights,
-        choose_latent,
         choose_preset,
         read_hidden,
+        read_kl_weights,
+        read_latent,
         with_beta,
     )
     from gated_vae.pipelines.training.process import choose_device, choose_precision
@@ -83,21 +84,19 @@ def train(
     chosen = choose_preset(preset, opened)
     if not gate and method is not None:
         raise typer.BadParameter("It is --method vae; give one of the two.", param_hint="'--no-gate'")
-    wanted = objective or chosen.objective_for(opened)
+    model = chosen.model(opened)
+    wanted = objective or model.objective
     if beta is not None:
         if not hasattr(wanted, "beta"):
             raise typer.BadParameter("InfoVAE has none: its KL divergence weighs 1 - alpha.", param_hint="'--beta'")
-        weight = beta
-        wanted = with_beta(wanted, lambda _: weight)
-    height, width = opened.manifest["image_shape"]
-    sizes = choose_latent(latent, chosen, opened)
-    model = GatedVAEConfig(
-        latent=sizes,
-        kl_weights=choose_kl_weights(kl_weights, sizes, chosen.kl_weights),
-        image_shape=(height, width),
-        network=network or chosen.network,
+        wanted = with_beta(wanted, beta)
+    model = replace(
+        model,
+        latent=read_latent(latent, model.latent) if latent else model.latent,
+        kl_weights=read_kl_weights(kl_weights, model.latent) if kl_weights else model.kl_weights,
+        network=network or model.network,
         hidden=read_hidden(hidden),
-        method=(method or chosen.read_method()) if gate else Ungated(),
+        method=(method or model.method) if gate else Ungated(),
         objective=wanted,
     )
     config = TrainConfig(
