@@ -36,7 +36,15 @@ class Panel:
 
 
 def curve_panels(panels: Sequence[Panel], *, columns: int = 3) -> Figure:
-    """Draw curves of R2, one panel per thing varied: own solid, leakage dashed, each run a dot; values are evenly spaced."""
+    """Draw curves of R2, one panel per thing varied: own solid, leakage dashed, each run a dot; values are evenly spaced.
+
+    Raises
+    ------
+    ValueError
+        When there is no panel.
+    """
+    if not panels:
+        raise ValueError("there is no panel to draw")
     columns = min(columns, len(panels))
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(3.4 * columns, 2.7 * rows + 0.4), dpi=DPI, facecolor="white", layout="constrained")

@@ -79,10 +79,7 @@ DEFAULT_PRESET = {"celeba": "faces", "dsprites": "dsprites-beta"}
 
 def choose_preset(name: str | None, store: Store) -> Preset:
     """The preset of that name, or the one for the store's kind."""
-    name = name or DEFAULT_PRESET.get(store.kind, "faces")
-    if name not in PRESETS:
-        raise GatedVAEError(f"There is no preset {name!r}.", "", f"Choose from {', '.join(PRESETS)}.")
-    return PRESETS[name]
+    return PRESETS[name or DEFAULT_PRESET.get(store.kind, "faces")]
 
 
 def read_latent(text: str, partitions: Collection[str]) -> dict[str, int]:

@@ -128,9 +128,7 @@ def why_not_stacked(configs: Sequence[TrainConfig]) -> str:
 
 
 def _report(run: Run, losses: dict[str, dict[str, float]], steps: int, start: int) -> TrainReport:
-    if run.read_metrics().get("train", {}).get("steps") != steps:
-        run.forget_metrics()
-        run.add_metrics("train", {"steps": steps, "losses": losses})
+    run.finish(steps, losses)
     return TrainReport(run.path, steps, steps - start, losses)
 
 

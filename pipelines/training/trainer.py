@@ -88,10 +88,8 @@ def train(
             trainer.fit(options, progress)
         elif first:  # a death may have come between saving the last checkpoint and removing older ones
             prune(run.checkpoints, KEPT_CHECKPOINTS)
-        done = run.read_metrics().get("train", {}).get("steps") == steps  # a death may come after the last checkpoint
-        if first and not done:
-            run.forget_metrics()  # of a checkpoint on the way, measured meanwhile
-            run.add_metrics("train", {"steps": steps, "losses": trainer.losses.means})
+        if first:
+            run.finish(steps, trainer.losses.means)
         distributed.everyone(0)
         return TrainReport(options.out, steps, steps - start, run.read_metrics()["train"]["losses"])
 

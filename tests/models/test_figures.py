@@ -11,6 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 
+from gated_vae.models.figures.curves import curve_panels
 from gated_vae.models.figures.grids import (
     hinton,
     pair_sheet,
@@ -154,3 +155,8 @@ def test_pairs_stand_in_the_row_of_their_image() -> None:
 def test_the_same_picture_is_the_same_bytes() -> None:
     images = faces(4)
     assert png(sample_grid(images)) == png(sample_grid(images))
+
+
+def test_no_panel_is_refused() -> None:
+    with pytest.raises(ValueError, match="no panel"):
+        curve_panels([])
