@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -175,25 +174,18 @@ def encode_store(
         remedy = f"Choose from {', '.join(run.partitions)}, or leave --partition out."
         raise GatedVAEError(f"{run.files.path} has no partition {partition}.", "", remedy)
     kept = {name: dims for name, dims in run.partitions.items() if partition in (None, name)}
-    nothing = np.empty((0, run.files.config.model.latent_size), np.float32)
-    schema = pa.table(_columns(np.empty(0, np.int64), Codes(nothing, nothing), kept)).schema
+    names = [
+        f"{name}_{i}{end}" for name, dims in kept.items() for end in ("", "_std") for i in range(dims.stop - dims.start)
+    ]
+    schema = pa.schema([("sample_id", pa.int64()), *((name, pa.float32()) for name in names)])
     with parquet_writer(out, schema, schema_version=runs.RUN_SCHEMA_VERSION) as writer:
         for start in range(0, len(store), row_group):
             ids = np.arange(start, min(start + row_group, len(store)))
             codes = run.encode(store.images, ids, partial(_from, progress, start, len(store)))
-            writer.write_table(pa.table(_columns(ids, codes, kept), schema))
+            columns = [column for dims in kept.values() for values in codes for column in values[:, dims].T]
+            writer.write_table(pa.table([ids, *columns], schema))
     return EncodeReport(out, len(store), tuple(schema.names))
 
 
 def _from(progress: Progress, start: int, total: int, done: int, _: int) -> None:
     progress(start + done, total)
-
-
-def _columns(
-    ids: npt.NDArray[np.int64], codes: Codes, partitions: Mapping[str, slice]
-) -> dict[str, npt.NDArray[np.generic]]:
-    columns: dict[str, npt.NDArray[np.generic]] = {"sample_id": ids}
-    for name, dims in partitions.items():
-        columns |= {f"{name}_{i}": column for i, column in enumerate(codes.mean[:, dims].T)}
-        columns |= {f"{name}_{i}_std": column for i, column in enumerate(codes.std[:, dims].T)}
-    return columns

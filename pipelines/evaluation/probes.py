@@ -176,19 +176,15 @@ def probe_faces(
 
     `sample` is one draw from each posterior, which is what the decoder is trained on, `mean` its mean, which a probe may rescale.
     """
-    # The table asks for an owner of each factor; where its own partition does not exist any will do: it enters no R2.
-    stand_in = next(iter(partitions))
-    owner = {factor: owner_of(factor) for factor in labels.factors}
-    owner = {factor: name if name in partitions else stand_in for factor, name in owner.items()}
-
-    def table(probe: str, given: npt.NDArray[np.float32]) -> Columns:
-        found = partition_scores(
-            given, labels.values, partitions, owner, regressor=probe, seed=seed, split=labels.split
-        )
-        return r2_of(found)
-
-    given = {"sample": codes.sample(seed), "mean": codes.mean}
-    return {probe: {kind: table(probe, values) for kind, values in given.items()} for probe in probes}
+    owner = dict.fromkeys(labels.factors, next(iter(partitions)))  # any: they enter no R2
+    found: dict[str, dict[str, Columns]] = {probe: {} for probe in probes}
+    for probe in probes:
+        for kind, given in (("sample", codes.sample(seed)), ("mean", codes.mean)):
+            table = partition_scores(
+                given, labels.values, partitions, owner, regressor=probe, seed=seed, split=labels.split
+            )
+            found[probe][kind] = r2_of(table)
+    return found
 
 
 def r2_of(table: PartitionScores) -> dict[str, dict[str, float]]:

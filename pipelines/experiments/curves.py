@@ -221,8 +221,7 @@ class Curves(Experiment):
         parts = [self._preamble()]
         for axis, rows in results.groupby("axis", sort=False):
             named = rows[["value", *SCORES]].rename(columns={"value": axis, **SCORES})
-            table = over_seeds(named, axis, {title: title for title in SCORES.values()})
-            parts += [f"## {TITLES[axis][0].upper()}{TITLES[axis][1:]}\n", table]
+            parts += [f"## {TITLES[axis][0].upper()}{TITLES[axis][1:]}\n", over_seeds(named, axis)]
         return {".md": "\n".join(parts).encode(), ".png": png(draw_curves(results))}
 
     def headline(self, results: pd.DataFrame) -> Table:

@@ -27,12 +27,12 @@ PRESET = PRESETS["faces"]
 RUN = ["method", "steps", "seed"]
 SCORES = {
     "Swap test": {
-        f"{title} ({how})": f"swap_{judge}_{key}" for judge, how in JUDGES.items() for key, title in SWAP.items()
+        f"swap_{judge}_{key}": f"{title} ({how})" for judge, how in JUDGES.items() for key, title in SWAP.items()
     },
     "DCI and reconstruction": {
-        **{f"{key}, {name.replace('_', ' ')}": f"{key}_{name}" for name in REGRESSORS for key in DCI},
+        **{f"{key}_{name}": f"{key}, {name.replace('_', ' ')}" for name in REGRESSORS for key in DCI},
         "rmse": "rmse",
-        "rmse of mean image": "rmse_of_mean_image",
+        "rmse_of_mean_image": "rmse of mean image",
     },
 }
 
@@ -161,22 +161,18 @@ class Faces(Experiment):
     def report(self, results: pd.DataFrame) -> dict[str, bytes]:
         """Partitions in short by each probe, the swap test, the other scores, then factor by factor."""
         mine = results[results["data"] == self.data]
-        parts = [self._preamble()]
-        for (probe, codes), cells in mine.groupby(["regressor", "codes"], sort=False):
-            runs = pd.DataFrame(
+        tables = {
+            f"Mean R2, {probe.replace('_', ' ')}, posterior {codes}s": pd.DataFrame(
                 [{"method": run[0], **_summary(found)} for run, found in cells.groupby(RUN, sort=False)]
             )
-            if len(runs.columns) > 1:
-                columns = {name: name for name in runs.columns[1:]}
-                parts += [
-                    f"## Mean R2, {probe.replace('_', ' ')}, posterior {codes}s\n",
-                    over_seeds(runs, "method", columns),
-                ]
+            for (probe, codes), cells in mine.groupby(["regressor", "codes"], sort=False)
+        }
         runs = mine.drop_duplicates(RUN)
-        for title, columns in SCORES.items():
-            known = {name: column for name, column in columns.items() if column in runs}
-            if known:
-                parts += [f"## {title}\n", over_seeds(runs, "method", known)]
+        tables |= {title: runs.filter(["method", *names]).rename(columns=names) for title, names in SCORES.items()}
+        parts = [self._preamble()]
+        for title, table in tables.items():
+            if len(table.columns) > 1:
+                parts += [f"## {title}\n", over_seeds(table, "method")]
         detail = mine[(mine["regressor"] == "ridge") & (mine["codes"] == "sample")]
         parts += ["## R2 by factor, ridge, posterior samples\n", *_factor_tables(detail)]
         return {".md": "\n".join(parts).encode()}
@@ -220,9 +216,5 @@ def _factor_tables(detail: pd.DataFrame) -> Iterator[str]:
     """One table per method, factors as rows and partitions as columns."""
     for method, cells in detail.groupby("method", sort=False):
         yield f"### {method}, n={len(cells.drop_duplicates(RUN))}\n"
-        partitions = cells["partition"].unique()
-        lines = [
-            [factor, *(interval(found.loc[found["partition"] == name, "r2"]) for name in partitions)]
-            for factor, found in cells.groupby("factor", sort=False)
-        ]
-        yield markdown_table(["factor", *partitions], lines)
+        table = cells.pivot_table("r2", "factor", "partition", interval, fill_value="-", sort=False).reset_index()
+        yield markdown_table([*table.columns], table.to_numpy().tolist())

@@ -249,13 +249,12 @@ def train_stacks(runs: Sequence[Run], size: int, device: str, progress: Progress
     for run in runs:
         if is_finished(run.path, "train"):
             continue
-        fitting = (
-            group for group in groups if len(group) < size and not stack.why_not_stacked([group[0].config, run.config])
-        )
-        group = next(fitting, None)
-        if group is None:
-            groups.append(group := [])
-        group.append(run)
+        for group in groups:
+            if len(group) < size and not stack.why_not_stacked([group[0].config, run.config]):
+                group.append(run)
+                break
+        else:
+            groups.append([run])
     for group in groups:
         options = TrainOptions(group[0].path, device=device, checkpoint_every=20_000)
         stack.train_stack([run.config for run in group], [run.path for run in group], options, progress)

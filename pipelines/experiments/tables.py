@@ -28,10 +28,11 @@ def markdown_table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str
     return "\n".join([f"| {rows[0]} |", "|" + "---|" * len(header), *(f"| {row} |" for row in rows[1:]), ""])
 
 
-def over_seeds(runs: pd.DataFrame, by: str, columns: Mapping[str, str]) -> str:
-    """A line per value of `by`, with the interval over its runs (one row each) of every column: heading -> column."""
+def over_seeds(runs: pd.DataFrame, by: str) -> str:
+    """A line per value of `by`, with the interval over its runs (one row each) of every other column."""
+    columns = runs.columns.drop(by)
     lines = [
-        [f"{name}, n={len(group)}", *(interval(group[column]) for column in columns.values())]
+        [f"{name}, n={len(group)}", *(interval(group[column]) for column in columns)]
         for name, group in runs.groupby(by, sort=False)
     ]
     return markdown_table([by, *columns], lines)

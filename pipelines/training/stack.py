@@ -91,7 +91,7 @@ def train_stack(
         raise GatedVAEError("These runs cannot be stacked.", why, "Train them one by one.")
     configs = [replace(config, stacked=True) for config in configs]
     store = store or open_store(configs[0].store)
-    loader = trainer.open_loader(configs[0], options, store)  # refuses what does not fit before there is a run of it
+    loader = trainer.open_loader(configs[0], store)  # refuses what does not fit before there is a run of it
     steps = configs[0].steps or (configs[0].epochs or 0) * len(loader)
     with ExitStack() as stack:
         for config, out in zip(configs, outs, strict=True):

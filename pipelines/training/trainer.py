@@ -38,7 +38,6 @@ class TrainOptions:
     overwrite: bool = False
     log_every: int = 50
     checkpoint_every: int = 1000
-    prefetch: int = 2
 
 
 @dataclass(frozen=True)
@@ -73,7 +72,7 @@ def train(
     if first and options.overwrite and options.out.exists():
         clear_run(options.out)
     with locked(options.out) if first else nullcontext():
-        loader = open_loader(config, options, store)
+        loader = open_loader(config, store)
         if first:
             create_run(options.out, config, loader.store, extend=options.resume)
         distributed.everyone(0)  # so that all ranks find it
@@ -102,7 +101,7 @@ def _agree(start: int, options: TrainOptions) -> None:
         raise GatedVAEError(f"The ranks see different runs in {options.out}.", why, "Give an --out that all share.")
 
 
-def open_loader(config: TrainConfig, options: TrainOptions, store: Store | None) -> PairLoader:
+def open_loader(config: TrainConfig, store: Store | None) -> PairLoader:
     """The loader that a model is trained from; refused where they do not fit, or there can be no such model."""
     try:
         with torch.device("meta"):
@@ -117,7 +116,6 @@ def open_loader(config: TrainConfig, options: TrainOptions, store: Store | None)
         world_size=distributed.world_size(),
         partitions=list(config.model.latent),
         batches=config.model.method.batches,
-        prefetch=options.prefetch,
     )
     height, width = loader.store.manifest["image_shape"]
     if (height, width) != config.model.image_shape:

@@ -163,7 +163,7 @@ def test_an_interrupted_training_ends_in_the_same_bytes(tmp_path: Path, store: P
 
     options = TrainOptions(tmp_path / "whole", log_every=2, checkpoint_every=3)
     whole = train(config(store, method), options)
-    parts = replace(options, out=tmp_path / "parts", prefetch=0)
+    parts = replace(options, out=tmp_path / "parts")
     with pytest.raises(InterruptedTrainingError, match="after 5 of 10"):
         train(config(store, method), parts, stop)
     assert train(config(store, method), parts).losses == whole.losses

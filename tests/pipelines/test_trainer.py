@@ -63,7 +63,7 @@ def stop_at(step: int, number: int = signal.SIGINT) -> Progress:
 def test_interrupted_training_ends_in_the_same_bytes(tmp_path: Path, store: Store, precision: str, stop: int) -> None:
     wanted = config(store, precision=precision)
     train(wanted, TrainOptions(tmp_path / "whole", log_every=4, checkpoint_every=10))
-    options = TrainOptions(tmp_path / "parts", log_every=4, checkpoint_every=10, prefetch=0)
+    options = TrainOptions(tmp_path / "parts", log_every=4, checkpoint_every=10)
     with pytest.raises(InterruptedTrainingError, match=f"after {stop} of 30"):
         train(wanted, options, stop_at(stop, signal.SIGTERM if stop == 13 else signal.SIGINT))
     report = train(wanted, options)
@@ -77,7 +77,7 @@ def test_interrupted_training_ends_in_the_same_bytes(tmp_path: Path, store: Stor
 def test_with_partners_interrupted_training_ends_in_the_same_bytes(tmp_path: Path, store: Store) -> None:
     wanted = config(store, model=replace(MODEL, method=Partners(self_reconstruction=0.25)))
     train(wanted, TrainOptions(tmp_path / "whole", log_every=4, checkpoint_every=10))
-    options = TrainOptions(tmp_path / "parts", log_every=4, checkpoint_every=10, prefetch=0)
+    options = TrainOptions(tmp_path / "parts", log_every=4, checkpoint_every=10)
     with pytest.raises(InterruptedTrainingError, match="after 13 of 30"):
         train(wanted, options, stop_at(13))
     assert set(train(wanted, options).losses) == {"all partitions"}
@@ -141,8 +141,8 @@ def test_targets_are_composed_of_the_batch_and_interruption_changes_nothing(
     assert own[:4] == sorted(own[:4], reverse=True)
     assert max(own[4:]) < 0.15
     with pytest.raises(InterruptedTrainingError):
-        train(wanted, TrainOptions(tmp_path / "parts", log_every=2, checkpoint_every=3, prefetch=0), stop_at(5))
-    train(wanted, TrainOptions(tmp_path / "parts", log_every=2, checkpoint_every=3, prefetch=0))
+        train(wanted, TrainOptions(tmp_path / "parts", log_every=2, checkpoint_every=3), stop_at(5))
+    train(wanted, TrainOptions(tmp_path / "parts", log_every=2, checkpoint_every=3))
     weights = [checkpoints(tmp_path / name / "checkpoints")[-1].weights.read_bytes() for name in ("whole", "parts")]
     assert weights[0] == weights[1]
 
