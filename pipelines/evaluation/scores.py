@@ -27,10 +27,14 @@ class Table:
     title: str
     columns: Columns
 
+    @property
+    def rows(self) -> list[str]:
+        """The names of all rows."""
+        return list(dict.fromkeys(row for column in self.columns.values() for row in column))
+
     def lines(self) -> list[list[str]]:
         """One line per row, as text: its name, then its values in the order of the columns."""
-        rows = dict.fromkeys(row for column in self.columns.values() for row in column)
-        return [[row, *(f"{c[row]:.3f}" if row in c else "" for c in self.columns.values())] for row in rows]
+        return [[row, *(f"{c[row]:.3f}" if row in c else "" for c in self.columns.values())] for row in self.rows]
 
 
 @dataclass(frozen=True)

@@ -255,7 +255,7 @@ def _told(given: Mapping[str, float]) -> str:
 
 
 def curve_scores(scores: Values) -> dict[str, float]:
-    """The scores on a curve, from what `Curves.score` found; R2 below 0 counts as 0, and what is not there is not a number.
+    """The scores on a curve, from what `Curves.score` found; R2 below 0 counts as 0.
 
     `pose_own` and `pose_leakage` are the mean R2 of pitch and yaw from the partitions of pose and of expression,
     `action_units_own` and `action_units_leakage` those of five action units from expression and from pose: ridge regression
@@ -265,20 +265,16 @@ def curve_scores(scores: Values) -> dict[str, float]:
     r2, summary = scores["r2"]["ridge"]["sample"], scores["summary"]["ridge"]["sample"]
 
     def mean(partition: str, factors: Sequence[str]) -> float:
-        known = [max(0.0, r2[partition][factor]) for factor in factors if factor in r2[partition]]
-        return float(np.mean(known)) if known else float("nan")
-
-    def score(partition: str) -> float:
-        return float(summary[partition]["score"]) if partition in summary else float("nan")
+        return float(np.mean([max(0.0, r2[partition][factor]) for factor in factors if factor in r2[partition]]))
 
     return {
         "pose_own": mean("pose", POSE),
         "pose_leakage": mean("expression", POSE),
         "action_units_own": mean("expression", ACTION_UNITS),
         "action_units_leakage": mean("pose", ACTION_UNITS),
-        "pose_score": score("pose"),
-        "expression_score": score("expression"),
-        "swap_both": scores["swap"]["by_labels"]["both"] if scores["swap"] else float("nan"),
+        "pose_score": summary["pose"]["score"],
+        "expression_score": summary["expression"]["score"],
+        "swap_both": scores["swap"]["by_labels"]["both"],
     }
 
 

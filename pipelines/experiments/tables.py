@@ -10,8 +10,6 @@ from scipy import stats
 
 from gated_vae.preprocessing.errors import GatedVAEError
 
-_AGAIN = "Make them again: `pipe reproduce` with their --out reads the finished runs anew."
-
 
 def interval(values: pd.Series) -> str:
     """Mean and half-width of its 95% interval (Student's t over seeds) of what is known; - where nothing is."""
@@ -58,7 +56,8 @@ def merge(
     known = [result for result in results if len(result)]
     for result in known:
         if missing := [name for name in key if name not in result]:
-            raise GatedVAEError("Results cannot be put together.", f"Some have no column {missing[0]}.", _AGAIN)
+            remedy = "Make them again: `pipe reproduce` with their --out reads the finished runs anew."
+            raise GatedVAEError("Results cannot be put together.", f"Some have no column {missing[0]}.", remedy)
     if not known:
         return pd.DataFrame(columns=[*key])
     places = {name: {value: place for place, value in enumerate(values)} for name, values in order.items() if values}

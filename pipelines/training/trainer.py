@@ -191,7 +191,9 @@ class Trainer:
 
     def _train_on(self, pairs: PairBatch, shares: Shares) -> None:
         turn = (self.step - 1) // len(self.loader.partitions)
-        batch = self.method.prepare(self._on_device(pairs), turn)
+        sources = None if pairs.sources is None else pairs.sources.to(self.device)
+        images = pairs.input.to(self.device), pairs.target.to(self.device)
+        batch = self.method.prepare(StepBatch(*images, partition=pairs.partition, sources=sources), turn)
         noise = draw_noise(self.config.model, shares.whole, seed=self.config.seed, step=self.step, device=self.device)
         loss = self.model.loss(batch, noise[:, shares.own], shares)
         self._set_rate()
@@ -200,13 +202,6 @@ class Trainer:
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         self.losses.add(batch.label, loss.terms)
-
-    def _on_device(self, pairs: PairBatch) -> StepBatch:
-        def there(tensor: torch.Tensor) -> torch.Tensor:
-            return tensor.to(self.device, non_blocking=True)
-
-        sources = None if pairs.sources is None else there(pairs.sources)
-        return StepBatch(there(pairs.input), there(pairs.target), pairs.partition, sources)
 
     def _set_rate(self) -> None:
         if self.config.schedule == "cosine":
