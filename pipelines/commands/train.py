@@ -9,7 +9,7 @@ import typer
 
 from gated_vae.models.registry import METHODS, NETWORKS, OBJECTIVES, SCHEDULES
 from gated_vae.pipelines.options import AsJson, Device, Overwrite, Precision, Seed, choice_of, one_of
-from gated_vae.pipelines.training.presets import PRESETS
+from gated_vae.pipelines.training.presets import DEFAULT_PRESET, PRESETS
 
 if TYPE_CHECKING:
     from gated_vae.pipelines.training.trainer import TrainReport
@@ -70,18 +70,11 @@ def train(
     from gated_vae.pipelines import console
     from gated_vae.pipelines.training import process, stack, trainer
     from gated_vae.pipelines.training.config import TrainConfig
-    from gated_vae.pipelines.training.presets import (
-        choose_preset,
-        read_hidden,
-        read_kl_weights,
-        read_latent,
-        with_beta,
-    )
-    from gated_vae.pipelines.training.process import choose_device, choose_precision
+    from gated_vae.pipelines.training.presets import read_hidden, read_kl_weights, read_latent, with_beta
 
-    where = choose_device(device)
+    where = process.choose_device(device)
     opened = open_source(store)
-    chosen = choose_preset(preset, opened)
+    chosen = PRESETS[preset or DEFAULT_PRESET.get(opened.kind, "faces")]
     if not gate and method is not None:
         raise typer.BadParameter("It is --method vae; give one of the two.", param_hint="'--no-gate'")
     model = chosen.model(opened)
@@ -108,7 +101,7 @@ def train(
         lr=chosen.lr if lr is None else lr,
         schedule=schedule or chosen.schedule,
         seed=seed,
-        precision=choose_precision(precision, where),
+        precision=process.choose_precision(precision, where),
     )
     options = trainer.TrainOptions(out, device=device, resume=resume, overwrite=overwrite)
     with process.joined(device) as first:

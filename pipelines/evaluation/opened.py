@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -181,11 +181,7 @@ def encode_store(
     with parquet_writer(out, schema, schema_version=runs.RUN_SCHEMA_VERSION) as writer:
         for start in range(0, len(store), row_group):
             ids = np.arange(start, min(start + row_group, len(store)))
-            codes = run.encode(store.images, ids, partial(_from, progress, start, len(store)))
+            codes = run.encode(store.images, ids, lambda done, *_, start=start: progress(start + done, len(store)))
             columns = [column for dims in kept.values() for values in codes for column in values[:, dims].T]
             writer.write_table(pa.table([ids, *columns], schema))
     return EncodeReport(out, len(store), tuple(schema.names))
-
-
-def _from(progress: Progress, start: int, total: int, done: int, _: int) -> None:
-    progress(start + done, total)

@@ -35,9 +35,8 @@ class RunningLosses:
         """The means since the last time, by label; `means` has them, too."""
         told = {}
         for label, sums in self._sums.items():
-            totals = _to_numbers(sums)
-            count = totals.pop("steps")
-            told[label] = {name: total / count for name, total in totals.items()}
+            count = sums.pop("steps").item()
+            told[label] = {name: total.item() / count for name, total in sums.items()}
         self.means |= told
         self._sums = {}
         return told
@@ -52,7 +51,8 @@ class RunningLosses:
 
     def state_dict(self) -> dict[str, dict[str, Terms]]:
         """As numbers, for a checkpoint."""
-        return {"losses": self.means, "sums": {label: _to_numbers(terms) for label, terms in self._sums.items()}}
+        sums = {label: {name: total.item() for name, total in sums.items()} for label, sums in self._sums.items()}
+        return {"losses": self.means, "sums": sums}
 
     def load_state_dict(self, state: Mapping[str, dict[str, Terms]]) -> None:
         """Go on from a checkpoint."""
@@ -61,12 +61,6 @@ class RunningLosses:
             label: {name: torch.tensor(value, dtype=torch.float64) for name, value in sums.items()}
             for label, sums in state["sums"].items()
         }
-
-
-def _to_numbers(terms: dict[str, torch.Tensor]) -> Terms:
-    """Bring scalars to the host, all at once: every question of its own would wait for a GPU."""
-    device = next((term.device for term in terms.values() if term.device.type != "cpu"), None)
-    return dict(zip(terms, torch.stack([term.to(device) for term in terms.values()]).tolist(), strict=True))
 
 
 class EventLog:

@@ -74,12 +74,7 @@ PRESETS = {
     "dsprites-info": replace(_SPRITES, objective="info"),
     "dsprites-dip2": replace(_SPRITES, objective="dip2"),
 }
-DEFAULT_PRESET = {"celeba": "faces", "dsprites": "dsprites-beta"}
-
-
-def choose_preset(name: str | None, store: Store) -> Preset:
-    """The preset of that name, or the one for the store's kind."""
-    return PRESETS[name or DEFAULT_PRESET.get(store.kind, "faces")]
+DEFAULT_PRESET = {"dsprites": "dsprites-beta"}  # by kind of store, where it is not for faces
 
 
 def read_latent(text: str, partitions: Collection[str]) -> dict[str, int]:

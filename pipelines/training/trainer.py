@@ -196,14 +196,14 @@ class Trainer:
         batch = self.method.prepare(StepBatch(*images, partition=pairs.partition, sources=sources), turn)
         noise = draw_noise(self.config.model, shares.whole, seed=self.config.seed, step=self.step, device=self.device)
         loss = self.model.loss(batch, noise[:, shares.own], shares)
-        self._set_rate()
+        self._set_learning_rate()
         loss.total.backward()  # type: ignore[no-untyped-call]
         distributed.sum_gradients(self.model.parameters())
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         self.losses.add(batch.label, loss.terms)
 
-    def _set_rate(self) -> None:
+    def _set_learning_rate(self) -> None:
         if self.config.schedule == "cosine":
             share = (self.step - 1) / self.steps
             for group in self.optimiser.param_groups:
