@@ -72,6 +72,6 @@ bench: $(VENV)/installed
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,bench]'
 	$(BIN)/python -m benchmarks.record --seconds 880
 
-## 10,000 to 10,000,000 made-up faces through every stage (eight minutes on two idle cores, 2 GB of disk); stopped, it goes on.
+## 10,000 to 10,000,000 made-up faces through every stage (eight minutes on two idle cores, 3 GB of disk); stopped, it goes on.
 scale: $(VENV)/installed
 	nice $(BIN)/python -m benchmarks.scale --out out/scale

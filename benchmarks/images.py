@@ -25,8 +25,8 @@ import cv2
 import numpy as np
 
 from benchmarks.timing import Record, alternate, ratio, show
-from gated_vae.preprocessing.compute import cores, run_tasks
-from gated_vae.preprocessing.image_file import cut_regions, make_images
+from gated_vae.preprocessing.compute import count_workers, threads
+from gated_vae.preprocessing.image_file import make_images
 from gated_vae.preprocessing.images import use_one_thread
 from gated_vae.preprocessing.sources.celeba.tasks import SHARD_PICTURES, decode_shard
 
@@ -83,11 +83,9 @@ def with_pillow(files: list[str]) -> None:
 def ours(files: list[str], workers: int) -> None:
     names = [os.fsencode(file) for file in files]
     with tempfile.TemporaryDirectory() as folder:
-        images = f"{folder}/images"
-        make_images(Path(images), len(names), SIZE)
-        regions = cut_regions(images, SIZE, len(names), SHARD_PICTURES)
-        tasks = [("", names[region.start : region.stop], region, f"{folder}/{region.start}") for region in regions]
-        run_tasks(decode_shard, tasks, workers=workers)
+        regions = make_images(Path(folder, "store", "images.npy"), (SIZE, SIZE), len(names), SHARD_PICTURES)
+        with threads(workers) as run:
+            list(run(decode_shard, [("", names[region.start : region.stop], region) for region in regions]))
 
 
 def find_pictures(folder: Path) -> list[str]:
@@ -105,7 +103,7 @@ def make_up(folder: Path, count: int) -> None:
 
 def compare(files: list[str], repeats: int) -> list[Record]:
     use_one_thread()
-    count = cores()
+    count = count_workers()
     with bare_on(files, count) as bare_in_parts:
         runs: dict[str, Run] = {
             "bare loop, one core": lambda: bare(files),

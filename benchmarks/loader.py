@@ -16,40 +16,18 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from benchmarks.stores import make_store
 from benchmarks.timing import Record, alternate, ratio, show
 from gated_vae.models.methods.base import StepBatch
 from gated_vae.models.vae import GatedVAE, GatedVAEConfig, draw_noise
-from gated_vae.pairing.rules.base import Members
-from gated_vae.pairing.rules.uniform import UniformPartners
 from gated_vae.pairing.stream.loader import PairBatch, PairLoader
-from gated_vae.pairing.tables import write_groups, write_pairs
 from gated_vae.pipelines.training.process import choose_precision, keep_freed_memory
-from gated_vae.preprocessing.files import write_json, write_parquet
-from gated_vae.preprocessing.store import SCHEMA_VERSION, Store, images_path, manifest_path, open_store, samples_path
+from gated_vae.preprocessing.store import Store
 
 BATCH = 128
-
-
-def make_store(path: Path, samples: int) -> Store:
-    """A store of random pixels with pairs in two partitions."""
-    path.mkdir(parents=True)
-    images = np.lib.format.open_memmap(images_path(path), mode="w+", dtype=np.uint8, shape=(samples, 64, 64))
-    images[:] = np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)
-    images.flush()
-    write_parquet(samples_path(path), pa.table({"sample_id": np.arange(samples)}), schema_version=SCHEMA_VERSION)
-    manifest = {"schema_version": SCHEMA_VERSION, "kind": "celeba", "source_digest": "", "image_shape": [64, 64]}
-    write_json(manifest_path(path), {**manifest, "seen": samples, "taken": samples, "rejected": 0, "parameters": {}})
-    for name, groups in (("pose", 1000), ("expression", 1500)):
-        group = np.random.default_rng(1).permutation(samples).astype(np.int32) % groups
-        rule = UniformPartners(Members.of(group))
-        write_groups(path, name, group, np.zeros(samples, np.float32))
-        write_pairs(path, name, group, lambda ids, draw, of=rule: of.partners(ids, seed=0, draw=draw), 1)
-    made = {name: {"method": "kmeans", "shared": [], "seed": 0, "draws": 1} for name in ("pose", "expression")}
-    return open_store(path).with_partitions(made)
 
 
 class Items(Dataset[tuple[torch.Tensor, torch.Tensor]]):

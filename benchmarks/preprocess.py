@@ -17,14 +17,15 @@ import resource
 import shutil
 import sys
 import tempfile
-from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
 from benchmarks.images import Run, bare_on, find_pictures
 from benchmarks.timing import Record, alternate, ratio, show
-from gated_vae.preprocessing.compute import cores, processes, run_tasks
-from gated_vae.preprocessing.openface.api import find_csvs, read_csvs
+from gated_vae.preprocessing.compute import RunTasks, count_workers, processes, stream_tasks
+from gated_vae.preprocessing.openface.api import find_csvs
+from gated_vae.preprocessing.openface.reader import read_csvs
 from gated_vae.preprocessing.sources.celeba import build as celeba
 from gated_vae.preprocessing.sources.celeba.build import CelebaOptions, preprocess_celeba
 from gated_vae.preprocessing.sources.celeba.faces import LABELS, PLACES
@@ -36,8 +37,8 @@ STAGE = "pipe preprocess celeba"
 def make_up(folder: Path, count: int) -> Path:
     """Simulate faces; return where their OpenFace output lies."""
     # Imported here, since every process imports this module, and the command's need no simulation, which is as long to import.
-    from gated_vae.preprocessing.simulate import FaceSimulation, simulate_faces
-    from gated_vae.preprocessing.simulate.faces import PROCESSED
+    from gated_vae.preprocessing.simulate.faces import PROCESSED, simulate_faces
+    from gated_vae.preprocessing.simulate.options import FaceSimulation
 
     simulate_faces(FaceSimulation(count), folder)
     return folder / PROCESSED
@@ -49,12 +50,12 @@ def multiply(folder: Path, out: Path, images: int) -> None:
         shutil.copytree(folder, out / f"{copy}", copy_function=os.link)
 
 
-def read(shards: list[list[str]], folder: Path, pool: ProcessPoolExecutor) -> None:
-    run_tasks(_read_part, [(folder, shard) for shard in shards], pool=pool)
+def read(shards: list[list[str]], folder: Path, run: RunTasks) -> None:
+    list(run(_read_part, [(folder, shard) for shard in shards]))
 
 
 def _read_part(folder: Path, files: list[str]) -> None:
-    read_csvs(folder, files, [*PLACES, *LABELS])  # type: ignore[arg-type]  # nothing is sent back, as by the bare loop
+    read_csvs(folder, files, [*PLACES, *LABELS])  # nothing is sent back, as by the bare loop
 
 
 def whole(folder: Path, workers: int) -> None:
@@ -67,7 +68,7 @@ def profile(folder: Path) -> None:
     import cProfile
     import pstats
 
-    celeba.run_tasks = lambda function, tasks, **_: [function(*task) for task in tasks]
+    celeba.threads = lambda _workers: nullcontext(stream_tasks)
     whole(folder, 1)
     with cProfile.Profile() as profiler:
         whole(folder, 1)
@@ -75,7 +76,7 @@ def profile(folder: Path) -> None:
 
 
 def compare(folder: Path, repeats: int) -> list[Record]:
-    files, csvs, count = find_pictures(folder), find_csvs(folder), cores()
+    files, csvs, count = find_pictures(folder), find_csvs(folder), count_workers()
     shards = cut_shards([*map(os.fspath, csvs)], [csv.stat().st_size for csv in csvs])
     with bare_on(files, count) as bare_in_parts, processes(1) as one, processes(count) as all_cores:
         runs: dict[str, Run] = {}

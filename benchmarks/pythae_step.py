@@ -168,7 +168,7 @@ def other_process(python: str) -> Iterator[Callable[[str], Work]]:
 
 def ours(folder: Path, precision: str) -> dict[str, Work]:
     """The same of this project."""
-    from benchmarks.loader import make_store
+    from benchmarks.stores import make_store
 
     path = make_store(folder / "store", 5000).path  # of several epochs, as many steps as pythae's epoch has are taken
     return {name: work for network in WIDTHS for name, work in ours_of(network, path, precision).items()}

@@ -3,8 +3,8 @@
 Every stage runs in a process of its own, whose wall time and peak resident memory are appended to FOLDER/scale.jsonl; what is there
 is not run again. At the end come seconds per million pairs or samples, and how both grow with the number of samples.
 
-Labels are drawn from a seed table of made-up faces, with a little noise, and rounded as OpenFace rounds. Images are 8 x 8 and
-a hole: images.npy has its full length and takes no disk. Everything else is what a real store has, but for identities.
+Labels are drawn from a seed table of made-up faces, with a little noise, and rounded as OpenFace rounds. Images are 8 x 8.
+Everything else is what a real store has, but for identities.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pyarrow import flight
 
+from benchmarks.stores import Noise
 from gated_vae.pairing.cluster import ClusterOptions, cluster_store
 from gated_vae.pairing.groups import columns
 from gated_vae.pairing.groups.kmeans import fit_kmeans
 from gated_vae.pairing.stream.batches import StoreBatches
 from gated_vae.pairing.stream.cut import Cut
 from gated_vae.pairing.stream.wire import Ticket
-from gated_vae.preprocessing.files import write_json
+from gated_vae.preprocessing.sources.base import make_store
 from gated_vae.preprocessing.sources.celeba.faces import INTENSITIES
-from gated_vae.preprocessing.store import SCHEMA_VERSION, images_path, manifest_path, open_store, samples_path
+from gated_vae.preprocessing.store import open_store
 
 SIDE, SEEDS, CHUNK = 8, 20_000, 1 << 20
 CLUSTERS = {"pose": 2500, "expression": 4000}  # whatever the number of samples
@@ -62,21 +62,13 @@ def labels(seeds: Table, start: int, stop: int) -> pa.Table:
     units = np.clip(seeds["units"][chosen] + rng.normal(0, 0.05, (stop - start, len(INTENSITIES))), 0, 5)
     columns = {f"pose_R{axis}": pose[:, place].round(3) for place, axis in enumerate("xyz")}
     columns |= {name: units[:, place].round(2) for place, name in enumerate(INTENSITIES)}
-    return pa.table({"sample_id": np.arange(start, stop), **columns})
+    return pa.table(columns)
 
 
 def make(path: Path, samples: int) -> Phases:
-    path.mkdir(parents=True)
     seeds = seed_faces()
-    with pq.ParquetWriter(samples_path(path), labels(seeds, 0, 1).schema, compression="zstd") as writer:
-        for start in range(0, samples, CHUNK):
-            writer.write_table(labels(seeds, start, min(start + CHUNK, samples)), row_group_size=CHUNK)
-    with images_path(path).open("wb") as file:
-        header = {"descr": "|u1", "fortran_order": False, "shape": (samples, SIDE, SIDE)}
-        np.lib.format.write_array_header_1_0(file, header)
-        file.truncate(file.tell() + samples * SIDE * SIDE)
-    manifest = {"schema_version": SCHEMA_VERSION, "kind": "celeba", "source_digest": "", "image_shape": [SIDE, SIDE]}
-    write_json(manifest_path(path), {**manifest, "seen": samples, "taken": samples, "rejected": 0, "parameters": {}})
+    chunks = [labels(seeds, start, min(start + CHUNK, samples)) for start in range(0, samples, CHUNK)]
+    make_store(Noise(pa.concat_tables(chunks), SIDE), path)
     return {}
 
 

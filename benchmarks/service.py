@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from pyarrow import flight
 
-from benchmarks.loader import make_store
+from benchmarks.stores import make_store
 from benchmarks.timing import Record, alternate, ratio, show
 from gated_vae.pairing.stream.batches import StoreBatches
 from gated_vae.pairing.stream.wire import Ticket, to_arrow

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.loader import make_store
+from benchmarks.stores import make_store
 from benchmarks.timing import Record, alternate, figure, ratio, show
 
 MOST_SECONDS = 0.3

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -15,12 +15,12 @@ import pyarrow.parquet as pq
 from gated_vae.pairing.groups.columns import LabelColumns
 from gated_vae.pairing.groups.kmeans import Groups, merge_singletons
 from gated_vae.pairing.labels import Label, parse_columns, registered
-from gated_vae.pairing.partition import Grouped, Record, describe, make_partitions
+from gated_vae.pairing.partition import Grouped, Plan, Record, describe, make_partitions
 from gated_vae.pairing.quality import ColumnQuality, measure_pairs, size_histogram
 from gated_vae.pairing.rules import UNIFORM, Rule
-from gated_vae.pairing.rules.base import Floats, Grouping, Members
+from gated_vae.pairing.rules.base import Floats, Grouping, Members, drawing
 from gated_vae.pairing.rules.uniform import UniformPartners
-from gated_vae.pairing.tables import DRAWS, Partners
+from gated_vae.pairing.tables import DRAWS
 from gated_vae.preprocessing.compute import dashboard
 from gated_vae.preprocessing.errors import GatedVAEError, UsageError
 from gated_vae.preprocessing.files import locked
@@ -64,20 +64,15 @@ def parse_near(texts: Sequence[str]) -> tuple[tuple[Label, ...], dict[str, int]]
     UsageError
         When one cannot be read, or two have one name.
     """
-    labels: dict[str, Label] = {}
+    columns = parse_columns("--near", (text.partition(":")[0] for text in texts))
     clusters: dict[str, int] = {}
-    for text in texts:
-        columns, colon, number = text.partition(":")
-        name, names = parse_columns("--near", columns)
-        if name in labels:
-            raise UsageError(f"Two partitions are called {name}.", "", "Give each --near a name of its own.")
+    for name, text in zip(columns, texts, strict=True):
+        _, colon, number = text.partition(":")
         if colon and not number.isdecimal():
-            raise UsageError(
-                f"--near {text} cannot be read.", f"{number!r} is no number of clusters.", "Write :K last."
-            )
-        labels[name] = Label(name, names)
+            why = f"{number!r} is no number of clusters."
+            raise UsageError(f"--near {text} cannot be read.", why, "Write :K last.")
         clusters |= {name: int(number)} if colon else {}
-    return tuple(labels.values()), clusters
+    return tuple(Label(name, names) for name, names in columns.items()), clusters
 
 
 @dataclass(frozen=True)
@@ -127,7 +122,7 @@ class ClusterReport:
 
 def cluster_store(
     path: str | Path,
-    options: ClusterOptions | None = None,
+    options: ClusterOptions = ClusterOptions(),
     *,
     overwrite: bool = False,
     scheduler: str | None = None,
@@ -154,16 +149,14 @@ def cluster_store(
         When no label has columns, a count does not fit, an option has no meaning, a partition was made
         otherwise, or the scheduler does not answer; nothing is written then.
     """
-    options = options or ClusterOptions()
     path = open_store(path).path
     if scheduler is not None:
         dashboard(scheduler)  # before anything changes
     with locked(path):
         store = open_store(path)
         clustering = _Clustering(store, options, scheduler)
-        plans = [_ClusterPlan(clustering, name) for name in clustering.columns]
-        first = [label.name for label in registered("near")]
-        made = make_partitions(store, plans, first=first, overwrite=overwrite, progress=progress)
+        plans = [clustering.plan(name) for name in clustering.columns]
+        made = make_partitions(store, plans, overwrite=overwrite, progress=progress)
     return tuple(ClusterReport.read(name, record, len(store), there) for name, (record, there) in made.items())
 
 
@@ -194,86 +187,61 @@ class _Clustering:
             raise GatedVAEError(f"{self.store.path} cannot be clustered.", why, remedy)
         return {name: columns for name, columns in found.items() if columns}
 
-    def group(self, columns: list[str], k: int) -> Groups:
-        """Group all samples by some columns."""
-        return self.read(columns).group(k, seed=self.options.seed, device=self.options.device)
+    def plan(self, name: str) -> Plan:
+        """Plan the partition of one label; the device is not recorded, as it is no reason to make it again.
 
-    def read(self, columns: list[str]) -> LabelColumns:
-        """Some columns of the samples."""
-        return LabelColumns(self.store, columns, self.scheduler)
-
-
-@dataclass(frozen=True)
-class _ClusterPlan:
-    """A partition of samples alike in one label."""
-
-    clustering: _Clustering
-    name: str
-
-    @property
-    def shared(self) -> list[str]:
-        """The label's columns."""
-        return self.clustering.columns[self.name]
-
-    @property
-    def others(self) -> list[str]:
-        """The columns of all other labels."""
-        every = self.clustering.columns
-        return [column for name, columns in every.items() if name != self.name for column in columns]
-
-    @property
-    def k(self) -> int:
-        """The number of clusters."""
-        default = self.clustering.labels[self.name].clusters(len(self.clustering.store))
-        return self.clustering.options.clusters.get(self.name, default)
-
-    @property
-    def record(self) -> Record:
-        """What decides the partition; the device is left out, as it is no reason to make it again."""
-        options = self.clustering.options
-        more: Record = {"k": self.k, "rule": str(options.rule)}
+        Raises
+        ------
+        GatedVAEError
+            When there are more clusters or strata than samples can make, or strata of nothing.
+        """
+        options, shared = self.options, self.columns[name]
+        others = [column for other, columns in self.columns.items() if other != name for column in columns]
+        k = options.clusters.get(name, self.labels[name].clusters(len(self.store)))
+        self._check(name, k, others)
+        more: Record = {"k": k, "rule": str(options.rule)}
         if options.rule.kind.strata:
-            more["independent_of"] = self.others
-        return describe(self.name, "kmeans", self.shared, options.draws, options.seed, **more)
+            more["independent_of"] = others
+        record = describe(name, "kmeans", shared, options.draws, options.seed, **more)
+        return Plan(name, record, lambda: self._group(record, others))
 
-    def check(self) -> None:
-        """Refuse more clusters or strata than samples can make, and strata of nothing."""
-        samples, rule = len(self.clustering.store), self.clustering.options.rule
+    def _check(self, name: str, k: int, others: list[str]) -> None:
+        samples, rule = len(self.store), self.options.rule
         most = samples // 2
-        if not 1 <= self.k <= most:
-            what = f"{samples} samples cannot make {self.k} {self.name} clusters."
+        if not 1 <= k <= most:
+            what = f"{samples} samples cannot make {k} {name} clusters."
             remedy = f"Ask for {most} or fewer." if most else "Preprocess more images."
             raise GatedVAEError(what, "Every sample needs a partner in its cluster.", remedy)
-        if rule.kind.strata and not (self.others and rule.number <= most):
-            why = f"{samples} samples make {most} strata at most." if self.others else "The store has no other label."
-            remedy = "Use --rule uniform, or name more labels with --near." if not self.others else "Use fewer."
-            raise GatedVAEError(f"Partners in {self.name} cannot be {rule}.", why, remedy)
+        if rule.kind.strata and not (others and rule.number <= most):
+            why = f"{samples} samples make {most} strata at most." if others else "The store has no other label."
+            remedy = "Use fewer." if others else "Use --rule uniform, or name more labels with --near."
+            raise GatedVAEError(f"Partners in {name} cannot be {rule}.", why, remedy)
 
-    def group(self) -> Grouped:
+    def _group(self, record: Record, others: list[str]) -> Grouped:
         """Cluster, and prepare the rule."""
-        clustering, own = self.clustering, self.clustering.read(self.shared)
-        found = clustering.group(self.shared, self.k)
+        own, found = self._cluster(record["shared"], record["k"])
         groups, merged = merge_singletons(found, own.take)
         members = Members.of(groups.group)
-        grouping = Grouping(members, lambda: own.all().astype(np.float32), self._strata)
+
+        def strata(count: int) -> tuple[npt.NDArray[np.int32], Floats]:
+            _, cut = self._cluster(others, count)
+            return cut.group, cut.centroids
+
+        grouping = Grouping(members, lambda: own.all().astype(np.float32), strata)
+        partners = drawing(self.options.rule.prepare(grouping), record["stream"])
+        uniform = drawing(UniformPartners(members), record["stream"])
         results = {
             "inertia": found.inertia,
             "empty": int((found.sizes == 0).sum()),
             "merged": merged,
             "sizes": size_histogram(groups.sizes),
         }
-        rule = clustering.options.rule.prepare(grouping)
-        uniform = UniformPartners(members)
-        return Grouped(groups.group, groups.distance, groups.centroids, rule, uniform, results)
+        measure = partial(measure_pairs, self.store, self.labels.values(), own.names, partners, uniform)
+        return Grouped(groups.group, groups.distance, groups.centroids, partners, results, measure)
 
-    def _strata(self, count: int) -> tuple[npt.NDArray[np.int32], Floats]:
-        cut = self.clustering.group(self.others, count)
-        return cut.group, cut.centroids
-
-    def measure(self, partners: Partners, uniform: Partners) -> Record:
-        """Compare the pairs with random ones, in the columns of every label."""
-        labels = self.clustering.labels.values()
-        return measure_pairs(self.clustering.store, labels, self.shared, partners, uniform)
+    def _cluster(self, columns: list[str], k: int) -> tuple[LabelColumns, Groups]:
+        read = LabelColumns(self.store, columns, self.scheduler)
+        return read, read.group(k, seed=self.options.seed, device=self.options.device)
 
 
 def _check_named(label: Label, schema: pa.Schema) -> None:

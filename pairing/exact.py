@@ -2,38 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import pyarrow.parquet as pq
 
 from gated_vae.pairing.groups.equal import group_by_labels
-from gated_vae.pairing.groups.grid import FactorGrid, GridPartners
-from gated_vae.pairing.labels import choose_columns, parse_columns
-from gated_vae.pairing.partition import Grouped, Record, describe, make_partitions
-from gated_vae.pairing.rules.base import Members, PairingRule
+from gated_vae.pairing.groups.grid import FactorGrid
+from gated_vae.pairing.labels import choose_columns
+from gated_vae.pairing.partition import Grouped, Plan, Record, describe, make_partitions
+from gated_vae.pairing.rules.base import Members, drawing
 from gated_vae.pairing.rules.uniform import UniformPartners
-from gated_vae.pairing.tables import Partners
-from gated_vae.preprocessing.errors import GatedVAEError, UsageError
 from gated_vae.preprocessing.files import locked
 from gated_vae.preprocessing.progress import Progress, ignore
-from gated_vae.preprocessing.store import REBUILD, Store, open_store, samples_path
-
-
-def parse_shares(texts: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """Read several ``NAME=COLUMN[,COLUMN...]``, in their order: name -> columns.
-
-    Partitions may have columns in common, but not a name.
-    """
-    shares: dict[str, tuple[str, ...]] = {}
-    for text in texts:
-        name, columns = parse_columns("--share", text)
-        if name in shares:
-            raise UsageError(f"Two partitions are called {name}.", "", "Give each --share a name of its own.")
-        shares[name] = columns
-    return shares
+from gated_vae.preprocessing.store import Store, open_store, samples_path
 
 
 @dataclass(frozen=True)
@@ -102,7 +85,7 @@ def pair_exactly(
         for name, shared in shares.items():
             count = _draws(store, name, shares, overwrite) if draws is None else draws
             record = describe(name, "exact", choose_columns(shared, available), count, seed)
-            plans.append(_ExactPlan(store, name, record))
+            plans.append(_plan(store, name, record))
         made = make_partitions(store, plans, overwrite=overwrite, progress=progress)
     return tuple(
         ExactPartition(name, tuple(record["shared"]), record["groups"], record["merged"], record["draws"], there)
@@ -112,8 +95,8 @@ def pair_exactly(
 
 def shareable(store: Store) -> tuple[str, ...]:
     """What pairs of a store can share: the factors of a grid, else the columns that describe samples."""
-    if "factors" in store.manifest:
-        return tuple(store.manifest["factors"])
+    if grid := FactorGrid.of(store):
+        return grid.names
     columns = pq.read_schema(samples_path(store.path)).names
     return tuple(name for name in columns if name not in ("sample_id", "image"))
 
@@ -126,38 +109,16 @@ def _draws(store: Store, name: str, made_now: Mapping[str, object], overwrite: b
     return max((int(made["draws"]) for other, made in partitions.items() if other not in made_now), default=1)
 
 
-@dataclass(frozen=True)
-class _ExactPlan:
-    """A partition of samples that agree in some columns."""
-
-    store: Store
-    name: str
-    record: Record
-
-    def check(self) -> None:
-        """Group the samples, which refuses what cannot be grouped."""
-        _ = self._grouped
-
-    def group(self) -> Grouped:
-        """The groups that `check` found."""
-        return self._grouped
-
-    def measure(self, partners: Partners, uniform: Partners) -> Record:  # noqa: ARG002
-        """Nothing: the pairs are equal."""
-        return {}
-
-    @cached_property
-    def _grouped(self) -> Grouped:
-        store, shared, merged = self.store, self.record["shared"], 0
-        rule: PairingRule
-        if "factors" in store.manifest:
-            grid = FactorGrid.of(store.manifest["factors"])
-            if grid.size != len(store):
-                why = f"Its factors have {grid.size} combinations, it holds {len(store)} samples."
-                raise GatedVAEError(f"{store.path} is not a full factor grid.", why, REBUILD)
-            group, rule = grid.group(np.arange(grid.size), shared).astype(np.int32), GridPartners(grid, tuple(shared))
-        else:
-            group, merged = group_by_labels(store.sample_columns(shared))
-            rule = UniformPartners(Members.of(group))
-        results = {"groups": int(group.max()) + 1, "merged": merged}
-        return Grouped(group, np.zeros(len(store), np.float32), None, rule, rule, results)
+def _plan(store: Store, name: str, record: Record) -> Plan:
+    """Plan a partition; its samples are grouped at once, as that refuses what cannot be grouped."""
+    shared, seed, merged = record["shared"], record["stream"], 0
+    grid = FactorGrid.of(store)
+    if grid:
+        group = grid.group(np.arange(grid.size), shared).astype(np.int32)
+        partners = grid.drawing(shared, seed)
+    else:
+        group, merged = group_by_labels(store.sample_columns(shared))
+        partners = drawing(UniformPartners(Members.of(group)), seed)
+    results = {"groups": int(group.max()) + 1, "merged": merged}
+    grouped = Grouped(group, np.zeros(len(store), np.float32), None, partners, results)
+    return Plan(name, record, lambda: grouped)

@@ -91,29 +91,35 @@ def registered(alike: Alike) -> list[Label]:
     return [label for label in LABELS.values() if label.alike == alike]
 
 
-def owner(column: str, labels: Iterable[Label] | None = None) -> Label | None:
-    """The label that a column belongs to, or beside; None where it belongs to none of `labels` (those registered)."""
-    known = LABELS.values() if labels is None else labels
-    return next((label for label in known if label.measures(column)), None)
+def owner(column: str, labels: Iterable[Label]) -> Label | None:
+    """The label that a column belongs to, or beside; None where it belongs to none."""
+    return next((label for label in labels if label.measures(column)), None)
 
 
-def parse_columns(option: str, text: str) -> tuple[str, tuple[str, ...]]:
-    """Read ``position=posX,posY`` as a partition's name and columns; `option` is what errors call it.
+def parse_columns(option: str, texts: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Read several ``position=posX,posY`` as partitions' names and columns, in their order; errors say `option`.
+
+    Partitions may have columns in common, but not a name.
 
     Raises
     ------
     UsageError
-        When there is no name or no column, or a column is named twice.
+        When there is no name or no column, a column is named twice, or two partitions have one name.
     """
-    name, equals, listed = text.partition("=")
-    name, columns = name.strip(), tuple(column.strip() for column in listed.split(","))
     remedy = f"Write {option} NAME=COLUMN[,COLUMN...], for example {option} position=posX,posY."
-    if not equals or not re.fullmatch(r"[A-Za-z0-9_-]+", name) or not all(columns):
-        why = "A name of letters, digits, _ or - and at least one column are needed."
-        raise UsageError(f"{option} {text} cannot be read.", why, remedy)
-    if len(set(columns)) < len(columns):
-        raise UsageError(f"{option} {text} cannot be read.", "It names a column twice.", remedy)
-    return name, columns
+    found: dict[str, tuple[str, ...]] = {}
+    for text in texts:
+        name, equals, listed = text.partition("=")
+        name, columns = name.strip(), tuple(column.strip() for column in listed.split(","))
+        if not equals or not re.fullmatch(r"[A-Za-z0-9_-]+", name) or not all(columns):
+            why = "A name of letters, digits, _ or - and at least one column are needed."
+            raise UsageError(f"{option} {text} cannot be read.", why, remedy)
+        if len(set(columns)) < len(columns):
+            raise UsageError(f"{option} {text} cannot be read.", "It names a column twice.", remedy)
+        if name in found:
+            raise UsageError(f"Two partitions are called {name}.", "", f"Give each {option} a name of its own.")
+        found[name] = columns
+    return found
 
 
 def choose_columns(shared: Sequence[str], available: Sequence[str]) -> tuple[str, ...]:

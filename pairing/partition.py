@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from gated_vae.pairing.rules.base import Floats, PairingRule, partition_stream
-from gated_vae.pairing.tables import Partners, write_centroids, write_groups, write_pairs
+from gated_vae.pairing.labels import registered
+from gated_vae.pairing.rules.base import Floats, Partners, partition_stream
+from gated_vae.pairing.tables import write_centroids, write_groups, write_pairs
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.progress import Progress, ignore
 from gated_vae.preprocessing.store import Store
@@ -30,39 +31,27 @@ class Grouped:
         Distance to the group's centroid, float32 (N,); 0 where groups have none.
     centroids:
         The centroids, float32 (groups, d) over the shared columns; None where groups have none.
-    rule, uniform:
-        Draws the partners; draws any other member of the group, to compare with.
-    results:
-        What the record says of the groups.
+    partners:
+        Draws them.
+    results, measure:
+        What the record says of the groups; tells what it says of the pairs.
     """
 
     group: npt.NDArray[np.int32]
     distance: Floats
     centroids: Floats | None
-    rule: PairingRule
-    uniform: PairingRule
+    partners: Partners
     results: Record
+    measure: Callable[[], Record] = dict
 
 
-class Plan(Protocol):
-    """A partition to be made."""
+@dataclass(frozen=True)
+class Plan:
+    """A partition to be made: what decides it (see `describe`; what is recorded so is not made again), and its groups."""
 
-    @property
-    def name(self) -> str:
-        """The partition."""
-
-    @property
-    def record(self) -> Record:
-        """What decides it (see `describe`): what is recorded so is not made again."""
-
-    def check(self) -> None:
-        """Refuse what cannot be made, before anything in the store changes."""
-
-    def group(self) -> Grouped:
-        """Group the samples."""
-
-    def measure(self, partners: Partners, uniform: Partners) -> Record:
-        """What the record says of the pairs, beside those drawn uniformly."""
+    name: str
+    record: Record
+    group: Callable[[], Grouped]
 
 
 def describe(name: str, method: str, shared: Sequence[str], draws: int, seed: int, **more: Any) -> Record:
@@ -81,25 +70,13 @@ def describe(name: str, method: str, shared: Sequence[str], draws: int, seed: in
 
 
 def make_partitions(
-    store: Store,
-    plans: Sequence[Plan],
-    *,
-    first: Sequence[str] = (),
-    overwrite: bool = False,
-    progress: Progress = ignore,
+    store: Store, plans: Sequence[Plan], *, overwrite: bool = False, progress: Progress = ignore
 ) -> dict[str, tuple[Record, bool]]:
     """Make the partitions that are not there yet; the caller has locked the store.
 
     They are recorded one by one, so an interrupted run goes on with the first that is missing and ends in the same bytes.
-
-    Parameters
-    ----------
-    first:
-        Partitions that come before all others in training, whichever was made first.
-    overwrite:
-        Make them again, whatever is there.
-    progress:
-        Told how many of the pairs are written.
+    In training those of registered labels come before all others, whichever was made first. With `overwrite` they are made
+    again, whatever is there.
 
     Returns
     -------
@@ -108,25 +85,37 @@ def make_partitions(
     Raises
     ------
     GatedVAEError
-        When one was made otherwise and may not be replaced, or cannot be made; nothing has changed then.
+        When one was made otherwise and may not be replaced; nothing has changed then.
     """
-    made = already_made(store, {plan.name: plan.record for plan in plans}, overwrite)
+    made = set() if overwrite else {plan.name for plan in plans if _is_made(store, plan)}
     missing = [plan for plan in plans if plan.name not in made]
-    for plan in missing:
-        plan.check()
-    store = strike(store, [plan.name for plan in missing])
+    replaced = store.partitions.keys() & {plan.name for plan in missing}
+    if replaced:  # before their files change, so that no record describes a half-made table
+        store = store.with_partitions({name: it for name, it in store.partitions.items() if name not in replaced})
     sizes = [len(store) * plan.record["draws"] for plan in missing]
     for place, plan in enumerate(missing):
-        record = _make(store, plan, sum(sizes[:place]), sum(sizes), progress)
-        made_now = {**store.partitions, plan.name: record}
-        order = [name for name in first if name in made_now]
-        store = store.with_partitions({name: made_now[name] for name in [*order, *made_now]})
+        records = {**store.partitions, plan.name: _make(store, plan, sum(sizes[:place]), sum(sizes), progress)}
+        first = [label.name for label in registered("near") if label.name in records]
+        store = store.with_partitions({name: records[name] for name in (*first, *records)})
     return {plan.name: (store.partitions[plan.name], plan.name in made) for plan in plans}
+
+
+def _is_made(store: Store, plan: Plan) -> bool:
+    """Whether a partition is there; refuses one that was made otherwise. Results, which only the manifest has, do not count."""
+    found = store.partitions.get(plan.name)
+    if found is None:
+        return False
+    for key, value in plan.record.items():
+        if found.get(key) != value:
+            why = f"Its {key} is {found.get(key)}, this command's is {value}."
+            remedy = "Use the same options, or --overwrite."
+            raise GatedVAEError(f"Partition {plan.name} exists and differs.", why, remedy)
+    return True
 
 
 def _make(store: Store, plan: Plan, before: int, pairs: int, progress: Progress) -> Record:
     """Make one partition, of whose command `before` of `pairs` pairs are written; return its record."""
-    name, stream = plan.name, plan.record["stream"]
+    name, draws = plan.name, plan.record["draws"]
 
     def told(done: int, _total: int, note: str = "pairs") -> None:
         progress(before + done, pairs, f"{name}: {note}")
@@ -136,40 +125,6 @@ def _make(store: Store, plan: Plan, before: int, pairs: int, progress: Progress)
     write_groups(store.path, name, found.group, found.distance)
     write_centroids(store.path, name, plan.record["shared"], found.group, found.centroids)
     told(0, 0)
-    partners, uniform = _drawing(found.rule, stream), _drawing(found.uniform, stream)
-    written = write_pairs(store.path, name, found.group, partners, plan.record["draws"], progress=told)
+    written = write_pairs(store.path, name, found.group, found.partners, draws, progress=told)
     told(written, 0, "measuring")
-    return {**plan.record, **found.results, **plan.measure(partners, uniform)}
-
-
-def _drawing(rule: PairingRule, seed: int) -> Partners:
-    return lambda ids, draw: rule.partners(ids, seed=seed, draw=draw)
-
-
-def already_made(store: Store, records: Mapping[str, Record], overwrite: bool) -> set[str]:
-    """Tell which partitions were made just so; none are to count when they may be replaced.
-
-    Parameters
-    ----------
-    records:
-        Partition -> how it is to be made. Keys that only the manifest has (results) do not count.
-
-    Raises
-    ------
-    GatedVAEError
-        When one was made otherwise and may not be replaced.
-    """
-    there = {} if overwrite else {name: store.partitions[name] for name in records if name in store.partitions}
-    for name, found in there.items():
-        for key, value in records[name].items():
-            if found.get(key) != value:
-                why = f"Its {key} is {found.get(key)}, this command's is {value}."
-                remedy = "Use the same options, or --overwrite."
-                raise GatedVAEError(f"Partition {name} exists and differs.", why, remedy)
-    return set(there)
-
-
-def strike(store: Store, names: Collection[str]) -> Store:
-    """Take partitions out of the record before their files change, so that no record describes a half-made table."""
-    kept = {name: record for name, record in store.partitions.items() if name not in names}
-    return store if len(kept) == len(store.partitions) else store.with_partitions(kept)
+    return {**plan.record, **found.results, **found.measure()}

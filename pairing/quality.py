@@ -10,10 +10,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
 
-from gated_vae.pairing.groups.columns import LabelColumns
 from gated_vae.pairing.groups.equal import number_classes
 from gated_vae.pairing.labels import Label, owner, registered
-from gated_vae.pairing.tables import Partners
+from gated_vae.pairing.rules.base import Partners
 from gated_vae.preprocessing.store import Store, samples_path
 
 MEASURED_PAIRS = 1 << 18
@@ -74,8 +73,10 @@ def measure_pairs(
     for column in pq.read_schema(samples_path(store.path)).names:
         label = owner(column, labels)
         if label is not None:
-            values = np.split(LabelColumns(store, [column]).take(rows)[:, 0], 3)
-            quality[column] = asdict(column_quality(label, *values, shared=column in shared))
+            values = store.sample_columns([column])[column].to_numpy()[rows]
+            if values.dtype.kind != "f":  # differences of bytes wrap around, those of truth values do not exist
+                values = values.astype(np.float64)
+            quality[column] = asdict(column_quality(label, *np.split(values, 3), shared=column in shared))
     classes = {label.name: number_classes(store, label) for label in registered("equal")}
     same = {name: float((found[ids] == found[target]).mean()) for name, found in classes.items() if found is not None}
     return {"same": same, "quality": quality}

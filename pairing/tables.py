@@ -7,7 +7,7 @@ then costs little: the compressor finds the first draw's copy.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gated_vae.pairing.rules.base import BLOCK, Floats, Ids, Ints
+from gated_vae.pairing.rules.base import BLOCK, Floats, Ids, Ints, Partners
 from gated_vae.preprocessing.compute import read_ahead
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import parquet_writer, write_parquet
@@ -28,7 +28,6 @@ DRAWS = 8  # pairings of every sample: enough that an epoch rarely repeats a pai
 BLOCK_ROWS = 1 << 20
 
 Rows = tuple[Ids, Ids, Ids]  # input_id, target_id, group
-Partners = Callable[[Ids, int], Ids]  # (ids, draw) -> one partner of each
 
 _LAYOUT_KEYS = (b"gated_vae.inputs", b"gated_vae.draws", b"gated_vae.block")
 _REMAKE = "Make the pairs again: `pipe cluster` or `pipe pair` with --overwrite."
@@ -41,9 +40,8 @@ def write_groups(store: Path, partition: str, group: Ints, distance: Floats) -> 
         "group": group.astype(np.int32, copy=False),
         "distance": distance.astype(np.float32, copy=False),
     }
-    write_parquet(
-        groups_path(store, partition), pa.table(columns), schema_version=SCHEMA_VERSION, **_packing("sample_id")
-    )
+    packing = {"schema_version": SCHEMA_VERSION, **_packing("sample_id")}
+    write_parquet(groups_path(store, partition), pa.table(columns), **packing)
 
 
 def read_groups(store: Path, partition: str) -> tuple[npt.NDArray[np.int32], Floats]:
@@ -64,11 +62,8 @@ def write_centroids(store: Path, partition: str, columns: Sequence[str], group: 
         return
     count = len(centroids)
     sizes = np.bincount(group, minlength=count).astype(np.int32)
-    table = {
-        "group": np.arange(count, dtype=np.int32),
-        "size": sizes,
-        **dict(zip(columns, centroids.T.copy(), strict=True)),
-    }
+    table = {"group": np.arange(count, dtype=np.int32), "size": sizes}
+    table |= dict(zip(columns, centroids.T.copy(), strict=True))
     write_parquet(path, pa.table(table), schema_version=SCHEMA_VERSION)
 
 

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import partial
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,30 +23,21 @@ def verify_partitions(store: Store) -> Iterator[Problem]:
     In memory are the groups of one partition (4 bytes a sample) and one block of its pairs (about a million).
     """
     for name, record in store.partitions.items():
-        remedy = _remedy(store, record)
-        groups: list[Groups] = []
-        checks = {
-            groups_path(store.path, name): partial(_groups, store, name, groups),
-            pairs_path(store.path, name): partial(_pairs, store, name, record, groups),
-        }
-        if record.get("method") == "kmeans":
-            checks[centroids_path(store.path, name)] = partial(_centroids, store, name, record, groups)
+        command = "pair" if record["method"] == "exact" else "cluster"
+        remedy = f"Run the same `pipe {command} {store.path}` again with --overwrite."
+        groups: list[Groups] = []  # those of the partition, once its groups table has been read
+        checks = {groups_path(store.path, name): _groups, pairs_path(store.path, name): _pairs}
+        if record["method"] == "kmeans":
+            checks[centroids_path(store.path, name)] = _centroids
         for path, check in checks.items():
-            found = checked(path, lambda: [*check()])  # noqa: B023
+            found = checked(path, lambda: [*check(store, name, groups)])  # noqa: B023
             yield from (Problem(path, what, remedy) for what in found)
     yield from _unrecorded(store)
 
 
-def _remedy(store: Store, record: dict[str, Any]) -> str:
-    if record.get("method") == "exact":
-        return f"Run the same `pipe pair {store.path}` again with --overwrite."
-    return f"Run the same `pipe cluster {store.path}` again with --overwrite."
-
-
 def _groups(store: Store, name: str, keep: list[Groups]) -> Iterator[str]:
-    path = groups_path(store.path, name)
     kinds = {"sample_id": pa.types.is_integer, "group": pa.types.is_integer, "distance": pa.types.is_floating}
-    yield from schema_faults(open_parquet(path), kinds)
+    yield from schema_faults(open_parquet(groups_path(store.path, name)), kinds)
     group, distance = read_groups(store.path, name)
     if len(group) != len(store):
         yield f"It has {len(group)} rows, the store {len(store)} samples."
@@ -65,14 +53,14 @@ def _groups(store: Store, name: str, keep: list[Groups]) -> Iterator[str]:
     keep.append(group)
 
 
-def _pairs(store: Store, name: str, record: dict[str, Any], groups: list[Groups]) -> Iterator[str]:
-    path = pairs_path(store.path, name)
+def _pairs(store: Store, name: str, groups: list[Groups]) -> Iterator[str]:
+    path, wanted = pairs_path(store.path, name), store.partitions[name]["draws"]
     kinds = dict.fromkeys(("input_id", "target_id", "group", "draw"), pa.types.is_integer)
     file = open_parquet(path)
     yield from schema_faults(file, kinds)
     table = PairTable(path)
-    if (table.rows, table.draws) != (len(store), record.get("draws")):
-        yield f"It has {table.draws} draws of {table.rows} inputs, not {record.get('draws')} of {len(store)}."
+    if (table.rows, table.draws) != (len(store), wanted):
+        yield f"It has {table.draws} draws of {table.rows} inputs, not {wanted} of {len(store)}."
         return
     for block, size in enumerate(table.block_sizes):
         draws = file.read_row_group(block, columns=["draw"])["draw"].to_numpy()
@@ -99,14 +87,14 @@ def _pair_faults(table: PairTable, block: int, draw: int, groups: list[Groups]) 
     return [f"{int(wrong.sum())} {what}." for what, wrong in faults.items() if wrong.any()]
 
 
-def _centroids(store: Store, name: str, record: dict[str, Any], groups: list[Groups]) -> Iterator[str]:
+def _centroids(store: Store, name: str, groups: list[Groups]) -> Iterator[str]:
     file = open_parquet(centroids_path(store.path, name))
-    columns = record["shared"]
+    columns, k = store.shared(name), store.partitions[name].get("k")
     integers = {"group": pa.types.is_integer, "size": pa.types.is_integer}
     yield from schema_faults(file, {**integers, **dict.fromkeys(columns, pa.types.is_floating)})
     table = file.read()
-    if table.num_rows != record.get("k"):
-        yield f"It has {table.num_rows} clusters, not {record.get('k')}."
+    if table.num_rows != k:
+        yield f"It has {table.num_rows} clusters, not {k}."
     elif groups and not np.array_equal(table["size"], np.bincount(groups[0], minlength=table.num_rows)):
         yield "Its sizes are not those of the groups."
     if not all(np.isfinite(table[column]).all() for column in columns):
@@ -117,11 +105,7 @@ def _unrecorded(store: Store) -> Iterator[Problem]:
     """Tables of partitions that the manifest does not name: a command was interrupted while it made them."""
     for path_of in (groups_path, pairs_path):
         here = path_of(store.path, "").parents[1]
-        names = {path_of(store.path, name).parent.name: name for name in store.partitions}
-        strays = sorted(entry for entry in _entries(here) if entry.name not in names)
+        known = {path_of(store.path, name).parent for name in store.partitions}
+        strays = sorted(entry for entry in here.glob("*") if entry not in known)
         remedy = "Run the command that was interrupted, `pipe cluster` or `pipe pair`, again; or remove it."
         yield from (Problem(stray, UNRECORDED, remedy) for stray in strays)
-
-
-def _entries(folder: Path) -> list[Path]:
-    return list(folder.iterdir()) if folder.is_dir() else []

@@ -24,8 +24,20 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 SCHEMA_KEY = b"gated_vae.schema_version"
+# Never through a symbolic link, which could lead out of a folder; never waiting on a pipe that is named like a file.
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _SEAL_BYTES = 64  # as many as keep Arrow's buffers aligned
 _PARQUET = {"compression": "zstd", "write_page_checksum": True}  # unless told otherwise
+
+
+@contextmanager
+def opened(path: str | bytes) -> Iterator[int]:
+    """Yield the handle of a file of somebody else's to read from; symbolic links are refused, `OSError`."""
+    handle = os.open(path, _READ)
+    try:
+        yield handle
+    finally:
+        os.close(handle)
 
 
 @contextmanager

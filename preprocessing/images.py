@@ -12,12 +12,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from gated_vae.preprocessing.files import opened
+
 Pixels = npt.NDArray[np.uint8]
 
 LARGEST_FILE = 64 << 20  # bytes
-
-# Never through a symbolic link, which could lead out of the folder; never waiting on a pipe named like a picture.
-_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class PictureError(ValueError):
@@ -54,16 +53,13 @@ def load_square(path: str | bytes, size: int, out: Pixels | None = None) -> Pixe
 
 def read_file(path: str | bytes) -> bytes:
     """Read a regular file of at most 64 MiB."""
-    handle = os.open(path, _OPEN)
-    try:
+    with opened(path) as handle:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
             raise PictureError("not a regular file")
         if status.st_size > LARGEST_FILE:
             raise PictureError(f"{status.st_size} bytes, more than {LARGEST_FILE}")
         return os.read(handle, status.st_size)
-    finally:
-        os.close(handle)
 
 
 def decode_grey(data: bytes) -> Pixels:

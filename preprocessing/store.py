@@ -18,6 +18,7 @@ from gated_vae.preprocessing.files import read_json, write_json
 if TYPE_CHECKING:  # commands that read neither images nor tables need not wait for them
     import numpy as np
     import pandas as pd
+    import pyarrow as pa
 
 SCHEMA_VERSION = 2
 
@@ -117,6 +118,14 @@ def samples_path(store: Path) -> Path:
 def rejected_path(store: Path) -> Path:
     """``rejected.parquet``: source, row, reason, detail of every item not taken."""
     return store / "rejected.parquet"
+
+
+def rejected_schema() -> pa.Schema:
+    """Columns of ``rejected.parquet``; the row is null where a whole file was not taken."""
+    import pyarrow as pa
+
+    names = {"source": pa.string(), "row": pa.int64(), "reason": pa.string(), "detail": pa.string()}
+    return pa.schema(names)
 
 
 def groups_path(store: Path, partition: str) -> Path:

@@ -22,19 +22,13 @@ TRAINING_ROWS = 1 << 20  # more than the 256 points a centroid that K-Means look
 _SAMPLING = 2**32 - 1  # a draw of random numbers that no pairing uses
 
 Points = npt.NDArray[Any]
-Bounds = tuple[int, int]  # first sample of a shard, and the one after its last
 
 
 @dataclass(frozen=True)
 class LabelColumns:
-    """Some columns of a store's samples.parquet, every row a point; rows in shards, on a Dask cluster if there is one.
+    """Some columns of a store's samples.parquet, every row a point, read in shards.
 
-    Attributes
-    ----------
-    store, names:
-        The store and its columns.
-    scheduler:
-        Address of a Dask scheduler, whose workers see the store under the same path; None reads here.
+    They are read here, or by the workers of a Dask `scheduler`, who see the store under the same path.
     """
 
     store: Store
@@ -42,8 +36,8 @@ class LabelColumns:
     scheduler: str | None = None
 
     @property
-    def shards(self) -> list[Bounds]:
-        """How the rows are cut.
+    def shards(self) -> list[tuple[int, int]]:
+        """How the rows are cut: the first of each shard, and the one after its last.
 
         Raises
         ------
@@ -62,20 +56,14 @@ class LabelColumns:
 
     def all(self) -> Points:
         """All rows, (N, d)."""
-        return np.concatenate([*self._stream(read_rows, [(*shard,) for shard in self.shards])])
+        return np.concatenate([*self._stream(read_rows, self.shards)])
 
     def take(self, rows: Ids) -> Points:
-        """Some rows in any order, (n, d)."""
-        order = np.argsort(rows, kind="stable")
-        ascending = rows[order]
+        """Some rows, ascending, (n, d)."""
         shards = self.shards
-        ends = np.searchsorted(ascending, [stop for _, stop in shards])
-        parts = np.split(ascending, ends[:-1])
+        parts = np.split(rows, np.searchsorted(rows, [start for start, _ in shards[1:]]))
         tasks = [(*shard, part) for shard, part in zip(shards, parts, strict=True) if len(part)]
-        taken = np.concatenate([*self._stream(take_rows, tasks)])
-        back = np.empty_like(taken)
-        back[order] = taken
-        return back
+        return np.concatenate([*self._stream(read_rows, tasks)])
 
     def group(self, k: int, *, seed: int, device: str, training: int = TRAINING_ROWS) -> Groups:
         """Group all rows by K-Means, in the columns' own units.
@@ -89,9 +77,8 @@ class LabelColumns:
             As `group_kmeans` does.
         """
         samples, size = len(self.store), max(training, 2 * k)
-        points = self.take(training_rows(samples, size, seed)) if samples > size else self.all()
-        centroids = fit_kmeans(points, k, seed=seed, device=device)
-        del points
+        chosen = training_rows(samples, size, seed) if samples > size else None
+        centroids = fit_kmeans(self.all() if chosen is None else self.take(chosen), k, seed=seed, device=device)
         group, distance = np.empty(samples, np.int32), np.empty(samples, np.float32)
         shards = self.shards
         found = self._stream(assign_rows, [(*shard, centroids, device) for shard in shards])
@@ -109,8 +96,8 @@ def training_rows(samples: int, size: int, seed: int) -> Ids:
     return ends[:-1] + random_below(np.diff(ends), np.arange(size), seed=seed, draw=_SAMPLING)
 
 
-def read_rows(path: Path, names: Sequence[str], start: int, stop: int) -> Points:
-    """Read rows start .. stop - 1 of some columns of a Parquet file, (stop - start, d)."""
+def read_rows(path: Path, names: Sequence[str], start: int, stop: int, chosen: Ids | None = None) -> Points:
+    """Read rows start .. stop - 1 of some columns of a Parquet file, (stop - start, d), or those `chosen` of them, (n, d)."""
     with pq.ParquetFile(path) as file:
         rows = [file.metadata.row_group(index).num_rows for index in range(file.num_row_groups)]
         ends = np.cumsum([0, *rows])
@@ -118,12 +105,7 @@ def read_rows(path: Path, names: Sequence[str], start: int, stop: int) -> Points
         table = file.read_row_groups(range(first, last), columns=list(names))
     part = table.select(list(names)).slice(start - ends[first], stop - start)
     values: Points = part.to_pandas(ignore_metadata=True).to_numpy()
-    return values
-
-
-def take_rows(path: Path, names: Sequence[str], start: int, stop: int, rows: Ids) -> Points:
-    """Read some of the rows start .. stop - 1, (n, d)."""
-    return read_rows(path, names, start, stop)[rows - start]
+    return values if chosen is None else values[chosen - start]
 
 
 def assign_rows(

@@ -7,36 +7,44 @@ batch. The partners are those that `gated_vae.pairing.rules.uniform` draws from 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
 import numpy as np
 
 from gated_vae.pairing.labels import choose_columns
-from gated_vae.pairing.rules.base import BLOCK, Ids, random_below
+from gated_vae.pairing.rules.base import BLOCK, Ids, Partners, random_below
 from gated_vae.preprocessing.errors import GatedVAEError
+from gated_vae.preprocessing.store import REBUILD, Store
+
+Digits = list[tuple[int, int]]  # size and stride of digits of a mixed-radix number: (number // stride) % size
 
 
 @dataclass(frozen=True)
 class FactorGrid:
-    """Every combination of some factors' classes once, in row order: the last factor varies fastest.
-
-    Attributes
-    ----------
-    names:
-        The factors.
-    sizes:
-        Number of classes of each.
-    """
+    """Every combination of factors' classes once, in row order: the last varies fastest. `sizes` are numbers of classes."""
 
     names: tuple[str, ...]
     sizes: tuple[int, ...]
 
     @classmethod
-    def of(cls, factors: Mapping[str, int]) -> FactorGrid:
-        """Make the grid of `factors`: name -> number of classes, in row order."""
-        return cls(tuple(factors), tuple(factors.values()))
+    def of(cls, store: Store) -> FactorGrid | None:
+        """The grid of a store's samples; None where its manifest names no factors.
+
+        Raises
+        ------
+        GatedVAEError
+            When the store has not as many samples as there are combinations.
+        """
+        factors = store.manifest.get("factors")
+        if factors is None:
+            return None
+        grid = cls(tuple(factors), tuple(factors.values()))
+        if grid.size != len(store):
+            why = f"Its factors have {grid.size} combinations, it holds {len(store)} samples."
+            raise GatedVAEError(f"{store.path} is not a full factor grid.", why, REBUILD)
+        return grid
 
     @property
     def size(self) -> int:
@@ -69,69 +77,49 @@ class FactorGrid:
             When `shared` names no factor, one that does not exist, or all of them.
         """
         _, free = self._digits(shared)
+        others = math.prod(size for size, _ in free) - 1
         partners = np.empty(len(ids), np.int64)
         for start in range(0, len(ids), BLOCK):
-            block = slice(start, start + BLOCK)
-            partners[block] = _other(ids[block], free, seed, draw)
+            own = ids[start : start + BLOCK]
+            rank = _pack(own, free)
+            other = random_below(others, own, seed=seed, draw=draw)
+            other += other >= rank  # members ascend with their rank: one's own place is left out
+            partners[start : start + BLOCK] = own - _unpack(rank, free) + _unpack(other, free)
         return partners
 
-    def _digits(self, shared: Sequence[str]) -> tuple[list[_Digit], list[_Digit]]:
+    def drawing(self, shared: Sequence[str], seed: int) -> Partners:
+        """The partners for some shared factors and a seed."""
+        return lambda ids, draw: self.partners(ids, shared, seed=seed, draw=draw)
+
+    def _digits(self, shared: Sequence[str]) -> tuple[Digits, Digits]:
         """Cut ids into shared and free digits; neighbours of one kind make one digit, which saves divisions."""
         wanted = choose_columns(shared, self.names)
-        digits: dict[bool, list[_Digit]] = {True: [], False: []}
+        digits: dict[bool, Digits] = {True: [], False: []}
         stride = self.size
         for kind, run in groupby(zip(self.names, self.sizes, strict=True), key=lambda factor: factor[0] in wanted):
             size = math.prod(size for _, size in run)
             stride //= size
-            digits[kind].append(_Digit(size, stride))
-        if math.prod(digit.size for digit in digits[False]) == 1:
+            digits[kind].append((size, stride))
+        if math.prod(size for size, _ in digits[False]) == 1:
             why = f"No two samples agree in {', '.join(wanted)}: every one would be alone."
             raise GatedVAEError("Pairs cannot share everything.", why, "Leave out the factors that may differ.")
         return digits[True], digits[False]
 
 
-@dataclass(frozen=True)
-class GridPartners:
-    """The partners of a grid's samples for some shared factors: arithmetic, so it needs no arrays."""
-
-    grid: FactorGrid
-    shared: tuple[str, ...]
-
-    def partners(self, ids: Ids, *, seed: int, draw: int) -> Ids:
-        """Draw for each of `ids` (n,) another sample that agrees in the shared factors."""
-        return self.grid.partners(ids, self.shared, seed=seed, draw=draw)
-
-
-@dataclass(frozen=True)
-class _Digit:
-    """A digit of a mixed-radix number: (number // stride) % size."""
-
-    size: int
-    stride: int
-
-
-def _pack(ids: Ids, digits: list[_Digit]) -> Ids:
+def _pack(ids: Ids, digits: Digits) -> Ids:
     """Read some digits of the ids as a number of their own."""
     packed = np.zeros(len(ids), np.int64)
-    for digit in digits:
-        place = ids // digit.stride
-        packed = packed * digit.size + place - place // digit.size * digit.size  # faster than %
+    for size, stride in digits:
+        place = ids // stride
+        packed = packed * size + place - place // size * size  # faster than %
     return packed
 
 
-def _unpack(packed: Ids, digits: list[_Digit]) -> Ids:
+def _unpack(packed: Ids, digits: Digits) -> Ids:
     """Put a number back into some digits, the others 0."""
     ids = np.zeros(len(packed), np.int64)
-    for digit in reversed(digits):
-        rest = packed // digit.size
-        ids += (packed - rest * digit.size) * digit.stride
+    for size, stride in reversed(digits):
+        rest = packed // size
+        ids += (packed - rest * size) * stride
         packed = rest
     return ids
-
-
-def _other(ids: Ids, free: list[_Digit], seed: int, draw: int) -> Ids:
-    """Draw other values for the free digits; as members ascend with their rank, one's own place is left out."""
-    rank = _pack(ids, free)
-    other = random_below(math.prod(digit.size for digit in free) - 1, ids, seed=seed, draw=draw)
-    other += other >= rank
-    return ids - _unpack(rank, free) + _unpack(other, free)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -85,10 +84,14 @@ class Centroids:
             When points are not finite, faiss is missing or has no GPU to offer.
         """
         _check_finite(points)
-        index = _index(self.centred, device)
+        faiss = _faiss()
+        index = faiss.IndexFlatL2(self.centred.shape[1])
+        if _use_gpu(faiss, device):
+            index = faiss.index_cpu_to_all_gpus(index)
+        index.add(self.centred)
         group, distance = np.empty(len(points), np.int32), np.empty(len(points), np.float32)
         for start, stop in cut_blocks(len(points), BLOCK):
-            centred = ((points[start:stop] - self.centre) / self.unit).astype(np.float32)
+            centred = _scaled(points[start:stop], self.centre, self.unit)
             group[start:stop] = index.search(centred, 1)[1].ravel()
             apart = np.linalg.norm(centred - self.centred[group[start:stop]], axis=1)
             distance[start:stop] = apart * self.unit
@@ -107,9 +110,27 @@ def cut_blocks(count: int, size: int) -> list[tuple[int, int]]:
 def fit_kmeans(points: npt.ArrayLike, k: int, *, seed: int = 0, device: str = "auto") -> Centroids:
     """Fit k centroids; parameters and errors as in `group_kmeans`."""
     points = np.asarray(points)
-    _check(points, k)
-    centred, centre, unit = _centred(points)
-    return Centroids(_fit(centred, k, seed, device), centre, unit)
+    if points.ndim != 2 or not points.size:
+        raise GatedVAEError("Samples cannot be grouped.", f"They are {points.shape}; (N, d) numbers are needed.")
+    _check_finite(points)
+    most = len(points) // 2
+    if not 1 <= k <= most:
+        why = f"{len(points)} samples make at most {most}, so that every one has a partner."
+        raise GatedVAEError(f"{k} groups are not possible.", why, f"Ask for {most} groups or fewer." if most else "")
+    faiss = _faiss()
+    kmeans = faiss.Kmeans(
+        points.shape[1],
+        k,
+        gpu=_use_gpu(faiss, device),
+        seed=seed % 2**31,
+        init_method=faiss.ClusteringInitMethod_AFK_MC2,
+        max_points_per_centroid=MAX_POINTS_PER_CENTROID,
+        min_points_per_centroid=1,  # only a warning, which the report's histogram replaces
+    )
+    centre = points.mean(axis=0, dtype=np.float64)
+    unit = float(np.maximum(points.max(axis=0) - centre, centre - points.min(axis=0)).max()) or 1.0
+    kmeans.train(_scaled(points, centre, unit))
+    return Centroids(kmeans.centroids, centre, unit)
 
 
 def group_kmeans(points: npt.ArrayLike, k: int, *, seed: int = 0, device: str = "auto") -> Groups:
@@ -162,65 +183,19 @@ def merge_singletons(groups: Groups, points_of: Callable[[Ids], npt.NDArray[Any]
     return replace(groups, group=group, distance=distances), len(alone)
 
 
-def _check(points: npt.NDArray[Any], k: int) -> None:
-    if points.ndim != 2 or not points.size:
-        raise GatedVAEError("Samples cannot be grouped.", f"They are {points.shape}; (N, d) numbers are needed.")
-    _check_finite(points)
-    most = len(points) // 2
-    if not 1 <= k <= most:
-        why = f"{len(points)} samples make at most {most}, so that every one has a partner."
-        raise GatedVAEError(f"{k} groups are not possible.", why, f"Ask for {most} groups or fewer." if most else "")
-
-
 def _check_finite(points: npt.NDArray[Any]) -> None:
     bad = np.count_nonzero(~np.isfinite(points).all(axis=1))
     if bad:
         raise GatedVAEError("Samples cannot be grouped.", f"{bad} of {len(points)} hold values that are not finite.")
 
 
-def _centred(points: npt.NDArray[Any]) -> tuple[Floats, npt.NDArray[np.float64], float]:
-    """Move the mean to 0 and the largest deviation to 1; return the points, the mean and the unit that undo it."""
-    centre = points.mean(axis=0, dtype=np.float64)
-    unit = float(np.maximum(points.max(axis=0) - centre, centre - points.min(axis=0)).max()) or 1.0
-    centred = np.empty(points.shape, np.float32)
+def _scaled(points: npt.NDArray[Any], centre: npt.NDArray[np.float64], unit: float) -> Floats:
+    """The points around `centre` in a unit, a block at a time, as what is computed on the way is twice as wide."""
+    scaled = np.empty(points.shape, np.float32)
     for start in range(0, len(points), BLOCK):
         block = slice(start, start + BLOCK)
-        centred[block] = (points[block] - centre) / unit
-    return centred, centre, unit
-
-
-def _fit(points: Floats, k: int, seed: int, device: str) -> Floats:
-    """Run faiss: centroids (k, d)."""
-    faiss = _faiss()
-    kmeans = faiss.Kmeans(
-        points.shape[1],
-        k,
-        gpu=_use_gpu(faiss, device),
-        seed=seed % 2**31,
-        init_method=faiss.ClusteringInitMethod_AFK_MC2,
-        max_points_per_centroid=MAX_POINTS_PER_CENTROID,
-        min_points_per_centroid=1,  # only a warning, which the report's histogram replaces
-    )
-    kmeans.train(points)
-    return kmeans.centroids  # type: ignore[no-any-return]
-
-
-def _index(centroids: Floats, device: str) -> Any:
-    """Make faiss's index of the centroids, searched by comparing with each; on GPUs, use the last one where it is the same."""
-    faiss = _faiss()
-    if _use_gpu(faiss, device):
-        return _index_on_gpus(centroids.tobytes(), centroids.shape[1])
-    index = faiss.IndexFlatL2(centroids.shape[1])
-    index.add(centroids)
-    return index
-
-
-@lru_cache(maxsize=1)  # GPU resources are dear to set up, and every shard of a table is assigned to the same centroids
-def _index_on_gpus(centroids: bytes, dimensions: int) -> Any:
-    faiss = _faiss()
-    index = faiss.index_cpu_to_all_gpus(faiss.IndexFlatL2(dimensions))
-    index.add(np.frombuffer(centroids, np.float32).reshape(-1, dimensions))
-    return index
+        scaled[block] = (points[block] - centre) / unit
+    return scaled
 
 
 _DEVICES = "Use auto, cpu or cuda; CUDA_VISIBLE_DEVICES chooses among GPUs."

@@ -21,6 +21,7 @@ from gated_vae.preprocessing.errors import GatedVAEError
 Ids = npt.NDArray[np.int64]
 Ints = npt.NDArray[np.integer[Any]]
 Floats = npt.NDArray[np.float32]
+Partners = Callable[[Ids, int], Ids]  # (ids, draw) -> one partner of each
 
 _GOLDEN = 0x9E3779B97F4A7C15
 _MIX = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))  # shift, factor; at the end a shift of 31
@@ -34,6 +35,11 @@ class PairingRule(Protocol):
 
     def partners(self, ids: Ids, *, seed: int, draw: int) -> Ids:
         """Draw for each of `ids` (n,) another member of its group; element by element, in any order."""
+
+
+def drawing(rule: PairingRule, seed: int) -> Partners:
+    """The partners that a rule draws by a seed."""
+    return lambda ids, draw: rule.partners(ids, seed=seed, draw=draw)
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,10 +147,16 @@ class Members:
             Integer labels (N,), any values; groups are numbered by ascending label unless the labels already
             lie in 0 .. N - 1, which are taken as they are.
         """
-        labels = _labels(group)
+        labels = np.asarray(group)
+        if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
+            why = f"They are {labels.dtype} {labels.shape}; one integer per sample is needed."
+            raise GatedVAEError("Groups cannot be read.", why)
         count = len(labels)
-        groups = int(labels.max()) + 1 if count else 0
         index = np.int32 if count < 2**31 else np.int64
+        if count and (labels.min() < 0 or labels.max() >= count):
+            labels = np.unique(labels, return_inverse=True)[1]
+        labels = labels.astype(index, copy=False)
+        groups = int(labels.max()) + 1 if count else 0
         # A transposition of a sparse matrix is a counting sort, 12 times the speed of a stable argsort.
         rows = np.arange(count + 1, dtype=index)
         columns = sparse.csr_array((np.zeros(count, np.int8), labels, rows), shape=(count, groups)).tocsc()
@@ -165,15 +177,3 @@ class Members:
         if alone:
             remedy = "Merge them into other groups first (gated_vae.pairing.groups.kmeans.merge_singletons)."
             raise GatedVAEError("Partners cannot be drawn.", f"{alone} samples are alone in their group.", remedy)
-
-
-def _labels(group: npt.ArrayLike) -> Ints:
-    """Check labels and bring them into 0 .. N - 1."""
-    labels = np.asarray(group)
-    if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
-        why = f"They are {labels.dtype} {labels.shape}; one integer per sample is needed."
-        raise GatedVAEError("Groups cannot be read.", why)
-    count = len(labels)
-    if count and (labels.min() < 0 or labels.max() >= count):
-        labels = np.unique(labels, return_inverse=True)[1]
-    return labels.astype(np.int32 if count < 2**31 else np.int64, copy=False)

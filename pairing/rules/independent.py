@@ -81,10 +81,7 @@ def _stand_ins(index: Ids, centroids: Floats) -> tuple[Ints, Ints]:
     apart = np.linalg.norm(centroids[:, None] - centroids[None], axis=2)
     nearest, second = np.full_like(index, -1), np.full_like(index, -1)
     for stratum, order in enumerate(np.argsort(apart, axis=1, kind="stable")):
-        for cell in index[:, order].T:
-            found = cell >= 0
-            later = found & (nearest[:, stratum] >= 0) & (second[:, stratum] < 0)
-            second[later, stratum] = cell[later]
-            first = found & (nearest[:, stratum] < 0)
-            nearest[first, stratum] = cell[first]
+        cells = index[:, order]
+        occupied = np.take_along_axis(cells, np.argsort(cells < 0, axis=1, kind="stable")[:, :2], axis=1)
+        nearest[:, stratum], second[:, stratum] = occupied[:, 0], occupied[:, -1]
     return nearest, np.where(second < 0, nearest, second)

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from gated_vae.pairing.rules.base import Floats, Grouping, Ids, Ints, Members, random_below
 
 BLOCK_VALUES = 1 << 20  # differences of coordinates in memory at a time
-SPARE = 8  # candidates beyond those wanted: labels of three decimals are often equally far
-_CERTAIN = 1 - 1e-5  # what float32 may be wrong by, and more
 _OWN = np.uint64(2**64 - 1)  # sorts last
 _PLACE = np.uint64(2**32 - 1)
 
@@ -37,7 +33,7 @@ class NearestPartners:
         """Find the `count` nearest, or all others in groups of no more.
 
         Distances are Euclidean, in float32; of members equally far the one of lower id is nearer. Beside the points and the
-        table, a few blocks of `BLOCK_VALUES` are in memory. In many dimensions time grows with the squares of groups' sizes.
+        table, a few blocks of `BLOCK_VALUES` are in memory. Time grows with the squares of groups' sizes.
 
         Parameters
         ----------
@@ -56,12 +52,10 @@ class NearestPartners:
         members.check()
         available = np.minimum(members.sizes - 1, count)[members.group].astype(np.int32)
         near = np.full((len(points), int(available.max(initial=0))), -1, members.ids.dtype)
-        for start, stop in zip(members.offsets[:-1], members.offsets[1:], strict=True):
-            if start == stop:
-                continue
-            ids = members.ids[start:stop]
-            for rows, places in _nearest(points[ids], min(count, len(ids) - 1)):
-                near[ids[rows], : places.shape[1]] = ids[places]
+        for group in np.flatnonzero(members.sizes):
+            ids = members.ids[members.offsets[group] : members.offsets[group + 1]]
+            places = _nearest(points[ids], min(count, len(ids) - 1))
+            near[ids, : places.shape[1]] = ids[places]
         return cls(near, available)
 
     def partners(self, ids: Ids, *, seed: int, draw: int) -> Ids:
@@ -75,35 +69,18 @@ def prepare(grouping: Grouping, count: int) -> NearestPartners:
     return NearestPartners.of(grouping.members, grouping.points(), count)
 
 
-def _nearest(points: Floats, count: int) -> Iterator[tuple[slice, Ids]]:
-    """Find the places (n, count) of the points nearest to each of points (m, d), the nearest first; some rows at a time.
-
-    A tree finds candidates. Where the last of them may be as near as the last wanted, others may be too, and all are compared.
-    """
-    size = len(points)
-    asked = min(size, count + 1 + SPARE)
-    tree, everyone = cKDTree(points), np.arange(size)
-    rows = max(1, BLOCK_VALUES // (asked * points.shape[1]))
-    for start in range(0, size, rows):
-        own = everyone[start : start + rows]
-        apart, candidates = tree.query(points[own], k=asked)
-        places, last = _first(points, own, candidates, count)
-        doubtful = np.flatnonzero(last >= _CERTAIN * apart[:, -1] ** 2) if asked < size else everyone[:0]
-        for some in np.array_split(doubtful, -(-doubtful.size * points.size // BLOCK_VALUES) or 1):
-            others = np.broadcast_to(everyone, (len(some), size))
-            places[some] = _first(points, own[some], others, count)[0]
-        yield slice(start, start + rows), places
-
-
-def _first(points: Floats, own: Ids, candidates: Ids, count: int) -> tuple[Ids, Floats]:
-    """Find those of the candidates (n, c) nearest to points `own` (n,), (n, count), and the squared distance of the last.
+def _nearest(points: Floats, count: int) -> Ids:
+    """Find the places (m, count) of the points nearest to each of points (m, d), the nearest first.
 
     A key is the bits of a squared distance, which are ordered as the distance is, and the place behind them.
     """
-    squares = np.square(points[candidates] - points[own][:, None]).sum(axis=2)
-    keys = squares.view(np.uint32).astype(np.uint64) << np.uint64(32) | candidates.astype(np.uint64)
-    keys[candidates == own[:, None]] = _OWN
-    keys.partition(count - 1, axis=1)
-    keys = np.sort(keys[:, :count], axis=1)
-    last = (keys[:, -1] >> np.uint64(32)).astype(np.uint32).view(np.float32)
-    return (keys & _PLACE).astype(np.int64), last
+    places = np.empty((len(points), count), np.int64)
+    everyone, rows = np.arange(len(points), dtype=np.uint64), max(1, BLOCK_VALUES // points.size)
+    for start in range(0, len(points), rows):
+        block = slice(start, start + rows)
+        squares = np.square(points - points[block, None]).sum(axis=2)
+        keys = squares.view(np.uint32).astype(np.uint64) << np.uint64(32) | everyone
+        np.fill_diagonal(keys[:, start:], _OWN)
+        keys.partition(count - 1, axis=1)
+        places[block] = np.sort(keys[:, :count], axis=1) & _PLACE
+    return places

@@ -27,22 +27,15 @@ class UniformPartners:
 
     def partners(self, ids: Ints, *, seed: int, draw: int) -> Ids:
         """Draw for each of `ids` (n,) another member of its group; element by element, in any order."""
-        targets = np.empty(len(ids), np.int64)
+        members, targets = self.members, np.empty(len(ids), np.int64)
         for start in range(0, len(ids), BLOCK):
-            block = slice(start, start + BLOCK)
-            targets[block] = self._partners(ids[block], seed, draw)
+            own = ids[start : start + BLOCK]
+            group = members.group.take(own)
+            other = random_below(members.sizes.take(group) - 1, own, seed=seed, draw=draw)
+            other += other >= members.rank.take(own)  # one's own place is left out, so the later ones move up
+            other += members.offsets.take(group)
+            targets[start : start + BLOCK] = members.ids.take(other)
         return targets
-
-    def _partners(self, ids: Ints, seed: int, draw: int) -> Ints:
-        """Draw for one block: in the members' own narrow type, and unchecked ("clip") where a place cannot be out of range."""
-        members = self.members
-        group = members.group.take(ids)
-        others = members.sizes.take(group, mode="clip")
-        others -= 1
-        other = random_below(others, ids, seed=seed, draw=draw).astype(members.rank.dtype)
-        other += other >= members.rank.take(ids)  # one's own place is left out, so the later ones move up
-        other += members.offsets.take(group, mode="clip")
-        return members.ids.take(other, mode="clip")
 
 
 def prepare(grouping: Grouping, _number: int) -> UniformPartners:

@@ -10,9 +10,11 @@ from pathlib import Path
 
 from pyarrow import flight
 
+from gated_vae.pairing.stream.wire import read_secret
 from gated_vae.preprocessing.errors import GatedVAEError
 
 MIN_TOKEN_BYTES = 16
+_REMEDY = "Give a file that can be."
 
 
 @dataclass(frozen=True)
@@ -50,9 +52,13 @@ class ServiceOptions:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"grpc{'+tls' if self.tls_cert else ''}://{host}:{port}"
 
+    def certificates(self) -> list[tuple[bytes, bytes]]:
+        """Certificate and key; none without TLS."""
+        return [(read_secret(self.tls_cert, _REMEDY), read_secret(self.tls_key, _REMEDY))] if self.tls_cert else []
+
     def token(self) -> bytes | None:
         """The token, None where none is wanted."""
-        token = read_file(self.token_file).strip()
+        token = read_secret(self.token_file, _REMEDY).strip()
         if self.token_file and (len(token) < MIN_TOKEN_BYTES or not token.isalnum()):
             why = f"{MIN_TOKEN_BYTES} letters and digits or more are needed."
             raise GatedVAEError(f"{self.token_file} holds no token.", why, "Write one: `openssl rand -hex 32`.")
@@ -65,14 +71,6 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def read_file(path: Path | None) -> bytes:
-    """Read a file the options name; nothing where they name none."""
-    try:
-        return path.read_bytes() if path else b""
-    except OSError as error:
-        raise GatedVAEError(f"{path} cannot be read.", error.strerror or "", "Give a file that can be.") from None
 
 
 class TokenCheck(flight.ServerMiddlewareFactory):  # type: ignore[misc]

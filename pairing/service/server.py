@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 from pyarrow import flight
 
-from gated_vae.pairing.service.access import ServiceOptions, TokenCheck, check_free, read_file
+from gated_vae.pairing.service.access import ServiceOptions, TokenCheck, check_free
 from gated_vae.pairing.stream.batches import StoreBatches, partition_record
 from gated_vae.pairing.stream.wire import Ticket, identity, to_arrow, to_flight
 from gated_vae.preprocessing.errors import GatedVAEError
@@ -70,8 +70,7 @@ class PairService(flight.FlightServerBase):  # type: ignore[misc]
         When the store has no pairs, the address cannot be listened at, or a file of the options cannot be used.
     """
 
-    def __init__(self, path: str | Path, options: ServiceOptions | None = None) -> None:
-        options = options or ServiceOptions()
+    def __init__(self, path: str | Path, options: ServiceOptions) -> None:
         self.store = open_store(path)
         if not self.store.partitions:
             raise GatedVAEError(f"{path} has no pairs yet.", "", "Run `pipe cluster` or `pipe pair` on it first.")
@@ -81,13 +80,13 @@ class PairService(flight.FlightServerBase):  # type: ignore[misc]
         self._max_streams = options.max_streams
         token = options.token()
         middleware = {"token": TokenCheck(token)} if token else {}
-        certificates = [(read_file(options.tls_cert), read_file(options.tls_key))] if options.tls_cert else []
+        location, certificates = options.location(options.port), options.certificates()
         check_free(options)
         try:
-            super().__init__(options.location(options.port), tls_certificates=certificates, middleware=middleware)
+            super().__init__(location, tls_certificates=certificates, middleware=middleware)
         except pa.ArrowException as error:
             why = "Another program may have taken the port, or certificate and key do not belong together."
-            raise GatedVAEError(f"{options.location(options.port)} cannot be served.", why, str(error)) from None
+            raise GatedVAEError(f"{location} cannot be served.", why, str(error)) from None
         self.address = options.location(self.port)
 
     def close(self) -> bool:
@@ -115,9 +114,7 @@ class PairService(flight.FlightServerBase):  # type: ignore[misc]
         """Describe the partition that a path names, or the stream of the ticket that a command holds."""
         if descriptor.descriptor_type == flight.DescriptorType.PATH:
             return self._info("/".join(part.decode(errors="replace") for part in descriptor.path))
-        ticket = Ticket.parse(descriptor.command)
-        endpoint = flight.FlightEndpoint(descriptor.command, [])
-        return flight.FlightInfo(ticket.schema(self.store), descriptor, [endpoint], -1, -1)
+        return self._flight(descriptor, descriptor.command, -1)
 
     def get_schema(self, context: flight.ServerCallContext, descriptor: flight.FlightDescriptor) -> flight.SchemaResult:
         """The columns of what `get_flight_info` describes."""
@@ -175,11 +172,12 @@ class PairService(flight.FlightServerBase):  # type: ignore[misc]
         """Answer an action in JSON."""
         if action.type not in ACTIONS:
             raise GatedVAEError(f"There is no action {action.type[:80]!r}.", "", f"There are {', '.join(ACTIONS)}.")
-        answer = {"statistics": self._statistics, "health": self._health, "manifest": self._manifest}[action.type]
-        return [json.dumps(answer()).encode()]
-
-    def _manifest(self) -> dict[str, Any]:
-        return self.store.manifest
+        answers: dict[str, Callable[[], dict[str, Any]]] = {
+            "statistics": self._statistics,
+            "health": self._health,
+            "manifest": lambda: self.store.manifest,
+        }
+        return [json.dumps(answers[action.type]()).encode()]
 
     def _statistics(self) -> dict[str, Any]:
         pairs = dict.fromkeys(self.store.partitions, len(self.store))
@@ -192,10 +190,12 @@ class PairService(flight.FlightServerBase):  # type: ignore[misc]
 
     def _info(self, partition: str) -> flight.FlightInfo:
         partition_record(self.store, partition)
-        ticket = Ticket(partition)
-        endpoint = flight.FlightEndpoint(ticket.to_bytes(), [])  # no location: at this server
         descriptor = flight.FlightDescriptor.for_path(partition)
-        return flight.FlightInfo(ticket.schema(self.store), descriptor, [endpoint], len(self.store), -1)
+        return self._flight(descriptor, Ticket(partition).to_bytes(), len(self.store))
+
+    def _flight(self, descriptor: flight.FlightDescriptor, ticket: bytes, records: int) -> flight.FlightInfo:
+        endpoint = flight.FlightEndpoint(ticket, [])  # no location: at this server
+        return flight.FlightInfo(Ticket.parse(ticket).schema(self.store), descriptor, [endpoint], records, -1)
 
     def _check_store(self) -> None:
         """Refuse to go on with a store that was changed or replaced since it was opened."""

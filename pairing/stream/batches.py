@@ -5,9 +5,9 @@ A batch is a pure function of (store, cut, seed, epoch, step), so whoever comput
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -22,17 +22,6 @@ from gated_vae.preprocessing.store import Store, pairs_path
 WINDOW_ROWS = 2**20  # pairs shuffled together: about 24 MB a partition
 
 
-class PairSource(Protocol):
-    """Where one partition's pairs come from, block by block."""
-
-    @property
-    def block_sizes(self) -> list[int]:
-        """Pairs of one draw in each block."""
-
-    def block(self, index: int, draw: int) -> Rows:
-        """The pairs of one block and draw."""
-
-
 @dataclass(frozen=True)
 class ExactPairs:
     """Pairs of a full factor grid, computed rather than read: every epoch has fresh ones.
@@ -41,7 +30,7 @@ class ExactPairs:
     """
 
     grid: FactorGrid
-    factors: tuple[str, ...]
+    factors: Sequence[str]
     seed: int
     block_rows: int = 2**18
 
@@ -59,6 +48,9 @@ class ExactPairs:
         return ids, target, self.grid.group(ids, self.factors).astype(np.int64)
 
 
+PairSource = PairTable | ExactPairs
+
+
 def partition_record(store: Store, partition: str) -> dict[str, Any]:
     """How a partition was made; an error that lists the others where there is no such one."""
     made = store.partitions.get(partition)
@@ -71,9 +63,8 @@ def partition_record(store: Store, partition: str) -> dict[str, Any]:
 def pair_source(store: Store, partition: str) -> PairSource:
     """Open the pairs of one partition of a store."""
     made = partition_record(store, partition)
-    if made["method"] == "exact" and "factors" in store.manifest:
-        grid = FactorGrid.of(store.manifest["factors"])
-        return ExactPairs(grid, tuple(made["shared"]), int(made["stream"]))
+    if made["method"] == "exact" and (grid := FactorGrid.of(store)):
+        return ExactPairs(grid, made["shared"], made["stream"])
     return PairTable(pairs_path(store.path, partition))
 
 
@@ -93,7 +84,8 @@ class PairStream:
     def rows(self, start: int, stop: int) -> Rows:
         """The pairs at positions start .. stop - 1 of the epoch."""
         first = int(np.searchsorted(self._starts, start, side="right")) - 1
-        parts = []
+        none = np.empty(0, np.int64)
+        parts = [[none, none, none]]
         for window in range(first, len(self._windows)):
             base = int(self._starts[window])
             if base >= stop:
@@ -142,12 +134,8 @@ class StoreBatches:
         start = batch * self._cut.global_batch
         stop = min(start + self._cut.global_batch, len(stream))
         share = share_of_rank(stop - start, self._cut.rank, self._cut.world_size)
-        return stream.rows(start + share.start, start + share.stop) if share.start < share.stop else _no_rows()
+        return stream.rows(start + share.start, start + share.stop)
 
     def gather(self, ids: Ids) -> Images:
         """Images of samples, uint8 (n, H, W) for ids (n,)."""
         return self._images.take(ids, axis=0)
-
-
-def _no_rows() -> Rows:
-    return np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int64)

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from gated_vae.pairing.groups.grid import FactorGrid
+from gated_vae.pairing.rules.base import Ids
 from gated_vae.pairing.stream.batches import StoreBatches, partition_record
 from gated_vae.pairing.stream.cut import Batch
 from gated_vae.pairing.stream.together import Probability, never
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.store import Store
-
-Ids = npt.NDArray[np.int64]
 
 _REMEDY = "Use --method partners, which needs pairs alone."
 
@@ -41,10 +39,10 @@ class Composition:
 
     def __init__(self, store: Store, partitions: Sequence[str]) -> None:
         records = [partition_record(store, name) for name in partitions]
-        if "factors" not in store.manifest or any(record["method"] != "exact" for record in records):
+        grid = FactorGrid.of(store)
+        if grid is None or any(record["method"] != "exact" for record in records):
             why = "Targets are composed of known factors, of which there must be every combination (dSprites)."
             raise GatedVAEError(f"Nothing can be composed in {store.path}.", why, _REMEDY)
-        grid = FactorGrid.of(store.manifest["factors"])
         self._sizes = np.array(grid.sizes, np.int64)
         self._strides = grid.size // np.cumprod(self._sizes)
         self._columns = [[grid.names.index(factor) for factor in record["shared"]] for record in records]
@@ -55,9 +53,8 @@ class Composition:
         mine = self._columns[place]
         found = [other for other in range(place) if set(mine) & set(self._columns[other])]
         if len(found) > 1:
-            why = (
-                f"{partitions[place]} has factors in common with {' and '.join(partitions[other] for other in found)}."
-            )
+            others = " and ".join(partitions[other] for other in found)
+            why = f"{partitions[place]} has factors in common with {others}."
             raise GatedVAEError("Targets cannot be composed: no image need have all of them.", why, _REMEDY)
         return [column for other in found for column in mine if column in self._columns[other]]
 
@@ -81,10 +78,7 @@ class Composition:
         rows = np.arange(len(ids))
         sources = np.empty((len(self._columns), len(ids)), np.int64)
         for own, columns, in_common in zip(sources, self._columns, self._in_common, strict=True):
-            keys, wanted = (
-                classes[:, in_common] @ self._strides[in_common],
-                composed[:, in_common] @ self._strides[in_common],
-            )
+            keys, wanted = (table[:, in_common] @ self._strides[in_common] for table in (classes, composed))
             stays = (random.random(len(ids)) < itself) & (keys == wanted)
             own[:] = np.where(stays, rows, deal(keys, wanted, random))
             composed[:, columns] = classes[own][:, columns]
@@ -92,17 +86,7 @@ class Composition:
 
 
 class ComposedBatches:
-    """The inputs of a store's batches beside targets composed of their factors.
-
-    Parameters
-    ----------
-    batches:
-        Where the inputs come from.
-    composition:
-        How targets are found.
-    itself:
-        How probable it is that a partition's factors stay where they are.
-    """
+    """The inputs of a store's batches beside targets composed of their factors, which stay in place with probability `itself`."""
 
     def __init__(self, batches: StoreBatches, composition: Composition, itself: Probability = never) -> None:
         self._batches, self._composition, self._itself = batches, composition, itself

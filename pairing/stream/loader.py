@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 
@@ -16,6 +16,8 @@ from gated_vae.pairing.stream.together import Probability, Together, never
 from gated_vae.preprocessing.compute import read_ahead
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.store import Store, open_store
+
+Handed = TypeVar("Handed", Batch, "PairBatch")
 
 
 def is_address(source: str | Path) -> bool:
@@ -119,8 +121,8 @@ class PairLoader:
         self.partitions = partitions or list(self.store.partitions)
         if not self.partitions:
             raise GatedVAEError(f"{source} has no pairs yet.", "", "Run `pipe cluster` or `pipe pair` on it first.")
-        self.batch_size, self.seed, self.rank, self.world_size = batch_size, seed, rank, world_size
-        self.epoch, self.step, self._prefetch, self.itself = epoch, 0, prefetch, itself
+        self.seed, self.epoch, self.step = seed, epoch, 0
+        self.itself, self._prefetch = itself, prefetch
         cut = Cut(tuple(self.partitions), batch_size, rank, world_size)
         self._global_batch = cut.global_batch
         self._batches = self._open(source, cut, batches)
@@ -129,19 +131,17 @@ class PairLoader:
         if kind == "turns":
             return _open_batches(source, self.store, cut)
         if kind == "together":
-            alone = [replace(cut, partitions=(name,)) for name in cut.partitions]
-            sources = [_open_batches(source, self.store, one) for one in alone]
+            cuts = [replace(cut, partitions=(name,)) for name in cut.partitions]
+            sources = [_open_batches(source, self.store, one) for one in cuts]
             return Together(sources, cut, len(self.store), lambda step: self.itself(step))
         if is_address(source):
             why = f"The images of {source} come in pairs, not on request."
-            raise GatedVAEError(
-                "Targets cannot be composed.", why, "Train from the store's folder, or use --method partners."
-            )
+            remedy = "Train from the store's folder, or use --method partners."
+            raise GatedVAEError("Targets cannot be composed.", why, remedy)
         if cut.world_size > 1:
             why = "Targets are composed of the images of a batch, which must be in one place."
-            raise GatedVAEError(
-                f"{cut.world_size} ranks cannot share a batch.", why, "Use one rank, or --method partners."
-            )
+            what = f"{cut.world_size} ranks cannot share a batch."
+            raise GatedVAEError(what, why, "Use one rank, or --method partners.")
         composition = Composition(self.store, cut.partitions)
         return ComposedBatches(StoreBatches(self.store, cut), composition, lambda step: self.itself(step))
 
@@ -156,29 +156,25 @@ class PairLoader:
     def load_state_dict(self, state: Mapping[str, int]) -> None:
         """Go to a position; the number of ranks may differ from the saved one's, the global batch may not."""
         if state["global_batch"] != self._global_batch:
-            why = (
-                f"The position counts batches of {state['global_batch']} pairs, this loader makes {self._global_batch}."
-            )
+            found = state["global_batch"]
+            why = f"The position counts batches of {found} pairs, this loader makes {self._global_batch}."
             raise GatedVAEError("The loader's position does not fit.", why, "Use the batch size it was saved with.")
         self.seed, self.epoch, self.step = state["seed"], state["epoch"], state["step"]
 
     def __iter__(self) -> Iterator[PairBatch]:
         """Yield the remaining batches of the epoch, then turn to the next epoch."""
-        batches = (_as_tensors(batch) for batch in self._remaining(images=True))
-        for batch in read_ahead(batches, self._prefetch) if self._prefetch else batches:
-            self.step += 1  # counted as they are handed out, not as they are prepared
-            yield batch
-        self.epoch, self.step = self.epoch + 1, 0
+        batches = map(_as_tensors, self._batches.epoch(self.seed, self.epoch, self.step))
+        return self._handed_out(read_ahead(batches, self._prefetch) if self._prefetch else batches)
 
     def ids(self) -> Iterator[Batch]:
         """As iterating, but the batches' ids alone, as arrays."""
-        for batch in self._remaining(images=False):
-            self.step += 1
+        return self._handed_out(self._batches.epoch(self.seed, self.epoch, self.step, images=False))
+
+    def _handed_out(self, batches: Iterator[Handed]) -> Iterator[Handed]:
+        for batch in batches:
+            self.step += 1  # counted as they are handed out, not as they are prepared
             yield batch
         self.epoch, self.step = self.epoch + 1, 0
-
-    def _remaining(self, *, images: bool) -> Iterator[Batch]:
-        return self._batches.epoch(self.seed, self.epoch, self.step, images=images)
 
 
 def _as_tensors(batch: Batch) -> PairBatch:

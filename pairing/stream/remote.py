@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,7 +14,7 @@ from pyarrow import flight
 from gated_vae.pairing.stream.batches import partition_record
 from gated_vae.pairing.stream.cut import Batch, Cut
 from gated_vae.pairing.stream.order import partition_of_step
-from gated_vae.pairing.stream.wire import STORE_KEY, Ticket, from_arrow, from_flight, identity
+from gated_vae.pairing.stream.wire import STORE_KEY, Ticket, from_arrow, from_flight, identity, read_secret
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.store import SCHEMA_VERSION, Store
 
@@ -55,15 +55,6 @@ class Service:
         self._roots = _read(ROOTS_VARIABLE) or None
         self.store = store or self._store()
 
-    def act(self, name: str, body: bytes = b"") -> bytes:
-        """Ask for an action; its result."""
-        options = flight.FlightCallOptions(timeout=ANSWER_SECONDS, headers=self._headers)
-        try:
-            with self._connect() as client:
-                return b"".join(result.body.to_pybytes() for result in client.do_action((name, body), options))
-        except (flight.FlightError, pa.ArrowException) as error:
-            raise self.failure(error) from None
-
     def stream(self, ticket: Ticket) -> Iterator[pa.RecordBatch]:
         """The record batches of a ticket, in one attempt.
 
@@ -78,33 +69,30 @@ class Service:
         with self._connect() as client:
             reader = client.do_get(flight.Ticket(ticket.to_bytes()), options)
             try:
-                self._check(reader.schema)
+                if (reader.schema.metadata or {}).get(STORE_KEY) != identity(self.store).encode():
+                    why, remedy = "Its manifest is not the one this run began with.", "Serve the former store again."
+                    raise GatedVAEError(f"{self.address} serves another store now.", why, remedy)
                 for chunk in reader:
                     yield chunk.data
             finally:
                 reader.cancel()
 
-    def gone(self, error: Exception) -> GatedVAEError:
-        """The error of a service that stays away."""
-        why = f"It was tried {len(DELAYS) + 1} times. {from_flight(error, self.address).why}"
-        remedy = "Start `pipe serve` again, then run the same command again: it goes on where it stopped."
-        return GatedVAEError(f"The service at {self.address} went away.", why, remedy)
-
     def _connect(self) -> flight.FlightClient:
         return flight.FlightClient(self.address, tls_root_certs=self._roots, generic_options=_TRANSPORT)
 
     def _store(self) -> Store:
-        manifest = json.loads(self.act("manifest"))
+        options = flight.FlightCallOptions(timeout=ANSWER_SECONDS, headers=self._headers)
+        try:
+            with self._connect() as client:
+                (answer,) = client.do_action("manifest", options)
+        except (flight.FlightError, pa.ArrowException) as error:
+            raise self.failure(error) from None
+        manifest = json.loads(answer.body.to_pybytes())
         version = manifest.get("schema_version")
         if version != SCHEMA_VERSION:
             why = f"Its store has schema version {version}; this version reads {SCHEMA_VERSION}."
             raise GatedVAEError(f"{self.address} cannot be used.", why, "Install the same version on both sides.")
         return Store(Path(self.address), manifest)
-
-    def _check(self, schema: pa.Schema) -> None:
-        if (schema.metadata or {}).get(STORE_KEY) != identity(self.store).encode():
-            why = "Its manifest is not the one this run began with."
-            raise GatedVAEError(f"{self.address} serves another store now.", why, "Serve the former store again.")
 
     def failure(self, error: Exception) -> GatedVAEError:
         """What the user reads when a call failed."""
@@ -141,26 +129,20 @@ class ServiceBatches:
             When it stays away, refuses, or comes back with another store.
         """
         cut, shape = self._cut, self._service.store.manifest["image_shape"]
-
-        def rows(step: int) -> Iterator[pa.RecordBatch]:
-            ticket = Ticket(cut.partitions, seed, epoch, cut.rank, cut.world_size, cut.batch_size, step, images)
-            return self._service.stream(ticket)
-
-        for step, batch in enumerate(self._persistent(rows, first_step), first_step):
-            index, _ = partition_of_step(step, self._steps)
-            yield from_arrow(batch, cut.partitions[index], shape)
-
-    def _persistent(self, rows: Callable[[int], Iterator[pa.RecordBatch]], step: int) -> Iterator[pa.RecordBatch]:
-        """`rows` of every step to the last, begun anew where they broke off."""
-        attempt = 0
+        step, attempt = first_step, 0
         while step < len(self):
+            ticket = Ticket(cut.partitions, seed, epoch, cut.rank, cut.world_size, cut.batch_size, step, images)
             try:
-                for batch in rows(step):
-                    yield batch
+                for rows in self._service.stream(ticket):
+                    index, _ = partition_of_step(step, self._steps)
+                    yield from_arrow(rows, cut.partitions[index], shape)
                     step, attempt = step + 1, 0
             except _AWAY as error:
                 if attempt == len(DELAYS):
-                    raise self._service.gone(error) from None
+                    address = self._service.address
+                    why = f"It was tried {attempt + 1} times. {from_flight(error, address).why}"
+                    remedy = "Start `pipe serve` again, then run the same command again: it goes on where it stopped."
+                    raise GatedVAEError(f"The service at {address} went away.", why, remedy) from None
                 time.sleep(DELAYS[attempt])
                 attempt += 1
             except (flight.FlightError, pa.ArrowException) as error:
@@ -168,10 +150,4 @@ class ServiceBatches:
 
 
 def _read(variable: str) -> bytes:
-    """The bytes of the file that an environment variable names; none where it is not set."""
-    path = os.environ.get(variable)
-    try:
-        return Path(path).read_bytes() if path else b""
-    except OSError as error:
-        remedy = f"Let {variable} name a file that can be read, or unset it."
-        raise GatedVAEError(f"{path} cannot be read.", error.strerror or "", remedy) from None
+    return read_secret(os.environ.get(variable), f"Let {variable} name a file that can be read, or unset it.")

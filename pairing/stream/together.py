@@ -21,18 +21,9 @@ def never(step: int) -> float:  # noqa: ARG001
 
 
 class Together:
-    """Batches of several partitions with the same inputs.
+    """Batches of several partitions with the same inputs: `sources` has those of each, `pairs` an epoch, cut alike.
 
-    Parameters
-    ----------
-    sources:
-        Batches of one partition each, in the partitions' order, cut alike.
-    cut:
-        How they are cut.
-    pairs:
-        Pairs of an epoch in each.
-    itself:
-        How probable it is that a sample stands in for its own partner; drawn for each partition and sample.
+    A sample stands in for its own partner with probability `itself`, drawn for each partition and sample.
 
     Raises
     ------

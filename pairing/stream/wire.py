@@ -6,11 +6,12 @@ A ticket is UTF-8 JSON, so that any language can write one; a record batch is on
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
-from typing import Any
+from pathlib import Path
 
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its log would bury the three lines that say what is wrong
 
@@ -72,13 +73,19 @@ class Ticket:
         GatedVAEError
             When it is too long, no JSON object, or has an unknown key, a wrong type or a value out of bounds.
         """
-        values = _read_object(text)
+        if len(text) > MAX_TICKET_BYTES:
+            raise _refused(f"It has {len(text):,} bytes; {MAX_TICKET_BYTES:,} are the most.")
+        try:
+            values = json.loads(text.decode())
+        except (ValueError, RecursionError):
+            raise _refused("It is not JSON in UTF-8.") from None
+        if not isinstance(values, dict):
+            raise _refused("It is not a JSON object.")
         unknown = sorted(values.keys() - {field.name for field in fields(cls)})
         if unknown:
             raise _refused(f"It has unknown keys: {', '.join(unknown)}.")
-        partition = values.get("partition")
-        if isinstance(partition, list):
-            values["partition"] = tuple(partition)
+        if isinstance(values.get("partition"), list):
+            values["partition"] = tuple(values["partition"])
         ticket = cls(**values)
         ticket._check()
         return ticket
@@ -108,8 +115,8 @@ class Ticket:
 
     def batch_bytes(self, store: Store) -> int:
         """Bytes of a record batch of `batch_size` rows, about."""
-        height, width = store.manifest["image_shape"]
-        return self.batch_size * (_ID_BYTES + 2 * int(height) * int(width) * self.images)
+        pixels: int = math.prod(store.manifest["image_shape"]) if self.images else 0
+        return self.batch_size * (_ID_BYTES + 2 * pixels)
 
     def schema(self, store: Store) -> pa.Schema:
         """The columns of its record batches.
@@ -119,35 +126,28 @@ class Ticket:
         GatedVAEError
             When a record batch would be larger than the service sends.
         """
-        height, width = store.manifest["image_shape"]
         if self.batch_bytes(store) > MAX_BATCH_BYTES:
             why = f"A batch of {self.batch_size} takes more than {MAX_BATCH_BYTES >> 20} MiB."
             most = MAX_BATCH_BYTES * self.batch_size // self.batch_bytes(store)
             raise GatedVAEError("The batches are too large.", why, f"Ask for {most} or fewer.")
-        columns: dict[str, pa.DataType] = {"partition": pa.string()}
+        shape, columns = store.manifest["image_shape"], {"partition": pa.string()}
         columns |= dict.fromkeys(("input_id", "target_id", "group"), pa.int64())
         if self.images:
-            columns |= dict.fromkeys(("input", "target"), pa.binary(height * width))
-        shape = json.dumps([height, width]).encode()
-        metadata = {STORE_KEY: identity(store).encode(), b"gated_vae.image_shape": shape}
+            columns |= dict.fromkeys(("input", "target"), pa.binary(math.prod(shape)))
+        metadata = {STORE_KEY: identity(store).encode(), b"gated_vae.image_shape": json.dumps(shape).encode()}
         return pa.schema([pa.field(name, kind, nullable=False) for name, kind in columns.items()], metadata)
-
-
-def _read_object(text: bytes) -> dict[str, Any]:
-    """Read a JSON object that is not too long."""
-    if len(text) > MAX_TICKET_BYTES:
-        raise _refused(f"It has {len(text):,} bytes; {MAX_TICKET_BYTES:,} are the most.")
-    try:
-        value = json.loads(text.decode())
-    except (ValueError, RecursionError):
-        raise _refused("It is not JSON in UTF-8.") from None
-    if not isinstance(value, dict):
-        raise _refused("It is not a JSON object.")
-    return value
 
 
 def _refused(why: str) -> GatedVAEError:
     return GatedVAEError("The ticket cannot be used.", why, "docs/service.md describes tickets.")
+
+
+def read_secret(path: str | Path | None, remedy: str) -> bytes:
+    """The bytes of a token's or certificate's file; none where none is named."""
+    try:
+        return Path(path).read_bytes() if path else b""
+    except OSError as error:
+        raise GatedVAEError(f"{path} cannot be read.", error.strerror or "", remedy) from None
 
 
 def identity(store: Store) -> str:
@@ -169,8 +169,8 @@ def _repeated(partition: str, count: int) -> pa.Array:
 
 
 def _pixels(images: Images) -> pa.Array:
-    count, height, width = images.shape
-    return pa.FixedSizeBinaryArray.from_buffers(pa.binary(height * width), count, [None, pa.py_buffer(images)])
+    kind = pa.binary(math.prod(images.shape[1:]))
+    return pa.FixedSizeBinaryArray.from_buffers(kind, len(images), [None, pa.py_buffer(images)])
 
 
 def from_arrow(rows: pa.RecordBatch, partition: str, image_shape: Sequence[int]) -> Batch:
@@ -181,7 +181,7 @@ def from_arrow(rows: pa.RecordBatch, partition: str, image_shape: Sequence[int])
 
 
 def _images(column: pa.Array, image_shape: Sequence[int]) -> Images:
-    size = image_shape[0] * image_shape[1]
+    size = math.prod(image_shape)
     pixels = np.frombuffer(column.buffers()[1] or b"", np.uint8, len(column) * size, column.offset * size)
     return pixels.reshape(len(column), *image_shape).copy()
 

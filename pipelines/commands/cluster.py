@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from gated_vae.pairing.rules import Rule, forms
 from gated_vae.pipelines.options import AsJson, Device, Draws, Overwrite, Scheduler, Seed, StorePath
-
-if TYPE_CHECKING:
-    from gated_vae.pairing.cluster import ClusterReport
 
 _DEFAULT = "the paper's density"
 
@@ -64,24 +61,18 @@ def cluster(
         reports = cluster_store(store, options, overwrite=overwrite, scheduler=scheduler, progress=update)
     rows: dict[str, object] = {"store": store}
     for report in reports:
-        rows |= {f"{report.name} {key}": value for key, value in _describe(report).items()}
+        done = " (was there already)" if report.already_done else ""
+        found = {
+            "clusters": f"{report.k:,} by {', '.join(report.shared)}{done}",
+            "inertia": report.inertia,
+            "singletons": f"{report.merged:,} samples, merged into the nearest group; {report.empty:,} clusters empty",
+            "group sizes": report.sizes,
+            **{f"same {name}": share for name, share in report.same.items()},
+            "pairs": console.grid(
+                ["", "unit", "apart", "random pairs apart", "correlation"],
+                [[name, it.unit, it.apart, it.apart_random, it.correlation] for name, it in report.quality.items()],
+            ),
+        }
+        rows |= {f"{report.name} {key}": value for key, value in found.items()}
     rows["pairs"] = f'pandas.read_parquet("{store / "pairs"}")'
     console.show(reports, rows, as_json=as_json)
-
-
-def _describe(report: ClusterReport) -> dict[str, object]:
-    from gated_vae.pipelines import console
-
-    done = " (was there already)" if report.already_done else ""
-    quality = [
-        [column, found.unit, found.apart, found.apart_random, found.correlation]
-        for column, found in report.quality.items()
-    ]
-    return {
-        "clusters": f"{report.k:,} by {', '.join(report.shared)}{done}",
-        "inertia": report.inertia,
-        "singletons": f"{report.merged:,} samples, merged into the nearest group; {report.empty:,} clusters empty",
-        "group sizes": report.sizes,
-        **{f"same {name}": share for name, share in report.same.items()},
-        "pairs": console.grid(["", "unit", "apart", "random pairs apart", "correlation"], quality),
-    }

@@ -24,23 +24,15 @@ def pair(
 
     Example: pipe pair store --share position=posX,posY --share rotation=orientation --share shape=shape --share size=scale
     """
-    from gated_vae.pairing.exact import pair_exactly, parse_shares
+    from gated_vae.pairing.exact import pair_exactly
+    from gated_vae.pairing.labels import parse_columns
     from gated_vae.pipelines import console
     from gated_vae.preprocessing.store import open_store
 
-    opened, shares = open_store(store), parse_shares(share)
+    opened, shares = open_store(store), parse_columns("--share", share)
     with console.progress("pair") as update:
         made = pair_exactly(opened, shares, draws=draws, seed=seed, overwrite=overwrite, progress=update)
-    rows = [
-        [
-            part.name,
-            "+".join(part.shared),
-            part.groups,
-            part.merged,
-            part.draws,
-            "was there" if part.already_done else "written",
-        ]
-        for part in made
-    ]
+    done = {True: "was there", False: "written"}
+    rows = [[it.name, "+".join(it.shared), it.groups, it.merged, it.draws, done[it.already_done]] for it in made]
     table = console.grid(["partition", "shares", "groups", "merged", "draws", ""], rows)
     console.show(made, {"store": store, "pairs": store / "pairs", "partitions": table}, as_json=as_json)

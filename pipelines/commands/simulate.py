@@ -31,14 +31,10 @@ def faces(
     Example: pipe simulate faces --out faces --n 2000
     """
     from gated_vae.pipelines import console
-    from gated_vae.preprocessing.simulate import FaceSimulation, simulate_faces
+    from gated_vae.preprocessing.simulate.faces import simulate_faces
+    from gated_vae.preprocessing.simulate.options import FaceSimulation
 
+    options = FaceSimulation(n=n, seed=seed)
     with console.progress("simulate") as update:
-        report = simulate_faces(
-            FaceSimulation(n=n, seed=seed),
-            out,
-            workers=workers,
-            overwrite=overwrite,
-            progress=lambda done: update(done, n),
-        )
+        report = simulate_faces(options, out, workers=workers, overwrite=overwrite, progress=update)
     console.show(report, console.plain(report), as_json=as_json)

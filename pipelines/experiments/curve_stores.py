@@ -6,30 +6,23 @@ import json
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from gated_vae.pairing.cluster import ClusterOptions, cluster_store
 from gated_vae.pairing.exact import pair_exactly
-from gated_vae.preprocessing.files import digest, file_digest, locked, write_bytes, write_json, write_parquet
-from gated_vae.preprocessing.image_file import write_images
+from gated_vae.preprocessing.compute import RunTasks
+from gated_vae.preprocessing.files import digest
 from gated_vae.preprocessing.progress import Progress
-from gated_vae.preprocessing.simulate import FaceSimulation, simulate_faces, simulate_labels
-from gated_vae.preprocessing.simulate.faces import IDENTITY, PROCESSED, TRUTH
+from gated_vae.preprocessing.simulate.faces import IDENTITY, PROCESSED, TRUTH, simulate_faces, simulate_labels
+from gated_vae.preprocessing.simulate.options import FaceSimulation
+from gated_vae.preprocessing.sources import base
 from gated_vae.preprocessing.sources.celeba.build import CelebaOptions, preprocess_celeba
-from gated_vae.preprocessing.staging import discard_work, is_finished, open_work, publish
-from gated_vae.preprocessing.store import (
-    SCHEMA_VERSION,
-    Store,
-    images_path,
-    manifest_path,
-    open_store,
-    rejected_path,
-    samples_path,
-)
+from gated_vae.preprocessing.store import Store, manifest_path, open_store, rejected_path
+from gated_vae.preprocessing.store_writer import Plan, StoreWriter
 
 WRONG = 4  # stream of random numbers, after those of the simulation
 
@@ -78,7 +71,7 @@ def draw_pictures(
     GatedVAEError
         When `out` holds other faces.
     """
-    simulate_faces(faces, out, workers=workers, progress=lambda done: progress(done, faces.n, "pictures"))
+    simulate_faces(faces, out, workers=workers, progress=progress)
     store = out / "store"
     if not manifest_path(store).exists():
         options = CelebaOptions(out / PROCESSED, identities=out / IDENTITY, size=size)
@@ -95,11 +88,7 @@ def make_store(recipe: Recipe, pictures: Store, path: Path) -> Store:
     GatedVAEError
         When `path` holds another store, or it cannot be paired so.
     """
-    with locked(path):
-        plan = _plan(recipe, pictures)
-        if not is_finished(path, plan):
-            _write(recipe, pictures, plan, path)
-        discard_work(path)
+    base.make_store(Relabelled(recipe, pictures), path)
     cluster_store(path, recipe.clusters)
     options = recipe.clusters
     pair_exactly(open_store(path), {"identity": ["identity"]}, draws=options.draws, seed=options.seed)
@@ -115,35 +104,36 @@ def give_wrong(labels: pd.DataFrame, share: float, seed: int) -> pd.DataFrame:
     return labels.iloc[order].reset_index(drop=True)
 
 
-def _plan(recipe: Recipe, pictures: Store) -> dict[str, Any]:
-    """What the manifest will say of the origin."""
-    made = {"simulated": asdict(recipe.labels), "wrong": recipe.wrong}
-    return {
-        "kind": pictures.kind,
-        "schema_version": SCHEMA_VERSION,
-        "source_digest": digest(pictures.manifest["source_digest"], json.dumps(made)),
-        "parameters": {**pictures.parameters, **made},
-    }
+@dataclass(frozen=True)
+class Relabelled:
+    """The first pictures of a store with other labels, as a `DataSource`."""
 
+    recipe: Recipe
+    pictures: Store
 
-def _write(recipe: Recipe, pictures: Store, plan: dict[str, Any], path: Path) -> None:
-    """Write images and labels of the first samples as a store without pairs."""
-    staged, count = open_work(path.absolute(), plan) / "store", recipe.labels.n
-    height, width = pictures.manifest["image_shape"]
-    write_images(images_path(staged), [np.ascontiguousarray(pictures.images[:count])], count, height)
-    write_parquet(samples_path(staged), _samples(recipe, pictures), schema_version=SCHEMA_VERSION)
-    write_bytes(rejected_path(staged), rejected_path(pictures.path).read_bytes())
-    rejected = pictures.manifest["rejected"]
-    files = images_path(staged), samples_path(staged), rejected_path(staged)
-    counts = {"image_shape": [height, width], "seen": count + rejected, "taken": count, "rejected": rejected}
-    digests = {file.name: file_digest(file) for file in files}
-    write_json(manifest_path(staged), {**plan, **counts, "partitions": {}, "digests": digests})
-    publish(path, staged)
+    def plan(self) -> Plan:
+        """What decides the store."""
+        made = {"simulated": asdict(self.recipe.labels), "wrong": self.recipe.wrong}
+        return Plan(
+            kind=self.pictures.kind,
+            source_digest=digest(self.pictures.manifest["source_digest"], json.dumps(made)),
+            parameters={**self.pictures.parameters, **made},
+            image_shape=self.pictures.images.shape[1:],
+        )
 
+    def build(self, writer: StoreWriter, _run: RunTasks, _progress: Progress) -> None:
+        """Copy the pictures, label them anew; what the pictures' store has rejected is rejected here, too."""
+        for region in writer.images(self.recipe.labels.n):
+            region.write(np.ascontiguousarray(self.pictures.images[region.start : region.stop]))
+        writer.samples(self._samples())
+        rejected = pq.read_table(rejected_path(self.pictures.path)).to_pylist()
+        for item in rejected:
+            writer.reject(**item)
+        writer.seen = self.recipe.labels.n + len(rejected)
 
-def _samples(recipe: Recipe, pictures: Store) -> pa.Table:
-    """The first samples, labelled anew."""
-    samples = pictures.samples.iloc[: recipe.labels.n].copy()
-    labels = simulate_labels(recipe.labels, samples["image"].str.removesuffix(".jpg").astype(int))
-    samples[labels.columns] = give_wrong(labels, recipe.wrong, recipe.labels.seed)
-    return pa.Table.from_pandas(samples, preserve_index=False)
+    def _samples(self) -> pa.Table:
+        recipe = self.recipe
+        samples = self.pictures.samples.iloc[: recipe.labels.n].drop(columns="sample_id")
+        labels = simulate_labels(recipe.labels, samples["image"].str.removesuffix(".jpg").astype(int))
+        samples[labels.columns] = give_wrong(labels, recipe.wrong, recipe.labels.seed)
+        return pa.Table.from_pandas(samples, preserve_index=False)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import as_completed
 from dataclasses import dataclass, fields
 from fnmatch import fnmatch
 from importlib import import_module
@@ -25,7 +24,7 @@ from gated_vae.pipelines.training import stack
 from gated_vae.pipelines.training.config import TrainConfig
 from gated_vae.pipelines.training.run import Run, open_run, refuse_another, run_of
 from gated_vae.pipelines.training.trainer import TrainOptions
-from gated_vae.preprocessing.compute import cores, processes
+from gated_vae.preprocessing.compute import count_workers, processes
 from gated_vae.preprocessing.errors import UsageError
 from gated_vae.preprocessing.files import locked, write_bytes, write_parquet
 from gated_vae.preprocessing.progress import Progress, ignore
@@ -235,12 +234,12 @@ def do_runs(
 
         train_stacks(left, stacked, device, train_progress)
         device = "cpu"  # what is left are the scores
-    at_a_time = workers or (1 if device.startswith("cuda") else cores())
+    at_a_time = workers or (1 if device.startswith("cuda") else count_workers())
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    with processes(min(at_a_time, max(len(left), 1)), interruptible=True) as pool:
-        for future in as_completed([pool.submit(do_run, experiment, run, device) for run in left]):
+    with processes(min(at_a_time, max(len(left), 1)), interruptible=True) as run_tasks:
+        for finished in run_tasks(do_run, [(experiment, run, device) for run in left]):
             done += 1
-            progress(done, len(runs), future.result())
+            progress(done, len(runs), finished)
 
 
 def train_stacks(runs: Sequence[Run], size: int, device: str, progress: Progress) -> None:

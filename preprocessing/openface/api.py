@@ -7,28 +7,17 @@ as a row or among the rejected.
 
 from __future__ import annotations
 
-import os
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from gated_vae.preprocessing.errors import GatedVAEError
-from gated_vae.preprocessing.openface.reader import OpenFaceTable, Shard
+from gated_vae.preprocessing.openface.listing import CSV, DETAILS, find_files
+from gated_vae.preprocessing.openface.reader import read_files
 
 REMEDY = "Give a CSV of OpenFace or the folder that was its -out_dir."
-
-
-@dataclass(frozen=True)
-class Details:
-    """What ``<stem>_of_details.txt`` says; None where it does not. An image without a face has no `csv`."""
-
-    input: str | None
-    input_full_path: str | None
-    aligned_directory: str | None
-    csv: str | None
 
 
 def read_openface(path: str | Path, columns: Sequence[str] | None = None) -> pd.DataFrame:
@@ -61,9 +50,9 @@ def read_openface(path: str | Path, columns: Sequence[str] | None = None) -> pd.
         if not names:
             raise GatedVAEError(f"There is no OpenFace output in {path}.", "No file in it is named *.csv.", REMEDY)
         prefix = f"{path}/"
-        table = _read(names, [prefix + name for name in names], columns)
+        table = read_files([prefix + name for name in names], names, columns)
     else:
-        table = _read([path.name], [str(path.resolve())], columns)
+        table = read_files([str(path.resolve())], [path.name], columns)
     table.rows.attrs["rejected"] = table.rejected
     return table.rows
 
@@ -82,42 +71,6 @@ def find_csvs(root: Path) -> list[Path]:
     return [root / name for name in _scan(root)]
 
 
-def read_csvs(root: Path, files: Sequence[Path], columns: Sequence[str] | None = None) -> OpenFaceTable:
-    """Read `files`, which lie in `root`, as one shard: all of the result is in memory, little of the files is.
-
-    Column types follow from the files given, as if pandas had concatenated them. See `read_openface` for the rest.
-
-    Raises
-    ------
-    GatedVAEError
-        When a file does not lie in `root`.
-    """
-    paths = [os.fspath(file) for file in files]
-    return _read([_relative(path, f"{root}/") for path in paths], paths, columns)
-
-
-def read_details(path: Path) -> Details:
-    """Read ``<stem>_of_details.txt``, in which OpenFace names its input and outputs.
-
-    Bytes that are not UTF-8 are kept as Python keeps them in file names (`os.fsdecode`).
-
-    Raises
-    ------
-    GatedVAEError
-        When the file cannot be read.
-    """
-    try:
-        text = os.fsdecode(path.read_bytes())
-    except OSError as error:
-        raise GatedVAEError(f"{path} cannot be read.", str(error), "Run OpenFace on this image again.") from None
-    fields: dict[str, str] = {}
-    for line in text.split("\n"):
-        key, _, value = line.partition(":")
-        fields.setdefault(key.strip(), value.strip())
-    keys = ("Input", "Input full path", "Output aligned directory", "Output csv")
-    return Details(*(fields.get(key) or None for key in keys))
-
-
 def _is_folder(path: Path) -> bool:
     try:
         return stat.S_ISDIR(path.stat().st_mode)
@@ -126,46 +79,6 @@ def _is_folder(path: Path) -> bool:
 
 
 def _scan(root: Path) -> list[str]:
-    """Relative paths of the CSVs in `root`, sorted."""
-    found = []
-    folders = [""]
-    while folders:
-        folder = folders.pop()
-        try:
-            entries = {entry.name: entry for entry in os.scandir(f"{root}/{folder}")}
-        except OSError as error:
-            if not folder:
-                raise GatedVAEError(f"{root} cannot be listed.", f"{error.strerror}.", REMEDY) from None
-            found.append(folder.rstrip("/"))
-            continue
-        for name, entry in entries.items():
-            if name.startswith("."):
-                continue
-            if entry.is_dir(follow_symlinks=False):
-                stem = name.removesuffix("_aligned")
-                if stem == name or not (f"{stem}.csv" in entries or f"{stem}_of_details.txt" in entries):
-                    folders.append(f"{folder}{name}/")
-            elif name[-4:].lower() == ".csv" and (entry.is_file(follow_symlinks=False) or entry.is_symlink()):
-                found.append(folder + name)
-    return sorted(found)
-
-
-def _relative(path: str, prefix: str) -> str:
-    if path.startswith(prefix) and "/../" not in path:
-        return path[len(prefix) :]
-    relative = os.path.relpath(path, prefix)
-    if relative.startswith("../"):
-        raise GatedVAEError(f"{path} does not lie in {prefix}.", "", "Give files as find_csvs lists them.")
-    return relative
-
-
-def _read(sources: list[str], paths: list[str], columns: Sequence[str] | None) -> OpenFaceTable:
-    shard = Shard([columns] if isinstance(columns, str) else columns)
-    for file, path in enumerate(paths):
-        shard.add(file, path)
-    return shard.finish([_printable(source) for source in sources])
-
-
-def _printable(name: str) -> str:
-    """A file name as text that can be stored: bytes that are not UTF-8 are spelled out."""
-    return name if name.isascii() else os.fsencode(name).decode("utf-8", "backslashreplace")
+    """Relative paths of the CSVs in `root`, sorted; details are looked for, too, as they tell which folders hold aligned faces."""
+    found = find_files(root, (CSV, DETAILS), REMEDY)
+    return sorted(name for name, _ in found if not name.lower().endswith(DETAILS))

@@ -12,11 +12,14 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from operator import attrgetter
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from gated_vae.preprocessing.errors import GatedVAEError
-from gated_vae.preprocessing.openface.listing import ALIGNED, UNREADABLE, list_files
+from gated_vae.preprocessing.files import opened
+from gated_vae.preprocessing.openface.listing import ALIGNED, UNREADABLE, list_sizes
 
 WHOLE_IMAGE = -1  # frame number of a face in a single image
+DETAILS_BYTES = 1 << 14  # of a file of details at most; OpenFace writes a dozen lines
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png")  # what OpenFace reads from a folder of images
 
@@ -38,22 +41,33 @@ def aligned_faces(csv: str) -> dict[tuple[int, int], str]:
     return found
 
 
-def given_input(details: str) -> bytes | None:
-    """Input that ``<stem>_of_details.txt`` names; None where the file is missing or names none.
+class Details(NamedTuple):
+    """What ``<stem>_of_details.txt`` says; None where it does not. An image without a face has no `csv`."""
 
-    Read here and not by `read_details`, since every image has such a file and this one line is all that is needed.
+    input: str | None
+    input_full_path: str | None
+    aligned_directory: str | None
+    csv: str | None
+
+
+def read_details(path: str | Path) -> Details:
+    """Read ``<stem>_of_details.txt``, in which OpenFace names its input and outputs.
+
+    Bytes that are not UTF-8 are kept as Python keeps them in file names (`os.fsdecode`).
+
+    Raises
+    ------
+    GatedVAEError
+        When the file cannot be read. Links are not followed.
     """
     try:
-        handle = os.open(details, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        text = b"\n" + os.read(handle, 1 << 14)
-    except OSError:
-        return None
-    finally:
-        os.close(handle)
-    return text.partition(b"\nInput:")[2].partition(b"\n")[0].strip() or None
+        with opened(os.fspath(path)) as handle:
+            text = "\n" + os.fsdecode(os.read(handle, DETAILS_BYTES))
+    except OSError as error:
+        raise GatedVAEError(f"{path} cannot be read.", str(error), "Run OpenFace on this image again.") from None
+    keys = ("Input", "Input full path", "Output aligned directory", "Output csv")
+    values = [text.partition(f"\n{key}:")[2].partition("\n")[0].strip() for key in keys]
+    return Details(*(value or None for value in values))
 
 
 def base_name(path: str) -> str:
@@ -123,8 +137,8 @@ def index_pictures(root: Path) -> WholePictures:
         When it cannot be listed or has no picture in it.
     """
     remedy = f"Give the folder of the pictures ({', '.join(SUFFIXES)}) that OpenFace was run on."
-    listed = sorted(list_files(root, SUFFIXES, remedy))
-    pictures = WholePictures(root, {name: size for name, size in listed if size != UNREADABLE})
+    sizes = list_sizes(root, SUFFIXES, remedy)
+    pictures = WholePictures(root, {name: size for name, size in sizes.items() if size != UNREADABLE})
     for relative in pictures.sizes:
         path = PurePosixPath(relative)
         pictures.by_name[path.name].append(relative)

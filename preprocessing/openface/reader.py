@@ -12,14 +12,14 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from gated_vae.preprocessing.errors import GatedVAEError
+from gated_vae.preprocessing.files import opened
+from gated_vae.preprocessing.openface.listing import printable
 from gated_vae.preprocessing.openface.text import Layout, Reason, UnreadableError, parse_lines, read_header
 
 BATCH = 16 << 20  # bytes of lines parsed together: enough that the fixed cost of a call to Arrow does not show
 BLOCK = 8 << 20  # bytes of one file in memory at a time; no line may be longer
 PIECE = 1 << 16  # bytes of one read; a FaceLandmarkImg file has about 11,000
-
-# Links are not followed, so that a folder of results cannot lead out of itself; a pipe must not block.
-FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,37 @@ class OpenFaceTable:
 
     rows: pd.DataFrame
     rejected: list[dict[str, Any]]
+
+
+def read_csvs(root: Path, files: Sequence[str | Path], columns: Sequence[str] | None = None) -> OpenFaceTable:
+    """Read `files`, which lie in `root`, as one shard: all of the result is in memory, little of the files is.
+
+    Column types follow from the files given, as if pandas had concatenated them. See `read_openface` for the rest.
+
+    Raises
+    ------
+    GatedVAEError
+        When a file does not lie in `root`.
+    """
+    paths = [os.fspath(file) for file in files]
+    return read_files(paths, [_relative(path, f"{root}/") for path in paths], columns)
+
+
+def read_files(paths: Sequence[str], sources: Sequence[str], columns: Sequence[str] | None) -> OpenFaceTable:
+    """Read files under the names that `source` is to give them."""
+    shard = Shard([columns] if isinstance(columns, str) else columns)
+    for file, path in enumerate(paths):
+        shard.add(file, path)
+    return shard.finish([printable(source) for source in sources])
+
+
+def _relative(path: str, prefix: str) -> str:
+    if path.startswith(prefix) and "/../" not in path:
+        return path[len(prefix) :]
+    relative = os.path.relpath(path, prefix)
+    if relative.startswith("../"):
+        raise GatedVAEError(f"{path} does not lie in {prefix}.", "", "Give files as find_csvs lists them.")
+    return relative
 
 
 def _blocks(handle: int, block: bytes) -> Iterator[bytes]:
@@ -92,11 +123,8 @@ class Shard:
             self._flush()
         self.rows = 0
         try:
-            handle = os.open(path, FLAGS)
-            try:
+            with opened(path) as handle:
                 self._read(file, handle)
-            finally:
-                os.close(handle)
         except UnreadableError as error:
             self.rejected.append((file, self.rows or -1, error.reason, error.detail))
         except OSError as error:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable
-from concurrent.futures import as_completed
+from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,10 +18,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gated_vae.preprocessing.compute import count_workers, ignore, processes
+from gated_vae.preprocessing.compute import count_workers, processes, stream_tasks
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import locked, read_json, write_bytes, write_json, write_parquet
 from gated_vae.preprocessing.images import use_one_thread
+from gated_vae.preprocessing.progress import Progress, ignore
 from gated_vae.preprocessing.simulate.images import (
     IMPOSSIBLE,
     LOW_CONFIDENCE,
@@ -44,7 +45,7 @@ def simulate_faces(
     *,
     workers: int | None = None,
     overwrite: bool = False,
-    progress: Callable[[int], None] = ignore,
+    progress: Progress = ignore,
 ) -> FaceReport:
     """Draw faces and write what OpenFace's FaceLandmarkImg would write for them.
 
@@ -60,7 +61,7 @@ def simulate_faces(
     overwrite:
         Replace what an earlier call wrote here.
     progress:
-        Called with the number of images that are there so far.
+        Told how many images are there so far, whenever a batch is.
 
     Raises
     ------
@@ -130,38 +131,30 @@ def _part(out: Path, start: int) -> Path:
     return out / PARTS / f"{start:08d}.parquet"
 
 
-def _draw_missing(options: FaceSimulation, out: Path, workers: int, progress: Callable[[int], None]) -> None:
-    """Draw every batch that lacks its truth."""
+def _draw_missing(options: FaceSimulation, out: Path, workers: int, progress: Progress) -> None:
+    """Draw every batch that lacks its truth: in processes, as half of the work is Python's own, which threads would not share."""
     (out / PROCESSED).mkdir(exist_ok=True)
-    sizes = {start: min(BATCH, options.n + 1 - start) for start in range(1, options.n + 1, BATCH)}
-    missing = [start for start in sizes if not _part(out, start).exists()]
-    there = options.n - sum(sizes[start] for start in missing)
-    progress(there)
-    if workers == 1 or len(missing) == 1:
-        for start in missing:
-            there += draw_batch(options, out, start)
-            progress(there)
-    else:
-        _draw_in_processes(options, out, missing, min(workers, len(missing)), lambda n: progress(there + n))
+    starts = range(1, options.n + 1, BATCH)
+    missing = [start for start in starts if not _part(out, start).exists()]
+    there = options.n - sum(len(_numbers(options, start)) for start in missing)
+    progress(there, options.n, "pictures")
+    at_once = min(workers, len(missing))
+    with processes(at_once) if at_once > 1 else nullcontext(stream_tasks) as run:
+        for drawn in run(draw_batch, ((options, out, start) for start in missing)):
+            there += drawn
+            progress(there, options.n, "pictures")
 
 
-def _draw_in_processes(
-    options: FaceSimulation, out: Path, missing: list[int], workers: int, progress: Callable[[int], None]
-) -> None:
-    """Draw batches in fresh processes: half of the work is Python's own, which threads would not share."""
-    done = 0
-    with processes(workers) as pool:
-        for future in as_completed([pool.submit(draw_batch, options, out, start) for start in missing]):
-            done += future.result()
-            progress(done)
+def _numbers(options: FaceSimulation, start: int) -> range:
+    """Images of the batch that begins with number `start`."""
+    return range(start, min(start + BATCH, options.n + 1))
 
 
 def draw_batch(options: FaceSimulation, out: Path, start: int) -> int:
     """Draw and write the images of one batch, then its truth; return their number."""
     use_one_thread()
     _keep_memory()
-    numbers = range(start, min(start + BATCH, options.n + 1))
-    rows = [write_image(options, out / PROCESSED, number) for number in numbers]
+    rows = [write_image(options, out / PROCESSED, number) for number in _numbers(options, start)]
     write_parquet(_part(out, start), pa.Table.from_pylist(rows), schema_version=VERSION)
     return len(rows)
 

@@ -11,8 +11,9 @@ import numpy as np
 
 from gated_vae.preprocessing.simulate import labels, openface, people
 from gated_vae.preprocessing.simulate.options import FaceSimulation
-from gated_vae.preprocessing.simulate.render.draw import Person, Scene, build, draw
+from gated_vae.preprocessing.simulate.render.draw import build, draw
 from gated_vae.preprocessing.simulate.render.landmarks import AU_NAMES
+from gated_vae.preprocessing.simulate.render.scene import Person, Scene
 
 PERSON, SCENE, LABELS = 1, 2, 3  # streams of random numbers
 FOUND, LOW_CONFIDENCE, IMPOSSIBLE, NOT_FOUND = "found", "low confidence", "impossible pose", "not found"

@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 
 from gated_vae.preprocessing.simulate.labels import Labels
-from gated_vae.preprocessing.simulate.render.draw import Face, rotation
 from gated_vae.preprocessing.simulate.render.landmarks import AU_NAMES, Array
+from gated_vae.preprocessing.simulate.render.scene import Face, rotation
 
 FOCAL, CENTRE = 183.073, np.array([89.0, 109.0])
 POSE_NAMES = ("pose_Rx", "pose_Ry", "pose_Rz")

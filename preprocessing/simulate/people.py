@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from gated_vae.preprocessing.simulate.render.draw import Backdrop, Light, Person
 from gated_vae.preprocessing.simulate.render.head import Skull
 from gated_vae.preprocessing.simulate.render.landmarks import Shape
 from gated_vae.preprocessing.simulate.render.look import Look
+from gated_vae.preprocessing.simulate.render.scene import Backdrop, Light, Person
 
 TRAIN, VALIDATION = 0.8, 0.1  # shares of people; the rest is for testing, as in CelebA
 

@@ -318,6 +318,16 @@ def test_any_columns_of_numbers_can_be_named(tmp_path: Path) -> None:
             cluster_store(store, ClusterOptions(near=parse_near([text])[0]))
 
 
+def test_bytes_and_truth_values_are_measured_as_numbers(tmp_path: Path) -> None:
+    samples = faces().assign(number=(np.arange(600) % 200).astype(np.uint8), flag=np.arange(600) % 2 == 0)
+    store = store_of(tmp_path / "store", samples[["sample_id", "number", "flag"]])
+    labels, clusters = parse_near(["number=number:5", "flag=flag:2"])
+    number, flag = cluster_store(store, ClusterOptions(clusters, labels))
+    assert number.quality["number"].apart < 20 < 60 < number.quality["number"].apart_random
+    assert flag.quality["flag"].apart == 0
+    assert flag.quality["flag"].apart_random == pytest.approx(0.5, abs=0.01)
+
+
 @pytest.mark.parametrize(
     "texts", [["age"], ["=age"], ["a=age,"], ["a/b=age"], ["a=age:many"], ["a=age:"], ["a=x", "a=y"]]
 )

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gated_vae.pairing.exact import parse_shares
-from gated_vae.pairing.labels import EXPRESSION, IDENTITY, POSE, Label, owner, parse_columns
+from gated_vae.pairing.labels import EXPRESSION, IDENTITY, LABELS, POSE, Label, owner, parse_columns
 from gated_vae.preprocessing.errors import GatedVAEError
 
 
@@ -19,14 +18,14 @@ def test_a_store_has_a_label_if_it_has_all_of_its_columns() -> None:
 
 def test_every_column_has_one_owner() -> None:
     columns = ["pose_Rx", "pose_Rz", "AU45_r", "AU45_c", "identity", "confidence"]
-    assert [owner(column) for column in columns] == [POSE, POSE, EXPRESSION, None, IDENTITY, None]
+    assert [owner(column, LABELS.values()) for column in columns] == [POSE, POSE, EXPRESSION, None, IDENTITY, None]
     assert not POSE.owns("pose_Rz")  # measured, not shared
 
 
 def test_shares_are_read_in_order_and_may_overlap() -> None:
-    assert parse_columns("--share", "position=posX,posY") == ("position", ("posX", "posY"))
-    assert parse_columns("--share", " a = b , c ") == ("a", ("b", "c"))
-    shares = parse_shares(["z=posX,posY", "a=posY,shape"])
+    assert parse_columns("--share", ["position=posX,posY"]) == {"position": ("posX", "posY")}
+    assert parse_columns("--share", [" a = b , c "]) == {"a": ("b", "c")}
+    shares = parse_columns("--share", ["z=posX,posY", "a=posY,shape"])
     assert list(shares.items()) == [("z", ("posX", "posY")), ("a", ("posY", "shape"))]
 
 
@@ -35,10 +34,10 @@ def test_shares_are_read_in_order_and_may_overlap() -> None:
 )
 def test_unreadable_shares_are_refused_with_an_example(text: str) -> None:
     with pytest.raises(GatedVAEError, match="--share position=posX,posY") as caught:
-        parse_columns("--share", text)
+        parse_columns("--share", [text])
     assert text in caught.value.what
 
 
 def test_two_partitions_cannot_have_one_name() -> None:
     with pytest.raises(GatedVAEError, match="Two partitions are called p"):
-        parse_shares(["p=posX", "p=posY"])
+        parse_columns("--share", ["p=posX", "p=posY"])

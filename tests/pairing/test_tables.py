@@ -8,9 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from gated_vae.pairing import tables
-from gated_vae.pairing.rules.base import Members
+from gated_vae.pairing.rules.base import Members, Partners
 from gated_vae.pairing.rules.uniform import UniformPartners
-from gated_vae.pairing.tables import PairTable, Partners, read_groups, write_groups, write_pairs
+from gated_vae.pairing.tables import PairTable, read_groups, write_groups, write_pairs
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.store import groups_path, pairs_path
 

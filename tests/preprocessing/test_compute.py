@@ -5,13 +5,16 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from gated_vae.preprocessing.compute import processes, run_tasks
+from gated_vae.preprocessing.compute import RunTasks, cluster, processes, read_ahead, stream_tasks, threads
 from gated_vae.preprocessing.errors import GatedVAEError
 
 
@@ -41,12 +44,15 @@ def die_once(folder: str, number: int) -> int:
     return number
 
 
-def is_imported(module: str) -> bool:
-    return module in sys.modules
+def run_all(
+    where: AbstractContextManager[RunTasks], function: Callable[..., Any], tasks: list[tuple[Any, ...]]
+) -> list[Any]:
+    with where as run:
+        return list(run(function, tasks))
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[str]:
+def scheduler() -> Iterator[str]:
     from distributed import LocalCluster
 
     with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as local:
@@ -56,66 +62,96 @@ def cluster() -> Iterator[str]:
 @pytest.mark.parametrize("workers", [1, 2, 5])
 def test_results_come_in_the_order_of_the_tasks(workers: int) -> None:
     tasks = [(number, 0.02 if number % 2 else 0.0) for number in range(9)]
-    seen: list[int] = []
-    assert run_tasks(wait_and_square, tasks, workers=workers, progress=seen.append) == [n * n for n in range(9)]
-    assert seen == list(range(1, 10))
+    assert run_all(threads(workers), wait_and_square, tasks) == [n * n for n in range(9)]
+    assert list(stream_tasks(wait_and_square, tasks)) == [n * n for n in range(9)]
 
 
 def test_workers_work_at_the_same_time() -> None:
     start = time.perf_counter()
-    run_tasks(wait_and_square, [(number, 0.2) for number in range(4)], workers=4)
+    run_all(threads(4), wait_and_square, [(number, 0.2) for number in range(4)])
     assert time.perf_counter() - start < 0.6
+
+
+def test_only_a_few_tasks_are_under_way() -> None:
+    begun: list[int] = []
+    with threads(2) as run:
+        for result in run(lambda number: begun.append(number) or number, ((number,) for number in range(50))):
+            time.sleep(0.01)
+            assert len(begun) <= result + 5  # this one, and two for each worker
+    assert sorted(begun) == list(range(50))
 
 
 def test_no_task_runs_on_after_a_failure(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No space left"):
-        run_tasks(fail_first, [(str(tmp_path), number) for number in range(50)], workers=2)
+        run_all(threads(2), fail_first, [(str(tmp_path), number) for number in range(50)])
     left = sorted(tmp_path.iterdir())
     assert len(left) < 5
     time.sleep(0.15)
     assert sorted(tmp_path.iterdir()) == left
 
 
+def test_no_task_outlives_whoever_stops_asking(tmp_path: Path) -> None:
+    def touch(number: int) -> None:
+        (tmp_path / f"{number}").touch()
+        time.sleep(0.05)
+        (tmp_path / f"{number}").unlink()
+
+    def stop_at_the_first(run: RunTasks) -> None:
+        for _ in run(touch, [(number,) for number in range(50)]):
+            raise KeyboardInterrupt
+
+    with threads(2) as run:
+        with pytest.raises(KeyboardInterrupt):
+            stop_at_the_first(run)
+        assert list(tmp_path.iterdir()) == []
+
+
 def test_processes_give_the_same_and_drop_what_has_not_begun_after_a_failure(tmp_path: Path) -> None:
-    seen: list[int] = []
-    with processes(2) as pool:
+    with processes(2) as run:
         tasks = [(number, 0.02 if number % 2 else 0.0) for number in range(9)]
-        assert run_tasks(wait_and_square, tasks, pool=pool, progress=seen.append) == [n * n for n in range(9)]
-        assert seen == list(range(1, 10))
-        masks = run_tasks(signal.pthread_sigmask, [(signal.SIG_BLOCK, ())] * 4, pool=pool)
+        assert list(run(wait_and_square, tasks)) == [n * n for n in range(9)]
+        masks = list(run(signal.pthread_sigmask, [(signal.SIG_BLOCK, ())] * 4))
         assert all(signal.SIGINT in mask for mask in masks)  # left to this process
-        assert {os.getpid()}.isdisjoint(run_tasks(os.getpid, [()] * 4, pool=pool))
-    with processes(2) as pool:
+        assert {os.getpid()}.isdisjoint(run(os.getpid, [()] * 4))
+    with processes(2) as run:
         with pytest.raises(OSError, match="No space left"):
-            run_tasks(fail_first, [(str(tmp_path), number) for number in range(50)], pool=pool)
+            list(run(fail_first, [(str(tmp_path), number) for number in range(50)]))
         left = sorted(tmp_path.iterdir())
     assert len(left) < 10
     assert sorted(tmp_path.iterdir()) == left  # none ran on, though the processes did
 
 
-def test_processes_import_what_they_are_told_to_at_once() -> None:
-    with processes(1, module="gated_vae.preprocessing.sources.celeba.faces") as pool:
-        assert run_tasks(
-            is_imported,
-            [("gated_vae.preprocessing.sources.celeba.faces",), ("gated_vae.preprocessing.sources.dsprites.build",)],
-            pool=pool,
-        ) == [
-            True,
-            False,
-        ]
-
-
 def test_the_death_of_a_process_is_told(tmp_path: Path) -> None:
-    with pytest.raises(GatedVAEError, match=r"worker process died.*\n.*memory.*\n.*--workers"), processes(2) as pool:
-        run_tasks(die_once, [(str(tmp_path), number) for number in range(6)], pool=pool)
+    with pytest.raises(GatedVAEError, match=r"worker process died.*\n.*memory.*\n.*--workers"):
+        run_all(processes(2), die_once, [(str(tmp_path), number) for number in range(6)])
 
 
 def test_no_tasks_and_no_workers() -> None:
-    assert run_tasks(wait_and_square, [], workers=1) == []
-    with pytest.raises(GatedVAEError, match="workers"):
-        run_tasks(wait_and_square, [(1, 0.0)], workers=0)
-    with pytest.raises(GatedVAEError, match="workers"), processes(-1):
-        pass
+    assert run_all(threads(1), wait_and_square, []) == []
+    for where in (threads, processes):
+        with pytest.raises(GatedVAEError, match="workers"):
+            run_all(where(0), wait_and_square, [(1, 0.0)])
+
+
+@pytest.mark.parametrize("depth", [1, 3])
+def test_items_are_read_ahead_in_another_thread(depth: int) -> None:
+    made: list[int] = []
+
+    def items() -> Iterator[int]:
+        for number in range(20):
+            assert threading.current_thread() is not threading.main_thread()
+            made.append(number)
+            yield number
+
+    for number in read_ahead(items(), depth):
+        time.sleep(0.005)
+        assert number < len(made) <= number + 1 + depth
+    assert made == list(range(20))
+    made.clear()
+    assert next(read_ahead(items(), depth)) == 0
+    assert len(made) <= 1 + depth
+    with pytest.raises(ZeroDivisionError):
+        list(read_ahead(1 // number for number in (1, 0)))
 
 
 def test_a_scheduler_that_is_not_there_is_told_at_once() -> None:
@@ -125,37 +161,52 @@ def test_a_scheduler_that_is_not_there_is_told_at_once() -> None:
     start = time.perf_counter()
     for address in (f"tcp://127.0.0.1:{port}", f"127.0.0.1:{port}", "nonsense"):
         with pytest.raises(GatedVAEError, match="No Dask scheduler answers"):
-            run_tasks(wait_and_square, [(1, 0.0)], scheduler=address)
+            run_all(cluster(address), wait_and_square, [(1, 0.0)])
     assert time.perf_counter() - start < 3
 
 
 @pytest.mark.slow
-def test_a_cluster_gives_the_same(cluster: str) -> None:
+def test_a_cluster_gives_the_same(scheduler: str) -> None:
     tasks = [(number, 0.02 if number % 2 else 0.0) for number in range(9)]
-    seen: list[int] = []
-    assert run_tasks(wait_and_square, tasks, scheduler=cluster, progress=seen.append) == [n * n for n in range(9)]
-    assert seen == list(range(1, 10))
+    assert run_all(cluster(scheduler), wait_and_square, tasks) == [n * n for n in range(9)]
+    assert list(stream_tasks(wait_and_square, tasks, scheduler=scheduler)) == [n * n for n in range(9)]
 
 
 @pytest.mark.slow
-def test_the_task_of_a_worker_that_dies_is_done_again(cluster: str, tmp_path: Path) -> None:
-    assert run_tasks(die_once, [(str(tmp_path), number) for number in range(6)], scheduler=cluster) == list(range(6))
+def test_a_cluster_drops_what_has_not_begun_after_a_failure(scheduler: str, tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No space left"):
+        run_all(cluster(scheduler), fail_first, [(str(tmp_path), number) for number in range(50)])
+    time.sleep(0.3)
+    assert len(list(tmp_path.iterdir())) < 10
+
+
+@pytest.mark.slow
+def test_the_task_of_a_worker_that_dies_is_done_again(scheduler: str, tmp_path: Path) -> None:
+    tasks = [(str(tmp_path), number) for number in range(6)]
+    assert run_all(cluster(scheduler), die_once, tasks) == list(range(6))
     assert (tmp_path / "died").exists()
 
 
-def test_a_process_ends_when_the_one_that_started_it_is_killed() -> None:
-    child = "import os, sys, time; from gated_vae.preprocessing.compute import end_with; end_with(int(sys.argv[1])); time.sleep(60)"
-    parent = (
-        "import os, subprocess, sys; child = subprocess.Popen([sys.executable, '-c', sys.argv[1], str(os.getpid())]);"
-        "print(child.pid, flush=True); child.wait()"
+def test_a_process_ends_when_the_one_that_started_it_is_killed(tmp_path: Path) -> None:
+    script = tmp_path / "parent.py"
+    script.write_text(
+        "import os, time\n"
+        "from gated_vae.preprocessing.compute import processes\n"
+        "if __name__ == '__main__':\n"
+        "    with processes(1) as run:\n"
+        "        print(*run(os.getpid, [()]), flush=True)\n"
+        "        list(run(time.sleep, [(60,)]))\n"
     )
-    with subprocess.Popen([sys.executable, "-c", parent, child], stdout=subprocess.PIPE, text=True) as started:
+    with subprocess.Popen(
+        [sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as started:
         assert started.stdout is not None
-        grandchild = int(started.stdout.readline())
-        time.sleep(1)
+        child = int(started.stdout.readline())
+        time.sleep(0.5)
+        assert _is_running(child)
         started.kill()
     deadline = time.monotonic() + 30
-    while _is_running(grandchild):
+    while _is_running(child):
         assert time.monotonic() < deadline
         time.sleep(0.1)
 

@@ -97,7 +97,7 @@ def test_a_fault_at_every_write(name: str, server: Server, made: Path, tmp_path:
 def test_a_worker_of_a_cluster_that_dies_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from distributed import LocalCluster
 
-    monkeypatch.setattr("gated_vae.preprocessing.sources.celeba.rounds.SHARD_PICTURES", 2)
+    monkeypatch.setattr("gated_vae.preprocessing.sources.celeba.build.SHARD_PICTURES", 2)
     for number in range(24):
         write_image_faces(tmp_path / "of", f"{number:02d}", [{}])
     options = CelebaOptions(tmp_path / "of", size=16)

@@ -1,37 +1,21 @@
-"""A canvas in the shape of the unrolled head, and the strokes that everything on it is painted with.
-
-It has `FINE` pixels per cell of the head's mesh both ways, about half a millimetre each on the face.
-"""
+"""The strokes that everything on the unrolled head is painted with: places and widths are pixels of its texture."""
 
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
-from gated_vae.preprocessing.simulate.render import head
-from gated_vae.preprocessing.simulate.render.landmarks import Array
-
-FINE = 6
-SHAPE = (len(head.HEIGHTS) * FINE, len(head.DEGREES) * FINE)
-MM = FINE / (head.HEIGHTS[1] - head.HEIGHTS[0])  # pixels per millimetre downwards; nearly so across the face
+Array = npt.NDArray[Any]
 SHIFT = 4  # fractional bits of OpenCV's coordinates
 
 
-def pixels(places: Array) -> Array:
-    """Pixels (x, y) of places in mm (..., 2)."""
-    return of_mesh(head.mesh_places(places))
-
-
-def of_mesh(places: Array) -> Array:
-    """Pixels (x, y) of fractional (column, row) of the mesh (..., 2)."""
-    return np.asarray((places + 0.5) * FINE - 0.5)
-
-
 def disc(canvas: Array, centre: Array, radius: float, grey: float) -> None:
-    """Fill a circle of `radius` mm around a pixel."""
-    cv2.circle(canvas, tuple(fixed(centre)), round(radius * MM * (1 << SHIFT)), float(grey), -1, cv2.LINE_AA, SHIFT)
+    """Fill a circle of `radius` pixels around a pixel."""
+    cv2.circle(canvas, tuple(fixed(centre)), round(radius * (1 << SHIFT)), float(grey), -1, cv2.LINE_AA, SHIFT)
 
 
 def fixed(points: Array) -> Array:

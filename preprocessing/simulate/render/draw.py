@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from functools import lru_cache
 
 import cv2
 import numpy as np
 
 from gated_vae.preprocessing.simulate.render import hair, head, paint
-from gated_vae.preprocessing.simulate.render.landmarks import RIGID, Array, Shape, place, response
-from gated_vae.preprocessing.simulate.render.look import Look
+from gated_vae.preprocessing.simulate.render.landmarks import RIGID, Array, place, response
+from gated_vae.preprocessing.simulate.render.scene import Backdrop, Face, Light, Person, Scene, rotation
 
 SIZE = 112  # pixels a side, as -simsize 112
 SCALE = 0.7  # pixels per millimetre, OpenFace's sim_scale
@@ -21,71 +20,6 @@ FAR = 300.0  # mm behind the middle of the face: where the z-buffer begins
 DEPTH_STEPS = 256  # of the z-buffer, per millimetre
 SENSOR_NOISE = 2.0  # grey levels
 HOLE_MM = 3.0  # a pixel so much deeper than all around it is a gap between texels
-
-
-@dataclass(frozen=True)
-class Person:
-    """Everything that stays the same between pictures of one person."""
-
-    shape: Shape = field(default_factory=Shape)
-    skull: head.Skull = field(default_factory=head.Skull)
-    look: Look = field(default_factory=Look)
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class Light:
-    """A distant lamp in the camera's frame, radians; azimuth > 0 from the picture's right, elevation > 0 from above."""
-
-    azimuth: float = 0.0
-    elevation: float = 0.5
-    ambient: float = 0.55
-    gain: float = 1.0
-
-
-@dataclass(frozen=True)
-class Backdrop:
-    """What is behind the head: a grey level, the size of its blotches, clothes, and its random seed."""
-
-    grey: float = 110.0
-    contrast: float = 25.0
-    clothes: float = 60.0
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class Scene:
-    """One face to be drawn. Pose in radians as OpenFace's pose_Rx, Ry, Rz; intensities (17,) in 0..5; gaze in mm."""
-
-    person: Person = field(default_factory=Person)
-    pose: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    intensities: Array = field(default_factory=lambda: np.zeros(17))
-    gaze: tuple[float, float] = (0.0, 0.0)
-    light: Light = field(default_factory=Light)
-    backdrop: Backdrop = field(default_factory=Backdrop)
-    fitted: tuple[float, float, float] | None = None  # the pose the crop is aligned by, where the tracker was wrong
-
-
-@dataclass(frozen=True)
-class Face:
-    """A head: mesh (rows, columns, 3) and landmarks (68, 3) in mm of the head frame, places (68, 2), what shows (17,)."""
-
-    mesh: Array
-    places: Array
-    landmarks: Array
-    shown: Array
-
-
-def rotation(pose: tuple[float, float, float]) -> Array:
-    """Rotation matrix R = Rx Ry Rz of OpenFace's Euler angles (radians), head frame to camera frame.
-
-    Rx > 0 looks down; Ry > 0 turns the nose to the picture's left; Rz > 0 turns clockwise in the picture.
-    """
-    (sx, sy, sz), (cx, cy, cz) = np.sin(pose), np.cos(pose)
-    about_x = np.array([[1, 0, 0], [0, cx, -sx], [0, sx, cx]])
-    about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
-    about_z = np.array([[cz, -sz, 0], [sz, cz, 0], [0, 0, 1]])
-    return np.asarray(about_x @ about_y @ about_z)
 
 
 def build(person: Person, intensities: Array) -> Face:
@@ -122,7 +56,8 @@ def draw(scene: Scene, face: Face | None = None) -> Array:
     turn = rotation(scene.pose)
     seen = face.landmarks @ rotation(scene.fitted or scene.pose).T
     to_picture = alignment(seen) * SCALE * SUPER
-    texture = paint.paint(scene.person.look, face.places, face.shown, scene.gaze, scene.person.seed)
+    texture = paint.paint(scene.person.look, face.places, face.shown, scene.gaze)
+    hair.paint(texture, scene.person.look, scene.person.seed)
     buffer = _backdrop(scene.backdrop)
     _splat(buffer, face.mesh, texture, turn, to_picture, scene.light)
     if scene.person.look.long_hair:

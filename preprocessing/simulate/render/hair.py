@@ -6,7 +6,8 @@ import cv2
 import numpy as np
 
 from gated_vae.preprocessing.simulate.render import head
-from gated_vae.preprocessing.simulate.render.canvas import SHAPE, fill, of_mesh
+from gated_vae.preprocessing.simulate.render.canvas import fill
+from gated_vae.preprocessing.simulate.render.head import SHAPE, of_mesh
 from gated_vae.preprocessing.simulate.render.landmarks import Array
 from gated_vae.preprocessing.simulate.render.look import Look
 

@@ -19,6 +19,9 @@ from gated_vae.preprocessing.simulate.render.landmarks import JAW_DEGREES, JAW_V
 DEGREES = np.arange(-150, 150.1, 2.5)  # columns of the mesh
 HEIGHTS = np.arange(-141, 135.1, 3.0)  # rows of the mesh, v in mm
 AXIS_Z = 55.0  # the axis lies this far behind the face, between the ears
+FINE = 6  # pixels of the texture per cell of the mesh both ways, about half a millimetre each on the face
+SHAPE = (len(HEIGHTS) * FINE, len(DEGREES) * FINE)  # of the texture
+MM = FINE / (HEIGHTS[1] - HEIGHTS[0])  # pixels of the texture per millimetre downwards; nearly so across the face
 SQUARE = 2.3  # exponent of the slices: 2 would be ellipses, more is flatter in front
 
 # Slices of the bare skull: v, half the width, z of the front at the midline, z of the back.
@@ -176,6 +179,16 @@ def degree_places(degrees: Array, v: Array) -> Array:
     return np.stack(
         [(degrees - DEGREES[0]) / (DEGREES[1] - DEGREES[0]), (v - HEIGHTS[0]) / (HEIGHTS[1] - HEIGHTS[0])], axis=-1
     )
+
+
+def pixels(places: Array) -> Array:
+    """Turn (x, v) in mm, shape (..., 2), into pixels (x, y) of the texture."""
+    return of_mesh(mesh_places(places))
+
+
+def of_mesh(places: Array) -> Array:
+    """Turn fractional (column, row) of the mesh, shape (..., 2), into pixels (x, y) of the texture."""
+    return np.asarray((places + 0.5) * FINE - 0.5)
 
 
 def jaw_places() -> Array:

@@ -7,24 +7,14 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
-from gated_vae.preprocessing.simulate.render import hair, head
-from gated_vae.preprocessing.simulate.render.canvas import (
-    MM,
-    SHAPE,
-    SHIFT,
-    curve,
-    disc,
-    fill,
-    fixed,
-    line,
-    of_mesh,
-    pixels,
-)
+from gated_vae.preprocessing.simulate.render import head
+from gated_vae.preprocessing.simulate.render.canvas import SHIFT, curve, disc, fill, fixed, line
+from gated_vae.preprocessing.simulate.render.head import MM, SHAPE, of_mesh, pixels
 from gated_vae.preprocessing.simulate.render.landmarks import AU_NAMES, Array, au
 from gated_vae.preprocessing.simulate.render.look import Look
 
 
-def paint(look: Look, places: Array, intensities: Array, gaze: tuple[float, float], seed: int) -> Array:
+def paint(look: Look, places: Array, intensities: Array, gaze: tuple[float, float]) -> Array:
     """Texture uint8 of one face; `places` (68, 2) in mm, `gaze` the shift of the irises in mm (right, down)."""
     texture = cv2.convertScaleAbs(_occlusion(), alpha=look.skin / 255)
     _beard(texture, look)
@@ -34,7 +24,6 @@ def paint(look: Look, places: Array, intensities: Array, gaze: tuple[float, floa
     _creases(texture, places, intensities)
     for eye in (places[36:42], places[42:48][[3, 2, 1, 0, 5, 4]]):
         _eye(texture, look, eye, gaze)
-    hair.paint(texture, look, seed)
     return texture
 
 
@@ -138,8 +127,8 @@ def _eye(texture: Array, look: Look, eye: Array, gaze: tuple[float, float]) -> N
     centre = np.array([eye[[0, 3], 0].mean() + gaze[0], eye[[0, 3], 1].mean() - 1.2 + gaze[1]])
     middle = pixels(centre) - corner
     for radius, grey in ((6.4, look.iris * 0.5), (5.6, look.iris), (2.7, 12)):
-        disc(ball, middle, radius, grey)
-    disc(ball, middle - [1.2, 1.5], 1.3, 235)
+        disc(ball, middle, radius * MM, grey)
+    disc(ball, middle - [1.2, 1.5], 1.3 * MM, 235)
     fill(mask, pixels(outline) - corner, 255)
     weight = mask.astype(np.float32) / 255
     patch[:] = patch + weight * (ball.astype(np.float32) - patch)

@@ -6,49 +6,38 @@ pixels. What a task made stays in the work folder until the store is complete.
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
+import pandas as pd
 import pyarrow.parquet as pq
 
-from gated_vae.preprocessing.compute import processes, run_tasks
-from gated_vae.preprocessing.errors import GatedVAEError
-from gated_vae.preprocessing.files import file_digest, locked, sync, write_json, write_parquet
-from gated_vae.preprocessing.image_file import finish_images
+from gated_vae.preprocessing.compute import RunTasks, cluster, processes, threads
+from gated_vae.preprocessing.progress import Progress, ignore
+from gated_vae.preprocessing.sources.base import BadSourceError, Made, make_store
 from gated_vae.preprocessing.sources.celeba.faces import INTENSITIES, POSE
-from gated_vae.preprocessing.sources.celeba.rounds import Job, Progress, decode_all, drop_failed, read_all
-from gated_vae.preprocessing.sources.celeba.samples import join_rejected, sample_table, to_rejected, undetected
-from gated_vae.preprocessing.sources.celeba.select import Limits, choose_faces
-from gated_vae.preprocessing.sources.celeba.survey import CelebaOptions, has_csvs, survey
-from gated_vae.preprocessing.sources.celeba.tasks import read_shard
-from gated_vae.preprocessing.staging import discard_work, is_finished, open_work, publish
-from gated_vae.preprocessing.store import (
-    SCHEMA_VERSION,
-    images_path,
-    manifest_path,
-    open_store,
-    rejected_path,
-    samples_path,
+from gated_vae.preprocessing.sources.celeba.samples import sample_table, undetected
+from gated_vae.preprocessing.sources.celeba.select import Limits, choose_faces, find_whole_pictures
+from gated_vae.preprocessing.sources.celeba.survey import CelebaOptions, survey
+from gated_vae.preprocessing.sources.celeba.tasks import (
+    SHARD_PICTURES,
+    cut_shards,
+    decode_shard,
+    load_faces,
+    read_shard,
 )
+from gated_vae.preprocessing.store import rejected_path, samples_path
+from gated_vae.preprocessing.store_writer import Plan, StoreWriter
 
 __all__ = ["CelebaOptions", "CelebaReport", "preprocess_celeba"]
 
 PROCESSES_FROM = 10_000  # CSVs: what processes take to start, threads lose on about so many by sharing the interpreter
-
-
-def ignore(done: int, total: int, note: str) -> None:
-    """Progress hook that does nothing."""
-
-
-class NothingToTakeError(GatedVAEError):
-    """The input could be read, but no sample comes of it."""
 
 
 @dataclass(frozen=True)
@@ -90,128 +79,120 @@ def preprocess_celeba(
     overwrite: bool = False,
     progress: Progress = ignore,
 ) -> CelebaReport:
-    """Make a store of the faces in `options.openface` in the folder `out`.
-
-    A run that was interrupted goes on where it stopped when run again, and ends with the same bytes, whatever the
-    number of workers.
+    """Make a store of the faces in `options.openface` in the folder `out`; see `make_store`.
 
     Parameters
     ----------
     workers, scheduler:
         Threads, or from `PROCESSES_FROM` CSVs on processes here (every core when None; a script that calls this then needs
-        ``if __name__ == "__main__":``), or the address of a Dask scheduler. See `run_tasks`.
-    overwrite:
-        Replace what lies in `out` (once the new store is complete), its groups and pairs included.
-    progress:
-        Called with steps done, steps in all and what is under way, whenever a task has finished.
-
-    Raises
-    ------
-    GatedVAEError
-        When the source is missing or holds nothing to take, when `out` holds something else or is in use.
-    OSError
-        When writing fails; what was in `out` before is still there.
+        ``if __name__ == "__main__":``), or the address of a Dask scheduler.
     """
     started = time.perf_counter()
-    there = manifest_path(out).exists() and not overwrite  # so that nothing is left to do but to look
-    many = scheduler is None and workers != 1 and not there and has_csvs(options, PROCESSES_FROM)
-    # They import while the source is listed.
-    with processes(workers, module=read_shard.__module__) if many else nullcontext() as pool:
-        source = survey(options)
-        with locked(out):
-            done = not overwrite and is_finished(out, source.plan)
-            if not done:
-                run = partial(run_tasks, workers=workers, pool=pool, scheduler=scheduler)
-                job = Job(source, options.size, open_work(out.absolute(), source.plan), run, progress)
-                try:
-                    _build(job, options, out)
-                except NothingToTakeError:
-                    discard_work(out)  # a better input must not find it in its way
-                    raise
-            discard_work(out)
-    return _report(out, time.perf_counter() - started, done)
+    source = CelebaSource(options)
+    where = threads(workers)
+    if scheduler is not None:
+        where = cluster(scheduler)
+    elif workers != 1 and len(source.found.csvs) >= PROCESSES_FROM:
+        where = processes(workers)
+    made = make_store(source, out, overwrite=overwrite, workers=where, progress=progress)
+    return _report(made, out, time.perf_counter() - started)
 
 
-def _build(job: Job, options: CelebaOptions, out: Path) -> None:
-    faces, unread = read_all(job)  # rebound as it shrinks: at most one large table is kept
-    if not {*POSE, *INTENSITIES} & set(faces):
-        raise _no_labels(options, unread)
-    lonely = undetected(job.source)
-    seen = len(faces) + len(unread) + len(lonely)
-    faces, dropped = choose_faces(faces, Limits(options.min_confidence, options.max_angle))
-    staged = job.work / "store"
-    images = images_path(staged)
-    filled = decode_all(job, faces["picture"].tolist(), images)
-    faces, failed = drop_failed(faces, filled)
-    rejected = join_rejected([unread, lonely, to_rejected(dropped), failed])
-    taken = len(faces)
-    if taken + len(rejected) != seen:
-        raise AssertionError(f"{taken} taken and {len(rejected)} rejected are not the {seen} seen")
-    if not taken:
-        raise _nothing_left(options, rejected)
-    job.progress(1, 1, "writing")
-    digests = {images.name: finish_images(images, filled, options.size)}
-    with ThreadPoolExecutor(1) as beside:
-        synced = beside.submit(sync, images)
-        for path, table in (
-            (samples_path(staged), sample_table(faces, job.source)),
-            (rejected_path(staged), rejected),
-        ):
-            write_parquet(path, table, schema_version=SCHEMA_VERSION)
-            digests[path.name] = file_digest(path)
-        synced.result()
-    write_json(manifest_path(staged), {**_manifest(job, seen, taken), "digests": digests})
-    publish(out, staged)
+class CelebaSource:
+    """Faces that OpenFace found, as a `DataSource`."""
+
+    def __init__(self, options: CelebaOptions) -> None:
+        self.options, self.found = options, survey(options)
+
+    def plan(self) -> Plan:
+        """What decides the store."""
+        return self.found.plan
+
+    def build(self, writer: StoreWriter, run: RunTasks, progress: Progress) -> None:
+        """Read every CSV, choose the faces, decode their pictures."""
+        faces, unread = self._read(writer.work, run, progress)  # rebound as it shrinks: at most one large table is kept
+        if not {*POSE, *INTENSITIES} & set(faces):
+            raise self._no_labels(unread)
+        lonely = undetected(self.found.root, self.found.lonely_details)
+        writer.seen = len(faces) + len(unread) + len(lonely)
+        faces, dropped = choose_faces(faces, Limits(self.options.min_confidence, self.options.max_angle))
+        self._decode(faces["picture"].tolist(), writer, run, progress)
+        faces, broken = _drop_failed(faces, writer.failed())
+        rejected = [*unread, *lonely, *dropped.to_dict("records"), *broken.to_dict("records")]
+        if faces.empty:
+            raise self._nothing_left(rejected)
+        progress(1, 1, "writing")
+        for item in rejected:
+            writer.reject(**item)
+        lists = [labels for labels in (self.found.identities, self.found.splits) if labels is not None]
+        writer.samples(sample_table(faces, lists, whole=self.found.pictures is not None))
+
+    def _read(self, work: Path, run: RunTasks, progress: Progress) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
+        """First round: every face with its picture or why there is none, and what could not be read."""
+        found, root = self.found, os.fspath(self.found.root)
+        shards = cut_shards(found.csvs, found.sizes)
+        ends = list(accumulate(map(len, shards)))
+        # Names that fit no shard cut in another way.
+        paths = [work / f"faces-{end - len(shard):08d}-{end:08d}" for shard, end in zip(shards, ends, strict=True)]
+        aligned = found.pictures is None
+        tasks = [(root, shard, aligned, os.fspath(path)) for shard, path in zip(shards, paths, strict=True)]
+        total = 2 * len(found.csvs)  # every CSV is read, and about as many pictures
+        for end, _ in zip(ends, run(read_shard, tasks), strict=True):
+            progress(end, total, "reading CSVs")
+        table, rejected = load_faces(paths)
+        faces = table.to_pandas()
+        if found.pictures is not None:
+            return find_whole_pictures(faces, found.pictures), rejected.to_pylist()
+        return faces.assign(missing="its _aligned folder has no picture of this face"), rejected.to_pylist()
+
+    def _decode(self, pictures: list[bytes], writer: StoreWriter, run: RunTasks, progress: Progress) -> None:
+        """Second round: the pictures into the store's images."""
+        root = os.fspath(self.found.pictures.root if self.found.pictures else self.found.root)
+        regions = writer.images(len(pictures), SHARD_PICTURES)
+        tasks = [(root, pictures[region.start : region.stop], region) for region in regions]
+        before = len(self.found.csvs)
+        for region, _ in zip(regions, run(decode_shard, tasks), strict=True):
+            progress(before + region.stop, before + len(pictures), "decoding pictures")
+
+    def _no_labels(self, unread: list[dict[str, Any]]) -> BadSourceError:
+        first = next(iter(unread), None)
+        why = f"{len(unread)} could not be read, first {first['source']}: {first['reason']}." if first else ""
+        remedy = "Run OpenFace with -pose and -aus, or give the folder that was its -out_dir."
+        return BadSourceError(f"No CSV in {self.options.openface} has pose or action unit columns.", why, remedy)
+
+    def _nothing_left(self, rejected: list[dict[str, Any]]) -> BadSourceError:
+        counts = _count_reasons(item["reason"] for item in rejected)
+        remedy = "Look at --min-confidence and --max-angle, or at what OpenFace was run on."
+        if next(iter(counts)) == "no_picture":
+            remedy = "Run OpenFace with -simalign, or give the folder of its input with --images."
+            if self.options.images:
+                remedy = "Give with --images the folder that OpenFace was run on."
+        why = ", ".join(f"{count} {reason}" for reason, count in counts.items())
+        return BadSourceError(f"Nothing in {self.options.openface} can be taken.", f"Rejected: {why}.", remedy)
 
 
-def _manifest(job: Job, seen: int, taken: int) -> dict[str, Any]:
-    plan = job.source.plan
-    return {
-        "schema_version": plan["schema_version"],
-        "kind": plan["kind"],
-        "source_digest": plan["source_digest"],
-        "image_shape": [job.size, job.size],
-        "seen": seen,
-        "taken": taken,
-        "rejected": seen - taken,
-        "parameters": plan["parameters"],
-        "partitions": {},
-    }
+def _drop_failed(faces: pd.DataFrame, failed: dict[int, str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Split off the faces whose pictures could not be decoded, as rejected items."""
+    bad = faces.iloc[list(failed)]
+    broken = bad[["source", "row"]].assign(reason="unreadable_picture", detail=list(failed.values()))
+    return faces.drop(bad.index), broken
 
 
-def _count_reasons(rejected: pa.Table) -> dict[str, int]:
-    return dict(Counter(rejected["reason"].to_pylist()).most_common())
+def _count_reasons(reasons: Iterable[str]) -> dict[str, int]:
+    return dict(Counter(reasons).most_common())
 
 
-def _no_labels(options: CelebaOptions, unread: pa.Table) -> NothingToTakeError:
-    first = next(iter(unread.to_pylist()), None)
-    why = f"{len(unread)} could not be read, first {first['source']}: {first['reason']}." if first else ""
-    remedy = "Run OpenFace with -pose and -aus, or give the folder that was its -out_dir."
-    return NothingToTakeError(f"No CSV in {options.openface} has pose or action unit columns.", why, remedy)
-
-
-def _nothing_left(options: CelebaOptions, rejected: pa.Table) -> NothingToTakeError:
-    counts = _count_reasons(rejected)
-    remedy = "Look at --min-confidence and --max-angle, or at what OpenFace was run on."
-    if next(iter(counts)) == "no_picture":
-        remedy = "Run OpenFace with -simalign, or give the folder of its input with --images."
-        if options.images:
-            remedy = "Give with --images the folder that OpenFace was run on."
-    why = ", ".join(f"{count} {reason}" for reason, count in counts.items())
-    return NothingToTakeError(f"Nothing in {options.openface} can be taken.", f"Rejected: {why}.", remedy)
-
-
-def _report(out: Path, seconds: float, already_done: bool) -> CelebaReport:
-    store = open_store(out)
+def _report(made: Made, out: Path, seconds: float) -> CelebaReport:
+    store = made.store
     columns = [name for name in ("identity", "split") if name in pq.read_schema(samples_path(out)).names]
     absent = store.sample_columns(columns).isna().sum() if columns else {}
     return CelebaReport(
         store=out,
         seen=store.manifest["seen"],
         taken=len(store),
-        rejected=_count_reasons(pq.read_table(rejected_path(out), columns=["reason"])),
+        rejected=_count_reasons(pq.read_table(rejected_path(out), columns=["reason"])["reason"].to_pylist()),
         without_identity=int(absent["identity"]) if "identity" in columns else None,
         without_split=int(absent["split"]) if "split" in columns else None,
         seconds=seconds,
-        already_done=already_done,
+        already_done=made.already_done,
     )

@@ -12,17 +12,17 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from gated_vae.preprocessing.openface.api import read_csvs
-from gated_vae.preprocessing.openface.listing import DETAILS
-from gated_vae.preprocessing.openface.pictures import WHOLE_IMAGE, aligned_faces, given_input
+from gated_vae.preprocessing.errors import GatedVAEError
+from gated_vae.preprocessing.openface.listing import DETAILS, printable
+from gated_vae.preprocessing.openface.pictures import WHOLE_IMAGE, aligned_faces, read_details
+from gated_vae.preprocessing.openface.reader import read_csvs
+from gated_vae.preprocessing.store import rejected_schema
 
 POSE = ("pose_Rx", "pose_Ry", "pose_Rz")
 INTENSITIES = tuple(f"AU{unit:02d}_r" for unit in (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 45))
 PRESENCES = tuple(f"AU{unit:02d}_c" for unit in (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 28, 45))
 LABELS = ("confidence", *POSE, *INTENSITIES, *PRESENCES)
 PLACES = ("frame", "face", "face_id", "success")
-
-REJECTED = pa.schema([("source", pa.string()), ("row", pa.int64()), ("reason", pa.string()), ("detail", pa.string())])
 
 Floats = npt.NDArray[np.float64]
 
@@ -45,7 +45,7 @@ def read_faces(root: str, files: Sequence[str], aligned: bool) -> pa.Table:
         aligned face in `root`. The last two are bytes, since file names need not be text; null where unknown. After them
         what could not be read: source, row, reason and detail, which are null for faces.
     """
-    table = read_csvs(Path(root), files, [*PLACES, *LABELS])  # type: ignore[arg-type]  # text serves, a Path costs as much as a file
+    table = read_csvs(Path(root), files, [*PLACES, *LABELS])
     rows, paths = table.rows, {printable(file[len(root) + 1 :]): file for file in files}
     sources = rows["source"].tolist()
     origins = {source: _origin(paths[source], aligned) for source in dict.fromkeys(sources)}
@@ -61,13 +61,8 @@ def read_faces(root: str, files: Sequence[str], aligned: bool) -> pa.Table:
         found = [origins[source].aligned.get(place) for source, place in keys]
         pictures = [path and os.fsencode(path[len(root) + 1 :]) for path in found]
         faces = faces.append_column("picture", pa.array(pictures, pa.binary()))
-    return pa.concat_tables([faces, rejected_table(table.rejected)], promote_options="permissive")
-
-
-def rejected_table(rejected: Sequence[dict[str, object]]) -> pa.Table:
-    """Rejected items as a table; reasons are single words, as all reasons in a store."""
-    rows = [{**item, "reason": str(item["reason"]).replace(" ", "_")} for item in rejected]
-    return pa.Table.from_pylist(rows, schema=REJECTED)
+    rejected = pa.Table.from_pylist(table.rejected, schema=rejected_schema())
+    return pa.concat_tables([faces, rejected], promote_options="permissive")
 
 
 def _column(rows: pd.DataFrame, name: str) -> Floats:
@@ -83,9 +78,8 @@ def _whole(values: Floats, missing: int) -> npt.NDArray[np.int64]:
 
 
 def _origin(csv: str, aligned: bool) -> Origin:
-    return Origin(given_input(csv[:-4] + DETAILS), aligned_faces(csv) if aligned else {})
-
-
-def printable(name: str) -> str:
-    """A file name as text that can be stored, as `read_csvs` spells `source`: bytes that are not UTF-8 are spelled out."""
-    return name if name.isascii() else os.fsencode(name).decode("utf-8", "backslashreplace")
+    try:
+        given = read_details(csv[:-4] + DETAILS).input
+    except GatedVAEError:
+        given = None
+    return Origin(os.fsencode(given) if given else None, aligned_faces(csv) if aligned else {})

@@ -1,59 +1,49 @@
-"""The tables of a CelebA store: one row per sample, one row per rejected item."""
+"""What a store of faces says of each sample, and of the images in which there was none."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 
-from gated_vae.preprocessing.openface.api import read_details
-from gated_vae.preprocessing.openface.pictures import SUFFIXES, WHOLE_IMAGE, base_name
-from gated_vae.preprocessing.sources.celeba.faces import LABELS, REJECTED, printable
+from gated_vae.preprocessing.openface.listing import printable
+from gated_vae.preprocessing.openface.pictures import SUFFIXES, WHOLE_IMAGE, base_name, read_details
+from gated_vae.preprocessing.sources.celeba.faces import LABELS
 from gated_vae.preprocessing.sources.celeba.lists import look_up
-from gated_vae.preprocessing.sources.celeba.survey import Source
-
-_NULLABLE = {pa.int64(): pd.Int64Dtype()}  # noted in the file, so that pandas reads row numbers as integers
 
 
-def sample_table(faces: pd.DataFrame, source: Source) -> pa.Table:
-    """Make samples.parquet of the faces taken: sample_id, image, source, row, frame, face, labels, identity, split.
+def sample_table(faces: pd.DataFrame, lists: Sequence[pd.Series], *, whole: bool) -> pa.Table:
+    """Make samples.parquet of the faces taken: image, source, row, frame, face, labels, and a column of each list.
+
+    Pictures are `whole`, and give the image's name, or aligned faces of the image that the details name.
 
     Labels stay float64, so that they compare equal to what any reader finds in the CSVs; Parquet stores the few different
     values of each once, so that the width costs nothing on disk.
     """
-    columns = {"sample_id": range(len(faces)), "image": _image_names(faces, whole=source.pictures is not None)}
-    samples = pd.DataFrame(columns, index=faces.index).join(faces[["source", "row"]])
+    names = _image_names(faces, whole)
+    samples = pd.DataFrame({"image": names}, index=faces.index).join(faces[["source", "row"]])
     if (faces["frame"] != WHOLE_IMAGE).any():
         samples["frame"] = faces["frame"].astype("Int64").mask(faces["frame"] == WHOLE_IMAGE)
     samples["face"] = faces["face"]
     samples = samples.join(faces[[name for name in LABELS if name in faces]])
-    for labels in (source.identities, source.splits):
-        if labels is not None:
-            samples[str(labels.name)] = look_up(labels, samples["image"])
+    for labels in lists:
+        samples[str(labels.name)] = look_up(labels, samples["image"])
     return pa.Table.from_pandas(samples, preserve_index=False)
 
 
-def join_rejected(tables: list[pa.Table]) -> pa.Table:
-    """Make rejected.parquet: all tables, ordered by source and row, whole files (without a row) last."""
-    rejected = pa.concat_tables(tables).sort_by([("source", "ascending"), ("row", "ascending")])
-    return pa.Table.from_pandas(rejected.to_pandas(types_mapper=_NULLABLE.get), preserve_index=False)
-
-
-def to_rejected(dropped: pd.DataFrame) -> pa.Table:
-    """Rejected items of a data frame with source, row, reason and detail."""
-    return pa.Table.from_pandas(dropped[REJECTED.names], REJECTED, preserve_index=False).replace_schema_metadata()
-
-
-def undetected(source: Source) -> pa.Table:
+def undetected(root: Path, lonely_details: Sequence[str]) -> list[dict[str, Any]]:
     """Details without a CSV as rejected items: no face was found, or the CSV that they name has gone."""
     items = []
-    for name in source.lonely_details:
-        details = read_details(source.root / name)
+    for name in lonely_details:
+        details = read_details(root / name)
         reason = "missing_csv" if details.csv else "no_face"
         detail = f"{details.csv} is not there" if details.csv else f"OpenFace found no face in {details.input}"
         items.append({"source": printable(name), "row": None, "reason": reason, "detail": printable(detail)})
-    return pa.Table.from_pylist(items, schema=REJECTED)
+    return items
 
 
 def _image_names(faces: pd.DataFrame, whole: bool) -> list[str]:

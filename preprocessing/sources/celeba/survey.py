@@ -12,10 +12,10 @@ import pandas as pd
 
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import digest
-from gated_vae.preprocessing.openface.listing import DETAILS, has_files, list_files
+from gated_vae.preprocessing.openface.listing import CSV, DETAILS, list_sizes
 from gated_vae.preprocessing.openface.pictures import WholePictures, index_pictures
 from gated_vae.preprocessing.sources.celeba.lists import read_identities, read_splits
-from gated_vae.preprocessing.store import SCHEMA_VERSION
+from gated_vae.preprocessing.store_writer import Plan
 
 _REMEDY = "Give the folder that was OpenFace's -out_dir."
 
@@ -77,7 +77,7 @@ class Source:
     pictures, identities, splits:
         What the options name, listed or read; None where not asked for.
     plan:
-        The keys of the manifest known by now: kind, schema_version, source_digest, parameters.
+        What decides the store.
     """
 
     root: Path
@@ -87,12 +87,7 @@ class Source:
     pictures: WholePictures | None
     identities: pd.Series | None
     splits: pd.Series | None
-    plan: dict[str, Any]
-
-
-def has_csvs(options: CelebaOptions, count: int) -> bool:
-    """Whether there are at least so many CSVs, told long before `survey` is done; raises as it does."""
-    return has_files(options.openface.absolute(), (".csv",), count, _REMEDY)
+    plan: Plan
 
 
 def survey(options: CelebaOptions) -> Source:
@@ -107,7 +102,7 @@ def survey(options: CelebaOptions) -> Source:
         When a folder or file is missing, has nothing to read in it, or a list has a bad line.
     """
     root = options.openface.absolute()
-    sizes = dict(sorted(list_files(root, (".csv", DETAILS), _REMEDY)))
+    sizes = list_sizes(root, (CSV, DETAILS), _REMEDY)
     names = [name for name in sizes if not name.lower().endswith(DETAILS)]
     if not names:
         raise GatedVAEError(
@@ -123,12 +118,12 @@ def survey(options: CelebaOptions) -> Source:
         pictures=pictures,
         identities=read_identities(options.identities) if options.identities else None,
         splits=read_splits(options.partitions) if options.partitions else None,
-        plan={
-            "kind": "celeba",
-            "schema_version": SCHEMA_VERSION,
-            "source_digest": digest(*_identity(options, sizes, pictures)),
-            "parameters": _parameters(options),
-        },
+        plan=Plan(
+            kind="celeba",
+            source_digest=digest(*_identity(options, sizes, pictures)),
+            parameters=_parameters(options),
+            image_shape=(options.size, options.size),
+        ),
     )
 
 

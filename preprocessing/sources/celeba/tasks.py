@@ -2,25 +2,24 @@
 
 A task writes its file atomically and reads nothing but its arguments and the source, so it may run anywhere, twice
 or again after a crash, with the same outcome. Its file is not synced, since most never need to reach the disk: a task
-that finds it there reads it and the pixels it speaks of, and compares checksums, before it takes them for done.
+that finds it there compares checksums before it takes it for done.
 """
 
 from __future__ import annotations
 
 import errno
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from gated_vae.preprocessing.files import damaged, read_sealed, write_sealed
-from gated_vae.preprocessing.image_file import Filled, Region
+from gated_vae.preprocessing.image_file import Region
 from gated_vae.preprocessing.images import PictureError, load_square, use_one_thread
-from gated_vae.preprocessing.sources.celeba.faces import REJECTED, read_faces
+from gated_vae.preprocessing.sources.celeba.faces import read_faces
+from gated_vae.preprocessing.store import rejected_schema
 
 SHARD_FILES = 1024  # CSVs in a task, or fewer if they are large
 SHARD_BYTES = 16 << 20
@@ -56,9 +55,10 @@ def read_shard(root: str, files: Sequence[str], aligned: bool, out: str) -> None
 def load_faces(shards: Sequence[Path]) -> tuple[pa.Table, pa.Table]:
     """Faces and rejected items of all shards, in order; a column that a shard lacks is null there."""
     items = pa.concat_tables(map(_load_items, shards), promote_options="permissive")
-    read = pc.is_null(items["reason"])
-    rejected = items.filter(pc.invert(read)).select(REJECTED.names).cast(REJECTED)
-    faces = items.filter(read) if len(rejected) else items  # mostly all were read: no copy of the largest table
+    schema = rejected_schema()
+    rejected = items.filter(items["reason"].is_valid()).select(schema.names).cast(schema)
+    # Mostly all were read: no copy of the largest table.
+    faces = items.filter(items["reason"].is_null()) if len(rejected) else items
     return faces.drop_columns(["reason", "detail"]), rejected
 
 
@@ -69,35 +69,21 @@ def _load_items(shard: Path) -> pa.Table:
     return pa.ipc.open_stream(data).read_all()
 
 
-def decode_shard(root: str, pictures: Sequence[bytes], region: Region, out: str) -> Filled:
-    """Turn pictures that lie in `root` into grey squares and fill the region with them; `out` then says that it is."""
-    known = _load_filled(region, Path(out))
-    if known is not None:
-        return known
+def decode_shard(root: str, pictures: Sequence[bytes], region: Region) -> None:
+    """Turn pictures that lie in `root` into grey squares and fill the region with them, unless it is."""
+    if region.is_filled():
+        return
     use_one_thread()
     folder = os.fsencode(root)
-    pixels = np.zeros((region.count, region.size, region.size), np.uint8)
+    pixels = np.zeros((region.count, *region.shape), np.uint8)
     failed: list[tuple[int, str]] = []
     for place, path in enumerate(pictures):
         try:
-            load_square(os.path.join(folder, path), region.size, pixels[place])  # noqa: PTH118
+            load_square(os.path.join(folder, path), region.shape[0], pixels[place])  # noqa: PTH118
         except PictureError as error:
             failed.append((place, str(error)))
         except OSError as error:
             if error.errno in _OUR_TROUBLE:
                 raise
             failed.append((place, error.strerror or str(error)))
-    filled = Filled(region, region.write(pixels), failed)
-    write_sealed(Path(out), json.dumps([filled.checksum, failed]).encode())
-    return filled
-
-
-def _load_filled(region: Region, out: Path) -> Filled | None:
-    """What an earlier run has done about a region, if its pixels are there, too."""
-    data = read_sealed(out)
-    if data is None:
-        return None
-    checksum, failed = json.loads(bytes(data))
-    with Path(region.path).open("rb") as images:
-        _, found = region.read(images)
-    return Filled(region, checksum, [(place, fault) for place, fault in failed]) if found == checksum else None
+    region.write(pixels, failed)

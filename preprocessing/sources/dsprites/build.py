@@ -7,10 +7,9 @@ value / 255 as in every store; the official file has 0 and 1.
 from __future__ import annotations
 
 import math
-import shutil
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,26 +21,16 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from gated_vae.preprocessing.errors import GatedVAEError
-from gated_vae.preprocessing.files import digest, file_digest, locked, write_json, write_parquet
-from gated_vae.preprocessing.image_file import write_images
+from gated_vae.preprocessing.compute import RunTasks
+from gated_vae.preprocessing.files import digest, file_digest
+from gated_vae.preprocessing.image_file import Region
+from gated_vae.preprocessing.progress import Progress, ignore
+from gated_vae.preprocessing.sources.base import BadSourceError, make_store
 from gated_vae.preprocessing.sources.dsprites.render import PLACES, RENDERER_VERSION, SIZE, Images, draw_everywhere
-from gated_vae.preprocessing.store import (
-    SCHEMA_VERSION,
-    centroids_path,
-    groups_path,
-    images_path,
-    manifest_path,
-    open_store,
-    pairs_path,
-    rejected_path,
-    samples_path,
-)
+from gated_vae.preprocessing.store_writer import Plan, StoreWriter
 
 FACTORS = {"shape": 3, "scale": 6, "orientation": 40, "posX": PLACES, "posY": PLACES}  # row order, posY fastest
 BLOCK_ROWS = PLACES * PLACES  # 4 MB of pixels
-
-Progress = Callable[[int, int], None]  # (images written, images in all)
 
 _FETCH = "Download dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz again, or leave --npz out to have the images drawn."
 
@@ -69,19 +58,15 @@ class DSpritesReport:
 
 
 def preprocess_dsprites(
-    out: Path, *, npz: Path | None = None, overwrite: bool = False, progress: Progress | None = None
+    out: Path, *, npz: Path | None = None, overwrite: bool = False, progress: Progress = ignore
 ) -> DSpritesReport:
-    """Make a store of dSprites in the folder `out`.
-
-    An interrupted run leaves no store.json and starts over when run again, with the same bytes in the end.
+    """Make a store of dSprites in the folder `out`; see `make_store`.
 
     Parameters
     ----------
     npz:
         The official file. Its classes and values are checked against the grid; `metadata`, which is pickled, is never
         read. Without it the images are drawn.
-    overwrite:
-        Replace the store that lies in `out`, its groups and pairs included.
     progress:
         Called after every 1,024 images.
 
@@ -90,32 +75,62 @@ def preprocess_dsprites(
     GatedVAEError
         When the npz is missing, damaged or not dSprites; when `out` holds another store or is in use.
     """
-    manifest = _manifest(npz)
-    source, total = manifest["parameters"]["source"], manifest["taken"]
-    with locked(out):
-        if manifest_path(out).exists() and not overwrite:
-            _check_same(out, manifest)
-            return DSpritesReport(out, source, total, already_done=True)
-        _clear(out)
-        blocks = draw_all() if npz is None else read_official(npz)
-        write_images(images_path(out), _counted(blocks, total, progress), total, SIZE)
-        write_parquet(samples_path(out), sample_table(FACTORS), schema_version=SCHEMA_VERSION)
-        write_parquet(rejected_path(out), _nothing_rejected(), schema_version=SCHEMA_VERSION)
-        digests = {path.name: file_digest(path) for path in (images_path(out), samples_path(out), rejected_path(out))}
-        write_json(manifest_path(out), {**manifest, "digests": digests})
-    return DSpritesReport(out, source, total, already_done=False)
+    store, already_done = make_store(DSprites(npz, FACTORS), out, overwrite=overwrite, progress=progress)
+    return DSpritesReport(out, store.parameters["source"], len(store), already_done)
 
 
-def draw_all() -> Iterator[Images]:
-    """Draw the images in row order, uint8 (1024, 64, 64) at a time: all places of one shape, scale and orientation."""
-    values = factor_values(FACTORS)
-    for shape in range(FACTORS["shape"]):
-        for scale in values["scale"]:
-            for angle in values["orientation"]:
-                yield draw_everywhere(shape, float(scale), float(angle)).reshape(-1, SIZE, SIZE)
+@dataclass(frozen=True)
+class DSprites:
+    """The official file, or images drawn where there is none, as a `DataSource`; all combinations of `factors`."""
+
+    npz: Path | None
+    factors: dict[str, int]
+
+    def plan(self) -> Plan:
+        """What decides the store."""
+        source = "rendered" if self.npz is None else "npz"
+        drawn = digest("dsprites renderer", str(RENDERER_VERSION))
+        return Plan(
+            kind="dsprites",
+            source_digest=drawn if self.npz is None else _file_digest(self.npz),
+            parameters={"source": source, "pixel_values": [0, 255]},
+            image_shape=(SIZE, SIZE),
+            factors=self.factors,
+        )
+
+    def build(self, writer: StoreWriter, run: RunTasks, progress: Progress) -> None:
+        """Read or draw every image."""
+        writer.seen = math.prod(self.factors.values())
+        if self.npz is None:
+            regions = writer.images(writer.seen, self.factors["posX"] * self.factors["posY"])
+            done = run(_draw, ((self.factors, block, region) for block, region in enumerate(regions)))
+        else:
+            regions = writer.images(writer.seen, BLOCK_ROWS)
+            done = _copy(read_official(self.npz, self.factors), regions)
+        for region, _ in zip(regions, done, strict=True):
+            progress(region.stop, writer.seen)
+        writer.samples(sample_table(self.factors))
 
 
-def read_official(npz: Path, factors: Mapping[str, int] = FACTORS) -> Iterator[Images]:
+def _draw(factors: Mapping[str, int], block: int, region: Region) -> None:
+    """Fill a region with all places of one shape, scale and orientation, of which it is number `block`."""
+    if region.is_filled():
+        return
+    shape, scale, angle = np.unravel_index(block, [factors[name] for name in ("shape", "scale", "orientation")])
+    values = factor_values(factors)
+    drawn = draw_everywhere(int(shape), float(values["scale"][scale]), float(values["orientation"][angle]))
+    x, y = (np.rint(values[name] * (PLACES - 1)).astype(int) for name in ("posX", "posY"))
+    region.write(drawn[np.ix_(x, y)].reshape(-1, SIZE, SIZE))
+
+
+def _copy(blocks: Iterable[Images], regions: Sequence[Region]) -> Iterator[None]:
+    for region, images in zip(regions, blocks, strict=True):
+        if not region.is_filled():
+            region.write(images)
+        yield
+
+
+def read_official(npz: Path, factors: Mapping[str, int]) -> Iterator[Images]:
     """Read the images of the official npz in row order, up to 1,024 at a time, nothing unpickled.
 
     Yields
@@ -151,68 +166,19 @@ def factor_values(factors: Mapping[str, int]) -> dict[str, npt.NDArray[np.float6
 
 
 def sample_table(factors: Mapping[str, int]) -> pa.Table:
-    """Make samples.parquet: sample_id, image (``shape=0 scale=5 ...``), a class and a value column for each factor."""
+    """Make samples.parquet: image (``shape=0 scale=5 ...``), a class and a value column for each factor."""
     ids = np.arange(math.prod(factors.values()))
     classes = dict(zip(factors, np.unravel_index(ids, tuple(factors.values())), strict=True))
     names = [pa.array([f"{name}={k}" for k in range(size)]).take(classes[name]) for name, size in factors.items()]
     values = {f"{name}_value": value[classes[name]] for name, value in factor_values(factors).items()}
-    return pa.table({"sample_id": ids, "image": pc.binary_join_element_wise(*names, " "), **classes, **values})
-
-
-def _manifest(npz: Path | None) -> dict[str, Any]:
-    total = math.prod(FACTORS.values())
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "kind": "dsprites",
-        "source_digest": digest("dsprites renderer", str(RENDERER_VERSION)) if npz is None else _file_digest(npz),
-        "image_shape": [SIZE, SIZE],
-        "seen": total,
-        "taken": total,
-        "rejected": 0,
-        "parameters": {"source": "rendered" if npz is None else "npz", "pixel_values": [0, 255]},
-        "factors": FACTORS,
-        "partitions": {},
-    }
-
-
-def _check_same(out: Path, manifest: dict[str, Any]) -> None:
-    """Refuse to touch a store that was made from something else."""
-    found = open_store(out).manifest
-    differing = [key for key in ("kind", "parameters", "source_digest") if found.get(key) != manifest[key]]
-    if differing:
-        key = differing[0]
-        why = f"Its {key} is {found.get(key)}, this command's is {manifest[key]}."
-        raise GatedVAEError(
-            f"{out} holds another store.", why, "Choose another folder, or replace it with --overwrite."
-        )
-
-
-def _clear(out: Path) -> None:
-    """Remove what an earlier store left: the manifest first, so that a half-removed store is never taken for one."""
-    manifest_path(out).unlink(missing_ok=True)
-    for folder in (groups_path(out, "").parents[1], pairs_path(out, "").parents[1], centroids_path(out, "").parent):
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _counted(blocks: Iterator[Images], total: int, progress: Progress | None) -> Iterator[Images]:
-    done = 0
-    for block in blocks:
-        yield block
-        done += len(block)
-        if progress:
-            progress(done, total)
-
-
-def _nothing_rejected() -> pa.Table:
-    names = {"source": pa.string(), "row": pa.int64(), "reason": pa.string(), "detail": pa.string()}
-    return pa.schema(names).empty_table()
+    return pa.table({"image": pc.binary_join_element_wise(*names, " "), **classes, **values})
 
 
 def _file_digest(path: Path) -> str:
     try:
         return file_digest(path)
     except OSError as error:
-        raise GatedVAEError(f"{path} cannot be read.", error.strerror or str(error), _FETCH) from None
+        raise BadSourceError(f"{path} cannot be read.", error.strerror or str(error), _FETCH) from None
 
 
 @contextmanager
@@ -221,9 +187,9 @@ def _reading(npz: Path) -> Iterator[None]:
     try:
         yield
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
-        raise GatedVAEError(f"{npz} is damaged or not an npz file.", str(error), _FETCH) from None
+        raise BadSourceError(f"{npz} is damaged or not an npz file.", str(error), _FETCH) from None
     except (ValueError, KeyError, NotImplementedError, RuntimeError) as error:
-        raise GatedVAEError(f"{npz} is not the dSprites file.", str(error), _FETCH) from None
+        raise BadSourceError(f"{npz} is not the dSprites file.", str(error), _FETCH) from None
 
 
 def _expected_latents(factors: Mapping[str, int]) -> dict[str, npt.NDArray[Any]]:

@@ -19,11 +19,9 @@ def brute_force(group: np.ndarray, points: np.ndarray, sample: int, count: int) 
 
 @pytest.mark.parametrize("values", [1, 1 << 20])  # differences in memory at a time: a row, or all
 @pytest.mark.parametrize("count", [1, 3, 50])
-@pytest.mark.parametrize("spare", [0, 8])
 def test_the_nearest_are_those_of_all_distances_and_ties_go_by_id(
-    monkeypatch: pytest.MonkeyPatch, count: int, values: int, spare: int
+    monkeypatch: pytest.MonkeyPatch, count: int, values: int
 ) -> None:
-    monkeypatch.setattr(nearest, "SPARE", spare)
     monkeypatch.setattr(nearest, "BLOCK_VALUES", values)
     rng = np.random.default_rng(0)
     group = rng.permutation(np.repeat(np.arange(12), rng.integers(2, 40, 12)))

@@ -33,7 +33,8 @@ from gated_vae.pipelines.verify import verify
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.openface.api import read_openface
 from gated_vae.preprocessing.progress import ignore
-from gated_vae.preprocessing.simulate import FaceSimulation, simulate_faces, simulate_labels
+from gated_vae.preprocessing.simulate.faces import simulate_faces, simulate_labels
+from gated_vae.preprocessing.simulate.options import FaceSimulation
 from gated_vae.preprocessing.sources.celeba.faces import LABELS
 from gated_vae.preprocessing.store import Store
 

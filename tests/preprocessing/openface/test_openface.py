@@ -18,7 +18,9 @@ from gated_vae.preprocessing import read_openface
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.openface import reader as openface_shard
 from gated_vae.preprocessing.openface import text as openface_text
-from gated_vae.preprocessing.openface.api import find_csvs, read_csvs, read_details
+from gated_vae.preprocessing.openface.api import find_csvs
+from gated_vae.preprocessing.openface.pictures import read_details
+from gated_vae.preprocessing.openface.reader import read_csvs
 
 HEADER = "frame, face_id, timestamp, confidence, success, pose_Rx, pose_Ry, x_0, X_0, AU01_r, AU28_c"
 ROW = "1, 0, 0.000, 0.98, 1, -0.109, 0.128, 602.6, -13.1, 0.05, 1.00"

@@ -7,9 +7,12 @@ import pytest
 
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.openface.api import read_openface
-from gated_vae.preprocessing.simulate import FaceSimulation, labels, openface, simulate_faces
-from gated_vae.preprocessing.simulate.render.draw import Backdrop, Scene, build, draw, rotation
+from gated_vae.preprocessing.simulate import labels, openface
+from gated_vae.preprocessing.simulate.faces import simulate_faces
+from gated_vae.preprocessing.simulate.options import FaceSimulation
+from gated_vae.preprocessing.simulate.render.draw import build, draw
 from gated_vae.preprocessing.simulate.render.landmarks import AU_NAMES
+from gated_vae.preprocessing.simulate.render.scene import Backdrop, Scene, rotation
 
 MANY_FAILURES = FaceSimulation(
     n=120, seed=5, people=6, not_found=0.05, two_faces=0.1, low_confidence=0.05, impossible=0.05
@@ -166,7 +169,7 @@ def test_an_interrupted_run_goes_on_where_it_stopped(folder, tmp_path):
     class Killed(BaseException):
         pass
 
-    def kill(done):
+    def kill(done, _total, _note):
         if done >= 100:
             raise Killed
 
@@ -175,7 +178,9 @@ def test_an_interrupted_run_goes_on_where_it_stopped(folder, tmp_path):
     assert not (tmp_path / "truth.parquet").exists()
     first = tmp_path / "processed/000001_of_details.txt"
     before, seen = first.stat().st_mtime_ns, []
-    assert not simulate_faces(MANY_FAILURES, tmp_path, workers=1, progress=seen.append).already_done
+    assert not simulate_faces(
+        MANY_FAILURES, tmp_path, workers=1, progress=lambda done, *_: seen.append(done)
+    ).already_done
     assert first.stat().st_mtime_ns == before
     assert seen == [100, 120]
     assert digests(tmp_path) == digests(folder[0])

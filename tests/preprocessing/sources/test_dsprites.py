@@ -7,12 +7,14 @@ import pickle
 import time
 import zipfile
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 
-from gated_vae.preprocessing import store
+from gated_vae.preprocessing import store, store_writer
 from gated_vae.preprocessing.errors import GatedVAEError
+from gated_vae.preprocessing.image_file import Region
 from gated_vae.preprocessing.sources.dsprites import build as dsprites
 from gated_vae.preprocessing.sources.dsprites.build import FACTORS, preprocess_dsprites, read_official, sample_table
 from gated_vae.preprocessing.sources.dsprites.render import draw_everywhere, fill, outline
@@ -244,8 +246,6 @@ def test_surplus_bytes_are_refused(tmp_path: Path) -> None:
 def tiny_grid(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let stores hold the small grid, so that they are made in no time."""
     monkeypatch.setattr(dsprites, "FACTORS", TINY)
-    monkeypatch.setattr(dsprites, "draw_all", lambda: iter([np.zeros((TINY_ROWS, 64, 64), np.uint8)]))
-    monkeypatch.setattr(read_official, "__defaults__", (TINY,))
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -257,7 +257,7 @@ def test_the_row_order_is_the_official_one() -> None:
     table = sample_table(FACTORS).to_pandas()
     strides = {"shape": 245760, "scale": 40960, "orientation": 1024, "posX": 32, "posY": 1}
     assert len(table) == 737280
-    assert (sum(table[name] * stride for name, stride in strides.items()) == table.sample_id).all()
+    assert (sum(table[name] * stride for name, stride in strides.items()) == np.arange(737280)).all()
     assert table.image[245760 + 5 * 40960 + 12 * 1024 + 3 * 32 + 31] == "shape=1 scale=5 orientation=12 posX=3 posY=31"
     assert table.loc[737279, ["shape_value", "scale_value", "posX_value", "posY_value"]].tolist() == [3, 1, 1, 1]
     assert np.allclose(table.orientation_value, table.orientation * 2 * np.pi / 39)
@@ -307,23 +307,64 @@ def test_overwriting_removes_groups_and_pairs(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("tiny_grid")
-@pytest.mark.parametrize("step", ["write_images", "sample_table", "_nothing_rejected", "write_json"])
+@pytest.mark.parametrize(
+    ("module", "step"),
+    [
+        (dsprites, "draw_everywhere"),
+        (dsprites, "sample_table"),
+        *((store_writer, step) for step in ("finish_images", "write_parquet", "write_json", "commit")),
+    ],
+)
 def test_a_run_that_dies_is_no_store_and_ends_the_same_when_run_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: ModuleType, step: str
 ) -> None:
     preprocess_dsprites(tmp_path / "whole")
     with monkeypatch.context() as patch:
 
-        def die(*_: object) -> None:
+        def die(*_: object, **__: object) -> None:
             raise KeyboardInterrupt
 
-        patch.setattr(dsprites, step, die)
+        patch.setattr(module, step, die)
         with pytest.raises(KeyboardInterrupt):
             preprocess_dsprites(tmp_path / "s")
     with pytest.raises(GatedVAEError, match="not a finished store"):
         open_store(tmp_path / "s")
     assert not preprocess_dsprites(tmp_path / "s").already_done
     assert contents(tmp_path / "s") == contents(tmp_path / "whole")
+
+
+@pytest.mark.usefixtures("tiny_grid")
+@pytest.mark.parametrize("drawn", [True, False])
+def test_killed_half_way_it_goes_on_where_it_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, drawn: bool
+) -> None:
+    np.savez(tmp_path / "d.npz", **tiny_arrays())
+    monkeypatch.setattr(dsprites, "BLOCK_ROWS", 4)
+    npz = None if drawn else tmp_path / "d.npz"
+    preprocess_dsprites(tmp_path / "whole", npz=npz)
+    written: list[int] = []
+    real = Region.write
+    monkeypatch.setattr(Region, "write", lambda region, *given: (written.append(region.start), real(region, *given)))
+
+    def die(done: int, _total: int) -> None:
+        if done == 20:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        preprocess_dsprites(tmp_path / "s", npz=npz, progress=die)
+    assert 5 <= len(written) < 12
+    preprocess_dsprites(tmp_path / "s", npz=npz)
+    assert sorted(written) == list(range(0, TINY_ROWS, 4))  # each once
+    assert contents(tmp_path / "s") == contents(tmp_path / "whole")
+
+
+@pytest.mark.usefixtures("tiny_grid")
+def test_drawn_images_are_the_combinations_in_row_order(tmp_path: Path) -> None:
+    preprocess_dsprites(tmp_path / "s")
+    made = open_store(tmp_path / "s")
+    for image, (_, *values) in zip(made.images, tiny_arrays()["latents_values"], strict=True):
+        shape, scale, angle, x, y = values
+        assert np.array_equal(image, draw_everywhere(int(shape) - 1, scale, angle)[int(x) * 31, int(y) * 31])
 
 
 @pytest.mark.usefixtures("tiny_grid")
@@ -351,13 +392,22 @@ def test_the_whole_store_survives_a_kill_and_is_made_in_under_a_minute(tmp_path:
     out = tmp_path / "s"
     process = multiprocessing.get_context("spawn").Process(target=_preprocess, args=(out,))
     process.start()
-    while not any(file.stat().st_size > 2**28 for file in out.glob(".images*")):
+    work = out / ".work"
+    while len(list(work.glob("pixels-*"))) < 100:
         time.sleep(0.05)
     process.kill()
     process.join()
+    before = {path: path.stat().st_mtime_ns for path in work.glob("pixels-*")}
+    after: dict[Path, int] = {}
+
+    def look(done: int, total: int) -> None:
+        if done == total:
+            after.update((path, path.stat().st_mtime_ns) for path in before)
+
     start = time.monotonic()
-    assert not preprocess_dsprites(out).already_done
+    assert not preprocess_dsprites(out, progress=look).already_done
     assert time.monotonic() - start < 60
+    assert before == after  # drawn once
     images = open_store(out).images
     assert images.shape == (737280, 64, 64)
     for row in np.random.default_rng(0).integers(0, 737280, 50):

@@ -1,0 +1,90 @@
+"""What a new kind of data has to say for itself; staging, resuming, the account and publishing come from here."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from gated_vae.preprocessing.compute import RunTasks, threads
+from gated_vae.preprocessing.errors import GatedVAEError
+from gated_vae.preprocessing.files import locked
+from gated_vae.preprocessing.progress import Progress, ignore
+from gated_vae.preprocessing.store import Store, open_store
+from gated_vae.preprocessing.store_writer import Plan, StoreWriter
+
+
+class BadSourceError(GatedVAEError):
+    """The source cannot become a store: a better one must not find what was begun with it in its way."""
+
+
+class DataSource(Protocol):
+    """Raw data that can become a store."""
+
+    def plan(self) -> Plan:
+        """What decides the store, told before anything is written; `GatedVAEError` when there is nothing to read."""
+
+    def build(self, writer: StoreWriter, run: RunTasks, progress: Progress, /) -> None:
+        """Fill the writer's images, give it the samples and what is rejected, and set what was seen.
+
+        What an earlier, interrupted run has left in `writer.work` or in the regions is not done again. Tasks given to `run`
+        run in threads, in processes or on a cluster: functions of a module, whose arguments pickle.
+
+        Raises
+        ------
+        BadSourceError
+            When nothing comes of the source.
+        """
+
+
+class Made(NamedTuple):
+    """A store, and whether it was there already and nothing was written."""
+
+    store: Store
+    already_done: bool
+
+
+def make_store(
+    source: DataSource,
+    out: Path,
+    *,
+    overwrite: bool = False,
+    workers: AbstractContextManager[RunTasks] | None = None,
+    progress: Progress = ignore,
+) -> Made:
+    """Make a store of a source in the folder `out`.
+
+    A run that was interrupted goes on where it stopped when run again, and ends with the same bytes, whatever the workers.
+
+    Parameters
+    ----------
+    overwrite:
+        Replace what lies in `out` (once the new store is complete), its groups and pairs included.
+    workers:
+        What runs the source's tasks, started if there are any: `threads` on every core when None, or as they, `processes` and
+        `cluster` of `compute` give them.
+    progress:
+        Told what the source tells.
+
+    Raises
+    ------
+    GatedVAEError
+        When the source is missing or holds nothing to take, when `out` holds something else or is in use.
+    OSError
+        When writing fails; what was in `out` before is still there.
+    """
+    plan = source.plan()
+    with locked(out):
+        writer = StoreWriter(out, plan)
+        already_done = not overwrite and writer.is_finished()
+        if not already_done:
+            writer.begin()
+            try:
+                with workers or threads() as run:
+                    source.build(writer, run, progress)
+                writer.publish()
+            except BadSourceError:
+                writer.discard()
+                raise
+        writer.discard()
+        return Made(open_store(out), already_done)

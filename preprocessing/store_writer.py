@@ -1,0 +1,203 @@
+"""How a store comes to be, whatever it is made of: staged, resumable, accounted for, published at once.
+
+The work lies in one hidden folder inside the store. Nothing outside that folder changes before everything is ready, so a
+command that fails or is killed leaves what was there before, and running it again goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from gated_vae.preprocessing.errors import GatedVAEError
+from gated_vae.preprocessing.files import commit, file_digest, read_json, write_json, write_parquet
+from gated_vae.preprocessing.image_file import Region, finish_images, make_images
+from gated_vae.preprocessing.store import (
+    REBUILD,
+    SCHEMA_VERSION,
+    Store,
+    centroids_path,
+    groups_path,
+    images_path,
+    manifest_path,
+    open_store,
+    pairs_path,
+    rejected_path,
+    rejected_schema,
+    samples_path,
+)
+
+REGION_IMAGES = 512  # 2 MB of pixels at 64 x 64
+_NULLABLE = {pa.int64(): pd.Int64Dtype()}  # noted in the file, so that pandas reads row numbers as integers
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What decides a store: equal plans make equal stores, wherever they are made.
+
+    Attributes
+    ----------
+    kind:
+        What it is made from, such as ``celeba``.
+    source_digest:
+        SHA-256 of what it is made from, see `files.digest`.
+    parameters:
+        The options, without paths, as JSON knows them.
+    image_shape:
+        Of one image, such as (H, W).
+    factors:
+        Where the images are all combinations of some factors: their sizes by name, the slowest first.
+    """
+
+    kind: str
+    source_digest: str
+    parameters: dict[str, Any]
+    image_shape: tuple[int, ...]
+    factors: dict[str, int] | None = None
+
+    def manifest(self) -> dict[str, Any]:
+        """The keys of store.json that are known beforehand."""
+        keys = {"schema_version": SCHEMA_VERSION, "kind": self.kind, "source_digest": self.source_digest}
+        keys |= {"image_shape": list(self.image_shape), "parameters": self.parameters}
+        return keys if self.factors is None else {**keys, "factors": self.factors}
+
+
+class StoreWriter:
+    """Puts a store together in the folder `out`, which whoever calls holds locked.
+
+    Attributes
+    ----------
+    work:
+        Absolute path of the folder where tasks leave what they have made until the store is complete.
+    seen:
+        How many items the source has, which the source sets: those taken and those rejected must add up to it.
+    """
+
+    def __init__(self, out: Path, plan: Plan) -> None:
+        self.seen = 0
+        self.work = out.absolute() / ".work"
+        self._out, self._plan, self._plan_path = out, plan, self.work / "plan.json"
+        self._staged = self.work / "store"
+        self._regions: list[Region] = []
+        self._samples = pa.table({})
+        self._rejected: list[tuple[str, int | None, str, str]] = []
+
+    def is_finished(self) -> bool:
+        """Whether the store is there already.
+
+        Raises
+        ------
+        GatedVAEError
+            When `out` holds another store, finished or not, or something else.
+        """
+        if manifest_path(self._out).exists():
+            self._refuse_other(open_store(self._out).manifest)
+            return True
+        if self._plan_path.exists():
+            self._refuse_other(read_json(self._plan_path, REBUILD))
+        elif any(not path.name.startswith(".") for path in self._out.iterdir()):
+            remedy = "Choose a new or empty folder, or have this one's store files replaced with --overwrite."
+            raise GatedVAEError(f"{self._out} is not empty.", "It holds files, but no store.", remedy)
+        return False
+
+    def begin(self) -> None:
+        """Go on with the unfinished work on this store; work on any other is thrown away."""
+        if not self._plan_path.exists() or read_json(self._plan_path, REBUILD) != self._plan.manifest():
+            self.discard()
+            write_json(self._plan_path, self._plan.manifest())
+
+    def discard(self) -> None:
+        """Remove the work folder; its plan first, so that a part of it is never taken for the whole."""
+        self._plan_path.unlink(missing_ok=True)
+        if self.work.exists():
+            shutil.rmtree(self.work)
+
+    def images(self, count: int, each: int = REGION_IMAGES) -> list[Region]:
+        """Make room for `count` images in regions of `each`, to be filled in any order; some may be, by an earlier run."""
+        self._regions = make_images(images_path(self._staged), self._plan.image_shape, count, each)
+        return self._regions
+
+    def failed(self) -> dict[int, str]:
+        """Images that failed by number, and why: no row of the samples is theirs, and the source rejects them."""
+        return {region.start + place: why for region in self._regions for place, why in region.failed()}
+
+    def samples(self, table: pa.Table) -> None:
+        """Row i describes image i of those that did not fail; `sample_id`, which is i, comes in front."""
+        self._samples = table.add_column(0, "sample_id", pa.array(np.arange(len(table))))
+
+    def reject(self, source: str, row: int | None, reason: str, detail: str) -> None:
+        """Account for an item that is not taken: its file and row (None: all of it), the reason as a word, particulars."""
+        self._rejected.append((source, row, reason, detail))
+
+    def publish(self) -> Store:
+        """Complete the store and put it into the place of what lies in the folder, groups and pairs included.
+
+        Then files are only renamed, which takes no space that could run out: old manifest away first, new one in last.
+
+        Raises
+        ------
+        GatedVAEError
+            When an item or an image is unaccounted for, or pixels are not those that were written.
+        """
+        self._check_account()
+        images = images_path(self._staged)
+        shape, taken = self._plan.image_shape, len(self._samples)
+        digests = {images.name: finish_images(images, shape, taken, self._regions)}
+        tables = {samples_path(self._staged): self._samples, rejected_path(self._staged): self._rejected_table()}
+        for path, table in tables.items():
+            write_parquet(path, table, schema_version=SCHEMA_VERSION)
+            digests[path.name] = file_digest(path)
+        counts = {"seen": self.seen, "taken": taken, "rejected": len(self._rejected)}
+        manifest = {**self._plan.manifest(), **counts, "partitions": {}, "digests": digests}
+        write_json(manifest_path(self._staged), manifest)
+        self._replace()
+        return open_store(self._out)
+
+    def _refuse_other(self, found: dict[str, Any]) -> None:
+        there = _named(found)
+        for key, wanted in _named(self._plan.manifest()).items():
+            if there.get(key) != wanted:
+                why = f"Its {key} is {there.get(key)}, this command's is {wanted}."
+                remedy = "Choose another folder, or replace what is there with --overwrite."
+                raise GatedVAEError(f"{self._out} holds another store.", why, remedy)
+
+    def _check_account(self) -> None:
+        taken, rejected = len(self._samples), len(self._rejected)
+        images = sum(region.count for region in self._regions) - len(self.failed())
+        faults = {
+            f"{taken} taken and {rejected} rejected are not the {self.seen} seen.": taken + rejected != self.seen,
+            f"{taken} samples have {images} images.": taken != images,
+        }
+        why = next((fault for fault, found in faults.items() if found), None)
+        if why:
+            remedy = "What reads the source has lost or doubled some: nothing is published."
+            raise GatedVAEError(f"The account of {self._out} does not add up.", why, remedy)
+
+    def _rejected_table(self) -> pa.Table:
+        """Rejected items ordered by source and row, whole files (without a row) last."""
+        schema = rejected_schema()
+        table = pa.Table.from_pylist([dict(zip(schema.names, item, strict=True)) for item in self._rejected], schema)
+        table = table.sort_by([("source", "ascending"), ("row", "ascending")])
+        return pa.Table.from_pandas(table.to_pandas(types_mapper=_NULLABLE.get), preserve_index=False)
+
+    def _replace(self) -> None:
+        out = self._out
+        manifest_path(out).unlink(missing_ok=True)
+        for folder in (groups_path(out, "").parents[1], pairs_path(out, "").parents[1], centroids_path(out, "").parent):
+            if folder.exists():
+                shutil.rmtree(folder)
+        for path_in in (images_path, samples_path, rejected_path, manifest_path):
+            commit(path_in(self._staged), path_in(out))
+
+
+def _named(manifest: dict[str, Any]) -> dict[str, Any]:
+    """What equal stores have in common, parameters one by one, in the order in which differences are told."""
+    first, last = ("kind", "source_digest"), ("image_shape", "factors")
+    parameters = manifest.get("parameters", {})
+    return {**{key: manifest.get(key) for key in first}, **parameters, **{key: manifest.get(key) for key in last}}
