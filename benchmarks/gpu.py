@@ -25,7 +25,7 @@ from gated_vae.pairing.groups.kmeans import group_kmeans
 from gated_vae.pipelines.training import stack
 from gated_vae.pipelines.training.config import TrainConfig
 from gated_vae.pipelines.training.run import create_run, open_run
-from gated_vae.pipelines.training.stack import StackTrainer, _Inputs
+from gated_vae.pipelines.training.stack import StackTrainer
 from gated_vae.preprocessing.store import Store, open_store
 
 LATENT = {"position": 2, "rotation": 2, "shape": 2, "size": 2}
@@ -77,12 +77,11 @@ def time_steps(trainer: StackTrainer, device: str, repeats: int) -> float:
     generator = np.random.default_rng(0)
     shape = (2, 8, len(trainer.runs), trainer.config.batch_size)
     ids = torch.from_numpy(generator.integers(0, len(trainer.images), shape).astype(np.int32)).to(device)
-    chunk = _Inputs(ids[0], ids[1], None)
 
     def steps(count: int) -> None:
         for place in range(count):
             trainer.step += 1
-            trainer._train_on(chunk, place % 8, place % 4)
+            trainer._train_on(StepBatch(*ids[:, place % 8], list(LATENT)[place % 4]))
 
     return median_of(steps, device, repeats)
 

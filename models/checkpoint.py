@@ -15,6 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save
 from torch import nn
 
+Tensors = Mapping[str, torch.Tensor]
 AtomicPath = Callable[[Path], AbstractContextManager[Path]]
 
 
@@ -42,34 +43,41 @@ def checkpoints(folder: Path) -> list[Checkpoint]:
 
 def save_checkpoint(
     checkpoint: Checkpoint,
-    model: nn.Module,
-    optimiser: torch.optim.Optimizer,
+    weights: Tensors,
+    slots: Tensors,
     position: Mapping[str, Any],
     atomic_path: AtomicPath,
 ) -> None:
-    """Save model, optimiser and position; the weights come last, so a checkpoint that has them is whole.
+    """Save a model, its optimiser and their position; the weights come last, so a checkpoint that has them is whole.
 
     Each file's metadata holds the SHA-256 of its tensors, in a single entry: safetensors writes several in random order.
 
     Parameters
     ----------
+    weights:
+        The model's `state_dict`.
+    slots:
+        What the optimiser keeps, as `optimiser_slots` gives it.
     position:
         What is not a tensor (step, loader state): kept as JSON in the metadata.
     atomic_path:
         How a file is written so that it is there whole or not at all.
     """
-    names = _trained(model)
-    tensors = {
-        f"{names[index]}/{key}": value.cpu().contiguous()
-        for index, slots in optimiser.state_dict()["state"].items()
-        for key, value in slots.items()
-    }
-    weights = {name: value.cpu().contiguous() for name, value in model.state_dict().items()}
+    slots, weights = ({name: value.cpu().contiguous() for name, value in given.items()} for given in (slots, weights))
     # As bytes: safetensors writes files under temporary names of its own, which a death would leave behind.
     with atomic_path(checkpoint.state) as path:
-        path.write_bytes(save(tensors, {"position": json.dumps({**position, "sha256": _digest(tensors)})}))
+        path.write_bytes(save(slots, {"position": json.dumps({**position, "sha256": _digest(slots)})}))
     with atomic_path(checkpoint.weights) as path:
         path.write_bytes(save(weights, {"sha256": _digest(weights)}))
+
+
+def optimiser_slots(model: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    """What an optimiser keeps of each trained parameter, as ``PARAMETER/SLOT``."""
+    return {
+        f"{name}/{key}": value
+        for name, parameter in model.named_parameters()
+        for key, value in optimiser.state.get(parameter, {}).items()
+    }
 
 
 def read_state(checkpoint: Checkpoint) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
@@ -83,11 +91,6 @@ def read_state(checkpoint: Checkpoint) -> tuple[dict[str, torch.Tensor], dict[st
     return tensors, position
 
 
-def _trained(model: nn.Module) -> list[str]:
-    """Names of the parameters that are trained, in the order in which the optimiser numbers them."""
-    return [name for name, parameter in model.named_parameters() if parameter.requires_grad]
-
-
 def prune(folder: Path, keep: int) -> None:
     """Keep the newest `keep` checkpoints; remove older ones, and what a death has left of others."""
     kept = {path for checkpoint in checkpoints(folder)[-keep:] for path in (checkpoint.weights, checkpoint.state)}
@@ -98,12 +101,12 @@ def prune(folder: Path, keep: int) -> None:
         path.unlink()
 
 
-def _digest(tensors: Mapping[str, torch.Tensor]) -> str:
+def _digest(tensors: Tensors) -> str:
     """SHA-256 over tensors in the order of their names."""
     hasher = hashlib.sha256()
     for name in sorted(tensors):
         hasher.update(name.encode())
-        hasher.update(tensors[name].detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+        hasher.update(tensors[name].flatten().view(torch.uint8).numpy().data)
     return hasher.hexdigest()
 
 
@@ -116,8 +119,8 @@ def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
         raise ValueError(f"{path} cannot be loaded: {str(error).splitlines()[0]}") from error
 
 
-def _compare(path: Path, tensors: Mapping[str, torch.Tensor], expected: str | None) -> None:
-    if expected is not None and _digest(tensors) != expected:
+def _compare(path: Path, tensors: Tensors, expected: str | None) -> None:
+    if _digest(tensors) != expected:
         raise ValueError(f"{path} cannot be loaded: its tensors were changed after they were saved")
 
 
@@ -149,11 +152,11 @@ def load_state(checkpoint: Checkpoint, model: nn.Module, optimiser: torch.optim.
     """
     tensors, position = read_state(checkpoint)
     try:
-        slots = [name.rpartition("/") for name in tensors]
-        index = {name: number for number, name in enumerate(_trained(model))}
+        trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
         state: dict[int, dict[str, torch.Tensor]] = {}
-        for (owner, _, key), value in zip(slots, tensors.values(), strict=True):
-            state.setdefault(index[owner], {})[key] = value
+        for slot, value in tensors.items():
+            name, _, key = slot.rpartition("/")
+            state.setdefault(trained.index(name), {})[key] = value  # an optimiser numbers its parameters
         optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{checkpoint.state} does not fit the model: {' '.join(str(error).split())[:200]}") from error

@@ -1,7 +1,7 @@
 """Encoders and decoders: the paper's fully connected pair (sprites) and a convolutional pair (faces).
 
 An encoder maps images (B, H, W) in [0, 1] to (B, 2 M): means and log-variances of M latent dimensions. A decoder maps codes
-(B, M) to logits (B, H, W). Both compute in the dtype they are given.
+(B, M) to logits (B, H, W). Both compute in the dtype they are given, bfloat16 or float32; parameters are float32.
 """
 
 from __future__ import annotations
@@ -11,11 +11,45 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import nn
 
-from gated_vae.models.layers import Conv2d, ConvTranspose2d, Linear
-
 Shape = tuple[int, int]
+
+
+class Linear(nn.Linear):
+    """A fully connected layer: (B, in) -> (B, out) in the dtype of the input."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Apply the layer."""
+        return F.linear(x, self.weight.to(x.dtype), self.bias.to(x.dtype))
+
+
+class Conv2d(nn.Conv2d):
+    """A convolution in the dtype of the input, channels last: its small weight is laid out so, and the activations follow.
+
+    In PyTorch's own layout a training step takes 9% to 11% longer (float32 and bfloat16, on an AVX-512 processor).
+    """
+
+    layout = torch.channels_last
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Apply the layer."""
+        weight = self.weight.to(x.dtype, memory_format=self.layout)
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        return F.conv2d(x, weight, bias, self.stride, self.padding)
+
+
+class ConvTranspose2d(nn.ConvTranspose2d):
+    """A transposed convolution, laid out as `Conv2d`."""
+
+    layout = torch.channels_last
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        """Apply the layer."""
+        weight = self.weight.to(x.dtype, memory_format=self.layout)
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        return F.conv_transpose2d(x, weight, bias, self.stride, self.padding)  # type: ignore[arg-type]
 
 
 def _block(inputs: int, outputs: int) -> list[nn.Module]:

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -30,38 +29,12 @@ class Posterior:
         return Posterior(function(self.mean), function(self.logvar))
 
 
-class _BernoulliLoss(torch.autograd.Function):
-    """Sum of ``softplus(logits) - target * logits``; keeps its gradient, sigmoid(logits) - target, instead of temporaries."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(logits: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        residual = torch.sigmoid(logits).sub_(target)
-        linear = torch.dot(logits.flatten(), target.flatten())
-        return F.softplus(logits).sum(dtype=torch.float32) - linear, residual
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:  # noqa: ARG004
-        ctx.mark_non_differentiable(output[1])
-        ctx.save_for_backward(output[1])
-
-    @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None]:
-        (residual,) = ctx.saved_tensors
-        return residual * grads[0].to(residual.dtype), None
-
-
 def bernoulli_loss(logits: torch.Tensor, target: torch.Tensor, count: int | None = None) -> torch.Tensor:
     """Bernoulli cross-entropy summed over pixels, mean over the batch: logits and target (B, H, W), target in [0, 1].
 
     `count` is the size of the batch where these are only some of its images: then this is their part of the mean.
     """
-    logits, target = logits.float(), target.float()
-    if logits.is_cuda:  # compiled, this is a kernel or two
-        total = (F.softplus(logits) - target * logits).sum()
-    else:
-        total, _ = _BernoulliLoss.apply(logits, target)  # type: ignore[no-untyped-call]
+    total = F.binary_cross_entropy_with_logits(logits.float(), target.float(), reduction="sum")
     return total / (len(logits) if count is None else count)
 
 
@@ -69,12 +42,6 @@ def gaussian_kl(posterior: Posterior) -> torch.Tensor:
     """KL(q(z|x) || N(0, 1)) of every dimension, mean over the batch: (M,), in nats."""
     mean, logvar = posterior.mean, posterior.logvar
     return 0.5 * (mean.square() + logvar.exp() - 1.0 - logvar).mean(0)
-
-
-@lru_cache
-def _mmd_scales(latent_size: int, device: torch.device) -> torch.Tensor:
-    """The kernels' C (7,); kept, as making a tensor from numbers waits for a GPU."""
-    return 2.0 * latent_size * torch.tensor([0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0], device=device)
 
 
 def mmd(codes: torch.Tensor, prior: torch.Tensor) -> torch.Tensor:
@@ -86,11 +53,13 @@ def mmd(codes: torch.Tensor, prior: torch.Tensor) -> torch.Tensor:
     Gretton et al. 2012, lemma 6). Unbiased means that it may come out below zero.
     """
     n, m = len(codes), len(prior)
-    scales = _mmd_scales(codes.shape[1], codes.device)
+    # Filled in on the device: copying numbers from here would wait for a GPU, and a CUDA graph cannot hold it.
+    scales = torch.stack([codes.new_full((1, 1), scale) for scale in (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)])
+    scales = 2.0 * codes.shape[1] * scales
 
     def kernel_sum(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         squared = (a.square().sum(1)[:, None] + b.square().sum(1)[None, :] - 2.0 * a @ b.T).clamp_min(0.0)
-        return (scales[:, None, None] / (scales[:, None, None] + squared)).mean(0).sum()
+        return (scales / (scales + squared)).mean(0).sum()
 
     within = (kernel_sum(codes, codes) - n) / (n * (n - 1)) + (kernel_sum(prior, prior) - m) / (m * (m - 1))
     return within - 2.0 * kernel_sum(codes, prior) / (n * m)
@@ -119,9 +88,7 @@ Terms = dict[str, torch.Tensor]
 class Objective(Protocol):
     """What is added to the reconstruction: a frozen dataclass of its own constants."""
 
-    def terms(
-        self, posterior: Posterior, codes: torch.Tensor, prior: torch.Tensor, weights: torch.Tensor | None
-    ) -> Terms:
+    def terms(self, posterior: Posterior, codes: torch.Tensor, prior: torch.Tensor, weights: torch.Tensor) -> Terms:
         """The weighted terms by name, each a scalar in nats per image.
 
         Parameters
@@ -131,7 +98,7 @@ class Objective(Protocol):
         prior:
             A sample of the standard normal, (B, M).
         weights:
-            How much of the KL divergence each dimension pays, (M,); all of it when None.
+            What each dimension's KL divergence is multiplied by, (M,).
 
         Raises
         ------
@@ -155,7 +122,7 @@ class VAE:
         posterior: Posterior,
         codes: torch.Tensor,  # noqa: ARG002
         prior: torch.Tensor,  # noqa: ARG002
-        weights: torch.Tensor | None,
+        weights: torch.Tensor,
     ) -> Terms:
         """The KL divergence alone."""
         return {"kl": self.beta * _weighted_kl(posterior, weights)}
@@ -185,9 +152,7 @@ class InfoVAE:
                 "the weight of the discrepancy, alpha + lambda - 1, would be negative and push q(z) away from p(z)."
             )
 
-    def terms(
-        self, posterior: Posterior, codes: torch.Tensor, prior: torch.Tensor, weights: torch.Tensor | None
-    ) -> Terms:
+    def terms(self, posterior: Posterior, codes: torch.Tensor, prior: torch.Tensor, weights: torch.Tensor) -> Terms:
         """The divergence and the discrepancy."""
         _check_batch("info", codes)
         kl = (1.0 - self.alpha) * _weighted_kl(posterior, weights)
@@ -214,7 +179,7 @@ class DIPVAE2:
         posterior: Posterior,
         codes: torch.Tensor,
         prior: torch.Tensor,  # noqa: ARG002
-        weights: torch.Tensor | None,
+        weights: torch.Tensor,
     ) -> Terms:
         """The divergence and the penalty."""
         _check_batch("dip2", codes)
@@ -222,10 +187,9 @@ class DIPVAE2:
         return {"kl": kl, "dip": dip_penalty(dip_covariance(posterior), self.lambda_od, self.lambda_d)}
 
 
-def _weighted_kl(posterior: Posterior, weights: torch.Tensor | None) -> torch.Tensor:
+def _weighted_kl(posterior: Posterior, weights: torch.Tensor) -> torch.Tensor:
     """The KL divergence over all dimensions, each weighed."""
-    kl = gaussian_kl(posterior)
-    return (kl if weights is None else weights * kl).sum()
+    return (weights * gaussian_kl(posterior)).sum()
 
 
 def _check_batch(name: str, codes: torch.Tensor) -> None:

@@ -93,14 +93,15 @@ class GatedVAE(nn.Module):
     config:
         Partitions, network, method and objective.
     precision:
-        ``fp32`` or ``bf16``: the dtype that encoder and decoder compute in. Parameters, posteriors and losses are float32.
+        ``fp32``, ``tf32`` (float32, too; see `PRECISIONS`) or ``bf16``: what encoder and decoder compute in. Parameters, posteriors
+        and losses are float32.
     """
 
     def __init__(self, config: GatedVAEConfig, precision: str = "fp32") -> None:
         super().__init__()
         if precision not in PRECISIONS:
             raise ValueError(f"The precision is {' or '.join(PRECISIONS)}, not {precision!r}.")
-        self.kl_weights: torch.Tensor | None
+        self.kl_weights: torch.Tensor
         self.masks: torch.Tensor
         self.config, self.dtype = config, getattr(torch, PRECISIONS[precision])
         self.partitions = partition_slices(config.latent)
@@ -108,7 +109,7 @@ class GatedVAE(nn.Module):
         sizes = (config.image_shape, config.latent_size, config.hidden)
         self.encoder, self.decoder = network.encoder(*sizes), network.decoder(*sizes)
         weights = [config.kl_weights.get(name, 1.0) for name, size in config.latent.items() for _ in range(size)]
-        self.register_buffer("kl_weights", torch.tensor(weights) if config.kl_weights else None, persistent=False)
+        self.register_buffer("kl_weights", torch.tensor(weights), persistent=False)
         self.register_buffer("masks", partition_masks(config.latent), persistent=False)
 
     def pixels(self, images: torch.Tensor) -> torch.Tensor:
@@ -146,7 +147,7 @@ class GatedVAE(nn.Module):
         if noise.shape != (3, len(batch.target), self.config.latent_size):
             needed = f"(3, {len(batch.target)}, {self.config.latent_size})"
             raise ValueError(f"The noise is {tuple(noise.shape)}; the batch needs {needed}.")
-        terms = self.terms(self.opened(batch), noise, shares or Shares((len(batch.target),)))
+        terms: Terms = self(self.opened(batch), noise, shares or Shares((len(batch.target),)))
         total = torch.stack(list(terms.values())).sum()
         detached = {name: term.detach() for name, term in terms.items()}
         return Loss(total, detached | {"reconstruction": sum_over_ranks(detached["reconstruction"])})
@@ -156,7 +157,9 @@ class GatedVAE(nn.Module):
         through = None if batch.partition is None else self.masks[[*self.partitions].index(batch.partition)]
         return replace(batch, partition=None, through=through, label="")
 
-    def terms(self, batch: StepBatch, noise: torch.Tensor, shares: Shares, objective: Objective | None = None) -> Terms:
+    def forward(
+        self, batch: StepBatch, noise: torch.Tensor, shares: Shares, objective: Objective | None = None
+    ) -> Terms:
         """The terms of `loss`, of a batch that is `opened`; a pure function of tensors (but for batch statistics)."""
         step = self.config.method.step(self, batch, noise)
         posterior = step.posterior

@@ -53,5 +53,7 @@ Workers = Annotated[
     int | None, typer.Option(min=1, help="Tasks at a time; every core by default. The result is the same.")
 ]
 Scheduler = Annotated[str | None, typer.Option(help="Address of a Dask scheduler to run on, e.g. tcp://host:8786.")]
-Precision = Annotated[str, one_of((*PRECISIONS, "auto"), "auto is bf16 where that is the faster one.")]
+Precision = Annotated[
+    str, one_of((*PRECISIONS, "auto"), "auto is the fastest: tf32 on GPUs, bf16 on some processors, else fp32.")
+]
 Draws = Annotated[int, typer.Option(min=1, help="How many partners every sample gets in the pair table.")]

@@ -93,9 +93,9 @@ def standardise(fitted: Array, other: Array) -> tuple[Array, Array]:
     return centred * factor, (other - mean) * factor
 
 
-def is_discrete(column: Array, max_classes: int = 100) -> bool:
+def is_discrete(column: Array) -> bool:
     """Tell whether a factor holds class numbers: whole numbers only, at most 100 different ones."""
-    return bool((column == np.round(column)).all()) and len(np.unique(column)) <= max_classes
+    return bool((column == np.round(column)).all()) and len(np.unique(column)) <= 100
 
 
 def derived_seed(*parts: int) -> int:

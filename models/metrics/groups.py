@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from gated_vae.models.metrics.arrays import Array, Rows
+from gated_vae.models.metrics.arrays import Array, Rows, varies
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class SameValue:
 
 def varying_columns(factors: Array) -> npt.NDArray[np.int64]:
     """Give the factors that can be told apart; ValueError when all are constant."""
-    columns = np.flatnonzero(factors.max(axis=0) > factors.min(axis=0))
+    columns = np.flatnonzero(varies(factors))
     if not len(columns):
         raise ValueError("every factor is constant: nothing can be shared")
     return columns

@@ -12,6 +12,8 @@ Bins = npt.NDArray[np.int64]
 
 def bin_codes(codes: Array, bins: int) -> Bins:
     """Cut each column of (n, M) into `bins` equal widths between its least and greatest value; a dead one has one bin."""
+    if bins < 2:
+        raise ValueError(f"bins must be at least 2, not {bins}")
     low, high = codes.min(axis=0), codes.max(axis=0)
     width = np.where(high > low, high - low, 1.0)
     return np.asarray(np.minimum((codes - low) / width * bins, bins - 1), np.int64)

@@ -28,8 +28,6 @@ def mig(codes: npt.ArrayLike, factors: npt.ArrayLike, *, bins: int = 20) -> Gap:
         For shapes that do not fit, values that are not finite, or fewer than two bins.
     """
     codes, factors = check_arrays(codes, factors)
-    if bins < 2:
-        raise ValueError(f"bins must be at least 2, not {bins}")
     classes = bin_factors(factors, bins)
     varying = varies(factors)
     information = mutual_information(bin_codes(codes, bins), classes)

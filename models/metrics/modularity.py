@@ -47,8 +47,6 @@ def modularity(codes: npt.ArrayLike, factors: npt.ArrayLike, *, bins: int = 20) 
         For shapes that do not fit, values that are not finite, or fewer than two bins.
     """
     codes, factors = check_arrays(codes, factors)
-    if bins < 2:
-        raise ValueError(f"bins must be at least 2, not {bins}")
     information = mutual_information(bin_codes(codes, bins), bin_factors(factors, bins))
     per_code = modularity_per_code(information[:, varies(factors)])
     return Modularity(float(per_code.mean()), per_code, information)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -23,87 +24,72 @@ from gated_vae.pipelines.training.config import TrainConfig
 
 @dataclass(frozen=True)
 class IdChunk:
-    """The ids of K steps of S models, of batches of one size.
+    """The ids of K steps of S models, of batches of one size; what belongs to a step lies together.
 
     Attributes
     ----------
-    partition:
-        Which partition's turn it is, int64 (K,), -1 where it is nobody's; the same for all models.
+    partitions:
+        Whose turn each step is, None where it is nobody's; the same for all models.
     input, target:
-        int32 (S, K, B); targets of partitions together (S, K, P, B).
+        int32 (K, S, B); targets of partitions together (K, S, P, B).
     sources:
-        Of composed targets, int32 (S, K, P, B), else None.
-    position:
+        Of composed targets, int32 (K, S, P, B), else None.
+    positions:
         Each model's loader after the K steps.
     """
 
-    partition: torch.Tensor
+    partitions: list[str | None]
     input: torch.Tensor
     target: torch.Tensor
     sources: torch.Tensor | None
-    position: list[dict[str, int]]
-
-    @property
-    def steps(self) -> int:
-        """K."""
-        return len(self.partition)
+    positions: list[dict[str, int]]
 
 
-Columns = list[npt.NDArray[Any]]
-Item = tuple[Columns, dict[str, int]]
+# One model's part of a chunk: partitions; input, target and, of composed targets, sources; the loader's position.
+Part = tuple[list[str | None], list[npt.NDArray[np.int32]], dict[str, int]]
 
 
-class _Walk:
-    """One member's batches of ids, from a position on."""
+def _parts(config: TrainConfig, position: dict[str, int] | None, first: int, last: int, chunk: int) -> Iterator[Part]:
+    """One model's steps `first` + 1 .. `last`, at most `chunk` at a time and of one size."""
+    method = config.model.method
+    loader = PairLoader(
+        config.store,
+        config.batch_size,
+        seed=config.seed,
+        partitions=list(config.model.latent),
+        batches=method.batches,
+        itself=lambda step: self_reconstruction_at(method, step, last),
+        prefetch=0,
+    )
+    if position:
+        loader.load_state_dict(position)
+    taken: list[Batch] = []
+    for batch in islice(_endless(loader), last - first):
+        if taken and (len(taken) == chunk or len(batch.input_id) != len(taken[0].input_id)):
+            yield _part(taken, position or {})
+            taken = []
+        taken.append(batch)
+        position = loader.state_dict()
+    yield _part(taken, position or {})
 
-    def __init__(self, config: TrainConfig, position: dict[str, int] | None, first: int, last: int) -> None:
-        method = config.model.method
-        self._loader = PairLoader(
-            config.store,
-            config.batch_size,
-            seed=config.seed,
-            partitions=list(config.model.latent),
-            batches=method.batches,
-            prefetch=0,
-        )
-        self._loader.itself = lambda step: self_reconstruction_at(method, step, last)
-        if position:
-            self._loader.load_state_dict(position)
-        self._places = {name: place for place, name in enumerate(config.model.latent)}
-        self._left, self._batches = last - first, self._endless()
-        self._next = next(self._batches)
 
-    def _endless(self) -> Iterator[tuple[Batch, dict[str, int]]]:
-        """Every batch that is large enough for batch statistics, and the loader's position after it."""
-        while True:
-            for batch in self._loader.ids():
-                if len(batch.input_id) >= 2:
-                    yield batch, self._loader.state_dict()
+def _endless(loader: PairLoader) -> Iterator[Batch]:
+    """Every batch that is large enough for batch statistics, epoch after epoch."""
+    while True:
+        yield from (batch for batch in loader.ids() if len(batch.input_id) >= 2)
 
-    def take(self, chunk: int) -> Item:
-        """The next steps' partitions, inputs, targets and sources, all of one size, and the loader's position after them."""
-        batches: list[Batch] = []
-        size = len(self._next[0].input_id)
-        while self._left and len(batches) < chunk and len(self._next[0].input_id) == size:
-            batch, position = self._next
-            batches.append(batch)
-            self._left -= 1
-            self._next = next(self._batches)
-        columns: Columns = [np.array([self._places.get(batch.partition or "", -1) for batch in batches])]
-        columns += [np.stack([batch.input_id for batch in batches]), np.stack([batch.target_id for batch in batches])]
-        if batches[0].sources is not None:
-            columns.append(np.stack([batch.sources for batch in batches if batch.sources is not None]))
-        return [column.astype(np.int32) for column in columns], position
 
-    @property
-    def done(self) -> bool:
-        """Whether the last step was taken."""
-        return not self._left
+def _part(batches: list[Batch], position: dict[str, int]) -> Part:
+    columns = [[batch.input_id for batch in batches], [batch.target_id for batch in batches]]
+    if batches[0].sources is not None:
+        columns.append([batch.sources for batch in batches if batch.sources is not None])
+    ids = [np.stack(column).astype(np.int32) for column in columns]
+    return [batch.partition for batch in batches], ids, position
 
 
 @dataclass
-class _Members(IterableDataset[Item]):
-    """Chunks of every member in turn; a worker process has every so-many-th member."""
+class _Models(IterableDataset[Part]):
+    """Chunk by chunk, the part of every model in turn; a worker process has every so-many-th model."""
 
     configs: Sequence[TrainConfig]
     positions: Sequence[dict[str, int] | None]
@@ -111,13 +97,13 @@ class _Members(IterableDataset[Item]):
     last: int
     chunk: int
 
-    def __iter__(self) -> Iterator[Item]:
+    def __iter__(self) -> Iterator[Part]:
         worker = get_worker_info()
-        mine = range(worker.id, len(self.configs), worker.num_workers) if worker else range(len(self.configs))
-        walks = [_Walk(self.configs[index], self.positions[index], self.first, self.last) for index in mine]
-        while not walks[0].done:
-            for walk in walks:
-                yield walk.take(self.chunk)
+        mine = slice(worker.id, None, worker.num_workers) if worker else slice(None)
+        models = zip(self.configs[mine], self.positions[mine], strict=True)
+        parts = [_parts(*model, self.first, self.last, self.chunk) for model in models]
+        for together in zip(*parts, strict=True):
+            yield from together
 
 
 def id_chunks(
@@ -140,19 +126,15 @@ def id_chunks(
     workers:
         Processes that prepare them, at most; 0 prepares them here.
     """
-    # Items come from the workers in turn, so each must have as many members as the others.
+    # Parts come from the workers in turn, so each must have as many models as the others.
     equal = max((count for count in range(1, workers + 1) if len(configs) % count == 0), default=0)
     options: dict[str, Any] = {"prefetch_factor": 2, "multiprocessing_context": "spawn"} if equal else {}
-    members = _Members(configs, positions, first, last, chunk)
-    items = iter(DataLoader(members, batch_size=None, num_workers=equal, collate_fn=_as_it_is, **options))
+    models = _Models(configs, positions, first, last, chunk)
+    # Collated by `tuple`, a part stays as it is: as tensors it would come through shared memory, which may be small.
+    parts = iter(DataLoader(models, batch_size=None, num_workers=equal, collate_fn=tuple, **options))
     while first < last:
-        taken = [next(items) for _ in configs]
-        partition, *ids = (np.stack(column) for column in zip(*(columns for columns, _ in taken), strict=True))
-        tensors = [torch.from_numpy(column) for column in ids]
+        partitions, ids, after = zip(*(next(parts) for _ in configs), strict=True)
+        tensors = [torch.from_numpy(np.stack(column, 1)) for column in zip(*ids, strict=True)]
         sources = tensors[2] if len(tensors) > 2 else None
-        first += len(partition[0])
-        yield IdChunk(torch.from_numpy(partition[0]), tensors[0], tensors[1], sources, [place for _, place in taken])
-
-
-def _as_it_is(item: Any) -> Any:
-    return item
+        yield IdChunk(partitions[0], tensors[0], tensors[1], sources, list(after))
+        first += len(partitions[0])

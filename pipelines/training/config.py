@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -63,6 +64,12 @@ class TrainConfig:
             )
         if self.schedule not in SCHEDULES:
             raise GatedVAEError(f"There is no schedule {self.schedule!r}.", "", f"Choose {' or '.join(SCHEDULES)}.")
+
+    def learning_rate(self, step: int, steps: int) -> float:
+        """The learning rate of a step from 1 on."""
+        if self.schedule == "constant":
+            return self.lr
+        return self.lr * 0.5 * (1.0 + math.cos(math.pi * (step - 1) / steps))
 
     def pairs_per_rank(self, ranks: int) -> int:
         """Each rank's pairs in a step; refused where they cannot be equally many."""

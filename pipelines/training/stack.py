@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import os
-import warnings
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +46,8 @@ from gated_vae.preprocessing.store import Store, open_store
 PIECE = 1 << 14  # images copied to a device at a time: 64 MB at 64 x 64
 CHUNK = {"cuda": 2048, "cpu": 64}  # steps whose ids are prepared at once; signals are heard between chunks
 WORTH_PROCESSES = 200_000  # batches of ids that take longer to list than processes take to start
+
+Slots = dict[str, dict[str, torch.Tensor]]  # what an optimiser keeps of each parameter
 
 
 def train(
@@ -132,15 +133,6 @@ def _report(run: Run, losses: dict[str, dict[str, float]], steps: int, start: in
     return TrainReport(run.path, steps, steps - start, losses)
 
 
-@dataclass
-class _Inputs:
-    """What a step reads, in memory that stays: a CUDA graph looks nowhere else."""
-
-    input: torch.Tensor
-    target: torch.Tensor
-    sources: torch.Tensor | None
-
-
 class StackTrainer:
     """A stack of models, its optimiser and its position in their runs."""
 
@@ -151,96 +143,114 @@ class StackTrainer:
         self.runs, self.steps, self.device, self.config = runs, steps, torch.device(device), runs[0].config
         self.method, self.partitions = self.config.model.method, list(self.config.model.latent)
         self.images = load_images(store, self.device)
-        models = [_new_model(run.config) for run in runs]
-        self.stack = Stack(models).to(device)
-        self._scratch = models[0].cpu()
-        on_cuda = self.device.type == "cuda"
-        rate = torch.tensor(self.config.lr, device=device) if on_cuda else self.config.lr
-        self.optimiser = torch.optim.Adam(self.stack.parameters(), lr=rate, fused=True, capturable=on_cuda)
         self.losses = [RunningLosses() for _ in runs]
+        self._positions: list[dict[str, int] | None] = [None] * len(runs)
+        saved = [{checkpoint.step for checkpoint in checkpoints(run.checkpoints)} for run in runs]
+        self.step = max(set.intersection(*saved), default=0)  # the newest that all runs have saved
+        models, slots = zip(*(self._open(index) for index in range(len(runs))), strict=True)
+        self.stack = Stack(models, self.device)
+        self.optimiser = self._optimiser(slots)
         self._own_terms = [_term_names(run.config) for run in runs]
         self._seeds = torch.tensor([run.config.seed for run in runs], device=device)
-        self._counter = torch.zeros((), dtype=torch.int64, device=device)
+        self._counter = torch.tensor(self.step, device=device)
         self._through = torch.ones(self.config.model.latent_size, dtype=torch.bool, device=device)
-        self._sums: dict[str, dict[str, torch.Tensor]] = {}
-        self._counts: dict[str, int] = {}
-        self._graphs: dict[str, _Graph] = {}
-        self._terms = self.stack.terms
-        if on_cuda and not why_not_compile(device):
-            warnings.filterwarnings("ignore", "Dynamo detected a call to a `functools.lru_cache`")
-            self._terms = torch.compile(self.stack.terms, dynamic=False)
-        self._positions: list[dict[str, int] | None] = [None] * len(runs)
-        self.step = self._restore()
+        self._sums: dict[str, Terms] = {}
+        self._counts: Counter[str] = Counter()
+        self._graphs: dict[bool, _Graph] = {}
+        on_cuda = self.device.type == "cuda"
+        compiled = on_cuda and not why_not_compile(device)
+        self._terms = torch.compile(self.stack.terms, dynamic=False) if compiled else self.stack.terms
+
+    def _open(self, index: int) -> tuple[GatedVAE, Slots]:
+        """One of the models, and what its optimiser keeps of each parameter: as saved, or new."""
+        run = self.runs[index]
+        torch.manual_seed(run.config.seed)
+        model = GatedVAE(run.config.model, run.config.precision).train()
+        optimiser = torch.optim.Adam(model.parameters(), fused=True)
+        if self.step:
+            checkpoint = Checkpoint.at(run.checkpoints, self.step)
+            with usable(checkpoint):
+                load_weights(checkpoint, model)
+                position = load_state(checkpoint, model, optimiser)
+                self._positions[index] = position["loader"]
+                self.losses[index].load_state_dict(position)
+        return model, {name: optimiser.state[parameter] for name, parameter in model.named_parameters()}
+
+    def _optimiser(self, slots: Sequence[Slots]) -> torch.optim.Adam:
+        """One optimiser for all models, going on from what each kept."""
+        on_cuda = self.device.type == "cuda"
+        rate = torch.tensor(self.config.lr, device=self.device) if on_cuda else self.config.lr
+        optimiser = torch.optim.Adam(self.stack.parameters.values(), lr=rate, fused=True, capturable=on_cuda)
+        for name, parameter in self.stack.parameters.items() if self.step else ():
+            moments = {key: torch.stack([own[name][key] for own in slots]) for key in ("exp_avg", "exp_avg_sq")}
+            optimiser.state[parameter] = {
+                "step": slots[0][name]["step"].to(self.device),
+                # Laid out as the parameter is: the fused optimiser walks through all of them side by side.
+                **{key: torch.empty_like(parameter).copy_(value) for key, value in moments.items()},
+            }
+        return optimiser
 
     def fit(self, options: TrainOptions, progress: Progress) -> None:
         """Train to the last step, saving on the way and when told to stop."""
-        self._counter.fill_(self.step)
         batches = (self.steps - self.step) * len(self.runs)
         workers = min(len(self.runs), os.cpu_count() or 1) if batches > WORTH_PROCESSES else 0
-        configs, positions = [run.config for run in self.runs], self._positions
+        how = {"chunk": CHUNK[self.device.type], "workers": workers}
+        chunks = id_chunks([run.config for run in self.runs], self._positions, self.step, self.steps, **how)
         with stop_signals() as stopped, ExitStack() as stack:
             events = [stack.enter_context(closing(EventLog(run.path, self.step))) for run in self.runs]
-            for chunk in id_chunks(
-                configs, positions, self.step, self.steps, chunk=CHUNK[self.device.type], workers=workers
-            ):
-                there = self._on_device(chunk)
-                for place, partition in enumerate(chunk.partition.tolist()):
+            for chunk in chunks:
+                due = self.step // options.checkpoint_every
+                for ids in self._steps_of(chunk):
                     self.step += 1
-                    self._train_on(there, place, partition)
+                    self._train_on(ids)
                     last = self.step == self.steps
                     if last or self.step % options.log_every == 0:
                         self._log(events)
                         progress(self.step, self.steps, self.losses[0].note())
-                self._positions = list(chunk.position)
-                due = self.step // options.checkpoint_every > (self.step - chunk.steps) // options.checkpoint_every
-                if self.step == self.steps or stopped or due:
+                self._positions = list(chunk.positions)
+                if last or stopped or self.step // options.checkpoint_every > due:
                     self._save()
-                if stopped and self.step < self.steps:
+                if stopped and not last:
                     why = f"The state after {self.step} of {self.steps} steps is saved."
-                    raise InterruptedTrainingError(
-                        "Training was interrupted.", why, "Run the same command again to go on."
-                    )
+                    remedy = "Run the same command again to go on."
+                    raise InterruptedTrainingError("Training was interrupted.", why, remedy)
 
-    def _on_device(self, chunk: IdChunk) -> _Inputs:
+    def _steps_of(self, chunk: IdChunk) -> Iterator[StepBatch]:
+        """A chunk's steps, moved to the device at once: batches of ids in place of images."""
+
         def there(tensor: torch.Tensor) -> torch.Tensor:
-            tensor = tensor.transpose(0, 1).contiguous()  # a step's ids of all models lie together
             return tensor.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else tensor
 
-        return _Inputs(there(chunk.input), there(chunk.target), None if chunk.sources is None else there(chunk.sources))
+        inputs, targets = there(chunk.input), there(chunk.target)
+        sources = [None] * len(inputs) if chunk.sources is None else there(chunk.sources)
+        for step in zip(inputs, targets, chunk.partitions, sources, strict=True):
+            yield StepBatch(*step)
 
-    def _train_on(self, chunk: _Inputs, place: int, partition: int) -> None:
-        turn = (self.step - 1) // len(self.partitions)
-        name = self.partitions[partition] if partition >= 0 else None
-        label = self.method.prepare(StepBatch(self.images, self.images, name), turn).label
-        ids = _Inputs(chunk.input[place], chunk.target[place], None if chunk.sources is None else chunk.sources[place])
-        gated = label in self.partitions
-        if gated:
-            self._through.copy_(self.stack.masks[partition])
-        self._set_rate()
-        terms = self._compute(ids, name if gated else None, turn)
-        sums = self._sums.setdefault(label, {})
-        for key, term in terms.items():
+    def _train_on(self, ids: StepBatch) -> None:
+        ids = self.method.prepare(ids, (self.step - 1) // len(self.partitions))
+        if ids.partition is not None:
+            self._through.copy_(self.stack.buffers["masks"][0, self.partitions.index(ids.partition)])
+        self._set_learning_rate()
+        sums = self._sums.setdefault(ids.label, {})
+        for key, term in self._compute(ids).items():
             sums[key] = sums[key].add_(term) if key in sums else term.double()
-        self._counts[label] = self._counts.get(label, 0) + 1
+        self._counts[ids.label] += 1
 
-    def _compute(self, ids: _Inputs, name: str | None, turn: int) -> dict[str, torch.Tensor]:
+    def _compute(self, ids: StepBatch) -> Terms:
         """One step of the optimiser; return the loss terms by name, (S,)."""
-        if self.device.type != "cuda" or ids.input.shape[-1] < self.config.batch_size:
-            return self._step(ids, name, turn, self.stack.terms)  # an epoch's last, smaller batch is worth no graph
+        if self.device.type != "cuda" or ids.target.shape[-1] < self.config.batch_size:
+            return self._step(ids, self.stack.terms)  # an epoch's last, smaller batch is worth no graph
         # All partitions share a graph: which of them is open is an input of it.
-        kind = "gated" if name else "open"
-        graph = self._graphs.setdefault(kind, _Graph(lambda inputs: self._step(inputs, name, turn, self._terms)))
+        gated = ids.partition is not None
+        graph = self._graphs.setdefault(gated, _Graph(lambda ids: self._step(ids, self._terms)))
         return graph(ids)
 
-    def _step(
-        self, ids: _Inputs, name: str | None, turn: int, terms_of: Callable[[StepBatch, torch.Tensor], Terms]
-    ) -> dict[str, torch.Tensor]:
-        sources = None if ids.sources is None else ids.sources.long()
+    def _step(self, ids: StepBatch, terms_of: Callable[[StepBatch, torch.Tensor], Terms]) -> Terms:
         images = self.images[ids.input.long()], self.images[ids.target.long()]
-        batch = self.method.prepare(StepBatch(*images, partition=name, sources=sources), turn)
-        batch = replace(batch, partition=None, label="", through=None if batch.partition is None else self._through)
+        sources = None if ids.sources is None else ids.sources.long()
+        batch = StepBatch(*images, sources=sources, through=None if ids.partition is None else self._through)
         self.optimiser.zero_grad(set_to_none=True)
-        terms = terms_of(batch, self._noise(batch.target.shape[1]))
+        terms = terms_of(batch, self._noise(ids.target.shape[-1]))
         torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
         return {key: term.detach() for key, term in terms.items()}
@@ -254,14 +264,15 @@ class StackTrainer:
         seeds = (run.config.seed for run in self.runs)
         return torch.stack([draw_noise(model, batch, seed=seed, step=self.step, device="cpu") for seed in seeds])
 
-    def _set_rate(self) -> None:
-        if self.config.schedule == "cosine":
-            rate = self.config.lr * 0.5 * (1.0 + math.cos(math.pi * (self.step - 1) / self.steps))
-            for group in self.optimiser.param_groups:
-                if isinstance(group["lr"], torch.Tensor):
-                    group["lr"].fill_(rate)
-                else:
-                    group["lr"] = rate
+    def _set_learning_rate(self) -> None:
+        if self.config.schedule == "constant":  # as it was made: no operation of the device for nothing
+            return
+        rate = self.config.learning_rate(self.step, self.steps)
+        for group in self.optimiser.param_groups:
+            if isinstance(group["lr"], torch.Tensor):
+                group["lr"].fill_(rate)
+            else:
+                group["lr"] = rate
 
     def _collect(self) -> None:
         """Bring the sums of losses to each model's own."""
@@ -270,7 +281,7 @@ class StackTrainer:
             for index, losses in enumerate(self.losses):
                 own = {key: term[index] for key, term in terms.items() if key in self._own_terms[index]}
                 losses.add(label, own, self._counts[label])
-        self._sums, self._counts = {}, {}
+        self._sums, self._counts = {}, Counter()
 
     def _log(self, events: Sequence[EventLog]) -> None:
         self._collect()
@@ -279,58 +290,26 @@ class StackTrainer:
             if (label := losses.diverged()) is not None:
                 why = f"By step {self.step} the loss of {label} is not finite in {run.path.name}."
                 raise GatedVAEError("Training diverged.", why, "Lower --lr, or use --precision fp32, in another --out.")
-            log.add(
-                self.step, {f"{term}/{name}": value for name, terms in told.items() for term, value in terms.items()}
-            )
+            scalars = {f"{term}/{name}": value for name, terms in told.items() for term, value in terms.items()}
+            log.add(self.step, scalars)
 
     def _save(self) -> None:
         """Save every model as an ordinary run's checkpoint."""
         self._collect()
-        rows = {name: tensor.detach().cpu() for name, tensor in self.stack.rows().items()}
+        tensors = self.stack.parameters | self.stack.buffers
+        weights = {name: tensors[name].detach().cpu() for name in self.stack.saved}
         slots = {
-            name: {key: value.detach().cpu() for key, value in self.optimiser.state[parameter].items()}
-            for name, parameter in self.stack.parameters_by_name().items()
+            f"{name}/{key}": value.cpu()
+            for name, parameter in self.stack.parameters.items()
+            for key, value in self.optimiser.state[parameter].items()
         }
-        optimiser = torch.optim.Adam(self._scratch.parameters(), lr=self.config.lr, fused=True)
         for index, (run, losses) in enumerate(zip(self.runs, self.losses, strict=True)):
-            self._scratch.load_state_dict({name: rows[name][index] for name in self._scratch.state_dict()})
-            state = {
-                place: {key: value if key == "step" else value[index] for key, value in slots[name].items()}
-                for place, (name, _) in enumerate(self._scratch.named_parameters())
-            }
-            optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+            own = {name: value[index] for name, value in weights.items()}
+            kept = {name: value[index] if value.dim() else value for name, value in slots.items()}
             position = {"step": self.step, "loader": self._positions[index], **losses.state_dict()}
-            checkpoint = Checkpoint.at(run.checkpoints, self.step)
-            save_checkpoint(checkpoint, self._scratch, optimiser, position, atomic_path)
+            save_checkpoint(Checkpoint.at(run.checkpoints, self.step), own, kept, position, atomic_path)
         for run in self.runs:
             prune(run.checkpoints, KEPT_CHECKPOINTS)
-
-    def _restore(self) -> int:
-        """Go on from the newest step that all runs have saved; return it."""
-        saved = [{checkpoint.step for checkpoint in checkpoints(run.checkpoints)} for run in self.runs]
-        common = max(set.intersection(*saved), default=0)
-        if not common:
-            return 0
-        optimiser = torch.optim.Adam(self._scratch.parameters(), lr=self.config.lr, fused=True)
-        weights, slots = [], []
-        for index, run in enumerate(self.runs):
-            checkpoint = Checkpoint.at(run.checkpoints, common)
-            with usable(checkpoint):
-                load_weights(checkpoint, self._scratch)
-                position = load_state(checkpoint, self._scratch, optimiser)
-                self._positions[index] = position["loader"]
-                self.losses[index].load_state_dict(position)
-            weights.append({name: value.clone() for name, value in self._scratch.state_dict().items()})
-            slots.append({name: dict(optimiser.state[value]) for name, value in self._scratch.named_parameters()})
-        self.stack.load_rows({name: torch.stack([own[name] for own in weights]) for name in weights[0]})
-        for name, parameter in self.stack.parameters_by_name().items():
-            stacked = {key: torch.stack([own[name][key] for own in slots]) for key in ("exp_avg", "exp_avg_sq")}
-            self.optimiser.state[parameter] = {
-                "step": slots[0][name]["step"].to(self.device if self.device.type == "cuda" else "cpu"),
-                # Laid out as the parameter is: the fused optimiser walks through all of them side by side.
-                **{key: torch.empty_like(parameter).copy_(value) for key, value in stacked.items()},
-            }
-        return common
 
 
 class _Graph:
@@ -338,11 +317,11 @@ class _Graph:
 
     WARM_UP = 3
 
-    def __init__(self, work: Callable[[_Inputs], dict[str, torch.Tensor]]) -> None:
+    def __init__(self, work: Callable[[StepBatch], Terms]) -> None:
         self._work, self._calls = work, 0
         self._graph: torch.cuda.CUDAGraph | None = None
 
-    def __call__(self, ids: _Inputs) -> dict[str, torch.Tensor]:
+    def __call__(self, ids: StepBatch) -> Terms:
         """Do one step; the result is valid until the next."""
         self._calls += 1
         if self._calls <= self.WARM_UP:
@@ -360,12 +339,14 @@ class _Graph:
         self._graph.replay()
         return self._found
 
-    def _record(self, ids: _Inputs) -> None:
-        inputs = _Inputs(ids.input.clone(), ids.target.clone(), None if ids.sources is None else ids.sources.clone())
-        self._static = _tensors(inputs)
+    def _record(self, ids: StepBatch) -> None:
+        """Record the step on copies of its inputs, in memory that stays: a graph looks nowhere else."""
+        sources = None if ids.sources is None else ids.sources.clone()
+        static = replace(ids, input=ids.input.clone(), target=ids.target.clone(), sources=sources)
+        self._static = _tensors(static)
         self._graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(self._graph):
-            self._found = self._work(inputs)
+            self._found = self._work(static)
 
 
 def load_images(store: Store, device: torch.device) -> torch.Tensor:
@@ -376,16 +357,11 @@ def load_images(store: Store, device: torch.device) -> torch.Tensor:
     return images
 
 
-def _tensors(ids: _Inputs) -> list[torch.Tensor]:
+def _tensors(ids: StepBatch) -> list[torch.Tensor]:
     return [tensor for tensor in (ids.input, ids.target, ids.sources) if tensor is not None]
-
-
-def _new_model(config: TrainConfig) -> GatedVAE:
-    torch.manual_seed(config.seed)
-    return GatedVAE(config.model, config.precision)
 
 
 def _term_names(config: TrainConfig) -> set[str]:
     """The names of a model's own loss terms."""
     zeros = torch.zeros(2, config.model.latent_size)
-    return {*config.model.objective.terms(Posterior(zeros, zeros), zeros, zeros, None), "reconstruction"}
+    return {*config.model.objective.terms(Posterior(zeros, zeros), zeros, zeros, zeros[0]), "reconstruction"}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from contextlib import closing, nullcontext
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from pathlib import Path
 import torch
 
 from gated_vae.models import distributed
-from gated_vae.models.checkpoint import Checkpoint, load_state, load_weights, prune, save_checkpoint
+from gated_vae.models.checkpoint import Checkpoint, load_state, load_weights, optimiser_slots, prune, save_checkpoint
 from gated_vae.models.distributed import Shares
 from gated_vae.models.methods.base import StepBatch, self_reconstruction_at
 from gated_vae.models.vae import GatedVAE, draw_noise
@@ -204,10 +203,8 @@ class Trainer:
         self.losses.add(batch.label, loss.terms)
 
     def _set_learning_rate(self) -> None:
-        if self.config.schedule == "cosine":
-            share = (self.step - 1) / self.steps
-            for group in self.optimiser.param_groups:
-                group["lr"] = self.config.lr * 0.5 * (1.0 + math.cos(math.pi * share))
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.config.learning_rate(self.step, self.steps)
 
     def _log(self, events: EventLog | None) -> None:
         """Tell mean losses since the last time, per label; stop where they are not finite."""
@@ -231,5 +228,6 @@ class Trainer:
             return
         position = {"step": self.step, "loader": self.loader.state_dict(), **self.losses.state_dict()}
         checkpoint = Checkpoint.at(self.run.checkpoints, self.step)
-        save_checkpoint(checkpoint, self.model, self.optimiser, position, atomic_path)
+        slots = optimiser_slots(self.model, self.optimiser)
+        save_checkpoint(checkpoint, self.model.state_dict(), slots, position, atomic_path)
         prune(self.run.checkpoints, KEPT_CHECKPOINTS)

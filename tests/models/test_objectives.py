@@ -115,13 +115,13 @@ def test_terms_carry_their_weights() -> None:
     q = posterior(16, 4)
     noise, prior = torch.zeros(16, 4), torch.randn(16, 4, generator=torch.Generator().manual_seed(2))
     codes, kl = q.sample(noise), float(gaussian_kl(q).sum())
-    beta = BetaVAE().terms(q, codes, prior, None)
+    beta = BetaVAE().terms(q, codes, prior, torch.ones(4))
     assert float(beta["kl"]) == pytest.approx(4 * kl)
-    assert float(VAE().terms(q, codes, prior, None)["kl"]) == pytest.approx(kl)
-    info = InfoVAE(alpha=0.25, lambda_=500.0).terms(q, codes, prior, None)
+    assert float(VAE().terms(q, codes, prior, torch.ones(4))["kl"]) == pytest.approx(kl)
+    info = InfoVAE(alpha=0.25, lambda_=500.0).terms(q, codes, prior, torch.ones(4))
     assert float(info["kl"]) == pytest.approx(0.75 * kl)
     assert float(info["mmd"]) == pytest.approx(499.25 * float(mmd(codes, prior)), rel=1e-4)
-    dip = DIPVAE2(beta=0.5, lambda_od=2.0, lambda_d=3.0).terms(q, codes, prior, None)
+    dip = DIPVAE2(beta=0.5, lambda_od=2.0, lambda_d=3.0).terms(q, codes, prior, torch.ones(4))
     assert float(dip["kl"]) == pytest.approx(0.5 * kl)
     assert float(dip["dip"]) == pytest.approx(float(dip_penalty(dip_covariance(q), 2.0, 3.0)))
 
@@ -156,4 +156,4 @@ def test_a_penalty_that_would_be_rewarded_is_refused(wrong: dict[str, float]) ->
 def test_a_batch_of_one_has_no_statistics(objective: Objective) -> None:
     q = posterior(1, 2)
     with pytest.raises(ValueError, match="batch size of 2"):
-        objective.terms(q, q.mean, q.mean, None)
+        objective.terms(q, q.mean, q.mean, torch.ones(2))

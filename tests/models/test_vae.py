@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from gated_vae.models.layers import Linear
 from gated_vae.models.methods.base import StepBatch
 from gated_vae.models.methods.exchange import Exchange
+from gated_vae.models.networks import Linear
 from gated_vae.models.objectives import InfoVAE
 from gated_vae.models.vae import GatedVAE, GatedVAEConfig, draw_noise
 

@@ -168,18 +168,15 @@ def test_a_stacks_step_never_waits_for_the_device(tmp_path: Path, grid: Store) -
         create_run(tmp_path / f"{index}", one, grid)
         runs.append(open_run(tmp_path / f"{index}"))
     trainer = StackTrainer(runs, grid, 64, "cuda")
-    ids = torch.from_numpy(np.random.default_rng(0).integers(0, len(grid), (2, 1, len(runs), 32)).astype(np.int32))
-    from gated_vae.pipelines.training.stack import _Inputs
-
-    there = _Inputs(ids[0].cuda(), ids[1].cuda(), None)
+    ids = torch.from_numpy(np.random.default_rng(0).integers(0, len(grid), (2, len(runs), 32)).astype(np.int32)).cuda()
     for _ in range(6):  # as it is, then recorded, then replayed
         trainer.step += 1
-        trainer._train_on(there, 0, 0)
+        trainer._train_on(StepBatch(*ids, "left"))
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:
-        for partition in (0, 1, 0):
+        for partition in ("left", "right", "left"):
             trainer.step += 1
-            trainer._train_on(there, 0, partition)
+            trainer._train_on(StepBatch(*ids, partition))
     finally:
         torch.cuda.set_sync_debug_mode("default")

@@ -75,7 +75,7 @@ def test_losses_and_gradients_are_those_of_each_model_alone(network: str, method
             kept.append(GatedVAE(model_of(network, method, name), precision))
     stacked = Stack(models)
     noise = torch.stack([draw_noise(models[0].config, 12, seed=seed, step=1, device="cpu") for seed in range(4)])
-    through = stacked.masks[0] if method in ("gate", "exchange") else None
+    through = models[0].masks[0] if method in ("gate", "exchange") else None
     terms = stacked.terms(StepBatch(inputs, images[:, 2], sources=sources, through=through), noise)
     torch.stack(list(terms.values())).sum().backward()
     partition = None if through is None else "left"
@@ -87,14 +87,14 @@ def test_losses_and_gradients_are_those_of_each_model_alone(network: str, method
         for name, term in loss.terms.items():
             torch.testing.assert_close(terms[name][index].detach(), term, **close)
         gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
-        ours = {name: stacked.parameters_by_name()[name].grad[index] for name in gradients}
+        ours = {name: stacked.parameters[name].grad[index] for name in gradients}
         if precision == "fp32":
             torch.testing.assert_close(ours, gradients, rtol=1e-4, atol=1e-4)
         whole = [torch.cat([value.flatten() for value in found.values()]) for found in (ours, gradients)]
         assert float(torch.cosine_similarity(*whole, dim=0)) > (0.999 if precision == "fp32" else 0.95)
         for name, value in model.state_dict().items():
             if "running" in name:
-                torch.testing.assert_close(stacked.rows()[name][index], value, **close)
+                torch.testing.assert_close(stacked.buffers[name][index], value, **close)
 
 
 @pytest.mark.parametrize("method", WAYS)
@@ -176,11 +176,11 @@ def test_worker_processes_list_the_same_ids(grid: Store) -> None:
     wanted = configs(grid, "fc", "partners:self_reconstruction=0.5")
     here = [*id_chunks(wanted, [None] * 4, 0, 30, chunk=8)]
     there = [*id_chunks(wanted, [None] * 4, 0, 30, chunk=8, workers=2)]
-    assert [chunk.steps for chunk in here] == [6, 1, 6, 1, 6, 1, 6, 1, 2]  # 210 = 6 * 32 + 18
+    assert [len(chunk.partitions) for chunk in here] == [6, 1, 6, 1, 6, 1, 6, 1, 2]  # 210 = 6 * 32 + 18
     for ours, theirs in zip(there, here, strict=True):
         assert torch.equal(ours.input, theirs.input)
         assert torch.equal(ours.target, theirs.target)
-        assert ours.position == theirs.position
+        assert ours.positions == theirs.positions
 
 
 def test_hashed_noise_is_normal_and_a_function_of_seed_and_step() -> None:
