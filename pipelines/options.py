@@ -41,6 +41,9 @@ RunPath = Annotated[Path, typer.Argument(help="The run's folder.", show_default=
 MovedStore = Annotated[
     Path | None, typer.Option("--store", help="The run's store, if it is elsewhere now.", show_default="as trained")
 ]
+Truth = Annotated[
+    Path | None, typer.Option(help="truth.parquet of simulated faces, to judge by.", show_default="labels judge")
+]
 OutStore = Annotated[Path, typer.Option("--out", help="Folder of the store to write.", show_default=False)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what was made there with other options.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]

@@ -47,9 +47,13 @@ def verify(path: Path) -> VerifyReport:
     """
     if (path / "config.json").exists() and not manifest_path(path).exists():
         run = open_run(path)
-        return VerifyReport(path, _run_holds(run), list(_run_problems(run)))
+        latest = run.latest()
+        trained = f"{latest.step:,} steps" if latest else "no step is saved yet"
+        return VerifyReport(path, {"store": run.config.store, "trained": trained}, list(_run_problems(run)))
     store = open_store(path)
-    return VerifyReport(path, _store_holds(store), list(_store_problems(store)))
+    holds = {"samples": len(store), "rejected": store.manifest.get("rejected"), "seen": store.manifest.get("seen")}
+    holds |= {name: f"{len(store) * made.get('draws', 0):,} pairs" for name, made in store.partitions.items()}
+    return VerifyReport(path, holds, list(_store_problems(store)))
 
 
 def _store_problems(store: Store) -> Iterator[Problem]:
@@ -58,13 +62,6 @@ def _store_problems(store: Store) -> Iterator[Problem]:
     yield from (Problem(manifest, fault, remedy) for fault in manifest_faults(store.manifest))
     yield from verify_store(store)
     yield from verify_partitions(store)
-
-
-def _store_holds(store: Store) -> dict[str, Any]:
-    manifest = store.manifest
-    account = {"samples": len(store), "rejected": manifest.get("rejected"), "seen": manifest.get("seen")}
-    pairs = {name: f"{len(store) * made.get('draws', 0):,} pairs" for name, made in store.partitions.items()}
-    return {**account, **pairs}
 
 
 def _run_problems(run: Run) -> Iterator[Problem]:
@@ -93,8 +90,3 @@ def _check_checkpoint(run: Run, checkpoint: Checkpoint) -> None:
             raise ValueError(f"{checkpoint.state} has the position of step {position['step']}")
         if not all(bool(torch.isfinite(weight).all()) for weight in model.parameters()):
             raise ValueError(f"{checkpoint.weights} has weights that are not finite")
-
-
-def _run_holds(run: Run) -> dict[str, Any]:
-    latest = run.latest()
-    return {"store": run.config.store, "trained": f"{latest.step:,} steps" if latest else "no step is saved yet"}

@@ -41,7 +41,7 @@ def curve_panels(panels: Sequence[Panel], *, columns: int = 3) -> Figure:
     Raises
     ------
     ValueError
-        When there is no panel, or a line has not as many values as its panel has ticks.
+        When there is no panel.
     """
     if not panels:
         raise ValueError("there is no panel to draw")
@@ -65,8 +65,6 @@ def curve_panels(panels: Sequence[Panel], *, columns: int = 3) -> Figure:
 def _curves(axes: Axes, panel: Panel) -> None:
     """Draw one panel."""
     for (name, (own, leakage)), colour in zip(panel.lines.items(), cycle(PALETTE), strict=False):
-        if not len(own) == len(leakage) == len(panel.ticks):
-            raise ValueError(f"{name} has {len(own)} and {len(leakage)} values, {panel.title} has {len(panel.ticks)}")
         for runs, title, dash, fill in ((own, "own", "-", colour), (leakage, "leakage", "--", "white")):
             place = np.repeat(np.arange(len(runs)), [len(values) for values in runs])
             axes.plot(place, np.concatenate(runs), ".", color=colour, alpha=0.35, markersize=3)

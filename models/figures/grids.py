@@ -23,7 +23,6 @@ from gated_vae.models.figures.sheet import (
     PALETTE,
     Sheet,
     grey,
-    stack,
     text_width,
     tile,
 )
@@ -34,7 +33,6 @@ def hinton(
     *,
     factor_names: Sequence[str],
     partitions: Mapping[str, slice],
-    code_names: Sequence[str] | None = None,
 ) -> Figure:
     """Draw importances as squares: columns are codes, rows are factors, the area is the importance.
 
@@ -43,19 +41,12 @@ def hinton(
     Parameters
     ----------
     importance:
-        (M, K), not negative.
+        (M, K), finite and not negative.
     partitions:
         Name -> its codes; may be empty.
-
-    Raises
-    ------
-    ValueError
-        When names do not fit the shape, or an importance is negative or not finite.
     """
     table = np.asarray(importance, np.float64)
-    codes = list(code_names or [f"z{i}" for i in range(len(table))])
-    if table.shape != (len(codes), len(factor_names)) or not np.isfinite(table).all() or (table < 0).any():
-        raise ValueError(f"importance {table.shape} must be finite, not negative and (codes, factors) as named")
+    codes = [f"z{i}" for i in range(len(table))]
     cell = _cell(partitions, codes)
     left, top = PAD + text_width(factor_names) + PAD, PAD + LINE + BAR + GAP
     width, height = cell * len(codes), cell * len(factor_names)
@@ -70,18 +61,18 @@ def hinton(
         sheet.text(left + cell * (column + 0.5), top + height + LINE / 2 + GAP, name)
     sheet.grid(left, top, cell, len(codes), len(factor_names))
     greatest = table.max()
-    colours = _colour_of_codes(partitions, len(codes))
+    colours = {code: colour for _, part, colour in _coloured(partitions, len(codes)) for code in part}
     for column, row in zip(*np.nonzero(table), strict=True):
         side = (cell - 4) * float(np.sqrt(table[column, row] / greatest))
         x, y = left + cell * (column + 0.5) - side / 2, top + cell * (row + 0.5) - side / 2
-        sheet.box(x, y, side, side, colours[column])
+        sheet.box(x, y, side, side, colours.get(column, INK))
     sheet.text(left, top + height + 1.5 * LINE + GAP, f"largest square: {greatest:.2f}", ha="left", color=MUTED)
     return sheet.figure
 
 
 def sample_grid(images: npt.ArrayLike, *, columns: int = 8) -> Figure:
     """Draw images (n, H, W) row by row; the last row may be short."""
-    pixels = grey(images, 3)
+    pixels = grey(images)
     rows = -(-len(pixels) // columns)
     blank = np.full((rows * columns - len(pixels), *pixels.shape[1:]), 255, np.uint8)
     tiles = tile(np.concatenate([pixels, blank]).reshape(rows, columns, *pixels.shape[1:]))
@@ -98,7 +89,7 @@ def reconstruction_grid(rows: Mapping[str, npt.ArrayLike]) -> Figure:
     rows:
         Label -> images (n, H, W), all of one shape.
     """
-    tiles = tile(stack(rows.values(), 3))
+    tiles = tile(np.stack([grey(images) for images in rows.values()]))
     left, step = PAD + text_width(rows) + PAD, (tiles.shape[0] + GAP) / len(rows)
     sheet = Sheet(left + tiles.shape[1] + PAD, tiles.shape[0] + 2 * PAD)
     sheet.picture(left, PAD, tiles)
@@ -112,37 +103,29 @@ def traversal_grid(
     *,
     partitions: Mapping[str, slice],
     values: Sequence[float],
-    activity: npt.ArrayLike | None = None,
-    dead_below: float = 0.01,
+    activity: npt.ArrayLike,
+    dead_below: float,
 ) -> Figure:
     """Draw one row per latent dimension, partition by partition, while that dimension takes each of the values.
+
+    The rows of a partition are sorted by activity, the busiest first; it is written beside each.
 
     Parameters
     ----------
     images:
         (M, steps, H, W): row i moves dimension i.
+    partitions:
+        Name -> its dimensions; each of the M is in one.
     values:
         What the dimension is set to, or moved by, in each column (steps,).
     activity:
-        KL of each dimension in nats (M,). Given, it is written beside each row and rows of a partition are sorted by it,
-        the busiest first; dimensions below `dead_below` are faded and marked dead.
-
-    Raises
-    ------
-    ValueError
-        When the shapes do not fit, or the partitions do not hold every dimension once.
+        KL of each dimension in nats (M,); below `dead_below` it is faded and marked dead.
     """
-    pixels = grey(images, 4)
-    nats = None if activity is None else np.asarray(activity, np.float64)
-    if pixels.shape[1] != len(values) or (nats is not None and nats.shape != pixels.shape[:1]):
-        raise ValueError(f"images {pixels.shape} need as many values as steps and as many activities as dimensions")
+    pixels, nats = grey(images), np.asarray(activity, np.float64)
     parts = _coloured(partitions, len(pixels))
-    if sorted(i for _, part, _ in parts for i in part) != list(range(len(pixels))):
-        raise ValueError(f"partitions {dict(partitions)} must hold each of the {len(pixels)} dimensions once")
-    order = [sorted(part, key=lambda i: 0.0 if nats is None else -nats[i]) for _, part, _ in parts]
-    labels = [f"z{i}" if nats is None else _activity_label(i, nats[i], dead_below) for i in range(len(pixels))]
-    dead = np.zeros(len(pixels), np.bool_) if nats is None else nats < dead_below
-
+    order = [sorted(part, key=lambda i: -nats[i]) for _, part, _ in parts]
+    dead = nats < dead_below
+    labels = [f"z{i}  dead" if dead[i] else f"z{i}  {nats[i]:.2f}" for i in range(len(pixels))]
     faded = np.where(dead[:, None, None, None], 255 - (255 - pixels) // 4, pixels).astype(np.uint8)
     blocks = [tile(faded[rows]) for rows in order]
     names = text_width(partitions)
@@ -152,8 +135,7 @@ def traversal_grid(
     step = (blocks[0].shape[1] + GAP) / len(values)
     for column, value in enumerate(values):
         sheet.text(left + step * column + (step - GAP) / 2, top - LINE / 2, _signed(value))
-    if nats is not None:
-        sheet.text(left - PAD, top - LINE / 2, "KL (nats)", ha="right", color=MUTED)
+    sheet.text(left - PAD, top - LINE / 2, "KL (nats)", ha="right", color=MUTED)
     y = top
     for (name, _, colour), rows, block in zip(parts, order, blocks, strict=True):
         sheet.picture(left, y, block)
@@ -184,10 +166,7 @@ def swap_grid(
     names:
         The partition that rows decide, and the one that columns decide.
     """
-    pixels, rows, columns = grey(images, 4), grey(row_sources, 3), grey(column_sources, 3)
-    if (len(rows), len(columns)) != pixels.shape[:2]:
-        raise ValueError(f"{len(rows)} row and {len(columns)} column sources do not fit images {pixels.shape}")
-    inner, side, head = tile(pixels), tile(rows[:, None]), tile(columns[None])
+    inner, side, head = tile(grey(images)), tile(grey(row_sources)[:, None]), tile(grey(column_sources)[None])
     x, y = PAD + BAR + GAP, PAD + LINE + BAR + GAP
     left, top = max(x + side.shape[1], PAD + text_width(names[:1])) + PAD, y + head.shape[0] + PAD
     sheet = Sheet(left + inner.shape[1] + PAD, top + inner.shape[0] + PAD)
@@ -210,10 +189,8 @@ def pair_sheet(images: npt.ArrayLike, partners: Mapping[str, npt.ArrayLike]) -> 
     partners:
         Partition -> (n, k, H, W); k may differ.
     """
-    inputs = tile(grey(images, 3)[:, None])
-    blocks = {name: tile(grey(pictures, 4)) for name, pictures in partners.items()}
-    if any(block.shape[0] != inputs.shape[0] for block in blocks.values()):
-        raise ValueError("every partition needs partners for each image, of the images' size")
+    inputs = tile(grey(images)[:, None])
+    blocks = {name: tile(grey(pictures)) for name, pictures in partners.items()}
     top = PAD + LINE + BAR + GAP
     width = inputs.shape[1] + sum(block.shape[1] + PAD for block in blocks.values())
     sheet = Sheet(width + 2 * PAD, top + inputs.shape[0] + PAD)
@@ -233,13 +210,6 @@ def _coloured(partitions: Mapping[str, slice], size: int) -> list[tuple[str, ran
     return [(name, part, colour) for (name, part), colour in zip(parts, cycle(PALETTE), strict=False)]
 
 
-def _colour_of_codes(partitions: Mapping[str, slice], size: int) -> list[str]:
-    colours = dict.fromkeys(range(size), INK)
-    for _, part, colour in _coloured(partitions, size):
-        colours.update(dict.fromkeys(part, colour))
-    return list(colours.values())
-
-
 def _cell(partitions: Mapping[str, slice], codes: Sequence[str]) -> int:
     """Side of a Hinton diagram's cells: wide enough for the names above and below them."""
     needed = [text_width([name]) / max(len(part), 1) for name, part, _ in _coloured(partitions, len(codes))]
@@ -248,7 +218,3 @@ def _cell(partitions: Mapping[str, slice], codes: Sequence[str]) -> int:
 
 def _signed(value: float) -> str:
     return f"{value:+.3g}".replace("-", "\N{MINUS SIGN}") if value else "0"
-
-
-def _activity_label(dimension: int, nats: float, dead_below: float) -> str:
-    return f"z{dimension}  dead" if nats < dead_below else f"z{dimension}  {nats:.2f}"

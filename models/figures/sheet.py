@@ -68,24 +68,14 @@ def png(figure: Figure) -> bytes:
     return buffer.getvalue()
 
 
-def grey(images: npt.ArrayLike, dimensions: int) -> Pixels:
-    """Give images as uint8; ValueError unless they are uint8, or floating point in 0..1, of so many dimensions."""
+def grey(images: npt.ArrayLike) -> Pixels:
+    """Give images as uint8; ValueError unless they are uint8, or floating point in 0..1."""
     pixels = np.asarray(images)
-    if pixels.ndim != dimensions or not pixels.size:
-        raise ValueError(f"images must have {dimensions} dimensions and not be empty, but are {pixels.shape}")
     if pixels.dtype == np.uint8:
         return pixels
     if pixels.dtype.kind != "f" or not (np.min(pixels) >= 0 and np.max(pixels) <= 1):
         raise ValueError(f"images must be uint8, or floating point in 0..1, not {pixels.dtype}")
     return np.round(pixels.astype(np.float64) * 255).astype(np.uint8)
-
-
-def stack(strips: Iterable[npt.ArrayLike], dimensions: int) -> Pixels:
-    """Stack strips of images; ValueError when they differ in shape."""
-    pixels = [grey(strip, dimensions) for strip in strips]
-    if len({strip.shape for strip in pixels}) != 1:
-        raise ValueError(f"strips must be of one shape, not {[strip.shape for strip in pixels]}")
-    return np.stack(pixels)
 
 
 def tile(images: Pixels) -> Pixels:

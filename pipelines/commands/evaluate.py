@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from gated_vae.pipelines.options import AsJson, MovedStore, RunPath, Seed
+from gated_vae.pipelines.options import AsJson, MovedStore, RunPath, Seed, Truth
 
 
 def evaluate(
@@ -15,9 +14,7 @@ def evaluate(
     samples: Annotated[
         int | None, typer.Option(min=100, help="Random images at most.", show_default="20,000 faces, 10,000 dSprites")
     ] = None,
-    truth: Annotated[
-        Path | None, typer.Option(help="truth.parquet of simulated faces, to judge by.", show_default="labels judge")
-    ] = None,
+    truth: Truth = None,
     store: MovedStore = None,
     seed: Seed = 0,
     as_json: AsJson = False,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gated_vae.pipelines.commands.train import losses_note, show_training
+from gated_vae.pipelines.commands.train import show_training
 from gated_vae.pipelines.options import AsJson, Device, MovedStore, Overwrite, RunPath
 
 
@@ -53,7 +53,5 @@ def finetune(
     )
     options = trainer.TrainOptions(out or run / "finetuned", device=device, overwrite=overwrite)
     with console.progress("finetune") as update:
-        report = trainer.train(
-            config, options, lambda done, total, losses: update(done, total, losses_note(losses)), images
-        )
+        report = trainer.train(config, options, update, images)
     show_training(report, as_json=as_json)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from gated_vae.pipelines.experiments import EXPERIMENTS
-from gated_vae.pipelines.options import AsJson, Device
+from gated_vae.pipelines.options import AsJson, Device, Truth
 
 
 def reproduce(
@@ -30,9 +30,7 @@ def reproduce(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="lr, precision ...: repeat it for more.", show_default=False),
     ] = None,
-    truth: Annotated[
-        Path | None, typer.Option(help="truth.parquet of simulated faces, to judge by.", show_default="labels judge")
-    ] = None,
+    truth: Truth = None,
     beside: Annotated[
         list[Path] | None, typer.Option(help="Results of other runs to add: repeat it for more.", show_default=False)
     ] = None,

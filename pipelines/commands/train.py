@@ -9,7 +9,7 @@ import typer
 
 from gated_vae.models.registry import METHODS, NETWORKS, OBJECTIVES, SCHEDULES
 from gated_vae.pipelines.options import AsJson, Device, Overwrite, Precision, Seed, choice_of, one_of
-from gated_vae.pipelines.training.presets import PRESETS
+from gated_vae.pipelines.training.presets import DEFAULT_PRESET, PRESETS
 
 if TYPE_CHECKING:
     from gated_vae.pipelines.training.trainer import TrainReport
@@ -63,41 +63,33 @@ def train(
 
     Example: pipe train store --out run --epochs 30
     """
+    from dataclasses import replace
+
     from gated_vae.models.methods.vae import Ungated
-    from gated_vae.models.vae import GatedVAEConfig
     from gated_vae.pairing.stream.loader import is_address, open_source
     from gated_vae.pipelines import console
     from gated_vae.pipelines.training import process, stack, trainer
     from gated_vae.pipelines.training.config import TrainConfig
-    from gated_vae.pipelines.training.presets import (
-        choose_kl_weights,
-        choose_latent,
-        choose_preset,
-        read_hidden,
-        with_beta,
-    )
-    from gated_vae.pipelines.training.process import choose_device, choose_precision
+    from gated_vae.pipelines.training.presets import read_hidden, read_kl_weights, read_latent, with_beta
 
-    where = choose_device(device)
+    where = process.choose_device(device)
     opened = open_source(store)
-    chosen = choose_preset(preset, opened)
+    chosen = PRESETS[preset or DEFAULT_PRESET.get(opened.kind, "faces")]
     if not gate and method is not None:
         raise typer.BadParameter("It is --method vae; give one of the two.", param_hint="'--no-gate'")
-    wanted = objective or chosen.objective_for(opened)
+    model = chosen.model(opened)
+    wanted = objective or model.objective
     if beta is not None:
         if not hasattr(wanted, "beta"):
             raise typer.BadParameter("InfoVAE has none: its KL divergence weighs 1 - alpha.", param_hint="'--beta'")
-        weight = beta
-        wanted = with_beta(wanted, lambda _: weight)
-    height, width = opened.manifest["image_shape"]
-    sizes = choose_latent(latent, chosen, opened)
-    model = GatedVAEConfig(
-        latent=sizes,
-        kl_weights=choose_kl_weights(kl_weights, sizes, chosen.kl_weights),
-        image_shape=(height, width),
-        network=network or chosen.network,
+        wanted = with_beta(wanted, beta)
+    model = replace(
+        model,
+        latent=read_latent(latent, model.latent) if latent else model.latent,
+        kl_weights=read_kl_weights(kl_weights, model.latent) if kl_weights else model.kl_weights,
+        network=network or model.network,
         hidden=read_hidden(hidden),
-        method=(method or chosen.read_method()) if gate else Ungated(),
+        method=(method or model.method) if gate else Ungated(),
         objective=wanted,
     )
     config = TrainConfig(
@@ -109,7 +101,7 @@ def train(
         lr=chosen.lr if lr is None else lr,
         schedule=schedule or chosen.schedule,
         seed=seed,
-        precision=choose_precision(precision, where),
+        precision=process.choose_precision(precision, where),
     )
     options = trainer.TrainOptions(out, device=device, resume=resume, overwrite=overwrite)
     with process.joined(device) as first:
@@ -117,15 +109,8 @@ def train(
             trainer.train(config, options, store=opened)
             return
         with console.progress("train") as update:
-            report = stack.train(
-                config, options, lambda done, total, losses: update(done, total, losses_note(losses)), opened
-            )
+            report = stack.train(config, options, update, opened)
     show_training(report, as_json=as_json)
-
-
-def losses_note(losses: dict[str, float]) -> str:
-    """Latest loss of each partition, for beside the bar."""
-    return "  ".join(f"{name} {value:.1f}" for name, value in losses.items())
 
 
 def show_training(report: TrainReport, *, as_json: bool) -> None:

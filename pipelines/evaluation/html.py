@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from string import Template
 
+from gated_vae.pipelines.evaluation.scores import Table
+
 # The policy lets a browser load nothing but what is in the file itself.
 _PAGE = Template("""<!DOCTYPE html>
 <html lang="en">
@@ -65,15 +67,14 @@ def facts(rows: Mapping[str, object]) -> str:
     return f'<table class="facts">{"".join(lines)}</table>'
 
 
-def table(caption: str, columns: Mapping[str, Mapping[str, float]]) -> str:
-    """A table of figures: column -> row -> value, each shaded by its value between 0 and 1."""
-    rows = dict.fromkeys(row for column in columns.values() for row in column)
-    head = "".join(f"<th>{escape(name)}</th>" for name in ("", *columns))
+def table(told: Table) -> str:
+    """A table of figures, each shaded by its value between 0 and 1."""
+    head = "".join(f"<th>{escape(name)}</th>" for name in ("", *told.columns))
     lines = [
-        f"<tr><td>{escape(row)}</td>{''.join(_cell(column.get(row)) for column in columns.values())}</tr>"
-        for row in rows
+        f"<tr><td>{escape(row)}</td>{''.join(_cell(column.get(row)) for column in told.columns.values())}</tr>"
+        for row in told.rows
     ]
-    title = f"<caption>{escape(caption)}</caption>"
+    title = f"<caption>{escape(told.title)}</caption>"
     return f'<div class="wide"><table>{title}<tr>{head}</tr>{"".join(lines)}</table></div>'
 
 

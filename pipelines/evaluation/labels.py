@@ -17,7 +17,6 @@ from gated_vae.models.metrics import Split, group_split, random_split
 from gated_vae.models.metrics.arrays import varies
 from gated_vae.pairing.groups.equal import number_classes
 from gated_vae.pairing.labels import IDENTITY, registered
-from gated_vae.pipelines.evaluation.encoding import random_ids
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.store import Store, samples_path
 
@@ -52,6 +51,11 @@ class FaceLabels:
     split: Split
     split_by: str
     source: str
+
+
+def random_ids(count: int, of: int, seed: int) -> npt.NDArray[np.int64]:
+    """So many random numbers below `of`, each once and ascending; all where there are no more."""
+    return np.sort(np.random.default_rng(seed).choice(of, min(count, of), replace=False))
 
 
 def owner_of(factor: str) -> str:

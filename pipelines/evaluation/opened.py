@@ -2,24 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import torch
 
 from gated_vae.models.vae import GatedVAE
-from gated_vae.pipelines.evaluation.encoding import Codes, Floats, decode_codes, encode_images
 from gated_vae.pipelines.training import run as runs
 from gated_vae.pipelines.training.process import choose_device
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import parquet_writer
 from gated_vae.preprocessing.progress import Progress, ignore
 from gated_vae.preprocessing.store import Store
+
+BATCH = 1024
+
+Floats = npt.NDArray[np.float32]
+
+
+class Codes(NamedTuple):
+    """Posteriors of n images: `mean` and `std`, float32 (n, M)."""
+
+    mean: Floats
+    std: Floats
+
+    def sample(self, seed: int) -> Floats:
+        """One draw from each posterior, (n, M)."""
+        noise = np.random.default_rng(seed).standard_normal(self.mean.shape, dtype=np.float32)
+        return self.mean + noise * self.std
+
+    def kl(self) -> list[float]:
+        """KL(q(z|x) || N(0, 1)) of every dimension, mean over the images, in nats: what is near 0 is dead."""
+        kl = 0.5 * (self.mean**2 + self.std**2 - 1.0 - 2.0 * np.log(self.std))
+        return [float(value) for value in kl.mean(0)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,7 +51,7 @@ class OpenRun:
     files:
         The run's folder and configuration.
     device:
-        Where the model computes: ``auto``, ``cpu`` or ``cuda``.
+        Where the model computes: ``cpu`` or ``cuda``.
     other:
         Another store of images of the same size to judge it on, instead of the one that it was trained on.
     """
@@ -43,16 +63,16 @@ class OpenRun:
     @cached_property
     def model(self) -> GatedVAE:
         """The model of the newest checkpoint, in evaluation mode; `GatedVAEError` where there is none that is whole."""
-        return self.files.model(choose_device(self.device))
+        return self.files.model(self.device)
 
     @cached_property
-    def tuned(self) -> GatedVAE | None:
-        """The model that `pipe finetune` has made of these weights in the run's folder, if it has."""
+    def tuned(self) -> OpenRun | None:
+        """The run that `pipe finetune` has made of these weights in the run's folder, if it has."""
         path, latest = self.files.path / "finetuned", self.files.latest()
         if latest is None or not (path / "checkpoints").is_dir():
             return None
-        tuned = runs.open_run(path)
-        return tuned.model() if tuned.config.initial_step == latest.step else None
+        tuned = open_run(path)
+        return tuned if tuned.files.config.initial_step == latest.step else None
 
     @cached_property
     def store(self) -> Store:
@@ -64,6 +84,7 @@ class OpenRun:
         """Partition -> its latent dimensions."""
         return self.model.partitions
 
+    @torch.no_grad()
     def encode(
         self, images: npt.NDArray[Any], ids: npt.NDArray[np.int64] | None = None, progress: Progress = ignore
     ) -> Codes:
@@ -85,11 +106,24 @@ class OpenRun:
         if images.shape[1:] != shape:
             why = f"It was trained on images of {shape}, these are {images.shape[1:]}."
             raise GatedVAEError(f"{self.files.path} cannot encode the images.", why, "Preprocess with the same --size.")
-        return encode_images(self.model, images, ids, progress)
+        ids = np.arange(len(images)) if ids is None else ids
+        means, stds = [], []
+        for start in range(0, len(ids), BATCH):
+            batch = torch.from_numpy(np.asarray(images).take(ids[start : start + BATCH], axis=0))
+            posterior = self.model.encode(batch.to(self.device))
+            means.append(posterior.mean.cpu().numpy())
+            stds.append((0.5 * posterior.logvar).exp().cpu().numpy())
+            progress(min(start + BATCH, len(ids)), len(ids))
+        return Codes(np.concatenate(means), np.concatenate(stds))
 
+    @torch.no_grad()
     def decode(self, codes: npt.NDArray[Any]) -> Floats:
         """Mean images (n, H, W), float32 in 0 .. 1, of codes (n, M)."""
-        return decode_codes(self.model, codes.astype(np.float32, copy=False))
+        images = []
+        for start in range(0, len(codes), BATCH):
+            batch = torch.from_numpy(codes[start : start + BATCH].astype(np.float32, copy=False))
+            images.append(torch.sigmoid(self.model.decode(batch.to(self.device)).float()).cpu().numpy())
+        return np.concatenate(images)
 
     def sample(self, n: int, seed: int = 0) -> Floats:
         """Images (n, H, W) of n codes drawn from the prior: a pure function of the seed."""
@@ -105,7 +139,7 @@ def open_run(path: str | Path, store: str | Path | None = None, *, device: str =
     GatedVAEError
         When it is missing, damaged or of another schema version.
     """
-    return OpenRun(runs.open_run(Path(path), None if store is None else Path(store)), device)
+    return OpenRun(runs.open_run(Path(path), None if store is None else Path(store)), choose_device(device))
 
 
 @dataclass(frozen=True)
@@ -140,25 +174,14 @@ def encode_store(
         remedy = f"Choose from {', '.join(run.partitions)}, or leave --partition out."
         raise GatedVAEError(f"{run.files.path} has no partition {partition}.", "", remedy)
     kept = {name: dims for name, dims in run.partitions.items() if partition in (None, name)}
-    nothing = np.empty((0, run.files.config.model.latent_size), np.float32)
-    schema = pa.table(_columns(np.empty(0, np.int64), Codes(nothing, nothing), kept)).schema
+    names = [
+        f"{name}_{i}{end}" for name, dims in kept.items() for end in ("", "_std") for i in range(dims.stop - dims.start)
+    ]
+    schema = pa.schema([("sample_id", pa.int64()), *((name, pa.float32()) for name in names)])
     with parquet_writer(out, schema, schema_version=runs.RUN_SCHEMA_VERSION) as writer:
         for start in range(0, len(store), row_group):
             ids = np.arange(start, min(start + row_group, len(store)))
-            codes = run.encode(store.images, ids, partial(_from, progress, start, len(store)))
-            writer.write_table(pa.table(_columns(ids, codes, kept), schema))
+            codes = run.encode(store.images, ids, lambda done, *_, start=start: progress(start + done, len(store)))
+            columns = [column for dims in kept.values() for values in codes for column in values[:, dims].T]
+            writer.write_table(pa.table([ids, *columns], schema))
     return EncodeReport(out, len(store), tuple(schema.names))
-
-
-def _from(progress: Progress, start: int, total: int, done: int, _: int) -> None:
-    progress(start + done, total)
-
-
-def _columns(
-    ids: npt.NDArray[np.int64], codes: Codes, partitions: Mapping[str, slice]
-) -> dict[str, npt.NDArray[np.generic]]:
-    columns: dict[str, npt.NDArray[np.generic]] = {"sample_id": ids}
-    for name, dims in partitions.items():
-        columns |= {f"{name}_{i}": column for i, column in enumerate(codes.mean[:, dims].T)}
-        columns |= {f"{name}_{i}_std": column for i, column in enumerate(codes.std[:, dims].T)}
-    return columns

@@ -20,7 +20,7 @@ from gated_vae.models.figures.grids import (
 )
 from gated_vae.models.figures.sheet import png
 from gated_vae.pairing.tables import PairTable
-from gated_vae.pipelines.evaluation.encoding import decode_codes, random_ids
+from gated_vae.pipelines.evaluation.labels import random_ids
 from gated_vae.pipelines.evaluation.opened import OpenRun
 from gated_vae.pipelines.evaluation.scores import Scores
 from gated_vae.preprocessing.errors import GatedVAEError
@@ -98,7 +98,7 @@ def draw_reconstructions(run: OpenRun, columns: int = 12) -> Path:
     codes = run.encode(images, ids).mean
     rows: dict[str, Any] = {"input": images[ids], "decoded": run.decode(codes)}
     if run.tuned is not None:
-        rows["fine-tuned"] = decode_codes(run.tuned, codes)
+        rows["fine-tuned"] = run.tuned.decode(codes)
     rows |= {f"target: {name}": images[_partners(run.store, name, ids, 1)[:, 0]] for name in run.partitions}
     return save(reconstruction_grid(rows), run.files.figures / "reconstructions.png")
 

@@ -6,7 +6,6 @@ The network was trained on all images of the store, without their labels; only p
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from gated_vae.models.metrics import (
-    DCI,
     PartitionScores,
+    Split,
     circular_uninformativeness,
     dci,
     mig,
@@ -23,9 +22,8 @@ from gated_vae.models.metrics import (
     partition_scores,
     sap,
 )
-from gated_vae.pipelines.evaluation.encoding import Codes, random_ids
-from gated_vae.pipelines.evaluation.labels import FaceLabels, owner_of, read_labels
-from gated_vae.pipelines.evaluation.opened import OpenRun
+from gated_vae.pipelines.evaluation.labels import FaceLabels, owner_of, random_ids, read_labels
+from gated_vae.pipelines.evaluation.opened import Codes, OpenRun
 from gated_vae.pipelines.evaluation.scores import Columns, Scores, summarise
 from gated_vae.pipelines.evaluation.swap import swap_test
 from gated_vae.preprocessing.errors import GatedVAEError, UsageError
@@ -46,7 +44,7 @@ def evaluate(run: OpenRun, *, samples: int | None = None, seed: int = 0, truth: 
     Raises
     ------
     GatedVAEError
-        See `evaluate_factors` and `evaluate_faces`.
+        See `evaluate_faces`; or a truth is given for exact factors.
     """
     if "factors" not in run.store.manifest:
         return evaluate_faces(run, samples=samples or FACES, seed=seed, truth=truth)
@@ -56,30 +54,19 @@ def evaluate(run: OpenRun, *, samples: int | None = None, seed: int = 0, truth: 
 
 
 def evaluate_factors(run: OpenRun, *, samples: int = SPRITES, seed: int = 0) -> Scores:
-    """Encode random images and score their codes, posterior means, against the store's factors.
-
-    Raises
-    ------
-    GatedVAEError
-        When the store's samples have no exactly known factors.
-    """
+    """Encode random images and score their codes, posterior means, against the exactly known factors of the store."""
     codes, factors = encode_sample(run, samples, seed)
-    return score_codes(codes, factors, run.partitions, run.store, seed)
-
-
-def score_codes(codes: Codes, factors: Factors, partitions: Mapping[str, slice], store: Store, seed: int = 0) -> Scores:
-    """Score codes of a model of these `partitions` against factors (n, K) of its store, whoever made them."""
-    names = tuple(store.manifest["factors"])
-    dcis = {name: dci(codes.mean, factors, name, seed=seed) for name in REGRESSORS}  # type: ignore[arg-type]
-    owner = owners(store, names, partitions)
+    names = tuple(run.store.manifest["factors"])
+    shared_by = sharers(run.store, names, run.partitions)
+    owner = {factor: partitions[0] for factor, partitions in shared_by.items() if partitions}
     table = None
-    if len(partitions) > 1 and owner:
+    if len(run.partitions) > 1 and owner:
         table = partition_scores(
             codes.mean,
             factors[:, [names.index(name) for name in owner]],
-            partitions,
+            run.partitions,
             owner,
-            sharers=sharers(store, names, partitions),
+            sharers=shared_by,
             regressor="random_forest",
             seed=seed,
         )
@@ -87,7 +74,7 @@ def score_codes(codes: Codes, factors: Factors, partitions: Mapping[str, slice],
         {
             "samples": len(factors),
             "codes": "posterior means",
-            "dci": {name: plain_dci(score, names) for name, score in dcis.items()},
+            "dci": score_dci(codes, factors, names, seed=seed),
             "rotation_circular": _rotation(codes.mean, factors, names, seed),
             "partition_r2": r2_of(table) if table else {},
             "partition_score": table.per_factor if table else {},
@@ -102,21 +89,13 @@ def score_codes(codes: Codes, factors: Factors, partitions: Mapping[str, slice],
 def encode_sample(run: OpenRun, samples: int, seed: int) -> tuple[Codes, Factors]:
     """Codes and factor classes (n, K) of random images of a store with a factor grid."""
     store = run.store
-    if "factors" not in store.manifest:
-        why = "Its samples have no exactly known factors."
-        raise GatedVAEError(f"{store.path} cannot be judged by factors.", why, "This evaluation is for dSprites.")
     ids = random_ids(samples, len(store), seed)
     factors = store.sample_columns(list(store.manifest["factors"])).to_numpy(np.int64)[ids]
     return run.encode(store.images, ids), factors
 
 
-def owners(store: Store, factors: tuple[str, ...], partitions: Iterable[str]) -> dict[str, str]:
-    """Factor -> the first of `partitions` whose pairs share it, in the order of `factors`; those that none shares are left out."""
-    return {factor: names[0] for factor, names in sharers(store, factors, partitions).items() if names}
-
-
 def sharers(store: Store, factors: tuple[str, ...], partitions: Iterable[str]) -> dict[str, list[str]]:
-    """Factor -> all of `partitions` whose pairs share it."""
+    """Factor -> all of `partitions` whose pairs share it, in order: the first is the one that it belongs to."""
     shares = {name: store.shared(name) for name in partitions}
     return {factor: [name for name, shared in shares.items() if factor in shared] for factor in factors}
 
@@ -168,11 +147,6 @@ def evaluate_faces(
     summary = {
         name: {kind: summarise(table, owner) for kind, table in by_codes.items()} for name, by_codes in r2.items()
     }
-    dcis = {
-        name: dci(codes.mean, labels.values, name, seed=seed, split=labels.split)  # type: ignore[arg-type]
-        for name in regressors
-    }
-    swap = swap_test(run.model, codes, labels, seed=seed)
     return Scores(
         {
             "images": len(labels.ids),
@@ -182,9 +156,9 @@ def evaluate_faces(
             "constant": list(labels.constant),
             "r2": r2,
             "summary": summary,
-            "dci": {name: plain_dci(score, labels.factors) for name, score in dcis.items()},
+            "dci": score_dci(codes, labels.values, labels.factors, regressors, seed=seed, split=labels.split),
             "reconstruction": _reconstruction(run, codes, labels),
-            "swap": None if swap is None else asdict(swap),
+            "swap": swap_test(run, codes, labels, seed=seed),
             "kl": codes.kl(),
         }
     )
@@ -202,19 +176,15 @@ def probe_faces(
 
     `sample` is one draw from each posterior, which is what the decoder is trained on, `mean` its mean, which a probe may rescale.
     """
-    # The table asks for an owner of each factor; where its own partition does not exist any will do: it enters no R2.
-    stand_in = next(iter(partitions))
-    owner = {factor: owner_of(factor) for factor in labels.factors}
-    owner = {factor: name if name in partitions else stand_in for factor, name in owner.items()}
-
-    def table(probe: str, given: npt.NDArray[np.float32]) -> Columns:
-        found = partition_scores(
-            given, labels.values, partitions, owner, regressor=probe, seed=seed, split=labels.split
-        )
-        return r2_of(found)
-
-    given = {"sample": codes.sample(seed), "mean": codes.mean}
-    return {probe: {kind: table(probe, values) for kind, values in given.items()} for probe in probes}
+    owner = dict.fromkeys(labels.factors, next(iter(partitions)))  # any: they enter no R2
+    found: dict[str, dict[str, Columns]] = {probe: {} for probe in probes}
+    for probe in probes:
+        for kind, given in (("sample", codes.sample(seed)), ("mean", codes.mean)):
+            table = partition_scores(
+                given, labels.values, partitions, owner, regressor=probe, seed=seed, split=labels.split
+            )
+            found[probe][kind] = r2_of(table)
+    return found
 
 
 def r2_of(table: PartitionScores) -> dict[str, dict[str, float]]:
@@ -225,17 +195,30 @@ def r2_of(table: PartitionScores) -> dict[str, dict[str, float]]:
     }
 
 
-def plain_dci(score: DCI, factors: tuple[str, ...]) -> dict[str, Any]:
-    """The scores as plain values, per factor by name."""
-    return {
-        "disentanglement": score.disentanglement,
-        "completeness": score.completeness,
-        "uninformativeness": score.uninformativeness,
-        "disentanglement_per_code": score.disentanglement_per_code.tolist(),
-        "completeness_per_factor": dict(zip(factors, score.completeness_per_factor.tolist(), strict=True)),
-        "uninformativeness_per_factor": dict(zip(factors, score.uninformativeness_per_factor.tolist(), strict=True)),
-        "importance": score.importance.tolist(),
-    }
+def score_dci(
+    codes: Codes,
+    factors: npt.NDArray[Any],
+    names: Sequence[str],
+    regressors: Sequence[str] = REGRESSORS,
+    *,
+    seed: int,
+    split: Split | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Regressor -> DCI of posterior means and factors (n, K) as plain values, per factor by name."""
+    found = {}
+    for regressor in regressors:
+        score = dci(codes.mean, factors, regressor, seed=seed, split=split)  # type: ignore[arg-type]
+        errors, completeness = score.uninformativeness_per_factor.tolist(), score.completeness_per_factor.tolist()
+        found[regressor] = {
+            "disentanglement": score.disentanglement,
+            "completeness": score.completeness,
+            "uninformativeness": score.uninformativeness,
+            "disentanglement_per_code": score.disentanglement_per_code.tolist(),
+            "completeness_per_factor": dict(zip(names, completeness, strict=True)),
+            "uninformativeness_per_factor": dict(zip(names, errors, strict=True)),
+            "importance": score.importance.tolist(),
+        }
+    return found
 
 
 def _reconstruction(run: OpenRun, codes: Codes, labels: FaceLabels) -> dict[str, float]:

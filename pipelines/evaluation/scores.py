@@ -27,10 +27,14 @@ class Table:
     title: str
     columns: Columns
 
+    @property
+    def rows(self) -> list[str]:
+        """The names of all rows."""
+        return list(dict.fromkeys(row for column in self.columns.values() for row in column))
+
     def lines(self) -> list[list[str]]:
         """One line per row, as text: its name, then its values in the order of the columns."""
-        rows = dict.fromkeys(row for column in self.columns.values() for row in column)
-        return [[row, *(f"{c[row]:.3f}" if row in c else "" for c in self.columns.values())] for row in rows]
+        return [[row, *(f"{c[row]:.3f}" if row in c else "" for c in self.columns.values())] for row in self.rows]
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class Scores:
         `rotation_circular`, `partition_r2` (partition -> factor -> held-out R2), `partition_score` (by factor), `mig`, `sap`,
         `modularity`. Of faces: `images`, `held_out`, `judged_by` (labels or truth), `split_by`, `constant` (factors left out),
         `r2` (probe -> codes -> partition -> factor -> held-out R2), `summary` (probe -> codes -> partition: see `summarise`),
-        `reconstruction` (root mean squared errors per pixel, pixels in 0 .. 1) and `swap` (see `SwapScores`).
+        `reconstruction` (root mean squared errors per pixel, pixels in 0 .. 1) and `swap` (see `swap_test`).
     """
 
     values: Values

@@ -13,7 +13,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
+from matplotlib.figure import Figure
 
+from gated_vae.models.figures.curves import Panel, curve_panels
 from gated_vae.models.figures.sheet import png
 from gated_vae.models.objectives import VAE
 from gated_vae.models.registry import METHODS, parse
@@ -24,8 +26,8 @@ from gated_vae.pipelines.evaluation.opened import OpenRun
 from gated_vae.pipelines.evaluation.probes import evaluate_faces
 from gated_vae.pipelines.evaluation.scores import Scores, Table, Values
 from gated_vae.pipelines.experiments.curve_stores import Recipe, draw_pictures, make_store, true_faces
-from gated_vae.pipelines.experiments.curves_report import draw_curves, markdown
 from gated_vae.pipelines.experiments.runner import Experiment, Finished, Row
+from gated_vae.pipelines.experiments.tables import over_seeds
 from gated_vae.pipelines.training.presets import PRESETS
 from gated_vae.preprocessing.errors import UsageError
 from gated_vae.preprocessing.progress import Progress
@@ -54,6 +56,28 @@ AXES: dict[str, tuple[Any, ...]] = {
 }
 POSE = ("pose_Rx", "pose_Ry")
 ACTION_UNITS = ("AU06_r", "AU12_r", "AU25_r", "AU01_r", "AU04_r")  # mouth and brows: what 32 pixels show
+
+SCORES = {
+    "pose_own": "pose from pose",
+    "pose_leakage": "pose from expression",
+    "action_units_own": "action units from expression",
+    "action_units_leakage": "action units from pose",
+    "pose_score": "pose: score",
+    "expression_score": "expression: score",
+    "swap_both": "swap: both",
+}
+TITLES = {
+    "clusters": "clusters (pose/expression)",
+    "label_noise": "noise of the labels, times OpenFace's",
+    "wrong": "share of wrong labels",
+    "confounding": "confounding by pose, times OpenFace's",
+    "images": "images",
+    "pairing": "pairing",
+}
+LINES = {
+    "pose (pitch, yaw)": ("pose_own", "pose_leakage"),
+    "mouth and brow action units": ("action_units_own", "action_units_leakage"),
+}
 
 
 @dataclass(frozen=True)
@@ -98,6 +122,7 @@ class Curves(Experiment):
         Weight of the KL divergence.
     """
 
+    names: ClassVar[Sequence[str]] = [*points()]
     key: ClassVar[Sequence[str]] = ("axis", "value", "seed", "steps", "images")
     order: ClassVar[Mapping[str, Sequence[str] | None]] = {"axis": [*AXES], "number": None}
 
@@ -110,19 +135,9 @@ class Curves(Experiment):
             raise UsageError("Curves are of pictures of their own.", "", "Leave the store and --truth out.")
 
     @property
-    def names(self) -> Sequence[str]:
-        """Names of the points."""
-        return [*points()]
-
-    @property
     def people(self) -> int:
         """How many people are on the pictures, whatever the number of those."""
         return max(1, round(self.images / IMAGES_PER_PERSON))
-
-    @property
-    def runs(self) -> Path:
-        """Beside pictures and stores."""
-        return self.out / "runs"
 
     def images_at(self, point: Point) -> int:
         """Number of images of a point."""
@@ -155,12 +170,12 @@ class Curves(Experiment):
         return Recipe(labels, point.wrong, clusters)
 
     def store_of(self, name: str) -> Path:
-        """The point's."""
+        """The store of a point."""
         return self.out / "stores" / name
 
-    def model(self, name: str) -> GatedVAEConfig:  # noqa: ARG002
+    def setup(self, name: str) -> tuple[Path, GatedVAEConfig]:
         """A partner for every partition, at all points."""
-        return GatedVAEConfig(
+        return self.store_of(name), GatedVAEConfig(
             latent=LATENT,
             kl_weights=KL_WEIGHTS,
             image_shape=(SIZE, SIZE),
@@ -178,12 +193,11 @@ class Curves(Experiment):
     def rows(self, runs: Sequence[Finished]) -> list[Row]:
         """One per axis, point and seed; the base is on every axis that has another point."""
         known = points()
-        found = [(known[run.name], run) for run in runs]
         rows = []
-        for axis in AXES:
-            mine = [(point, run) for point, run in found if replace(BASE, **{axis: getattr(point, axis)}) == point]
+        for axis, values in AXES.items():
+            at = [replace(BASE, **{axis: value}) for value in values]
+            mine = [(point, run) for point in at for run in runs if known[run.name] == point]
             if any(point != BASE for point, _ in mine):
-                mine.sort(key=lambda item: AXES[axis].index(getattr(item[0], axis)))
                 rows += [self._row(axis, point, run) for point, run in mine]
         return rows
 
@@ -204,7 +218,11 @@ class Curves(Experiment):
 
     def report(self, results: pd.DataFrame) -> dict[str, bytes]:
         """A table and a panel per axis."""
-        return {".md": markdown(results, self._preamble()).encode(), ".png": png(draw_curves(results))}
+        parts = [self._preamble()]
+        for axis, rows in results.groupby("axis", sort=False):
+            named = rows[["value", *SCORES]].rename(columns={"value": axis, **SCORES})
+            parts += [f"## {TITLES[axis][0].upper()}{TITLES[axis][1:]}\n", over_seeds(named, axis)]
+        return {".md": "\n".join(parts).encode(), ".png": png(draw_curves(results))}
 
     def headline(self, results: pd.DataFrame) -> Table:
         """What pose and expression tell of their own factors and of each other's."""
@@ -237,7 +255,7 @@ def _told(given: Mapping[str, float]) -> str:
 
 
 def curve_scores(scores: Values) -> dict[str, float]:
-    """The scores on a curve, from what `Curves.score` found; R2 below 0 counts as 0, and what is not there is not a number.
+    """The scores on a curve, from what `Curves.score` found; R2 below 0 counts as 0.
 
     `pose_own` and `pose_leakage` are the mean R2 of pitch and yaw from the partitions of pose and of expression,
     `action_units_own` and `action_units_leakage` those of five action units from expression and from pose: ridge regression
@@ -247,18 +265,29 @@ def curve_scores(scores: Values) -> dict[str, float]:
     r2, summary = scores["r2"]["ridge"]["sample"], scores["summary"]["ridge"]["sample"]
 
     def mean(partition: str, factors: Sequence[str]) -> float:
-        known = [max(0.0, r2[partition][factor]) for factor in factors if factor in r2[partition]]
-        return float(np.mean(known)) if known else float("nan")
-
-    def score(partition: str) -> float:
-        return float(summary[partition]["score"]) if partition in summary else float("nan")
+        return float(np.mean([max(0.0, r2[partition][factor]) for factor in factors if factor in r2[partition]]))
 
     return {
         "pose_own": mean("pose", POSE),
         "pose_leakage": mean("expression", POSE),
         "action_units_own": mean("expression", ACTION_UNITS),
         "action_units_leakage": mean("pose", ACTION_UNITS),
-        "pose_score": score("pose"),
-        "expression_score": score("expression"),
-        "swap_both": scores["swap"]["by_labels"]["both"] if scores["swap"] else float("nan"),
+        "pose_score": summary["pose"]["score"],
+        "expression_score": summary["expression"]["score"],
+        "swap_both": scores["swap"]["by_labels"]["both"],
     }
+
+
+def draw_curves(results: pd.DataFrame) -> Figure:
+    """A panel per axis: what pose and expression tell of their own factors and of each other's."""
+    return curve_panels([_panel(TITLES[axis], rows) for axis, rows in results.groupby("axis", sort=False)])
+
+
+def _panel(title: str, rows: pd.DataFrame) -> Panel:
+    groups = {str(value): group for value, group in rows.groupby("value", sort=False)}
+
+    def runs(name: str) -> list[np.ndarray[Any, np.dtype[np.float64]]]:
+        return [group[name].to_numpy() for group in groups.values()]
+
+    labels = tuple(value.replace("_", "\n") for value in groups)
+    return Panel(title, labels, {line: (runs(own), runs(leakage)) for line, (own, leakage) in LINES.items()})

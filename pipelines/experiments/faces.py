@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -12,18 +12,29 @@ import pandas as pd
 from gated_vae.models.objectives import VAE
 from gated_vae.models.registry import METHODS, parse
 from gated_vae.models.vae import GatedVAEConfig
-from gated_vae.pipelines.evaluation.labels import pairs_made, read_labels
+from gated_vae.pipelines.evaluation.labels import owner_of, pairs_made, read_labels
 from gated_vae.pipelines.evaluation.opened import OpenRun
-from gated_vae.pipelines.evaluation.probes import FACES, evaluate_faces
-from gated_vae.pipelines.evaluation.scores import DCI, Scores, Table, r2_cells
-from gated_vae.pipelines.experiments.faces_report import markdown
+from gated_vae.pipelines.evaluation.probes import FACES, REGRESSORS, evaluate_faces
+from gated_vae.pipelines.evaluation.scores import DCI, JUDGES, SWAP, Scores, Table, r2_cells, summarise
 from gated_vae.pipelines.experiments.runner import Experiment, Finished, Row, finished_runs
-from gated_vae.pipelines.training.presets import PRESETS, choose_kl_weights, choose_latent, read_hidden
+from gated_vae.pipelines.experiments.tables import interval, markdown_table, over_seeds
+from gated_vae.pipelines.training.presets import PRESETS, read_hidden, read_kl_weights, read_latent
 from gated_vae.preprocessing.errors import GatedVAEError, UsageError
 from gated_vae.preprocessing.progress import Progress
 from gated_vae.preprocessing.store import Store, open_store
 
 PRESET = PRESETS["faces"]
+RUN = ["method", "steps", "seed"]
+SCORES = {
+    "Swap test": {
+        f"swap_{judge}_{key}": f"{title} ({how})" for judge, how in JUDGES.items() for key, title in SWAP.items()
+    },
+    "DCI and reconstruction": {
+        **{f"{key}_{name}": f"{key}, {name.replace('_', ' ')}" for name in REGRESSORS for key in DCI},
+        "rmse": "rmse",
+        "rmse_of_mean_image": "rmse of mean image",
+    },
+}
 
 
 @dataclass(frozen=True)
@@ -63,6 +74,7 @@ class Faces(Experiment):
         The network's hidden sizes; its own when empty.
     """
 
+    names: ClassVar[Sequence[str]] = [*VARIANTS]
     key: ClassVar[Sequence[str]] = (
         *("data", "method", "seed", "steps"),
         *("partition", "factor", "regressor", "codes"),
@@ -88,18 +100,14 @@ class Faces(Experiment):
             )
 
     @property
-    def names(self) -> Sequence[str]:
-        """Names of the methods."""
-        return [*VARIANTS]
-
-    @property
     def data(self) -> str:
         """What results call the data."""
         return "simulated" if self.truth else self.opened().kind
 
     def opened(self) -> Store:
         """The store."""
-        return open_store(self.store_of(""))
+        assert self.store is not None
+        return open_store(self.store)
 
     def prepare(self, names: Sequence[str], workers: int | None, progress: Progress) -> None:  # noqa: ARG002
         """Refuse another kind of store, and runs that were judged by something else, lest one table mixes them."""
@@ -110,30 +118,25 @@ class Faces(Experiment):
             why = f"They were judged by the {other}, not by the {judge}."
             raise GatedVAEError(f"{self.out} holds runs that were judged otherwise.", why, "Choose another --out.")
 
-    def store_of(self, name: str) -> Path:  # noqa: ARG002
-        """The one store."""
-        assert self.store is not None
-        return self.store
-
-    def model(self, name: str) -> GatedVAEConfig:
+    def setup(self, name: str) -> tuple[Path, GatedVAEConfig]:
         """The preset's network with a method."""
         variant, store = VARIANTS[name], self.opened()
-        height, width = store.manifest["image_shape"]
-        latent = choose_latent(self.latent or None, PRESET, store)
-        return GatedVAEConfig(
-            latent=latent,
-            kl_weights={} if variant.method == "vae" else choose_kl_weights(self.kl_weights or None, latent),
-            image_shape=(height, width),
-            network=PRESET.network,
+        model = PRESET.model(store)
+        gated = variant.method != "vae"
+        return store.path, replace(
+            model,
+            latent=read_latent(self.latent, model.latent) if self.latent else model.latent,
+            kl_weights=read_kl_weights(self.kl_weights, model.latent) if self.kl_weights and gated else {},
             hidden=read_hidden(self.hidden),
-            objective=self._objective(variant, store),
+            objective=VAE(self.beta_of(name)),
             method=parse(METHODS, variant.method),
         )
 
-    def _objective(self, variant: Variant, store: Store) -> VAE:
-        preset = PRESET.objective_for(store)
+    def beta_of(self, name: str) -> float:
+        """The weight of a method's KL divergence."""
+        preset = PRESET.model(self.opened()).objective
         assert isinstance(preset, VAE)
-        return VAE((preset.beta if self.beta is None else self.beta) * variant.times)
+        return (preset.beta if self.beta is None else self.beta) * VARIANTS[name].times
 
     def score(self, run: OpenRun) -> Scores:
         """By the truth or the labels of 20,000 random faces."""
@@ -156,8 +159,23 @@ class Faces(Experiment):
         return [key | cell | whole | values["reconstruction"] for cell in r2_cells(values)]
 
     def report(self, results: pd.DataFrame) -> dict[str, bytes]:
-        """What each partition tells, by method."""
-        return {".md": markdown(results[results["data"] == self.data], self._preamble()).encode()}
+        """Partitions in short by each probe, the swap test, the other scores, then factor by factor."""
+        mine = results[results["data"] == self.data]
+        tables = {
+            f"Mean R2, {probe.replace('_', ' ')}, posterior {codes}s": pd.DataFrame(
+                [{"method": run[0], **_summary(found)} for run, found in cells.groupby(RUN, sort=False)]
+            )
+            for (probe, codes), cells in mine.groupby(["regressor", "codes"], sort=False)
+        }
+        runs = mine.drop_duplicates(RUN)
+        tables |= {title: runs.filter(["method", *names]).rename(columns=names) for title, names in SCORES.items()}
+        parts = [self._preamble()]
+        for title, table in tables.items():
+            if len(table.columns) > 1:
+                parts += [f"## {title}\n", over_seeds(table, "method")]
+        detail = mine[(mine["regressor"] == "ridge") & (mine["codes"] == "sample")]
+        parts += ["## R2 by factor, ridge, posterior samples\n", *_factor_tables(detail)]
+        return {".md": "\n".join(parts).encode()}
 
     def headline(self, results: pd.DataFrame) -> Table:
         """Yaw, from every partition."""
@@ -168,7 +186,7 @@ class Faces(Experiment):
     def _preamble(self) -> str:
         """What was run, and how it was judged."""
         store = self.opened()
-        beta, charged = (self._objective(VARIANTS[name], store).beta for name in ("gated", "ungated_beta"))
+        beta, charged = self.beta_of("gated"), self.beta_of("ungated_beta")
         judge = "the truth behind the simulation" if self.truth else "OpenFace's labels, noise included"
         pairs = "; ".join(f"{name}: {pairs_made(record)}" for name, record in store.partitions.items())
         height, width = store.manifest["image_shape"]
@@ -185,3 +203,18 @@ class Faces(Experiment):
             " as 0 in means. `own` is from a factor's own partition, `other` from the best other one, `full` from the full"
             " latent, `score` own - other. Intervals are 95% of the mean over seeds (Student's t).\n"
         )
+
+
+def _summary(cells: pd.DataFrame) -> dict[str, float]:
+    """One run's mean R2 by partition: ``NAME: own`` and so on."""
+    r2 = {name: found.set_index("factor")["r2"].to_dict() for name, found in cells.groupby("partition", sort=False)}
+    owner = {factor: owner_of(factor) for factor in cells["factor"].unique()}
+    return {f"{name}: {key}": value for name, found in summarise(r2, owner).items() for key, value in found.items()}
+
+
+def _factor_tables(detail: pd.DataFrame) -> Iterator[str]:
+    """One table per method, factors as rows and partitions as columns."""
+    for method, cells in detail.groupby("method", sort=False):
+        yield f"### {method}, n={len(cells.drop_duplicates(RUN))}\n"
+        table = cells.pivot_table("r2", "factor", "partition", interval, fill_value="-", sort=False).reset_index()
+        yield markdown_table([*table.columns], table.to_numpy().tolist())

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, get_args, get_type_hints
 
 import pandas as pd
 import pyarrow as pa
+import torch
 
 from gated_vae.models.vae import GatedVAEConfig
 from gated_vae.pipelines.evaluation.opened import OpenRun
@@ -22,7 +23,6 @@ from gated_vae.pipelines.experiments.tables import merge
 from gated_vae.pipelines.training import stack
 from gated_vae.pipelines.training.config import TrainConfig
 from gated_vae.pipelines.training.run import Run, open_run, refuse_another, run_of
-from gated_vae.pipelines.training.trainer import Progress as TrainProgress
 from gated_vae.pipelines.training.trainer import TrainOptions
 from gated_vae.preprocessing.compute import count_workers, processes
 from gated_vae.preprocessing.errors import UsageError
@@ -48,6 +48,8 @@ class Experiment(ABC):
 
     Attributes
     ----------
+    names:
+        The names of all runs, without their seeds, in the order of the report.
     usual:
         Patterns of the names of runs that are trained unless others are asked for.
     key:
@@ -55,11 +57,12 @@ class Experiment(ABC):
     order:
         The columns that results are sorted by, with the order of their values where it is not the usual one.
     out:
-        Folder of runs and results.
+        Folder of runs (NAME-SEED) and results.
     store, truth:
         See the experiment; those that take none refuse it.
     """
 
+    names: ClassVar[Sequence[str]]
     usual: ClassVar[str] = "*"
     key: ClassVar[Sequence[str]]
     order: ClassVar[Mapping[str, Sequence[str] | None]]
@@ -74,22 +77,13 @@ class Experiment(ABC):
     batch_size: int = 128
     precision: str = "fp32"
 
-    @property
-    @abstractmethod
-    def names(self) -> Sequence[str]:
-        """The names of all runs, without their seeds, in the order of the report."""
-
     @abstractmethod
     def prepare(self, names: Sequence[str], workers: int | None, progress: Progress) -> None:
         """Make what the runs of these names need, going on where it stopped."""
 
     @abstractmethod
-    def store_of(self, name: str) -> Path:
-        """The store that a run is trained on."""
-
-    @abstractmethod
-    def model(self, name: str) -> GatedVAEConfig:
-        """The model of a run."""
+    def setup(self, name: str) -> tuple[Path, GatedVAEConfig]:
+        """The store that the runs of a name are trained on, and their model."""
 
     @abstractmethod
     def score(self, run: OpenRun) -> Scores:
@@ -109,9 +103,10 @@ class Experiment(ABC):
 
     def config(self, name: str, seed: int) -> TrainConfig:
         """The configuration of one run."""
+        store, model = self.setup(name)
         return TrainConfig(
-            store=str(self.store_of(name)),
-            model=self.model(name),
+            store=str(store),
+            model=model,
             steps=self.steps,
             batch_size=self.batch_size,
             lr=self.lr,
@@ -120,10 +115,10 @@ class Experiment(ABC):
             precision=self.precision,
         )
 
-    @property
-    def runs(self) -> Path:
-        """The folder that runs lie in, as NAME-SEED."""
-        return self.out
+    def run(self, name: str, seed: int) -> Run:
+        """The run that training makes."""
+        config = self.config(name, seed)
+        return run_of(self.out / f"{name}-{seed}", config, open_store(config.store))
 
     def chosen(self, only: str) -> list[str]:
         """The names that fit some of the patterns, which commas part; those of `usual` for an empty text.
@@ -201,8 +196,8 @@ def reproduce(
     earlier = [pd.read_parquet(path) for path in beside]
     with locked(experiment.out):
         experiment.prepare(names, workers, progress)
-        tasks = [(name, seed) for seed in range(experiment.seeds) for name in names]
-        do_tasks(experiment, tasks, workers=workers, stacked=stacked, device=device, progress=progress)
+        runs = [experiment.run(name, seed) for seed in range(experiment.seeds) for name in names]
+        do_runs(experiment, runs, workers=workers, stacked=stacked, device=device, progress=progress)
         found = pd.DataFrame(experiment.rows([*finished_runs(experiment)]))
         results = merge([*earlier, found], experiment.key, experiment.order)
         stem = experiment.out / type(experiment).__name__.lower()
@@ -214,90 +209,77 @@ def reproduce(
     return results
 
 
-def do_tasks(
+def do_runs(
     experiment: Experiment,
-    tasks: Sequence[tuple[str, int]],
+    runs: Sequence[Run],
     *,
     workers: int | None = None,
     stacked: int = 1,
     device: str = "cpu",
     progress: Progress = ignore,
 ) -> None:
-    """Train and evaluate what is not finished of (name, seed); after a failure those begun are finished first."""
+    """Train and evaluate the runs that are not finished; after a failure those begun are finished first."""
     left = []
-    for name, seed in tasks:
-        folder = experiment.runs / f"{name}-{seed}"
-        if is_finished(folder):
-            refuse_another(open_run(folder), _expected(experiment, name, seed), "Choose another --out.")
+    for run in runs:
+        if is_finished(run.path):
+            refuse_another(open_run(run.path), run, "Choose another --out.")
         else:
-            left.append((name, seed))
-    done = len(tasks) - len(left)
-    progress(done, len(tasks))
+            left.append(run)
+    done = len(runs) - len(left)
+    progress(done, len(runs))
     if stacked > 1:
 
-        def train_progress(step: int, steps: int, _: dict[str, float]) -> None:
-            progress(done, len(tasks), f"step {step:,} of {steps:,}")
+        def train_progress(step: int, steps: int, _: str = "") -> None:
+            progress(done, len(runs), f"step {step:,} of {steps:,}")
 
-        train_stacks(experiment, left, stacked, device, train_progress)
+        train_stacks(left, stacked, device, train_progress)
         device = "cpu"  # what is left are the scores
     at_a_time = workers or (1 if device.startswith("cuda") else count_workers())
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    with processes(min(at_a_time, max(len(left), 1)), interruptible=True) as run:
-        for finished in run(do_task, [(experiment, *task, device) for task in left]):
+    with processes(min(at_a_time, max(len(left), 1)), interruptible=True) as run_tasks:
+        for finished in run_tasks(do_run, [(experiment, run, device) for run in left]):
             done += 1
-            progress(done, len(tasks), finished)
+            progress(done, len(runs), finished)
 
 
-def train_stacks(
-    experiment: Experiment, tasks: Sequence[tuple[str, int]], size: int, device: str, progress: TrainProgress
-) -> None:
+def train_stacks(runs: Sequence[Run], size: int, device: str, progress: Progress) -> None:
     """Train what is not trained, at most `size` runs at a time that can be stacked."""
-    groups: list[list[tuple[Path, TrainConfig]]] = []
-    for name, seed in tasks:
-        folder, config = experiment.runs / f"{name}-{seed}", experiment.config(name, seed)
-        if (folder / "config.json").exists() and "train" in open_run(folder).read_metrics():
+    groups: list[list[Run]] = []
+    for run in runs:
+        if is_finished(run.path, "train"):
             continue
-        fitting = (group for group in groups if len(group) < size and not stack.why_not_stacked([group[0][1], config]))
-        group = next(fitting, None)
-        if group is None:
-            groups.append(group := [])
-        group.append((folder, config))
+        for group in groups:
+            if len(group) < size and not stack.why_not_stacked([group[0].config, run.config]):
+                group.append(run)
+                break
+        else:
+            groups.append([run])
     for group in groups:
-        folders, configs = zip(*group, strict=True)
-        stack.train_stack(
-            configs, folders, TrainOptions(experiment.out, device=device, checkpoint_every=20_000), progress
-        )
+        options = TrainOptions(group[0].path, device=device, checkpoint_every=20_000)
+        stack.train_stack([run.config for run in group], [run.path for run in group], options, progress)
 
 
-def do_task(experiment: Experiment, name: str, seed: int, device: str) -> str:
+def do_run(experiment: Experiment, run: Run, device: str) -> str:
     """Train and evaluate one run with one core (called in a process of its own)."""
-    import torch
-
     torch.set_num_threads(1)
-    folder = experiment.runs / f"{name}-{seed}"
-    stack.train(experiment.config(name, seed), TrainOptions(folder, device=device, checkpoint_every=2000))
-    run = OpenRun(open_run(folder))
-    run.files.add_metrics("evaluate", dict(experiment.score(run).values))
-    return folder.name
+    stack.train(run.config, TrainOptions(run.path, device=device, checkpoint_every=2000))
+    opened = OpenRun(open_run(run.path))
+    opened.files.add_metrics("evaluate", dict(experiment.score(opened).values))
+    return run.path.name
 
 
-def is_finished(run: Path) -> bool:
-    """Whether a run was trained and evaluated."""
-    return (run / "config.json").exists() and {"train", "evaluate"} <= open_run(run).read_metrics().keys()
+def is_finished(run: Path, *commands: str) -> bool:
+    """Whether a run was trained and evaluated, or what other commands write."""
+    wanted = {*(commands or ("train", "evaluate"))}
+    return (run / "config.json").exists() and wanted <= open_run(run).read_metrics().keys()
 
 
 def finished_runs(experiment: Experiment) -> Iterator[Finished]:
     """The finished runs of a folder that the experiment would train so, by name, then by seed."""
     for name in experiment.names:
-        folders = [path for path in experiment.runs.glob(f"{name}-*") if path.name.removeprefix(f"{name}-").isdigit()]
+        folders = [path for path in experiment.out.glob(f"{name}-*") if path.name.removeprefix(f"{name}-").isdigit()]
         for folder in sorted(folders, key=lambda path: int(path.name.rpartition("-")[2])):
             if is_finished(folder):
                 run = open_run(folder)
-                if run == _expected(experiment, name, run.config.seed):
+                if run == experiment.run(name, run.config.seed):
                     yield Finished(name, run.config, Scores(run.read_metrics()["evaluate"]))
-
-
-def _expected(experiment: Experiment, name: str, seed: int) -> Run:
-    """The run that training makes."""
-    config = experiment.config(name, seed)
-    return run_of(experiment.runs / f"{name}-{seed}", config, open_store(Path(config.store)))

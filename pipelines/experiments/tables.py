@@ -10,8 +10,6 @@ from scipy import stats
 
 from gated_vae.preprocessing.errors import GatedVAEError
 
-_AGAIN = "Make them again: `pipe reproduce` with their --out reads the finished runs anew."
-
 
 def interval(values: pd.Series) -> str:
     """Mean and half-width of its 95% interval (Student's t over seeds) of what is known; - where nothing is."""
@@ -28,10 +26,11 @@ def markdown_table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str
     return "\n".join([f"| {rows[0]} |", "|" + "---|" * len(header), *(f"| {row} |" for row in rows[1:]), ""])
 
 
-def over_seeds(runs: pd.DataFrame, by: str, columns: Mapping[str, str]) -> str:
-    """A line per value of `by`, with the interval over its runs (one row each) of every column: heading -> column."""
+def over_seeds(runs: pd.DataFrame, by: str) -> str:
+    """A line per value of `by`, with the interval over its runs (one row each) of every other column."""
+    columns = runs.columns.drop(by)
     lines = [
-        [f"{name}, n={len(group)}", *(interval(group[column]) for column in columns.values())]
+        [f"{name}, n={len(group)}", *(interval(group[column]) for column in columns)]
         for name, group in runs.groupby(by, sort=False)
     ]
     return markdown_table([by, *columns], lines)
@@ -57,7 +56,8 @@ def merge(
     known = [result for result in results if len(result)]
     for result in known:
         if missing := [name for name in key if name not in result]:
-            raise GatedVAEError("Results cannot be put together.", f"Some have no column {missing[0]}.", _AGAIN)
+            remedy = "Make them again: `pipe reproduce` with their --out reads the finished runs anew."
+            raise GatedVAEError("Results cannot be put together.", f"Some have no column {missing[0]}.", remedy)
     if not known:
         return pd.DataFrame(columns=[*key])
     places = {name: {value: place for place, value in enumerate(values)} for name, values in order.items() if values}

@@ -6,8 +6,7 @@ import math
 import os
 import socket
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,6 @@ import torch
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # type: ignore[import-untyped, unused-ignore]
 from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped, unused-ignore]
 from tensorboard.summary.writer.record_writer import RecordWriter  # type: ignore[import-untyped, unused-ignore]
-
-from gated_vae.models import distributed
 
 Terms = dict[str, float]
 
@@ -38,25 +35,24 @@ class RunningLosses:
         """The means since the last time, by label; `means` has them, too."""
         told = {}
         for label, sums in self._sums.items():
-            totals = _to_numbers(sums)
-            count = totals.pop("steps")
-            told[label] = {name: total / count for name, total in totals.items()}
+            count = sums.pop("steps").item()
+            told[label] = {name: total.item() / count for name, total in sums.items()}
         self.means |= told
         self._sums = {}
         return told
 
-    @property
-    def totals(self) -> dict[str, float]:
-        """The last mean loss of every label."""
-        return {label: sum(terms.values()) for label, terms in self.means.items()}
+    def note(self) -> str:
+        """The last mean loss of every label, for beside a progress bar."""
+        return "  ".join(f"{label} {sum(terms.values()):.1f}" for label, terms in self.means.items())
 
     def diverged(self) -> str | None:
         """A label whose last mean is not finite."""
-        return next((label for label, total in self.totals.items() if not math.isfinite(total)), None)
+        return next((label for label, terms in self.means.items() if not math.isfinite(sum(terms.values()))), None)
 
     def state_dict(self) -> dict[str, dict[str, Terms]]:
         """As numbers, for a checkpoint."""
-        return {"losses": self.means, "sums": {label: _to_numbers(terms) for label, terms in self._sums.items()}}
+        sums = {label: {name: total.item() for name, total in sums.items()} for label, sums in self._sums.items()}
+        return {"losses": self.means, "sums": sums}
 
     def load_state_dict(self, state: Mapping[str, dict[str, Terms]]) -> None:
         """Go on from a checkpoint."""
@@ -65,12 +61,6 @@ class RunningLosses:
             label: {name: torch.tensor(value, dtype=torch.float64) for name, value in sums.items()}
             for label, sums in state["sums"].items()
         }
-
-
-def _to_numbers(terms: dict[str, torch.Tensor]) -> Terms:
-    """Bring scalars to the host, all at once: every question of its own would wait for a GPU."""
-    device = next((term.device for term in terms.values() if term.device.type != "cpu"), None)
-    return dict(zip(terms, torch.stack([term.to(device) for term in terms.values()]).tolist(), strict=True))
 
 
 class EventLog:
@@ -96,16 +86,3 @@ class EventLog:
     def _write(self, **content: Any) -> None:
         self._records.write(Event(wall_time=time.time(), **content).SerializeToString())
         self._file.flush()
-
-
-@contextmanager
-def event_log(folder: Path, first_step: int) -> Iterator[EventLog | None]:
-    """The event file while the block runs, on the first rank; the others have none."""
-    if distributed.rank() != 0:
-        yield None
-        return
-    events = EventLog(folder, first_step)
-    try:
-        yield events
-    finally:
-        events.close()

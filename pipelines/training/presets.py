@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -12,8 +12,8 @@ from gated_vae.preprocessing.errors import GatedVAEError, UsageError
 from gated_vae.preprocessing.store import Store
 
 if TYPE_CHECKING:
-    from gated_vae.models.methods.base import Method
     from gated_vae.models.objectives import Objective
+    from gated_vae.models.vae import GatedVAEConfig
 
 PIXELS = 64 * 64  # of the images that the presets' beta is meant for
 
@@ -32,21 +32,27 @@ class Preset:
     method: str = "gate"
     kl_weights: Mapping[str, float] = field(default_factory=dict)
 
-    def objective_for(self, store: Store) -> Objective:
-        """The objective for a store's images, beta in proportion to their pixels: a quarter of them earns a quarter of the nats."""
+    def model(self, store: Store) -> GatedVAEConfig:
+        """The model for a store; beta goes with the images' pixels: a quarter of them earns a quarter of the nats."""
+        from gated_vae.models.vae import GatedVAEConfig
+
+        if not store.partitions:
+            raise GatedVAEError(f"{store.path} has no pairs yet.", "", "Run `pipe cluster` or `pipe pair` on it first.")
         height, width = store.manifest["image_shape"]
-        return with_beta(parse(OBJECTIVES, self.objective), lambda beta: beta * height * width / PIXELS)
+        objective = parse(OBJECTIVES, self.objective)
+        return GatedVAEConfig(
+            latent={name: self.latent.get(name, self.latent_else) for name in store.partitions},
+            image_shape=(height, width),
+            network=self.network,
+            method=parse(METHODS, self.method),
+            objective=with_beta(objective, getattr(objective, "beta", 0.0) * height * width / PIXELS),
+            kl_weights={name: weight for name, weight in self.kl_weights.items() if name in store.partitions},
+        )
 
-    def read_method(self) -> Method:
-        """The training method."""
-        return parse(METHODS, self.method)
 
-
-def with_beta(objective: Objective, change: Callable[[float], float]) -> Objective:
-    """The objective with its KL weight changed, where it has one."""
-    if not hasattr(objective, "beta"):
-        return objective
-    return replace(objective, beta=change(objective.beta))  # type: ignore[type-var]
+def with_beta(objective: Objective, beta: float) -> Objective:
+    """The objective with another KL weight, where it has one."""
+    return replace(objective, beta=beta) if hasattr(objective, "beta") else objective  # type: ignore[type-var]
 
 
 # The paper's constants; rates, schedules and lengths are ours, and so is the KL weight for faces: at a plain VAE's 1 all 24
@@ -68,24 +74,11 @@ PRESETS = {
     "dsprites-info": replace(_SPRITES, objective="info"),
     "dsprites-dip2": replace(_SPRITES, objective="dip2"),
 }
-DEFAULT_PRESET = {"celeba": "faces", "dsprites": "dsprites-beta"}
+DEFAULT_PRESET = {"dsprites": "dsprites-beta"}  # by kind of store, where it is not for faces
 
 
-def choose_preset(name: str | None, store: Store) -> Preset:
-    """The preset of that name, or the one for the store's kind."""
-    name = name or DEFAULT_PRESET.get(store.kind, "faces")
-    if name not in PRESETS:
-        raise GatedVAEError(f"There is no preset {name!r}.", "", f"Choose from {', '.join(PRESETS)}.")
-    return PRESETS[name]
-
-
-def choose_latent(text: str | None, preset: Preset, store: Store) -> dict[str, int]:
-    """Latent sizes by partition, from ``NAME=SIZE,...`` or the preset's for every partition of the store."""
-    partitions = list(store.partitions)
-    if not partitions:
-        raise GatedVAEError(f"{store.path} has no pairs yet.", "", "Run `pipe cluster` or `pipe pair` on it first.")
-    if text is None:
-        return {name: preset.latent.get(name, preset.latent_else) for name in partitions}
+def read_latent(text: str, partitions: Collection[str]) -> dict[str, int]:
+    """Latent sizes from ``NAME=SIZE,...``, one for each partition."""
     latent = {name: int(size) for name, size in _read_entries("--latent", text, r"[1-9]\d*")}
     if set(latent) != set(partitions) or len(latent) != len(text.split(",")):
         why = f"--latent names {', '.join(latent)}; the store has pairs for {', '.join(partitions)}."
@@ -93,16 +86,12 @@ def choose_latent(text: str | None, preset: Preset, store: Store) -> dict[str, i
     return latent
 
 
-def choose_kl_weights(
-    text: str | None, latent: Mapping[str, int], default: Mapping[str, float] | None = None
-) -> dict[str, float]:
-    """Weights by partition from ``NAME=WEIGHT,...``; without a text the default's, for those that there are."""
-    if text is None:
-        return {name: weight for name, weight in (default or {}).items() if name in latent}
+def read_kl_weights(text: str, partitions: Collection[str]) -> dict[str, float]:
+    """Weights from ``NAME=WEIGHT,...`` for some of the partitions."""
     weights = {name: float(weight) for name, weight in _read_entries("--kl-weights", text, r"\d+(\.\d+)?|\.\d+")}
-    unknown = [name for name in weights if name not in latent]
+    unknown = [name for name in weights if name not in partitions]
     if unknown:
-        why = f"There are {', '.join(latent)}."
+        why = f"There are {', '.join(partitions)}."
         raise GatedVAEError(f"--kl-weights names {unknown[0]}, which is no partition.", why, "Name some of them.")
     return weights
 
@@ -115,10 +104,10 @@ def read_hidden(text: str | None) -> tuple[int, ...]:
     return tuple(map(int, entries))
 
 
-def _read_entries(option: str, text: str | None, number: str) -> list[tuple[str, str]]:
+def _read_entries(option: str, text: str, number: str) -> list[tuple[str, str]]:
     """Cut ``NAME=NUMBER,...`` into pairs."""
     pairs = []
-    for entry in text.split(",") if text else []:
+    for entry in text.split(","):
         name, _, value = (part.strip() for part in entry.partition("="))
         if not re.fullmatch(number, value):
             remedy = "Write NAME=NUMBER,NAME=NUMBER; sizes are whole and at least 1, weights not negative."

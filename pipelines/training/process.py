@@ -111,11 +111,6 @@ def stop_signals() -> Iterator[list[int]]:
             signal.signal(number, handler)
 
 
-def started_by_torchrun() -> bool:
-    """Whether this process is one rank of several."""
-    return {"RANK", "WORLD_SIZE"} <= os.environ.keys()
-
-
 @contextmanager
 def joined(device: str) -> Iterator[bool]:
     """Belong to torchrun's group while the block runs: gloo, nccl on CUDA. Without torchrun there is none.
@@ -127,7 +122,7 @@ def joined(device: str) -> Iterator[bool]:
     GatedVAEError
         When another rank has gone, or there are too few CUDA devices.
     """
-    if not started_by_torchrun():
+    if not {"RANK", "WORLD_SIZE"} <= os.environ.keys():
         yield True
         return
     rank, local_rank = int(os.environ["RANK"]), int(os.environ.get("LOCAL_RANK", os.environ["RANK"]))

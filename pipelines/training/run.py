@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,7 +29,7 @@ class Run:
     Attributes
     ----------
     store_digest, pairs_digest:
-        Of the samples it was trained on, and of how their pairs were made (see `digest_pairs`).
+        Of the samples it was trained on, and of how the pairs of its partitions were made.
     moved:
         Where its store lies if not where it was trained from.
     """
@@ -58,6 +58,11 @@ class Run:
     def read_metrics(self) -> dict[str, Any]:
         """What has been measured so far, by command."""
         return read_json(self.metrics, "Evaluate the run again.") if self.metrics.exists() else {}
+
+    def finish(self, steps: int, losses: dict[str, Any]) -> None:
+        """File that training is done, unless that was filed already; what was measured of a checkpoint on the way goes."""
+        if self.read_metrics().get("train", {}).get("steps") != steps:
+            write_json(self.metrics, {"train": {"steps": steps, "losses": losses}})
 
     def add_metrics(self, command: str, values: dict[str, Any]) -> None:
         """Write one command's figures beside the others'."""
@@ -141,14 +146,10 @@ def open_run(path: Path, store: Path | None = None) -> Run:
         raise GatedVAEError(f"{_config_path(path)} is damaged.", str(error), remedy) from None
 
 
-def digest_pairs(store: Store, partitions: Iterable[str]) -> str:
-    """SHA-256 of how the pairs of some partitions were made, and of what became of them."""
-    return digest(*(json.dumps([name, store.partitions.get(name)], sort_keys=True) for name in partitions))
-
-
 def run_of(path: Path, config: TrainConfig, store: Store) -> Run:
     """The run that training on `store` makes: what `open_run` gives then."""
-    return Run(path, config, store.manifest["source_digest"], digest_pairs(store, config.model.latent))
+    records = (json.dumps([name, store.partitions.get(name)], sort_keys=True) for name in config.model.latent)
+    return Run(path, config, store.manifest["source_digest"], digest(*records))
 
 
 def create_run(path: Path, config: TrainConfig, store: Store, *, extend: bool = False) -> Run:
@@ -188,8 +189,14 @@ def create_run(path: Path, config: TrainConfig, store: Store, *, extend: bool = 
 
 def refuse_another(there: Run, run: Run, remedy: str) -> None:
     """Refuse the run that is there when it is not `run`, saying in what they differ."""
-    if there != run:
-        raise GatedVAEError(f"{there.path} holds another run.", f"It differs in: {_why(there, run)}.", remedy)
+    if there == run:
+        return
+    found = _differences(there.config.to_dict(), run.config.to_dict())
+    if there.store_digest != run.store_digest:
+        found.append("the store was made anew")
+    elif there.pairs_digest != run.pairs_digest:
+        found.append("the store's pairs were made anew")
+    raise GatedVAEError(f"{there.path} holds another run.", f"It differs in: {', '.join(found)}.", remedy)
 
 
 def _check_longer(path: Path, config: TrainConfig, there: TrainConfig) -> None:
@@ -200,15 +207,6 @@ def _check_longer(path: Path, config: TrainConfig, there: TrainConfig) -> None:
         raise GatedVAEError(f"{path} cannot go on beyond its end.", why, "Choose another --out, or --overwrite.")
     if (config.steps or 0) < (there.steps or 0) or (config.epochs or 0) < (there.epochs or 0):
         raise GatedVAEError(f"{path} is longer already.", asked, "Ask for more, in the same unit.")
-
-
-def _why(there: Run, here: Run) -> str:
-    found = _differences(there.config.to_dict(), here.config.to_dict())
-    if there.store_digest != here.store_digest:
-        found.append("the store was made anew")
-    elif there.pairs_digest != here.pairs_digest:
-        found.append("the store's pairs were made anew")
-    return ", ".join(found)
 
 
 def _differences(there: dict[str, Any], here: dict[str, Any], prefix: str = "") -> list[str]:

@@ -35,13 +35,12 @@ from gated_vae.pipelines.training.run import Run, clear_run, create_run, open_ru
 from gated_vae.pipelines.training.trainer import (
     KEPT_CHECKPOINTS,
     InterruptedTrainingError,
-    Progress,
     TrainOptions,
     TrainReport,
-    no_progress,
 )
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import atomic_path, locked
+from gated_vae.preprocessing.progress import Progress, ignore
 from gated_vae.preprocessing.store import Store, open_store
 
 PIECE = 1 << 14  # images copied to a device at a time: 64 MB at 64 x 64
@@ -52,7 +51,7 @@ Slots = dict[str, dict[str, torch.Tensor]]  # what an optimiser keeps of each pa
 
 
 def train(
-    config: TrainConfig, options: TrainOptions, progress: Progress = no_progress, store: Store | None = None
+    config: TrainConfig, options: TrainOptions, progress: Progress = ignore, store: Store | None = None
 ) -> TrainReport:
     """Train one model: on CUDA as a stack of one, whose step is one graph; else, or where it cannot be stacked, by `trainer`."""
     device = choose_device(options.device)
@@ -68,7 +67,7 @@ def train_stack(
     configs: Sequence[TrainConfig],
     outs: Sequence[Path],
     options: TrainOptions,
-    progress: Progress = no_progress,
+    progress: Progress = ignore,
     store: Store | None = None,
 ) -> list[TrainReport]:
     """Train models that differ in seed, objective and KL weights alone, or go on where an earlier call stopped.
@@ -93,7 +92,7 @@ def train_stack(
         raise GatedVAEError("These runs cannot be stacked.", why, "Train them one by one.")
     configs = [replace(config, stacked=True) for config in configs]
     store = store or open_store(configs[0].store)
-    loader = trainer.open_loader(configs[0], options, store)  # refuses what does not fit before there is a run of it
+    loader = trainer.open_loader(configs[0], store)  # refuses what does not fit before there is a run of it
     steps = configs[0].steps or (configs[0].epochs or 0) * len(loader)
     with ExitStack() as stack:
         for config, out in zip(configs, outs, strict=True):
@@ -130,9 +129,7 @@ def why_not_stacked(configs: Sequence[TrainConfig]) -> str:
 
 
 def _report(run: Run, losses: dict[str, dict[str, float]], steps: int, start: int) -> TrainReport:
-    if run.read_metrics().get("train", {}).get("steps") != steps:
-        run.forget_metrics()
-        run.add_metrics("train", {"steps": steps, "losses": losses})
+    run.finish(steps, losses)
     return TrainReport(run.path, steps, steps - start, losses)
 
 
@@ -209,7 +206,7 @@ class StackTrainer:
                     last = self.step == self.steps
                     if last or self.step % options.log_every == 0:
                         self._log(events)
-                        progress(self.step, self.steps, self.losses[0].totals)
+                        progress(self.step, self.steps, self.losses[0].note())
                 self._positions = list(chunk.positions)
                 if last or stopped or self.step // options.checkpoint_every > due:
                     self._save()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,16 +16,15 @@ from gated_vae.models.methods.base import StepBatch, self_reconstruction_at
 from gated_vae.models.vae import GatedVAE, draw_noise
 from gated_vae.pairing.stream.loader import PairBatch, PairLoader, is_address
 from gated_vae.pipelines.training.config import TrainConfig
-from gated_vae.pipelines.training.losses import EventLog, RunningLosses, event_log
+from gated_vae.pipelines.training.losses import EventLog, RunningLosses
 from gated_vae.pipelines.training.process import choose_device, choose_products, keep_freed_memory, stop_signals
 from gated_vae.pipelines.training.run import Run, clear_run, create_run, open_run, usable
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import atomic_path, locked
+from gated_vae.preprocessing.progress import Progress, ignore
 from gated_vae.preprocessing.store import Store
 
 KEPT_CHECKPOINTS = 2
-
-Progress = Callable[[int, int, dict[str, float]], None]  # (step, steps in all, latest losses)
 
 
 @dataclass(frozen=True)
@@ -38,7 +37,6 @@ class TrainOptions:
     overwrite: bool = False
     log_every: int = 50
     checkpoint_every: int = 1000
-    prefetch: int = 2
 
 
 @dataclass(frozen=True)
@@ -55,16 +53,12 @@ class InterruptedTrainingError(GatedVAEError):
     """Training was told to stop and has saved its state."""
 
 
-def no_progress(step: int, steps: int, losses: dict[str, float]) -> None:
-    """Show nothing."""
-
-
 def train(
-    config: TrainConfig, options: TrainOptions, progress: Progress = no_progress, store: Store | None = None
+    config: TrainConfig, options: TrainOptions, progress: Progress = ignore, store: Store | None = None
 ) -> TrainReport:
     """Train a model, or go on where an earlier call stopped: to the same weights as one that was never interrupted.
 
-    `store` is the configuration's, where it has been opened already.
+    `store` is the configuration's, where it has been opened already. Progress is told after each step, with the latest losses.
 
     Raises
     ------
@@ -77,8 +71,11 @@ def train(
     if first and options.overwrite and options.out.exists():
         clear_run(options.out)
     with locked(options.out) if first else nullcontext():
-        loader = open_loader(config, options, store)
-        run = _open(config, options, loader.store)
+        loader = open_loader(config, store)
+        if first:
+            create_run(options.out, config, loader.store, extend=options.resume)
+        distributed.everyone(0)  # so that all ranks find it
+        run = open_run(options.out)
         steps = config.steps or (config.epochs or 0) * len(loader)
         trainer = Trainer(run, loader, steps, choose_device(options.device))
         start = trainer.step
@@ -89,29 +86,10 @@ def train(
             trainer.fit(options, progress)
         elif first:  # a death may have come between saving the last checkpoint and removing older ones
             prune(run.checkpoints, KEPT_CHECKPOINTS)
-        done = run.read_metrics().get("train", {}).get("steps") == steps  # a death may come after the last checkpoint
-        if first and not done:
-            run.forget_metrics()  # of a checkpoint on the way, measured meanwhile
-            run.add_metrics("train", {"steps": steps, "losses": trainer.losses.means})
+        if first:
+            run.finish(steps, trainer.losses.means)
         distributed.everyone(0)
         return TrainReport(options.out, steps, steps - start, run.read_metrics()["train"]["losses"])
-
-
-def _check_model(config: TrainConfig) -> None:
-    """Refuse what cannot be built before there is a run of it."""
-    try:
-        with torch.device("meta"):
-            GatedVAE(config.model, config.precision)
-    except ValueError as error:
-        raise GatedVAEError("The network cannot be built.", str(error), "Choose other options.") from None
-
-
-def _open(config: TrainConfig, options: TrainOptions, store: Store) -> Run:
-    """Open the run on every rank once the first has created it."""
-    if distributed.rank() == 0:
-        create_run(options.out, config, store, extend=options.resume)
-    distributed.everyone(0)
-    return open_run(options.out)
 
 
 def _agree(start: int, options: TrainOptions) -> None:
@@ -122,9 +100,13 @@ def _agree(start: int, options: TrainOptions) -> None:
         raise GatedVAEError(f"The ranks see different runs in {options.out}.", why, "Give an --out that all share.")
 
 
-def open_loader(config: TrainConfig, options: TrainOptions, store: Store | None) -> PairLoader:
-    """The loader that a model is trained from; refused where they do not fit."""
-    _check_model(config)
+def open_loader(config: TrainConfig, store: Store | None) -> PairLoader:
+    """The loader that a model is trained from; refused where they do not fit, or there can be no such model."""
+    try:
+        with torch.device("meta"):
+            GatedVAE(config.model, config.precision)
+    except ValueError as error:
+        raise GatedVAEError("The network cannot be built.", str(error), "Choose other options.") from None
     loader = PairLoader(
         config.store if store is None or is_address(config.store) else store,
         config.pairs_per_rank(distributed.world_size()),
@@ -133,7 +115,6 @@ def open_loader(config: TrainConfig, options: TrainOptions, store: Store | None)
         world_size=distributed.world_size(),
         partitions=list(config.model.latent),
         batches=config.model.method.batches,
-        prefetch=options.prefetch,
     )
     height, width = loader.store.manifest["image_shape"]
     if (height, width) != config.model.image_shape:
@@ -157,17 +138,15 @@ class Trainer:
         distributed.synchronise_batch_norm(self.model)
         if self.config.initial:
             self.model.load_state_dict(open_run(Path(self.config.initial)).model(device).state_dict())
-        self.optimiser = torch.optim.Adam(self._trained(), lr=self.config.lr, fused=True)
+        if self.config.decoder_only:
+            self.model.encoder.requires_grad_(requires_grad=False)
+        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+        self.optimiser = torch.optim.Adam(trained, lr=self.config.lr, fused=True)
         self.step = self._saved = 0
         self.losses = RunningLosses()
         latest = run.latest()
         if latest is not None:
             self._restore(latest)
-
-    def _trained(self) -> list[torch.nn.Parameter]:
-        if self.config.decoder_only:
-            self.model.encoder.requires_grad_(requires_grad=False)
-        return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         with usable(checkpoint):
@@ -182,13 +161,14 @@ class Trainer:
         self.model.train()
         if self.config.decoder_only:
             self.model.encoder.eval()  # batch normalisation keeps its statistics too
-        with stop_signals() as stopped, event_log(self.run.path, self.step) as events:
+        log = closing(EventLog(self.run.path, self.step)) if distributed.rank() == 0 else nullcontext()
+        with stop_signals() as stopped, log as events:
             for batch, shares in self._batches():
                 self._train_on(batch, shares)
                 last = self.step == self.steps
                 if last or self.step % options.log_every == 0:
                     self._log(events)
-                progress(self.step, self.steps, self.losses.totals)
+                progress(self.step, self.steps, self.losses.note())
                 stop = any(distributed.everyone(len(stopped)))
                 if last or stop or self.step % options.checkpoint_every == 0:
                     self._save()
@@ -210,7 +190,9 @@ class Trainer:
 
     def _train_on(self, pairs: PairBatch, shares: Shares) -> None:
         turn = (self.step - 1) // len(self.loader.partitions)
-        batch = self.method.prepare(self._on_device(pairs), turn)
+        sources = None if pairs.sources is None else pairs.sources.to(self.device)
+        images = pairs.input.to(self.device), pairs.target.to(self.device)
+        batch = self.method.prepare(StepBatch(*images, partition=pairs.partition, sources=sources), turn)
         noise = draw_noise(self.config.model, shares.whole, seed=self.config.seed, step=self.step, device=self.device)
         loss = self.model.loss(batch, noise[:, shares.own], shares)
         self._set_learning_rate()
@@ -219,13 +201,6 @@ class Trainer:
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         self.losses.add(batch.label, loss.terms)
-
-    def _on_device(self, pairs: PairBatch) -> StepBatch:
-        def there(tensor: torch.Tensor) -> torch.Tensor:
-            return tensor.to(self.device, non_blocking=True)
-
-        sources = None if pairs.sources is None else there(pairs.sources)
-        return StepBatch(there(pairs.input), there(pairs.target), pairs.partition, sources)
 
     def _set_learning_rate(self) -> None:
         for group in self.optimiser.param_groups:

@@ -157,13 +157,13 @@ def test_what_is_closed_going_backward_is_the_same_going_forward(method: Method,
 
 @every_method
 def test_an_interrupted_training_ends_in_the_same_bytes(tmp_path: Path, store: Path, method: Method) -> None:
-    def stop(done: int, total: int, losses: dict[str, float]) -> None:  # noqa: ARG001
+    def stop(done: int, total: int, note: str = "") -> None:  # noqa: ARG001
         if done == 5:
             os.kill(os.getpid(), signal.SIGINT)
 
     options = TrainOptions(tmp_path / "whole", log_every=2, checkpoint_every=3)
     whole = train(config(store, method), options)
-    parts = replace(options, out=tmp_path / "parts", prefetch=0)
+    parts = replace(options, out=tmp_path / "parts")
     with pytest.raises(InterruptedTrainingError, match="after 5 of 10"):
         train(config(store, method), parts, stop)
     assert train(config(store, method), parts).losses == whole.losses

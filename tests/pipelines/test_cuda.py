@@ -114,7 +114,7 @@ def test_training_repeats_and_resumes_to_the_same_bytes(tmp_path: Path, grid: St
     for name in ("one", "two"):
         train(wanted, TrainOptions(tmp_path / name, device="cuda", log_every=5))
 
-    def stop(done: int, total: int, losses: dict[str, float]) -> None:  # noqa: ARG001
+    def stop(done: int, total: int, note: str = "") -> None:  # noqa: ARG001
         if done == 13:
             import os
 

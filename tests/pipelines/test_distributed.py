@@ -116,7 +116,7 @@ def config(store: Store, **options: object) -> TrainConfig:
 def train_until(wanted: TrainConfig, options: TrainOptions, stop: int = 0) -> TrainReport:
     """Train; the first rank is told to stop after some steps."""
 
-    def progress(done: int, total: int, losses: dict[str, float]) -> None:  # noqa: ARG001
+    def progress(done: int, total: int, note: str = "") -> None:  # noqa: ARG001
         if done == stop and dist.get_rank() == 0:
             os.kill(os.getpid(), 15)
 

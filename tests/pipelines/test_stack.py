@@ -129,7 +129,7 @@ def test_an_interrupted_stack_goes_on_to_the_same_bytes(
     outs = {name: [tmp_path / f"{name}-{one.seed}" for one in wanted] for name in ("whole", "parts")}
     train_stack(wanted, outs["whole"], options)
 
-    def stop(step: int, steps: int, losses: dict[str, float]) -> None:  # noqa: ARG001
+    def stop(step: int, steps: int, note: str = "") -> None:  # noqa: ARG001
         if step == 20:
             os.kill(os.getpid(), 15)
 

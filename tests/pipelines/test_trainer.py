@@ -26,12 +26,12 @@ from gated_vae.pairing.exact import pair_exactly
 from gated_vae.pairing.groups.grid import FactorGrid
 from gated_vae.pairing.stream.loader import PairLoader
 from gated_vae.pipelines.evaluation.opened import OpenRun
-from gated_vae.pipelines.training import trainer
 from gated_vae.pipelines.training.config import TrainConfig
 from gated_vae.pipelines.training.run import open_run
 from gated_vae.pipelines.training.trainer import InterruptedTrainingError, TrainOptions, train
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import locked
+from gated_vae.preprocessing.progress import Progress
 from gated_vae.preprocessing.store import Store, open_store
 from tests.stores import make_grid_store
 
@@ -50,8 +50,8 @@ def contents(run: Path) -> dict[str, str]:
     return {str(path.relative_to(run)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
-def stop_at(step: int, number: int = signal.SIGINT) -> trainer.Progress:
-    def progress(done: int, total: int, losses: dict[str, float]) -> None:  # noqa: ARG001
+def stop_at(step: int, number: int = signal.SIGINT) -> Progress:
+    def progress(done: int, total: int, note: str = "") -> None:  # noqa: ARG001
         if done == step:
             os.kill(os.getpid(), number)
 
@@ -63,7 +63,7 @@ def stop_at(step: int, number: int = signal.SIGINT) -> trainer.Progress:
 def test_interrupted_training_ends_in_the_same_bytes(tmp_path: Path, store: Store, precision: str, stop: int) -> None:
     wanted = config(store, precision=precision)
     train(wanted, TrainOptions(tmp_path / "whole", log_every=4, checkpoint_every=10))
-    options = TrainOptions(tmp_path / "parts", log_every=4, checkpoint_every=10, prefetch=0)
+    options = TrainOptions(tmp_path / "parts", log_every=4, checkpoint_every=10)
     with pytest.raises(InterruptedTrainingError, match=f"after {stop} of 30"):
         train(wanted, options, stop_at(stop, signal.SIGTERM if stop == 13 else signal.SIGINT))
     report = train(wanted, options)
@@ -77,7 +77,7 @@ def test_interrupted_training_ends_in_the_same_bytes(tmp_path: Path, store: Stor
 def test_with_partners_interrupted_training_ends_in_the_same_bytes(tmp_path: Path, store: Store) -> None:
     wanted = config(store, model=replace(MODEL, method=Partners(self_reconstruction=0.25)))
     train(wanted, TrainOptions(tmp_path / "whole", log_every=4, checkpoint_every=10))
-    options = TrainOptions(tmp_path / "parts", log_every=4, checkpoint_every=10, prefetch=0)
+    options = TrainOptions(tmp_path / "parts", log_every=4, checkpoint_every=10)
     with pytest.raises(InterruptedTrainingError, match="after 13 of 30"):
         train(wanted, options, stop_at(13))
     assert set(train(wanted, options).losses) == {"all partitions"}
@@ -141,14 +141,14 @@ def test_targets_are_composed_of_the_batch_and_interruption_changes_nothing(
     assert own[:4] == sorted(own[:4], reverse=True)
     assert max(own[4:]) < 0.15
     with pytest.raises(InterruptedTrainingError):
-        train(wanted, TrainOptions(tmp_path / "parts", log_every=2, checkpoint_every=3, prefetch=0), stop_at(5))
-    train(wanted, TrainOptions(tmp_path / "parts", log_every=2, checkpoint_every=3, prefetch=0))
+        train(wanted, TrainOptions(tmp_path / "parts", log_every=2, checkpoint_every=3), stop_at(5))
+    train(wanted, TrainOptions(tmp_path / "parts", log_every=2, checkpoint_every=3))
     weights = [checkpoints(tmp_path / name / "checkpoints")[-1].weights.read_bytes() for name in ("whole", "parts")]
     assert weights[0] == weights[1]
 
 
 def test_a_death_between_checkpoints_ends_in_the_same_bytes(tmp_path: Path, store: Store) -> None:
-    def die(done: int, total: int, losses: dict[str, float]) -> None:  # noqa: ARG001
+    def die(done: int, total: int, note: str = "") -> None:  # noqa: ARG001
         if done == 17:
             raise RuntimeError("killed")
 

@@ -12,12 +12,10 @@ from gated_vae.models.methods.exchange import Exchange
 from gated_vae.models.vae import GatedVAEConfig
 from gated_vae.pairing.exact import pair_exactly
 from gated_vae.pipelines.cli import main
-from gated_vae.pipelines.evaluation.encoding import Codes
-from gated_vae.pipelines.evaluation.opened import open_run
-from gated_vae.pipelines.evaluation.probes import encode_sample, evaluate_factors, owners
+from gated_vae.pipelines.evaluation.opened import Codes, open_run
+from gated_vae.pipelines.evaluation.probes import encode_sample, evaluate_factors, sharers
 from gated_vae.pipelines.training.config import TrainConfig
 from gated_vae.pipelines.training.trainer import TrainOptions, train
-from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import write_json, write_parquet
 from gated_vae.preprocessing.store import SCHEMA_VERSION, Store, images_path, manifest_path, open_store, samples_path
 
@@ -86,12 +84,5 @@ def test_kl_of_known_posteriors() -> None:
 def test_a_factor_belongs_to_the_first_partition_that_shares_it(store: Store) -> None:
     made = {"a": {"shared": ["x", "y"]}, "b": {"shared": ["y", "z"]}}
     store = store.with_partitions(made)
-    assert owners(store, ("z", "y", "x", "w"), made) == {"z": "b", "y": "a", "x": "a"}
-    assert owners(store, ("z", "y", "x", "w"), ["b"]) == {"z": "b", "y": "b"}
-
-
-def test_a_store_without_factors_is_refused(tmp_path: Path, store: Store) -> None:
-    model = GatedVAEConfig({"pose": 1, "expression": 1}, image_shape=(16, 16), network="fc", hidden=(4,))
-    train(TrainConfig(store=str(store.path), model=model, steps=2), TrainOptions(tmp_path / "run"))
-    with pytest.raises(GatedVAEError, match="no exactly known factors"):
-        evaluate_factors(open_run(tmp_path / "run"))
+    assert sharers(store, ("z", "y", "x", "w"), made) == {"z": ["b"], "y": ["a", "b"], "x": ["a"], "w": []}
+    assert sharers(store, ("z", "y", "x", "w"), ["b"]) == {"z": ["b"], "y": ["b"], "x": [], "w": []}

@@ -12,6 +12,7 @@ from gated_vae.models.vae import GatedVAEConfig
 from gated_vae.pipelines.evaluation import html
 from gated_vae.pipelines.evaluation.opened import open_run
 from gated_vae.pipelines.evaluation.report import write_report
+from gated_vae.pipelines.evaluation.scores import Table
 from gated_vae.pipelines.training.config import TrainConfig
 from gated_vae.pipelines.training.trainer import TrainOptions, train
 from gated_vae.preprocessing.store import Store
@@ -89,7 +90,7 @@ def test_scores_are_those_that_were_measured(run: Path) -> None:
 
 def test_tables_with_gaps() -> None:
     """A column that lacks a row leaves its cell empty."""
-    page = html.table("t", {"a": {"x": 1.0}, "b": {"y": 2.0}})
+    page = html.table(Table("t", {"a": {"x": 1.0}, "b": {"y": 2.0}}))
     assert page.count("<td></td>") == 2
     assert "1.00" in page
     assert "2.00" in page

@@ -13,7 +13,7 @@ import pytest
 from gated_vae.models.vae import GatedVAEConfig
 from gated_vae.pipelines.evaluation.opened import OpenRun
 from gated_vae.pipelines.evaluation.scores import Scores, Table
-from gated_vae.pipelines.experiments.runner import Experiment, Finished, Row, do_tasks, finished_runs, is_finished
+from gated_vae.pipelines.experiments.runner import Experiment, Finished, Row, do_runs, finished_runs, is_finished
 from gated_vae.pipelines.training.config import TrainConfig
 from gated_vae.pipelines.training.run import create_run, open_run
 from gated_vae.pipelines.training.trainer import TrainOptions, train
@@ -36,12 +36,9 @@ class Two(Experiment):
 
     names = ("gated", "ungated")
 
-    def store_of(self, _name: str) -> Path:
+    def setup(self, _name: str) -> tuple[Path, GatedVAEConfig]:
         assert self.store is not None
-        return self.store
-
-    def model(self, _name: str) -> GatedVAEConfig:
-        return MODEL
+        return self.store, MODEL
 
     def prepare(self, *_: object) -> None: ...
 
@@ -62,6 +59,10 @@ def two(store: Store, out: Path, steps: int = 2) -> Two:
     return Two(out=out, store=store.path, steps=steps, lr=1e-4, schedule="constant")
 
 
+def do_all(experiment: Two, *names: str) -> None:
+    do_runs(experiment, [experiment.run(name, 0) for name in names], workers=1)
+
+
 def test_a_run_is_finished_when_it_was_trained_to_the_end_and_evaluated(tmp_path: Path, store: Store) -> None:
     assert not is_finished(tmp_path / "gated-0")
     begun = create_run(tmp_path / "gated-0", config(store), store)
@@ -80,13 +81,13 @@ def test_a_finished_run_of_other_options_is_refused_before_any_is_trained(tmp_pa
     train(config(store), TrainOptions(tmp_path / "gated-0"))
     open_run(tmp_path / "gated-0").add_metrics("evaluate", {})
     with pytest.raises(GatedVAEError, match=r"gated-0 holds another run.\nIt differs in: steps \(2 there, 3 here\)."):
-        do_tasks(two(store, tmp_path, 3), [("ungated", 0), ("gated", 0)], workers=1)
+        do_all(two(store, tmp_path, 3), "ungated", "gated")
     assert not (tmp_path / "ungated-0").exists()
-    do_tasks(two(store, tmp_path), [("gated", 0)], workers=1)
+    do_all(two(store, tmp_path), "gated")
     manifest = json.loads(manifest_path(store.path).read_text())
     manifest["partitions"]["pose"]["seed"] = 1
     manifest_path(store.path).write_text(json.dumps(manifest))
     with pytest.raises(
         GatedVAEError, match=r"gated-0 holds another run.\nIt differs in: the store's pairs were made anew."
     ):
-        do_tasks(two(store, tmp_path), [("gated", 0)], workers=1)
+        do_all(two(store, tmp_path), "gated")

@@ -15,8 +15,7 @@ from gated_vae.models.methods.partners import Partners
 from gated_vae.models.methods.vae import Ungated
 from gated_vae.models.objectives import DIPVAE2, BetaVAE, InfoVAE
 from gated_vae.pipelines.experiments.runner import make_experiment
-from gated_vae.pipelines.experiments.table1 import Table1
-from gated_vae.pipelines.experiments.table1_report import paper
+from gated_vae.pipelines.experiments.table1 import Table1, paper
 from gated_vae.pipelines.experiments.tables import interval
 from gated_vae.pipelines.experiments.tables import merge as merge_tables
 from gated_vae.preprocessing.errors import GatedVAEError, UsageError
