@@ -92,7 +92,7 @@ class CelebaSource:
             raise self._no_labels(unread)
         lonely = undetected(self.root, self.found.lonely_details)
         writer.seen = len(faces) + len(unread) + len(lonely)
-        faces, dropped = choose_faces(faces, self.options)
+        faces, dropped = choose_faces(faces, self.options.min_confidence, self.options.max_angle)
         self._decode(faces["picture"].tolist(), writer, run, progress)
         failed = writer.failed()
         bad = faces.iloc[list(failed)]

@@ -15,7 +15,6 @@ import pandas as pd
 
 from gated_vae.preprocessing.openface.pictures import WHOLE_IMAGE, WholePictures
 from gated_vae.preprocessing.sources.celeba.faces import LABELS, POSE, PRESENCES
-from gated_vae.preprocessing.sources.celeba.survey import CelebaOptions
 
 Texts = Callable[[pd.DataFrame], pd.Series]
 
@@ -38,20 +37,22 @@ class Sieve:
         self.faces = self.faces[~bad]
 
 
-def choose_faces(faces: pd.DataFrame, options: CelebaOptions) -> tuple[pd.DataFrame, pd.DataFrame]:
+def choose_faces(faces: pd.DataFrame, min_confidence: float, max_angle: float) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Take at most one face per image.
 
     Parameters
     ----------
     faces:
         As `read_faces` returns them, with `picture` (path or null) and, where that is null, `missing` (why).
+    min_confidence, max_angle:
+        Least confidence, and largest absolute pitch, yaw or roll in radians, of a face that is taken.
 
     Returns
     -------
     The faces taken, in their order, and the rejected ones: source, row, reason, detail.
     """
     sieve = Sieve(faces)
-    drop_poor(sieve, options)
+    drop_poor(sieve, min_confidence, max_angle)
     sieve.drop(sieve.faces["picture"].isna(), "no_picture", lambda faces: faces["missing"])
     drop_others(sieve)
     twice = sieve.faces.duplicated("picture")
@@ -59,7 +60,7 @@ def choose_faces(faces: pd.DataFrame, options: CelebaOptions) -> tuple[pd.DataFr
     return sieve.faces, pd.concat(sieve.dropped)
 
 
-def drop_poor(sieve: Sieve, options: CelebaOptions) -> None:
+def drop_poor(sieve: Sieve, min_confidence: float, max_angle: float) -> None:
     """Drop faces whose own values rule them out.
 
     Labels that the store will have must be finite in every row, so that whoever reads it need not look for gaps. Presences
@@ -74,9 +75,9 @@ def drop_poor(sieve: Sieve, options: CelebaOptions) -> None:
     if "success" in sieve.faces:
         sieve.drop(sieve.faces["success"] == 0, "no_success", "OpenFace says success 0")
     if "confidence" in sieve.faces:
-        low = sieve.faces[["confidence"]] < options.min_confidence
+        low = sieve.faces[["confidence"]] < min_confidence
         sieve.drop(low["confidence"], "low_confidence", lambda faces: _shown(faces, low.loc[faces.index]))
-    wide = sieve.faces[pose].abs() > options.max_angle
+    wide = sieve.faces[pose].abs() > max_angle
     sieve.drop(wide.any(axis=1), "impossible_pose", lambda faces: _shown(faces, wide.loc[faces.index]))
 
 
