@@ -514,7 +514,7 @@ def test_importing_the_package_stays_cheap() -> None:
     """`pipe --help` must not pay for pandas."""
     import subprocess
 
-    code = "import sys, preprocessing; assert 'pandas' not in sys.modules; preprocessing.open_store, preprocessing.read_openface"
+    code = "import sys; from gated_vae import preprocessing as p; assert 'pandas' not in sys.modules; p.open_store, p.read_openface"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
