@@ -30,10 +30,15 @@ _SEAL_BYTES = 64  # as many as keep Arrow's buffers aligned
 _PARQUET = {"compression": "zstd", "write_page_checksum": True}  # unless told otherwise
 
 
+def open_file(path: str | bytes) -> int:
+    """Open a file of somebody else's to read from; symbolic links are refused, `OSError`. Whoever calls closes the handle."""
+    return os.open(path, _READ)
+
+
 @contextmanager
 def opened(path: str | bytes) -> Iterator[int]:
-    """Yield the handle of a file of somebody else's to read from; symbolic links are refused, `OSError`."""
-    handle = os.open(path, _READ)
+    """As `open_file`, closed when the block ends."""
+    handle = open_file(path)
     try:
         yield handle
     finally:

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from gated_vae.preprocessing.files import opened
+from gated_vae.preprocessing.files import open_file
 from gated_vae.preprocessing.openface.listing import printable
 from gated_vae.preprocessing.openface.text import Layout, Reason, UnreadableError, parse_lines, read_header
 
@@ -102,8 +102,11 @@ class Shard:
             self._flush()
         self.rows = 0
         try:
-            with opened(path) as handle:
+            handle = open_file(path)
+            try:
                 self._read(file, handle)
+            finally:
+                os.close(handle)
         except UnreadableError as error:
             self.rejected.append((file, self.rows or -1, error.reason, error.detail))
         except OSError as error:
