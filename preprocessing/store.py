@@ -6,6 +6,7 @@ This module owns the layout on disk, the schema version and the manifest; nothin
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -71,7 +72,9 @@ class Store:
         """Every image, uint8 (N, H, W), mapped read-only."""
         import numpy as np
 
-        images = np.load(images_path(self.path), mmap_mode="r", allow_pickle=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # numpy's word on a damaged header that it can still read
+            images = np.load(images_path(self.path), mmap_mode="r", allow_pickle=False)
         expected = (len(self), *self.manifest["image_shape"])
         if images.dtype != np.uint8 or images.shape != expected:
             why = f"It holds {images.dtype} {images.shape}, store.json says uint8 {expected}."
