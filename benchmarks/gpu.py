@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-import torch._dynamo
 
 from gated_vae.models.methods.base import StepBatch
 from gated_vae.models.vae import GatedVAE, GatedVAEConfig, draw_noise
@@ -40,14 +39,14 @@ def sync(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def trainer_of(store: Path, work: Path, models: int, precision: str, device: str, **options: Any) -> StackTrainer:
+def trainer_of(store: Path, work: Path, models: int, precision: str, device: str) -> StackTrainer:
     """A stack of beta-VAEs of the paper's size (256, 256), with gates, ready to take steps."""
-    model = GatedVAEConfig(LATENT, network="fc", hidden=options.pop("hidden", (256, 256)), **options)
+    model = GatedVAEConfig(LATENT, network="fc", hidden=(256, 256))
     runs = []
     opened = open_store(store)
     for seed in range(models):
         config = TrainConfig(str(store), model, steps=10**6, seed=seed, precision=precision, stacked=True)
-        out = work / f"{precision}-{models}-{abs(hash(str(options)))}-{seed}"
+        out = work / f"{precision}-{models}-{seed}"
         create_run(out, config, opened)
         runs.append(open_run(out))
     return StackTrainer(runs, opened, 10**6, device)

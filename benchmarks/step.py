@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from benchmarks.timing import Record, alternate, ratio, show
+from gated_vae.models import networks
 from gated_vae.models.methods.base import StepBatch
 from gated_vae.models.methods.exchange import Exchange
 from gated_vae.models.methods.vae import Ungated
@@ -50,6 +51,18 @@ def step_of(config: GatedVAEConfig, precision: str) -> Work:
         optimiser.zero_grad(set_to_none=True)
 
     return step
+
+
+def in_pytorchs_layout(step: Work) -> Work:
+    """The step with convolutions in PyTorch's own layout instead of channels last."""
+
+    def run() -> None:
+        layout = networks.Conv2d.layout
+        networks.Conv2d.layout = networks.ConvTranspose2d.layout = torch.preserve_format
+        step()
+        networks.Conv2d.layout = networks.ConvTranspose2d.layout = layout
+
+    return run
 
 
 def products_of(config: GatedVAEConfig, precision: str) -> Work:
@@ -97,12 +110,16 @@ def compare(name: str, precision: str, repeats: int) -> Iterator[Record]:
     other = "fp32" if precision == "bf16" else "bf16"
     if torch.cpu._is_avx512_bf16_supported():
         works[other] = step_of(gated, other)
+    if gated.network == "conv":
+        works["layout"] = in_pytorchs_layout(step_of(gated, precision))
     times = alternate(works, repeats)
     stage = f"training step, {name}, {precision}"
     floor = "its products and convolutions" if gated.network == "conv" else "its matrix products"
     yield ratio(stage, floor, times["gated"], times["products"], 1.4)
     yield ratio(stage, "itself without the gate", times["gated"], times["ungated"], 1.03)
     yield ratio(f"{stage}, exchange gate", "gate", times["exchange"], times["gated"], 1.25)
+    if "layout" in times:
+        yield ratio(f"{stage}, PyTorch's layout", "channels last", times["layout"], times["gated"])
     if other in times:
         yield ratio(stage, f"itself in {other}", times["gated"], times[other], 1.0)
 

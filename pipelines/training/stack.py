@@ -108,6 +108,9 @@ def train_stack(
                 for run in runs:
                     run.forget_metrics()
                 stacked.fit(options, progress)
+            else:  # a death may have come between saving the last checkpoints and removing older ones
+                for run in runs:
+                    prune(run.checkpoints, KEPT_CHECKPOINTS)
         except torch.OutOfMemoryError as error:
             why = f"{len(runs)} models were asked for. {str(error).splitlines()[0]}"
             raise GatedVAEError("The stack does not fit into the memory of the GPU.", why, "Lower --stack.") from None

@@ -140,7 +140,10 @@ def test_an_interrupted_stack_goes_on_to_the_same_bytes(
         latest = {name: data for name, data in contents(whole).items() if "000040" in name}
         assert len(latest) == 2
         assert latest.items() <= contents(parts).items()
+    left = outs["whole"][0] / "checkpoints" / ".step-000000040.safetensors.partial"  # as by a death while saving
+    left.touch()
     assert train_stack(wanted, outs["whole"], options)[0].steps_now == 0
+    assert not left.exists()
 
 
 def test_a_model_of_a_stack_is_an_ordinary_run(tmp_path: Path, grid: Store) -> None:
