@@ -5,28 +5,18 @@ from __future__ import annotations
 import os
 import stat
 
-# A file of a megabyte may claim a billion pixels. OpenCV reads this limit once, when it is loaded.
-os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(1 << 26))
-
 import cv2
-import numpy as np
-import numpy.typing as npt
 
+from gated_vae.preprocessing.decoding.decode import PictureError, Pixels, decode
 from gated_vae.preprocessing.files import opened
-
-Pixels = npt.NDArray[np.uint8]
 
 LARGEST_FILE = 64 << 20  # bytes
 
 
-class PictureError(ValueError):
-    """The file is there, but no picture can be made of it."""
-
-
 def use_one_thread() -> None:
-    """Keep OpenCV to the thread that calls it, and its complaints about broken files off the terminal."""
+    """Keep OpenCV to the thread that calls it, and what it logs about broken files off the terminal."""
     cv2.setNumThreads(1)
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    getattr(cv2.utils, "logging", cv2).setLogLevel(0)  # silent; `cv2.setLogLevel` until 4.12
 
 
 def load_square(path: str | bytes, size: int, out: Pixels | None = None) -> Pixels:
@@ -68,13 +58,7 @@ def decode_grey(data: bytes) -> Pixels:
     A JPEG gives its luma as stored. Colours of bmp and png are weighted 0.299 R + 0.587 G + 0.114 B, rounded for bmp and
     cut off for png: the same picture is on average half a level darker as png.
     """
-    try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
-    except cv2.error as error:
-        raise PictureError(str(error.err or error)) from None
-    if pixels is None:
-        raise PictureError("not a picture that OpenCV can decode, or cut short" if data else "empty file")
-    return pixels  # type: ignore[return-value]
+    return decode(data, cv2.IMREAD_GRAYSCALE)
 
 
 def resize_square(pixels: Pixels, size: int, out: Pixels | None = None) -> Pixels:

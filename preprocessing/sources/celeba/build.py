@@ -96,9 +96,10 @@ class CelebaSource:
         self._decode(faces["picture"].tolist(), writer, run, progress)
         failed = writer.failed()
         bad = faces.iloc[list(failed)]
-        broken = bad[["source", "row"]].assign(reason="unreadable_picture", detail=list(failed.values()))
+        items = zip(bad[["source", "row"]].to_dict("records"), failed.values(), strict=True)
+        broken = [{**item, "reason": reason, "detail": detail} for item, (reason, detail) in items]
         faces = faces.drop(bad.index)
-        rejected = [*unread, *lonely, *dropped.to_dict("records"), *broken.to_dict("records")]
+        rejected = [*unread, *lonely, *dropped.to_dict("records"), *broken]
         if faces.empty:
             raise self._nothing_left(rejected)
         progress(1, 1, "writing")

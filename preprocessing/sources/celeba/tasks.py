@@ -8,6 +8,7 @@ that finds it there compares checksums before it takes it for done.
 from __future__ import annotations
 
 import errno
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,9 +16,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from gated_vae.preprocessing.decoding.decode import PictureError, Pixels
 from gated_vae.preprocessing.files import damaged, read_sealed, write_sealed
 from gated_vae.preprocessing.image_file import Region
-from gated_vae.preprocessing.images import PictureError, load_square, use_one_thread
+from gated_vae.preprocessing.images import load_square, use_one_thread
 from gated_vae.preprocessing.sources.celeba.faces import read_faces
 from gated_vae.preprocessing.store import rejected_schema
 
@@ -75,14 +77,22 @@ def decode_shard(root: str, pictures: Sequence[bytes], region: Region) -> None:
     use_one_thread()
     folder = os.fsencode(root)
     pixels = np.zeros((region.count, *region.shape), np.uint8)
-    failed: list[tuple[int, str]] = []
+    failed: dict[int, tuple[str, str]] = {}
     for place, path in enumerate(pictures):
         try:
             load_square(os.path.join(folder, path), region.shape[0], pixels[place])  # noqa: PTH118
         except PictureError as error:
-            failed.append((place, str(error)))
+            failed[place] = "unreadable_picture", str(error)
         except OSError as error:
             if error.errno in _OUR_TROUBLE:
                 raise
-            failed.append((place, error.strerror or str(error)))
-    region.write(pixels, failed)
+            failed[place] = "unreadable_picture", error.strerror or str(error)
+    for place in _blank(pixels):
+        failed.setdefault(place, ("blank", f"every pixel is {pixels[place].ravel()[0]}"))
+    region.write(pixels, [(place, *why) for place, why in sorted(failed.items())])
+
+
+def _blank(images: Pixels) -> list[int]:
+    """Which of uint8 (n, H, W[, C]) are of one colour throughout."""
+    flat, channels = images.reshape(len(images), -1), math.prod(images.shape[3:])
+    return np.flatnonzero((flat[:, channels:] == flat[:, :-channels]).all(axis=1)).tolist()
