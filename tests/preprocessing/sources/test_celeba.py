@@ -154,6 +154,36 @@ def test_pictures_that_fail_leave_no_gap(tmp_path: Path, monkeypatch: pytest.Mon
     }
 
 
+def test_damaged_and_blank_pictures_are_rejected_in_words(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    whole = cv2.imencode(".jpg", picture(1))[1].tobytes()
+    middle = len(whole) // 2
+    pictures = {"whole": whole, "no_end": whole[:-2], "other_name": cv2.imencode(".png", picture(1))[1].tobytes()}
+    damaged = {
+        "closed": whole[:middle] + b"\xff\xd9",
+        "hole": whole[:middle] + bytes(200) + whole[middle + 200 :],
+        "text": b"<!DOCTYPE html>",
+        "empty": b"",
+        "black": cv2.imencode(".bmp", np.zeros((112, 112, 3), np.uint8))[1].tobytes(),
+        "blue": cv2.imencode(".png", np.full((112, 112, 3), (200, 50, 9), np.uint8))[1].tobytes(),
+    }
+    for stem, data in {**pictures, **damaged}.items():
+        write_image_faces(tmp_path / "of", stem, [{}], suffix=".jpg")
+        (tmp_path / "of" / f"{stem}_aligned" / "face_det_000000.jpg").write_bytes(data)
+    _, samples, images, rejected = make(tmp_path)
+    assert samples["image"].tolist() == ["no_end.jpg", "other_name.jpg", "whole.jpg"]
+    assert np.array_equal(images[0], images[2])
+    details = dict(zip(rejected["source"], rejected["reason"] + ": " + rejected["detail"], strict=True))
+    assert details.pop("hole.csv").startswith("unreadable_picture: damaged JPEG: ")
+    assert details == {
+        "black.csv": "blank: every pixel is 0",
+        "blue.csv": "blank: every pixel is 54",
+        "closed.csv": "unreadable_picture: damaged JPEG: premature end of data segment",
+        "empty.csv": "unreadable_picture: empty file",
+        "text.csv": "unreadable_picture: not a picture that OpenCV can decode, it begins with b'<!DOCTYPE html>'",
+    }
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_folder_of_faces_that_is_a_link_is_not_entered(tmp_path: Path) -> None:
     write_image_faces(tmp_path / "of", "a", [{}])
     write_image_faces(tmp_path / "of", "b", [{}])
