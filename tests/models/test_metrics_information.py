@@ -139,6 +139,20 @@ def test_dead_codes_know_no_class() -> None:
     assert found.matrix.tolist() == [[1], [0]]
 
 
+@pytest.mark.parametrize(("dead", "completeness", "modular"), [(0, 0.50, 0.67), (4, 0.67, 0.33), (12, 0.75, 0.17)])
+def test_the_figures_of_the_caution_on_dead_codes(dead: int, completeness: float, modular: float) -> None:
+    """Four codes tell four factors in mixed pairs (x + y, x - y): 1 - log 2 / log M, and (1 - 1 / 3) 4 / M."""
+    factors = np.array([*itertools.product(range(6), repeat=4)], dtype=float)
+    mix = np.kron(np.eye(2), [[1, 1], [1, -1]])
+    codes = np.hstack([factors @ mix, np.zeros((len(factors), dead))])
+    found = dci(codes, factors)
+    assert round(found.completeness, 2) == completeness
+    assert round(modularity(codes, factors).score, 2) == modular
+    assert found.disentanglement == pytest.approx(dci(codes[:, :4], factors).disentanglement)
+    for score in (mig, sap):
+        assert score(codes, factors).score == pytest.approx(score(codes[:, :4], factors).score)
+
+
 def test_modularity_by_hand() -> None:
     # (1^2 + 2^2) / (4^2 * 2) = 5 / 32; equal information in all is worth nothing; none counts 0.
     table = [[1, 4, 2], [3, 3, 3], [0, 0, 0], [0, 5, 0]]
