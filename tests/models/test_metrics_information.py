@@ -109,7 +109,7 @@ def test_sap_is_the_gap_of_squared_correlations() -> None:
 @pytest.mark.parametrize("order", [*itertools.permutations(range(3))])
 def test_a_class_is_coded_perfectly_in_any_order(order: tuple[int, ...]) -> None:
     """Of another code that knows nothing, one third of three classes is right by chance, as is its squared correlation of 0."""
-    factors = np.array([[shape, place] for shape in range(3) for place in range(5)] * 20, dtype=float)
+    factors = np.array([[shape, place] for shape in range(3) for place in range(5)] * 400, dtype=float)
     codes = factors.copy()
     codes[:, 0] = np.array(order)[factors[:, 0].astype(int)]
     found = sap(codes, factors, classes=[0])
@@ -117,6 +117,10 @@ def test_a_class_is_coded_perfectly_in_any_order(order: tuple[int, ...]) -> None
     np.testing.assert_allclose(found.per_factor, [2 / 3, 1])
     assert mig(codes, factors).per_factor == pytest.approx([1, 1])
     assert dci(codes, factors, "random_forest").uninformativeness < 1e-9
+    in_order = abs(np.diff(order)).max() == 1
+    assert dci(codes, factors, "lasso").uninformativeness_per_factor[0] == pytest.approx(
+        0.02 if in_order else 0.87, abs=0.01
+    )
 
 
 def test_the_accuracy_of_classes_is_that_of_the_best_thresholds() -> None:
@@ -151,6 +155,11 @@ def test_the_figures_of_the_caution_on_dead_codes(dead: int, completeness: float
     assert found.disentanglement == pytest.approx(dci(codes[:, :4], factors).disentanglement)
     for score in (mig, sap):
         assert score(codes, factors).score == pytest.approx(score(codes[:, :4], factors).score)
+
+
+def test_the_figure_of_the_caution_on_bins() -> None:
+    places = np.repeat(np.arange(32.0), 100)[:, None]
+    assert round(mig(places, places).score, 2) == 0.85  # 1 - 24 / 32 of 1 bit of 5: 12 bins hold two places
 
 
 def test_modularity_by_hand() -> None:
