@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from gated_vae.pipelines.options import AsJson, OutStore, Overwrite, Scheduler, Workers, one_of
+from gated_vae.preprocessing.sources.celeba import CROPS, FACES
 
 app = typer.Typer(no_args_is_help=True, help="Turn raw sources into a store of plain formats.")
 
@@ -47,9 +48,11 @@ def celeba(
     ] = None,
     partitions: Annotated[Path | None, typer.Option(help="list_eval_partition.txt or its like.")] = None,
     attributes: Annotated[Path | None, typer.Option(help="list_attr_celeba.txt or its like.")] = None,
-    face: Annotated[
-        str, one_of(("confident", "largest"), "Which of several faces in a picture is taken.")
-    ] = "confident",
+    crop: Annotated[
+        str | None,
+        one_of(CROPS, "What of a picture is stored; landmarks if there are pictures and CSVs with them.", "by itself"),
+    ] = None,
+    face: Annotated[str, one_of(FACES, "Which of several faces in a picture is taken.")] = FACES[0],
     size: Annotated[int, typer.Option(min=8, help="Side of the grey images, in pixels.")] = 64,
     min_confidence: Annotated[float, typer.Option(help="Faces below are rejected.")] = 0.8,
     max_angle: Annotated[float, typer.Option(help="Faces turned further (any angle, radians) are rejected.")] = 1.0,
@@ -74,6 +77,7 @@ def celeba(
         identities=identities,
         partitions=partitions,
         attributes=attributes,
+        crop=crop,
         face=face,
         size=size,
         min_confidence=min_confidence,
@@ -88,7 +92,8 @@ def celeba(
         "store": report.store,
         "seen": f"{report.seen:,} = {report.taken:,} taken + {rejected:,} rejected",
         "rejected": report.rejected,
-        "left out": "; ".join(f"{', '.join(names)} ({why})" for why, names in _by_value(report.left_out).items()) or None,
+        "left out": "; ".join(f"{', '.join(names)} ({why})" for why, names in _by_value(report.left_out).items())
+        or None,
         "without identity": report.without_identity,
         "without split": report.without_split,
         "": "nothing to do: it was finished" if report.already_done else f"written in {report.seconds:.1f} s",

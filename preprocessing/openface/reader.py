@@ -180,11 +180,11 @@ class Shard:
                 raise UnreadableError(Reason.EMPTY, "")
             line, header = _first_lines(block)
             layout = read_header(line, self.columns)
-            if _has_row_names(layout, block[len(header) :]):
+            if unnamed := _has_row_names(layout, block[len(header) :]):
                 layout = read_header(line, self.columns, unnamed=True)
             usual = self.pending.get((header, layout.width)) or self._wait(header, layout)
-            # One that is cut short may be how the next file's header begins.
-            self.newest = usual if header.endswith(b"\n") else None
+            # One that is cut short may be how the next file's header begins; one for rows with names is not for all.
+            self.newest = usual if header.endswith(b"\n") and not unnamed else None
         return usual, block[len(usual.header) :]
 
     def _wait(self, header: bytes, layout: Layout) -> _Pending:

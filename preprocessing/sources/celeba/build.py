@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 from gated_vae.preprocessing.compute import RunTasks, cluster, processes, threads
 from gated_vae.preprocessing.progress import Progress, ignore
 from gated_vae.preprocessing.sources.base import BadSourceError, Made, make_store
-from gated_vae.preprocessing.sources.celeba.faces import INTENSITIES, POSE
+from gated_vae.preprocessing.sources.celeba.faces import CUT, INTENSITIES, POSE, Wanted
 from gated_vae.preprocessing.sources.celeba.samples import sample_table, undetected
 from gated_vae.preprocessing.sources.celeba.select import choose_faces, find_whole_pictures, leave_out_columns
 from gated_vae.preprocessing.sources.celeba.survey import CelebaOptions, survey
@@ -95,13 +95,12 @@ class CelebaSource:
         writer.seen = len(faces) + len(unread) + len(lonely)
         faces, self.left_out = leave_out_columns(faces)
         labels = {*POSE, *INTENSITIES} & set(faces)
-        largest = self.options.face == "largest"
-        faces, dropped = choose_faces(faces, self.options.min_confidence, self.options.max_angle, largest=largest)
+        faces, dropped = choose_faces(faces, self.options, self.found.crop)
         rejected = [*unread, *lonely, *dropped.to_dict("records")]
         failed: dict[int, str] = {}
         if labels and len(faces):
             samples = sample_table(faces, self.found.people, whole=self.found.pictures is not None)
-            self._decode(faces["picture"].tolist(), writer, run, progress)
+            self._decode(faces, writer, run, progress)
             failed = writer.failed()
         broken = faces.iloc[list(failed)][["source", "row"]]
         rejected += broken.assign(reason="unreadable_picture", detail=list(failed.values())).to_dict("records")
@@ -114,15 +113,13 @@ class CelebaSource:
 
     def _read(self, work: Path, run: RunTasks, progress: Progress) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
         """First round: every face with its picture or why there is none, and what could not be read."""
-        found = self.found
+        found, whole = self.found, self.found.pictures is not None
+        wanted = Wanted(aligned=not whole, sizes=self.options.face == "largest", landmarks=whole)
         shards = cut_shards(found.sizes)
         ends = list(accumulate(map(len, shards)))
         # Names that fit no shard cut in another way.
         paths = [work / f"faces-{end - len(shard):08d}-{end:08d}" for shard, end in zip(shards, ends, strict=True)]
-        tasks = [
-            (self.root, shard, found.pictures is None, self.options.face == "largest", os.fspath(path))
-            for shard, path in zip(shards, paths, strict=True)
-        ]
+        tasks = [(self.root, shard, wanted, os.fspath(path)) for shard, path in zip(shards, paths, strict=True)]
         total = 2 * len(found.sizes)  # every CSV is read, and about as many pictures
         for end, _ in zip(ends, run(read_shard, tasks), strict=True):
             progress(end, total, "reading CSVs")
@@ -132,11 +129,17 @@ class CelebaSource:
             return find_whole_pictures(faces, found.pictures), rejected.to_pylist()
         return faces.assign(missing="its _aligned folder has no picture of this face"), rejected.to_pylist()
 
-    def _decode(self, pictures: list[bytes], writer: StoreWriter, run: RunTasks, progress: Progress) -> None:
+    def _decode(self, faces: pd.DataFrame, writer: StoreWriter, run: RunTasks, progress: Progress) -> None:
         """Second round: the pictures into the store's images."""
         root = os.fspath(self.found.pictures.root) if self.found.pictures else self.root
+        pictures = faces["picture"].tolist()
+        cuts = faces[list(CUT)].to_numpy().reshape(-1, 2, 3) if self.found.pictures else None
         regions = writer.images(len(pictures), REGION_IMAGES)
-        tasks = [(root, pictures[region.start : region.stop], region) for region in regions]
+        parts = [slice(region.start, region.stop) for region in regions]
+        tasks = [
+            (root, pictures[part], region, self.found.crop, None if cuts is None else cuts[part])
+            for part, region in zip(parts, regions, strict=True)
+        ]
         before = len(self.found.sizes)
         for region, _ in zip(regions, run(decode_shard, tasks), strict=True):
             progress(before + region.stop, before + len(pictures), "decoding pictures")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 
 from gated_vae.preprocessing.errors import GatedVAEError
+from gated_vae.preprocessing.openface.align import alignments
 from gated_vae.preprocessing.openface.listing import CSV, DETAILS, printable
 from gated_vae.preprocessing.openface.pictures import (
     WHOLE_IMAGE,
@@ -30,11 +32,22 @@ LABELS = ("confidence", *POSE, *INTENSITIES, *PRESENCES)
 PLACES = ("frame", "face", "face_id", "success")
 NAMES = ("filename", "file_name", "file", "image", "image_id", "image_name", "image_path", "input", "path", "name")
 SIZES = ("p_scale", "pose_Tz")
+LANDMARKS = tuple(f"{axis}_{number}" for axis in "xy" for number in range(68))
+CUT = tuple(f"cut_{place}" for place in range(6))  # the transform that cuts a face out of its whole picture, row by row
 
 Floats = npt.NDArray[np.float64]
 
 
-def read_faces(root: str, names: Sequence[str], aligned: bool, sizes: bool = False) -> pa.Table:
+@dataclass(frozen=True)
+class Wanted:
+    """What is read of faces beside their labels."""
+
+    aligned: bool  # where their aligned pictures lie
+    sizes: bool = False
+    landmarks: bool = False  # as the transform by which they are cut out of whole pictures
+
+
+def read_faces(root: str, names: Sequence[str], wanted: Wanted) -> pa.Table:
     """Read CSVs with these paths in `root`, which is absolute.
 
     Returns
@@ -42,12 +55,12 @@ def read_faces(root: str, names: Sequence[str], aligned: bool, sizes: bool = Fal
     pyarrow.Table
         A face to a row: source, row, frame (`WHOLE_IMAGE` for a CSV of one image), face (0 where unnumbered), success and
         `LABELS` as far as the files have them; `has`, the bits of the labels that its file has; `input`, the path of OpenFace's
-        input as the details name it, or the row itself in a table of many images; with `sizes`, `size`, which is larger for
-        larger faces of one picture; and, if `aligned`, `picture`, the path of the aligned face in `root`, as bytes, since file
-        names need not be text. Null where unknown. After them what could not be read: source, row, reason and detail, which
+        input as the details name it, or the row itself in a table of many images; if wanted, `size`, which is larger for larger
+        faces of one picture, `CUT`, and `picture`, the path of the aligned face in `root`, as bytes, since file names need not be
+        text. Null where unknown. After them what could not be read: source, row, reason and detail, which
         are null for faces.
     """
-    columns = [*PLACES, *LABELS, *NAMES, *(SIZES if sizes else ())]
+    columns = [*PLACES, *LABELS, *NAMES, *(SIZES if wanted.sizes else ()), *(LANDMARKS if wanted.landmarks else ())]
     table = read_csvs([f"{root}/{name}" for name in names], names, columns)
     rows, spelled = table.rows, {printable(name): name for name in names}
     sources = rows["source"].tolist()
@@ -69,11 +82,15 @@ def read_faces(root: str, names: Sequence[str], aligned: bool, sizes: bool = Fal
         file: sum(1 << bit for bit, name in enumerate(LABELS) if name in there) for file, there in table.columns.items()
     }
     places["has"] = np.array([has[source] for source in sources], np.int64)
-    if sizes:
+    if wanted.sizes:
         scale = _column(rows, "p_scale")
-        places["size"] = np.where(np.isnan(scale), 1 / _column(rows, "pose_Tz"), scale)
+        with np.errstate(divide="ignore"):
+            places["size"] = np.where(np.isnan(scale), 1 / _column(rows, "pose_Tz"), scale)
+    if wanted.landmarks:
+        landmarks = np.stack([_column(rows, name) for name in LANDMARKS], axis=1).reshape(-1, 2, 68).transpose(0, 2, 1)
+        places |= dict(zip(CUT, alignments(landmarks).reshape(-1, 6).T, strict=True))
     faces = pa.table({**places, **dict(zip(columns, labels, strict=True)), "input": pa.array(inputs, pa.string())})
-    if aligned:
+    if wanted.aligned:
         found = {csv: aligned_faces(root, csv) for csv in dict.fromkeys(homes)}
         keys = zip(homes, zip(frame.tolist(), face.tolist(), strict=True), strict=True)
         pictures = [path and os.fsencode(path) for path in (found[csv].get(place) for csv, place in keys)]

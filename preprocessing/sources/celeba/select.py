@@ -1,9 +1,9 @@
 """From all faces to at most one per image: which are taken, and why the others are not. Pure table work.
 
 A face is dropped for the first of these reasons that holds: missing_columns, not_finite, no_success, low_confidence,
-impossible_pose, no_picture. Of the faces of one image that remain, the most confident is taken, or the largest (the lowest
-face number on a tie); the others are other_face, or duplicate where they carry the same number. Whatever two CSVs claim goes
-to the first.
+impossible_pose, no_picture, no_landmarks. Of the faces of one image that remain, the most confident is taken, or the
+largest (the lowest face number on a tie); the others are other_face, or duplicate where they carry the same number. Whatever
+two CSVs claim goes to the first.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from gated_vae.preprocessing.openface.pictures import (
     names_of_several,
     path_parts,
 )
-from gated_vae.preprocessing.sources.celeba.faces import LABELS, POSE, PRESENCES, inputs_of
+from gated_vae.preprocessing.sources.celeba.faces import CUT, LABELS, POSE, PRESENCES, inputs_of
+from gated_vae.preprocessing.sources.celeba.survey import CelebaOptions
 
 Texts = Callable[[pd.DataFrame], pd.Series]
 
@@ -68,19 +69,15 @@ def leave_out_columns(faces: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]
     return faces.drop(columns=list(left_out)), left_out
 
 
-def choose_faces(
-    faces: pd.DataFrame, min_confidence: float, max_angle: float, *, largest: bool = False
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+def choose_faces(faces: pd.DataFrame, options: CelebaOptions, crop: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Take at most one face per image.
 
     Parameters
     ----------
     faces:
         As `read_faces` returns them, with `picture` (path or null) and, where that is null, `missing` (why).
-    min_confidence, max_angle:
-        Least confidence, and largest absolute pitch, yaw or roll in radians, of a face that is taken.
-    largest:
-        Take the face of most `size` of an image, not the most confident one.
+    crop:
+        How faces are cut out, one of `CROPS`.
 
     Returns
     -------
@@ -88,9 +85,12 @@ def choose_faces(
     """
     sieve = Sieve(faces)
     drop_incomplete(sieve)
-    drop_poor(sieve, min_confidence, max_angle)
+    drop_poor(sieve, options.min_confidence, options.max_angle)
     sieve.drop(sieve.faces["picture"].isna(), "no_picture", lambda faces: faces["missing"])
-    drop_others(sieve, "size" if largest else "confidence")
+    if crop == "landmarks":
+        lost = sieve.faces[list(CUT)].isna().any(axis=1)
+        sieve.drop(lost, "no_landmarks", "it has no x_0 .. y_67 to be cut out of its picture by")
+    drop_others(sieve, "size" if options.face == "largest" else "confidence")
     twice = sieve.faces.duplicated("picture")
     sieve.drop(twice, "duplicate", lambda faces: "its picture went to " + _first_with_picture(sieve.faces, faces))
     return sieve.faces, pd.concat(sieve.dropped)

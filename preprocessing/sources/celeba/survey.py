@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from gated_vae.preprocessing.errors import GatedVAEError
-from gated_vae.preprocessing.files import digest
+from gated_vae.preprocessing.files import digest, opened
 from gated_vae.preprocessing.openface.listing import CSV, DETAILS, OUTPUT, Stamp, list_files, pick_csvs
 from gated_vae.preprocessing.openface.pictures import WholePictures, list_aligned
+from gated_vae.preprocessing.sources.celeba import CROPS, FACES
 from gated_vae.preprocessing.sources.celeba.lists import read_attributes, read_identities, read_splits
 from gated_vae.preprocessing.sources.celeba.samples import People
 from gated_vae.preprocessing.store_writer import Plan
 
-FACES = ("confident", "largest")
+LOOKED_AT = 21  # CSVs whose headers tell how faces can be cut out
 FOLDER = Path("folder")  # in place of a list of identities
 _REMEDY = "Give the folder that was OpenFace's -out_dir."
 
@@ -35,6 +38,9 @@ class CelebaOptions:
         ``identity_CelebA.txt`` or a list in its form; `FOLDER` where people lie in folders; or None.
     partitions, attributes:
         ``list_eval_partition.txt`` and ``list_attr_celeba.txt``, also as Kaggle has them, or None.
+    crop:
+        One of `CROPS`: OpenFace's ``aligned`` faces; or whole pictures, cut by their ``landmarks`` as OpenFace would align them,
+        or the ``centre`` of them. When None: aligned without `images`, else landmarks if the CSVs have them.
     face:
         Which face of an image with several is taken: ``confident`` or ``largest``.
     size:
@@ -52,6 +58,7 @@ class CelebaOptions:
     identities: Path | None = None
     partitions: Path | None = None
     attributes: Path | None = None
+    crop: str | None = None
     face: str = "confident"
     size: int = 64
     min_confidence: float = 0.8
@@ -59,9 +66,11 @@ class CelebaOptions:
 
     def __post_init__(self) -> None:
         """Refuse values that no face or machine could meet, `GatedVAEError`."""
+        allowed = CROPS[1:] if self.images else CROPS[:1]
         limits = {
             "size": (1 <= self.size <= 4096, "1 to 4096 pixels"),
             "min_confidence": (0 <= self.min_confidence <= 1, "0 to 1"),
+            "crop": (self.crop in (*allowed, None), " or ".join(allowed)),
             "face": (self.face in FACES, " or ".join(FACES)),
             "max_angle": (0 < self.max_angle < float("inf"), "above 0 (radians)"),
         }
@@ -78,6 +87,7 @@ class Source:
     lonely_details: list[str]  # details without a CSV: images in which OpenFace found no face
     pictures: WholePictures | None  # whole pictures, where asked for
     people: People
+    crop: str  # one of `CROPS`
     plan: Plan
 
 
@@ -98,6 +108,7 @@ def survey(options: CelebaOptions) -> Source:
         (read_splits, options.partitions),
         (read_attributes, options.attributes),
     )
+    crop = options.crop or ("aligned" if not pictures else "landmarks" if _have_landmarks(root, csvs) else "centre")
     listing = _Listing()
     listing.add(files.items())
     if pictures:
@@ -110,6 +121,7 @@ def survey(options: CelebaOptions) -> Source:
         lonely_details=[name for name in files if name.endswith(DETAILS) and name.removesuffix(DETAILS) not in stems],
         pictures=pictures,
         people=People([read(path) for read, path in lists if path], by_folder),
+        crop=crop,
         plan=Plan(
             kind="celeba",
             source_digest=digest(listing.sizes.digest(), *(path.read_bytes() if path else b"" for _, path in lists)),
@@ -118,7 +130,7 @@ def survey(options: CelebaOptions) -> Source:
                 "size": options.size,
                 "min_confidence": float(options.min_confidence),
                 "max_angle": float(options.max_angle),
-                "pictures": "whole" if pictures else "aligned",
+                "crop": crop,
                 "face": options.face,
                 "identities": "folder" if by_folder else options.identities is not None,
                 "partitions": options.partitions is not None,
@@ -127,6 +139,16 @@ def survey(options: CelebaOptions) -> Source:
             image_shape=(options.size, options.size),
         ),
     )
+
+
+def _have_landmarks(root: Path, csvs: Sequence[str]) -> bool:
+    """Whether most CSVs, judged by the first of them, have columns of landmarks."""
+    found = []
+    for csv in csvs[:LOOKED_AT]:
+        with suppress(OSError), opened(f"{root}/{csv}") as handle:
+            header = os.read(handle, 1 << 16).lstrip().partition(b"\n")[0]
+            found.append(re.search(rb"(?<!\w)y_67(?!\w)", header) is not None)
+    return 2 * sum(found) > len(found)
 
 
 class _Listing:

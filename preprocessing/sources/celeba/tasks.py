@@ -18,7 +18,7 @@ import pyarrow as pa
 from gated_vae.preprocessing.files import damaged, read_sealed, write_sealed
 from gated_vae.preprocessing.image_file import Region
 from gated_vae.preprocessing.images import PictureError, load_square, use_one_thread
-from gated_vae.preprocessing.sources.celeba.faces import read_faces
+from gated_vae.preprocessing.sources.celeba.faces import Wanted, read_faces
 from gated_vae.preprocessing.store import rejected_schema
 
 SHARD_FILES = 1024  # CSVs in a task, or fewer if they are large
@@ -41,10 +41,10 @@ def cut_shards(sizes: Mapping[str, int]) -> list[list[str]]:
     return shards
 
 
-def read_shard(root: str, names: Sequence[str], aligned: bool, sizes: bool, out: str) -> None:
+def read_shard(root: str, names: Sequence[str], wanted: Wanted, out: str) -> None:
     """Read CSVs (see `read_faces`) into the work file `out`, a stream of Arrow's."""
     if read_sealed(Path(out)) is None:
-        items = read_faces(root, names, aligned, sizes)
+        items = read_faces(root, names, wanted)
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, items.schema) as stream:
             stream.write_table(items)
@@ -68,8 +68,14 @@ def _load_items(shard: Path) -> pa.Table:
     return pa.ipc.open_stream(data).read_all()
 
 
-def decode_shard(root: str, pictures: Sequence[bytes], region: Region) -> None:
-    """Turn pictures that lie in `root` into grey squares and fill the region with them, unless it is."""
+def decode_shard(
+    root: str, pictures: Sequence[bytes], region: Region, crop: str = "centre", cuts: Array | None = None
+) -> None:
+    """Turn pictures that lie in `root` into grey squares and fill the region with them, unless it is.
+
+    With `cuts` (n, 2, 3), the transforms that lay faces into OpenFace's square, they are used if `crop` is ``landmarks``, and
+    faces that lie outside of what is stored are told.
+    """
     if region.is_filled():
         return
     use_one_thread()

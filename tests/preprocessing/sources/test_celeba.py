@@ -365,7 +365,7 @@ def test_lists_the_csvs_that_read_openface_reads(tmp_path: Path) -> None:
         ("absent", {"openface": "absent"}),
         ("absent cannot be listed", {"images": "absent"}),
         ("There are no pictures", {"images": "empty"}),
-        ("has pose or action unit columns", {"openface": "gaze"}),
+        ("has columns of OpenFace's pose or action units", {"openface": "gaze"}),
         ("Rejected: 1 no_picture", {"openface": "bare"}),
         ("Line 2", {"identities": "bad.txt"}),
         ("Line 3", {"partitions": "bad.txt"}),

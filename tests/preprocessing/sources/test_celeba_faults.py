@@ -17,7 +17,7 @@ from gated_vae.preprocessing import files, image_file
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.sources.celeba import tasks as shards
 from gated_vae.preprocessing.sources.celeba.build import CelebaOptions, preprocess_celeba
-from gated_vae.preprocessing.store import groups_path, images_path, manifest_path
+from gated_vae.preprocessing.store import groups_path, images_path, manifest_path, open_store
 from tests.folders import read_tree, write_image_faces
 
 
@@ -243,6 +243,38 @@ def test_another_configuration_is_refused(source: CelebaOptions, tmp_path: Path,
         preprocess_celeba(source, out)
     assert read_tree(out) == before
     assert preprocess_celeba(source, out, overwrite=True).taken == 10
+
+
+def test_a_source_that_changed_behind_the_same_names_and_sizes_is_noticed(
+    source: CelebaOptions, tmp_path: Path
+) -> None:
+    """Faces made anew, a CSV corrected at the same length; what was only touched, or copied, makes the same store."""
+    out, csv = tmp_path / "store", source.openface / "a.csv"
+    preprocess_celeba(source, out)
+    before = read_tree(out)
+    os.utime(csv, ns=(1, 1))
+    assert preprocess_celeba(source, out).already_done
+    shutil.copytree(source.openface, tmp_path / "copy", copy_function=shutil.copyfile)
+    assert preprocess_celeba(CelebaOptions(tmp_path / "copy"), out).already_done
+    corrected = csv.read_text().replace("2.25", "4.75")
+    csv.write_text(corrected)
+    with pytest.raises(GatedVAEError, match=r"(?s)holds an older store.*samples\.parquet would be others.*--overwrite"):
+        preprocess_celeba(source, out)
+    assert read_tree(out) == before | {name: data for name, data in read_tree(out).items() if name.startswith(".work")}
+    assert preprocess_celeba(source, out, overwrite=True).taken == 9
+    face = source.openface / "a_aligned" / "face_det_000000.bmp"
+    face.write_bytes(face.read_bytes()[:-3000] + bytes(3000))
+    with pytest.raises(GatedVAEError, match=r"images\.npy would be others"):
+        preprocess_celeba(source, out)
+
+
+def test_work_on_a_source_that_changed_begins_anew(source: CelebaOptions, tmp_path: Path) -> None:
+    out, csv = tmp_path / "store", source.openface / "a.csv"
+    with pytest.raises(KeyboardInterrupt):
+        preprocess_celeba(source, out, workers=1, progress=Interrupt(4, KeyboardInterrupt()))
+    csv.write_text(csv.read_text().replace("2.25", "4.75"))
+    preprocess_celeba(source, out)
+    assert open_store(out).samples["AU12_r"].tolist() == [4.75] + [2.25] * 8
 
 
 def test_overwriting_removes_what_was_made_of_the_old_store(
