@@ -113,9 +113,10 @@ class StoreWriter:
         self._regions = make_images(images_path(self._staged), self._plan.image_shape, count, each)
         return self._regions
 
-    def failed(self) -> dict[int, str]:
-        """Images that failed by number, and why: no row of the samples is theirs, and the source rejects them."""
-        return {region.start + place: why for region in self._regions for place, why in region.failed()}
+    def failed(self) -> dict[int, tuple[str, str]]:
+        """Reason and detail of images that failed, by number: no row of the samples is theirs, and the source rejects them."""
+        failed = ((region.start, *failure) for region in self._regions for failure in region.failed())
+        return {start + place: (reason, detail) for start, place, reason, detail in failed}
 
     def samples(self, table: pa.Table) -> None:
         """Row i describes image i of those that did not fail; `sample_id`, which is i, comes in front."""

@@ -65,6 +65,13 @@ def alignments(landmarks: Array) -> Array:
     return np.concatenate([turns, shifts], axis=2)
 
 
+def landmarks_of(matrix: Array) -> Array:
+    """Where in the picture the rigid landmarks of a mean face lie, (1, 24, 2), given one of `alignments`."""
+    inverse = cv2.invertAffineTransform(matrix)
+    points = SIDE // 2 + PER_MM * MEAN_SHAPE
+    return (points @ inverse[:, :2].T + inverse[:, 2])[None]
+
+
 def cut_face(pixels: Pixels, matrix: Array, size: int, out: Pixels | None = None) -> Pixels:
     """Cut a face out of its picture; black where the picture ends, as OpenFace leaves it.
 

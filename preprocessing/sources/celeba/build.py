@@ -96,14 +96,15 @@ class CelebaSource:
         faces, self.left_out = leave_out_columns(faces)
         labels = {*POSE, *INTENSITIES} & set(faces)
         faces, dropped = choose_faces(faces, self.options, self.found.crop)
-        rejected = [*unread, *lonely, *dropped.to_dict("records")]
-        failed: dict[int, str] = {}
+        failed: dict[int, tuple[str, str]] = {}
         if labels and len(faces):
             samples = sample_table(faces, self.found.people, whole=self.found.pictures is not None)
             self._decode(faces, writer, run, progress)
             failed = writer.failed()
-        broken = faces.iloc[list(failed)][["source", "row"]]
-        rejected += broken.assign(reason="unreadable_picture", detail=list(failed.values())).to_dict("records")
+        bad = faces.iloc[list(failed)][["source", "row"]].to_dict("records")
+        told = [dict(zip(("reason", "detail"), why, strict=True)) for why in failed.values()]
+        broken = [item | why for item, why in zip(bad, told, strict=True)]
+        rejected = [*unread, *lonely, *dropped.to_dict("records"), *broken]
         for item in rejected:
             writer.reject(**item)
         if not labels or len(faces) == len(failed):

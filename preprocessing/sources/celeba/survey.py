@@ -66,11 +66,14 @@ class CelebaOptions:
 
     def __post_init__(self) -> None:
         """Refuse values that no face or machine could meet, `GatedVAEError`."""
-        allowed = CROPS[1:] if self.images else CROPS[:1]
+        crops = CROPS[1:] if self.images else CROPS[:1]
         limits = {
             "size": (1 <= self.size <= 4096, "1 to 4096 pixels"),
             "min_confidence": (0 <= self.min_confidence <= 1, "0 to 1"),
-            "crop": (self.crop in (*allowed, None), " or ".join(allowed)),
+            "crop": (
+                self.crop in (*crops, None),
+                " or ".join(crops) + (" with pictures" if self.images else " without pictures"),
+            ),
             "face": (self.face in FACES, " or ".join(FACES)),
             "max_angle": (0 < self.max_angle < float("inf"), "above 0 (radians)"),
         }

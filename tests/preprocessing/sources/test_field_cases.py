@@ -131,6 +131,22 @@ def test_who_is_who(cases: Path, tmp_path: Path) -> None:
     assert made.column("identity") == [f"1/{face}" for face in made.column("face")]
 
 
+def test_faces_are_cut_out_of_pictures_in_the_wild(cases: Path, tmp_path: Path) -> None:
+    """A bright face somewhere in a dark picture: cut out by its landmarks; the middle square holds one of three only."""
+    folder = cases / "in-the-wild"
+    options = {"openface": folder / "of", "images": folder / "img_celeba", "size": 32}
+    preprocess_celeba(CelebaOptions(**options), tmp_path / "store")  # type: ignore[arg-type]
+    store = open_store(tmp_path / "store")
+    assert store.parameters["crop"] == "landmarks"
+    shares = (store.images > 120).mean(axis=(1, 2))
+    assert len(shares) == 3
+    assert shares.min() > 0.4
+    report = preprocess_celeba(CelebaOptions(**options, crop="centre"), tmp_path / "centre")  # type: ignore[arg-type]
+    assert (report.taken, report.rejected) == (1, {"outside": 2})
+    details = pd.read_parquet(rejected_path(tmp_path / "centre"))["detail"]
+    assert details.str.fullmatch(r"\d\d% of the face is outside the middle square that is stored of its picture").all()
+
+
 def test_a_column_that_one_file_has_is_left_out_and_named(cases: Path, tmp_path: Path) -> None:
     made = Made(cases / "stray-csv", tmp_path / "store")
     assert made.report.left_out == dict.fromkeys(
