@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import json
 import os
+import stat
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -24,15 +25,18 @@ if TYPE_CHECKING:
     import pyarrow.parquet as pq
 
 SCHEMA_KEY = b"gated_vae.schema_version"
-# Never through a symbolic link, which could lead out of a folder; never waiting on a pipe that is named like a file.
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC  # never waiting on a pipe that is named like a file
 _SEAL_BYTES = 64  # as many as keep Arrow's buffers aligned
 _PARQUET = {"compression": "zstd", "write_page_checksum": True}  # unless told otherwise
 
 
 def open_file(path: str | bytes) -> int:
-    """Open a file of somebody else's to read from; symbolic links are refused, `OSError`. Whoever calls closes the handle."""
-    return os.open(path, _READ)
+    """Open a file of somebody else's to read from; `OSError` when it is no regular file. Whoever calls closes the handle."""
+    handle = os.open(path, _READ)
+    if stat.S_ISREG(os.fstat(handle).st_mode):
+        return handle
+    os.close(handle)
+    raise OSError(errno.EINVAL, "Not a regular file", os.fsdecode(path))
 
 
 @contextmanager

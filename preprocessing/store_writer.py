@@ -16,7 +16,7 @@ import pandas as pd
 import pyarrow as pa
 
 from gated_vae.preprocessing.errors import GatedVAEError
-from gated_vae.preprocessing.files import commit, file_digest, read_json, write_json, write_parquet
+from gated_vae.preprocessing.files import commit, file_digest, read_json, write_bytes, write_json, write_parquet
 from gated_vae.preprocessing.image_file import Region, finish_images, make_images
 from gated_vae.preprocessing.store import (
     REBUILD,
@@ -46,6 +46,7 @@ class Plan:
     parameters: dict[str, Any]  # the options, without paths, as JSON knows them
     image_shape: tuple[int, ...]  # of one image, such as (H, W)
     factors: dict[str, int] | None = None  # where images are all combinations of some: sizes by name, the slowest first
+    times: str = ""  # digest of when the files were last changed, where `source_digest` does not cover what is in them
 
     def manifest(self) -> dict[str, Any]:
         """The keys of store.json that are known beforehand."""
@@ -61,6 +62,8 @@ class StoreWriter:
     ----------
     work:
         Absolute path of the folder where tasks leave what they have made until the store is complete.
+    beside:
+        Where the table of rejected items goes when nothing is left to make a store of.
     seen:
         How many items the source has, which the source sets: those taken and those rejected must add up to it.
     """
@@ -68,7 +71,9 @@ class StoreWriter:
     def __init__(self, out: Path, plan: Plan) -> None:
         self.seen = 0
         self.work = out.absolute() / ".work"
+        self.beside = self.work.parent.with_name(f"{self.work.parent.name}.rejected.parquet")
         self._out, self._plan, self._plan_path = out, plan, self.work / "plan.json"
+        self._times = out / ".times"
         self._staged = self.work / "store"
         self._regions: list[Region] = []
         self._samples = pa.table({})
@@ -86,11 +91,16 @@ class StoreWriter:
             raise GatedVAEError(f"{self._out} is not empty.", "It holds files, but no store.", remedy)
         return False
 
+    def is_current(self) -> bool:
+        """Whether the files of the finished store's source are surely those that it was made from."""
+        return not self._plan.times or (self._times.exists() and self._times.read_text() == self._plan.times)
+
     def begin(self) -> None:
         """Go on with the unfinished work on this store; work on any other is thrown away."""
-        if not self._plan_path.exists() or read_json(self._plan_path, REBUILD) != self._plan.manifest():
+        plan = {**self._plan.manifest(), "times": self._plan.times}
+        if not self._plan_path.exists() or read_json(self._plan_path, REBUILD) != plan:
             self.discard()
-            write_json(self._plan_path, self._plan.manifest())
+            write_json(self._plan_path, plan)
 
     def discard(self) -> None:
         """Remove the work folder; its plan first, so that a part of it is never taken for the whole."""
@@ -121,6 +131,30 @@ class StoreWriter:
         Then files are only renamed, which takes no space that could run out: old manifest away first, new one in last.
         `GatedVAEError` when an item or an image is unaccounted for, or pixels are not those that were written.
         """
+        self._complete()
+        self._replace()
+        return open_store(self._out)
+
+    def confirm(self) -> None:
+        """Complete the store and compare it with the finished one, whose source was touched since.
+
+        `GatedVAEError` when they differ; what was made stays for the same command with --overwrite.
+        """
+        made, there = self._complete()["digests"], open_store(self._out).manifest.get("digests", {})
+        if changed := [name for name, value in made.items() if there.get(name) != value]:
+            why = f"Its source has changed since: {' and '.join(changed)} would be others."
+            remedy = "Replace it with --overwrite, which has little left to do, or choose another folder."
+            raise GatedVAEError(f"{self._out} holds an older store.", why, remedy)
+        write_bytes(self._times, self._plan.times.encode())
+
+    def give_up(self) -> None:
+        """Remove the work folder; what was rejected is told `beside`."""
+        self.discard()
+        if self._rejected:
+            write_parquet(self.beside, self._rejected_table(), schema_version=SCHEMA_VERSION)
+
+    def _complete(self) -> dict[str, Any]:
+        """Write all files of the store into the work folder; return its manifest."""
         self._check_account()
         images = images_path(self._staged)
         shape, taken = self._plan.image_shape, len(self._samples)
@@ -132,8 +166,7 @@ class StoreWriter:
         counts = {"seen": self.seen, "taken": taken, "rejected": len(self._rejected)}
         manifest = {**self._plan.manifest(), **counts, "partitions": {}, "digests": digests}
         write_json(manifest_path(self._staged), manifest)
-        self._replace()
-        return open_store(self._out)
+        return manifest
 
     def _refuse_other(self, found: dict[str, Any]) -> None:
         there = _named(found)
@@ -168,8 +201,12 @@ class StoreWriter:
         for folder in (groups_path(out, "").parents[1], pairs_path(out, "").parents[1], centroids_path(out, "").parent):
             if folder.exists():
                 shutil.rmtree(folder)
+        self._times.unlink(missing_ok=True)
         for path_in in (images_path, samples_path, rejected_path, manifest_path):
             commit(path_in(self._staged), path_in(out))
+        self.beside.unlink(missing_ok=True)
+        if self._plan.times:
+            write_bytes(self._times, self._plan.times.encode())
 
 
 def _named(manifest: dict[str, Any]) -> dict[str, Any]:

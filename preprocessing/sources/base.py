@@ -77,14 +77,17 @@ def make_store(
     with locked(out):
         writer = StoreWriter(out, plan)
         already_done = not overwrite and writer.is_finished()
-        if not already_done:
+        if not already_done or not writer.is_current():
             writer.begin()
             try:
                 with workers or threads() as run:
                     source.build(writer, run, progress)
-                writer.publish()
             except BadSourceError:
-                writer.discard()
+                writer.give_up()
                 raise
+            if already_done:
+                writer.confirm()
+            else:
+                writer.publish()
         writer.discard()
         return Made(open_store(out), already_done)

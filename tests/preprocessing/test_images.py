@@ -64,14 +64,10 @@ def test_a_file_cut_short_is_no_picture(tmp_path: Path, suffix: str, share: floa
 
 
 def test_what_is_no_regular_file_is_not_read(tmp_path: Path) -> None:
-    real = write_picture(tmp_path / "real.png", 1)
-    (tmp_path / "link.png").symlink_to(real)
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "folder.png").mkdir()
-    with pytest.raises(OSError, match="symbolic"):
-        read_file(os.fspath(tmp_path / "link.png"))
     for name in ("pipe.png", "folder.png"):
-        with pytest.raises(PictureError, match="regular"):
+        with pytest.raises(OSError, match="regular"):
             read_file(os.fspath(tmp_path / name))
     with pytest.raises(FileNotFoundError):
         read_file(os.fspath(tmp_path / "absent.png"))

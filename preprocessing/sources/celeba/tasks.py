@@ -41,10 +41,10 @@ def cut_shards(sizes: Mapping[str, int]) -> list[list[str]]:
     return shards
 
 
-def read_shard(root: str, names: Sequence[str], aligned: bool, out: str) -> None:
+def read_shard(root: str, names: Sequence[str], aligned: bool, sizes: bool, out: str) -> None:
     """Read CSVs (see `read_faces`) into the work file `out`, a stream of Arrow's."""
     if read_sealed(Path(out)) is None:
-        items = read_faces(root, names, aligned)
+        items = read_faces(root, names, aligned, sizes)
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, items.schema) as stream:
             stream.write_table(items)

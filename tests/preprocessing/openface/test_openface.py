@@ -339,7 +339,7 @@ def test_odd_files_among_many_of_one_line(tmp_path: Path) -> None:
     ]
 
 
-def test_noise_is_passed_over_and_links_do_not_lead_out(tmp_path: Path) -> None:
+def test_noise_is_passed_over_and_links_lead_round_in_no_loop(tmp_path: Path) -> None:
     root = tmp_path / "root"
     for folder in ("video.csv", "a_aligned", "b_aligned", ".cache"):
         (root / folder).mkdir(parents=True)
@@ -358,10 +358,9 @@ def test_noise_is_passed_over_and_links_do_not_lead_out(tmp_path: Path) -> None:
     (root / "link.csv").symlink_to(outside)
     os.mkfifo(root / "pipe.csv")
     frame = read_openface(root)
-    assert frame["source"].tolist() == ["a.csv", "b_aligned/b.csv", "video.csv/v.csv"]
-    rejected = {"source": "link.csv", "row": None, "reason": "unreadable", "detail": "Links are not followed."}
+    assert frame["source"].tolist() == ["a.csv", "b_aligned/b.csv", "link.csv", "video.csv/v.csv"]
+    rejected = {"source": "pipe.csv", "row": None, "reason": "unreadable", "detail": "Not a regular file."}
     assert frame.attrs["rejected"] == [rejected]
-    assert len(read_openface(root / "link.csv")) == 1  # named by the user
 
 
 def test_a_name_that_is_not_utf8_can_be_stored(tmp_path: Path) -> None:
@@ -387,7 +386,7 @@ def test_a_file_or_folder_that_fails_under_way_is_rejected(tmp_path: Path) -> No
     table = read_csvs([f"{tmp_path}/{name}" for name in names], names)
     assert [(entry["source"], entry["detail"]) for entry in table.rejected] == [
         ("gone.csv", "No such file or directory."),
-        ("folder", "Is a directory."),
+        ("folder", "Not a regular file."),
     ]
     assert table.rows["source"].tolist() == ["a.csv"]
 
@@ -404,8 +403,7 @@ def test_details_with_fields_missing_and_odd_bytes(tmp_path: Path) -> None:
     path = tmp_path / "a_of_details.txt"
     path.write_bytes(b"Input:C:\\faces\\M\xfcller.jpg\r\nInput full path:a: b.jpg\r\nOutput csv:\r\n\0\r\nno colon")
     details = read_details(str(path))
-    assert details.input is not None
-    assert os.fsencode(details.input) == b"C:\\faces\\M\xfcller.jpg"
+    assert details.input == "a: b.jpg"
     assert details.csv is None
     with pytest.raises(GatedVAEError, match="cannot be read"):
         read_details(f"{tmp_path}/missing.txt")
