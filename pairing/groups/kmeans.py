@@ -218,14 +218,14 @@ def _use_gpu(faiss: Any, device: str) -> bool:
 def _faiss() -> Any:
     """The module, unless two packages have it: each overwrites files of the other, and what is left may do anything."""
     found = [name for name in _PACKAGES if any(distributions(name=name))]
-    again = f"Run `pip uninstall {' '.join(found)}`. {_INSTALL}"
+    remedy = f"Run `pip uninstall {' '.join(found)}`. {_INSTALL}" if found else _INSTALL
     if len(found) > 1:
-        raise GatedVAEError(f"{' and '.join(found)} are both installed.", "They overwrite each other.", again)
+        raise GatedVAEError(f"{' and '.join(found)} are both installed.", "They overwrite each other.", remedy)
     try:
         import faiss
     except ImportError as error:
         why = f"{found[0]} is damaged ({error})." if found else "It is not installed."
-        raise GatedVAEError("K-Means needs faiss.", why, again if found else _INSTALL) from None
+        raise GatedVAEError("K-Means needs faiss.", why, remedy) from None
     if not hasattr(faiss, "ClusteringInitMethod_AFK_MC2"):
-        raise GatedVAEError("K-Means needs faiss 1.12 or newer.", f"{faiss.__version__} is installed.", again)
+        raise GatedVAEError("K-Means needs faiss 1.12 or newer.", f"{faiss.__version__} is installed.", remedy)
     return faiss
