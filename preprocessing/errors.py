@@ -28,3 +28,7 @@ class GatedVAEError(Exception):
 
 class UsageError(GatedVAEError):
     """An option that says nothing, whatever the data are: ``pipe`` exits with 2 instead of 1."""
+
+
+class BadSourceError(GatedVAEError):
+    """The source cannot become a store: a better one must not find what was begun with it in its way."""

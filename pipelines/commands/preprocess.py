@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from gated_vae.pipelines.options import AsJson, OutStore, Overwrite, Scheduler, Workers, one_of
-from gated_vae.preprocessing.sources.celeba import CROPS, FACES
+from gated_vae.preprocessing.sources.celeba.options import CROPS, FACES
 
 app = typer.Typer(no_args_is_help=True, help="Turn raw sources into a store of plain formats.")
 

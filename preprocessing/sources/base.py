@@ -7,15 +7,11 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from gated_vae.preprocessing.compute import RunTasks, threads
-from gated_vae.preprocessing.errors import GatedVAEError
+from gated_vae.preprocessing.errors import BadSourceError
 from gated_vae.preprocessing.files import locked
 from gated_vae.preprocessing.progress import Progress, ignore
 from gated_vae.preprocessing.store import Store, open_store
 from gated_vae.preprocessing.store_writer import Plan, StoreWriter
-
-
-class BadSourceError(GatedVAEError):
-    """The source cannot become a store: a better one must not find what was begun with it in its way."""
 
 
 class DataSource(Protocol):

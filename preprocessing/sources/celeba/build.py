@@ -19,12 +19,14 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from gated_vae.preprocessing.compute import RunTasks, cluster, processes, threads
+from gated_vae.preprocessing.errors import BadSourceError
 from gated_vae.preprocessing.progress import Progress, ignore
-from gated_vae.preprocessing.sources.base import BadSourceError, Made, make_store
+from gated_vae.preprocessing.sources.base import Made, make_store
 from gated_vae.preprocessing.sources.celeba.faces import CUT, INTENSITIES, POSE, Wanted
+from gated_vae.preprocessing.sources.celeba.options import CelebaOptions
 from gated_vae.preprocessing.sources.celeba.samples import sample_table, undetected
 from gated_vae.preprocessing.sources.celeba.select import choose_faces, find_whole_pictures, leave_out_columns
-from gated_vae.preprocessing.sources.celeba.survey import CelebaOptions, survey
+from gated_vae.preprocessing.sources.celeba.survey import survey
 from gated_vae.preprocessing.sources.celeba.tasks import cut_shards, decode_shard, load_faces, read_shard
 from gated_vae.preprocessing.store import rejected_path
 from gated_vae.preprocessing.store_writer import REGION_IMAGES, Plan, StoreWriter

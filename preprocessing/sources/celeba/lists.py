@@ -16,9 +16,8 @@ from typing import Any
 
 import pandas as pd
 
-from gated_vae.preprocessing.errors import GatedVAEError
+from gated_vae.preprocessing.errors import BadSourceError, GatedVAEError
 from gated_vae.preprocessing.openface.pictures import Parts, is_picture, path_parts, shared_end, stem
-from gated_vae.preprocessing.sources.base import BadSourceError
 
 SPLITS = {"0": "train", "1": "valid", "2": "test"}  # as CelebA's README numbers them
 SPLITS |= {name: name for name in SPLITS.values()} | {"val": "valid"}
@@ -35,6 +34,14 @@ class NamedValues:
     path: Path
     columns: tuple[str, ...]
     values: Mapping[Parts, tuple[Any, ...]]
+
+
+@dataclass(frozen=True)
+class People:
+    """How identities and other labels come to faces."""
+
+    lists: Sequence[NamedValues]
+    by_folder: bool  # whether the folder that a picture lies in says who it is
 
 
 def read_identities(path: Path) -> NamedValues:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 
-from gated_vae.preprocessing.errors import GatedVAEError
+from gated_vae.preprocessing.errors import BadSourceError, GatedVAEError
 from gated_vae.preprocessing.openface.listing import CSV, printable
 from gated_vae.preprocessing.openface.pictures import (
     WHOLE_IMAGE,
@@ -20,17 +19,8 @@ from gated_vae.preprocessing.openface.pictures import (
     path_parts,
     read_details,
 )
-from gated_vae.preprocessing.sources.base import BadSourceError
 from gated_vae.preprocessing.sources.celeba.faces import LABELS, inputs_of
-from gated_vae.preprocessing.sources.celeba.lists import NamedValues, look_up
-
-
-@dataclass(frozen=True)
-class People:
-    """How identities and other labels come to faces."""
-
-    lists: Sequence[NamedValues]
-    by_folder: bool  # whether the folder that a picture lies in says who it is
+from gated_vae.preprocessing.sources.celeba.lists import People, look_up
 
 
 def sample_table(faces: pd.DataFrame, people: People, *, whole: bool) -> pa.Table:

@@ -24,7 +24,7 @@ from gated_vae.preprocessing.openface.pictures import (
     path_parts,
 )
 from gated_vae.preprocessing.sources.celeba.faces import CUT, LABELS, POSE, PRESENCES, inputs_of
-from gated_vae.preprocessing.sources.celeba.survey import CelebaOptions
+from gated_vae.preprocessing.sources.celeba.options import CelebaOptions
 
 Texts = Callable[[pd.DataFrame], pd.Series]
 

@@ -22,10 +22,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gated_vae.preprocessing.compute import RunTasks
+from gated_vae.preprocessing.errors import BadSourceError
 from gated_vae.preprocessing.files import digest, file_digest
 from gated_vae.preprocessing.image_file import Region
 from gated_vae.preprocessing.progress import Progress
-from gated_vae.preprocessing.sources.base import BadSourceError
 from gated_vae.preprocessing.sources.dsprites.render import PLACES, RENDERER_VERSION, SIZE, Images, draw_everywhere
 from gated_vae.preprocessing.store_writer import Plan, StoreWriter
 
