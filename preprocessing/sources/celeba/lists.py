@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import csv
 import re
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,7 +75,7 @@ def look_up(labels: NamedValues, images: Sequence[Parts]) -> pd.DataFrame:
     distinct = dict.fromkeys(images)
     found = _pair(labels.values, distinct, lambda name: name)
     taken = set(found.values())
-    by_stem = _pair(labels.values, (parts for parts in distinct if parts not in found), stem)
+    by_stem = _pair(labels.values, [parts for parts in distinct if parts not in found], stem)
     found |= {parts: line for parts, line in by_stem.items() if line not in taken}
     if distinct and not found:
         shown = ["/".join(next(iter(side))[-3:]) for side in (labels.values, distinct)]
@@ -88,14 +88,15 @@ def look_up(labels: NamedValues, images: Sequence[Parts]) -> pd.DataFrame:
     return pd.DataFrame({name: _column(column) for name, column in zip(labels.columns, columns, strict=True)})
 
 
-def _pair(lines: Iterable[Parts], images: Iterable[Parts], key: Callable[[str], str]) -> dict[Parts, Parts]:
+def _pair(lines: Iterable[Parts], images: Collection[Parts], key: Callable[[str], str]) -> dict[Parts, Parts]:
     """The line of each image, by the key of the last part, where each is the only one of the other."""
-    known = defaultdict(list)
+    known: dict[str, list[Parts]] = {key(parts[-1]): [] for parts in images}
     for parts in lines:
-        known[key(parts[-1])].append(parts)
+        if (same := known.get(key(parts[-1]))) is not None:
+            same.append(parts)
     found, takers = {}, Counter[Parts]()
     for parts in images:
-        fit = [line for line in known.get(key(parts[-1]), ()) if _same_folders(line, parts)]
+        fit = [line for line in known[key(parts[-1])] if _same_folders(line, parts)]
         longest = [line for line in fit if len(line) == max(map(len, fit))]
         takers.update(longest)
         if len(longest) == 1:
@@ -134,6 +135,7 @@ def _read(path: Path, columns: tuple[str, ...], convert: Callable[[str], Any]) -
     if not (lines and columns):
         raise GatedVAEError(f"{path} has no line.", "", _FORM)
     values: dict[Parts, tuple[Any, ...]] = {}
+    kind = None  # of the first line's value, which is that of all
     for place, line in lines:
         cells = _cells(line, len(columns))
         parts = path_parts(cells[0])
@@ -141,7 +143,8 @@ def _read(path: Path, columns: tuple[str, ...], convert: Callable[[str], Any]) -
             if not parts or len(cells) != len(columns) + 1 or "" in cells:
                 raise ValueError
             row = tuple(map(convert, cells[1:]))
-            if type(row[0]) is not type(next(iter(values.values()), row)[0]):
+            kind = kind or type(row[0])
+            if type(row[0]) is not kind:
                 raise ValueError
         except (ValueError, KeyError):
             raise GatedVAEError(f"Line {place} of {path} cannot be read.", f"It is {line[:60]!r}.", _FORM) from None
