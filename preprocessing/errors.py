@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+
+# The machine's troubles, not the file's: another try may well succeed.
+_TROUBLES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.ETIMEDOUT}
+
 
 class GatedVAEError(Exception):
     """A failure the user can act on, printed by ``pipe`` in at most three lines.
@@ -32,3 +37,12 @@ class UsageError(GatedVAEError):
 
 class BadSourceError(GatedVAEError):
     """The source cannot become a store: a better one must not find what was begun with it in its way."""
+
+
+def raise_trouble(error: OSError) -> None:
+    """Raise an error that the machine has had, not the file: too many open files, no memory, a network drive that is away.
+
+    For those who go on without a file that cannot be read: they would do without good ones.
+    """
+    if error.errno in _TROUBLES:
+        raise error

@@ -6,7 +6,7 @@ command that fails or is killed leaves what was there before, and running it aga
 
 from __future__ import annotations
 
-import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,16 @@ import pandas as pd
 import pyarrow as pa
 
 from gated_vae.preprocessing.errors import GatedVAEError
-from gated_vae.preprocessing.files import commit, file_digest, read_json, write_bytes, write_json, write_parquet
+from gated_vae.preprocessing.files import (
+    commit,
+    file_digest,
+    read_json,
+    refuse_overlap,
+    remove,
+    write_bytes,
+    write_json,
+    write_parquet,
+)
 from gated_vae.preprocessing.image_file import Region, finish_images, make_images
 from gated_vae.preprocessing.store import (
     REBUILD,
@@ -46,6 +55,7 @@ class Plan:
     parameters: dict[str, Any]  # the options, without paths, as JSON knows them
     image_shape: tuple[int, ...]  # of one image, such as (H, W)
     factors: dict[str, int] | None = None  # where images are all combinations of some: sizes by name, the slowest first
+    inputs: tuple[Path, ...] = ()  # what is read; where it lies decides nothing
     times: str = ""  # digest of when the files were last changed, where `source_digest` does not cover what is in them
 
     def manifest(self) -> dict[str, Any]:
@@ -79,16 +89,30 @@ class StoreWriter:
         self._samples = pa.table({})
         self._rejected: list[tuple[str, int | None, str, str]] = []
 
-    def is_finished(self) -> bool:
-        """Whether the store is there already; `GatedVAEError` when `out` holds another, finished or not, or something else."""
+    def is_finished(self, *, overwrite: bool = False) -> bool:
+        """Whether the store is there already and shall stay.
+
+        Raises
+        ------
+        GatedVAEError
+            When the folder holds something that is no store; or another one, finished or not, unless to `overwrite`; or when
+            it is, holds or lies in what is read, or lies in a store or a run.
+        """
+        refuse_overlap(self._out, self._plan.inputs)
+        if self.work.is_symlink():
+            raise GatedVAEError(f"{self._out} cannot be used.", "Its .work is a link.", "Remove that link.")
         if manifest_path(self._out).exists():
+            if overwrite:
+                self._refuse_foreign()
+                return False
             self._refuse_other(open_store(self._out).manifest)
             return True
-        if self._plan_path.exists():
-            self._refuse_other(read_json(self._plan_path, REBUILD))
-        elif any(not path.name.startswith(".") for path in self._out.iterdir()):
-            remedy = "Choose a new or empty folder, or have this one's store files replaced with --overwrite."
+        plan = self._unfinished()
+        if plan is None and any(not path.name.startswith(".") for path in self._out.iterdir()):
+            remedy = "Choose a new or empty folder."
             raise GatedVAEError(f"{self._out} is not empty.", "It holds files, but no store.", remedy)
+        if plan is not None and not overwrite:
+            self._refuse_other(plan)
         return False
 
     def is_current(self) -> bool:
@@ -98,15 +122,14 @@ class StoreWriter:
     def begin(self) -> None:
         """Go on with the unfinished work on this store; work on any other is thrown away."""
         plan = {**self._plan.manifest(), "times": self._plan.times}
-        if not self._plan_path.exists() or read_json(self._plan_path, REBUILD) != plan:
+        if self._unfinished() != plan:
             self.discard()
             write_json(self._plan_path, plan)
 
     def discard(self) -> None:
         """Remove the work folder; its plan first, so that a part of it is never taken for the whole."""
         self._plan_path.unlink(missing_ok=True)
-        if self.work.exists():
-            shutil.rmtree(self.work)
+        remove(self.work)
 
     def images(self, count: int, each: int = REGION_IMAGES) -> list[Region]:
         """Make room for `count` images in regions of `each`, to be filled in any order; some may be, by an earlier run."""
@@ -169,6 +192,21 @@ class StoreWriter:
         write_json(manifest_path(self._staged), manifest)
         return manifest
 
+    def _unfinished(self) -> dict[str, Any] | None:
+        """The plan of the work that lies here; None where there is none, or a machine has torn it by stopping."""
+        with suppress(GatedVAEError):
+            return read_json(self._plan_path, REBUILD)
+        return None
+
+    def _refuse_foreign(self) -> None:
+        """Raise where another program's folder has a store.json; a damaged one of ours may be replaced."""
+        manifest = {"schema_version": "damaged"}
+        with suppress(GatedVAEError):
+            manifest = read_json(manifest_path(self._out), REBUILD)
+        if "schema_version" not in manifest:
+            why, remedy = "Its store.json is none of a store.", "Choose a new or empty folder."
+            raise GatedVAEError(f"{self._out} cannot be replaced.", why, remedy)
+
     def _refuse_other(self, found: dict[str, Any]) -> None:
         there = _named(found)
         for key, wanted in _named(self._plan.manifest()).items():
@@ -200,8 +238,7 @@ class StoreWriter:
         out = self._out
         manifest_path(out).unlink(missing_ok=True)
         for folder in (groups_path(out, "").parents[1], pairs_path(out, "").parents[1], centroids_path(out, "").parent):
-            if folder.exists():
-                shutil.rmtree(folder)
+            remove(folder)
         self._times.unlink(missing_ok=True)
         for path_in in (images_path, samples_path, rejected_path, manifest_path):
             commit(path_in(self._staged), path_in(out))

@@ -7,11 +7,11 @@ listed once, under its own name where it has one: links to folders come after al
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from gated_vae.preprocessing.errors import GatedVAEError
+from gated_vae.preprocessing.errors import GatedVAEError, raise_trouble
 
 CSV = ".csv"
 DETAILS = "_of_details.txt"
@@ -47,6 +47,7 @@ def find_files(root: Path, suffixes: tuple[str, ...], remedy: str) -> Iterator[t
             known.add(place)
             entries = os.scandir(f"{root}/{folder}")
         except OSError as error:
+            raise_trouble(error)
             if not folder:
                 raise GatedVAEError(f"{root} cannot be listed.", error.strerror or str(error), remedy) from None
             yield folder.rstrip("/"), None
@@ -57,27 +58,22 @@ def find_files(root: Path, suffixes: tuple[str, ...], remedy: str) -> Iterator[t
                 name = entry.name
                 if name.startswith("."):
                     continue
-                if _is_folder(entry):
+                if ask(entry.is_dir):
                     inner.append(entry)
                 elif name.lower().endswith(suffixes):
                     stems.add(name.removesuffix(DETAILS).removesuffix(CSV))
-                    yield folder + name, entry if _is_file(entry) else None
+                    yield folder + name, entry if ask(entry.is_file) else None
         for entry in sorted(inner, key=lambda entry: entry.name):
             if not (entry.name.endswith(ALIGNED) and entry.name[: -len(ALIGNED)] in stems):
                 (linked if entry.is_symlink() else folders).append(f"{folder}{entry.name}/")
 
 
-def _is_folder(entry: os.DirEntry[str]) -> bool:
+def ask(question: Callable[[], bool]) -> bool:
+    """The answer; no where a link leads to itself."""
     try:
-        return entry.is_dir()
-    except OSError:  # a link to itself
-        return False
-
-
-def _is_file(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_file()
-    except OSError:
+        return question()
+    except OSError as error:
+        raise_trouble(error)
         return False
 
 

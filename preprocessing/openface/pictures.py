@@ -11,15 +11,23 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from itertools import takewhile
 from operator import eq
 from pathlib import Path
 from typing import NamedTuple
 
-from gated_vae.preprocessing.errors import GatedVAEError
+from gated_vae.preprocessing.errors import GatedVAEError, raise_trouble
 from gated_vae.preprocessing.files import opened
-from gated_vae.preprocessing.openface.listing import ALIGNED, CSV, UNREADABLE, Stamp, list_files, printable, stamp_of
+from gated_vae.preprocessing.openface.listing import (
+    ALIGNED,
+    CSV,
+    UNREADABLE,
+    Stamp,
+    ask,
+    list_files,
+    printable,
+    stamp_of,
+)
 
 WHOLE_IMAGE = -1  # frame number of a face in a single image
 DETAILS_BYTES = 1 << 14  # of a file of details at most; OpenFace writes a dozen lines
@@ -37,11 +45,13 @@ Parts = tuple[str, ...]
 def list_aligned(root: str, csv: str) -> list[tuple[str, Stamp]]:
     """Path in `root` and stamp of each file in one CSV's folder of aligned faces, sorted."""
     folder, found = csv[: -len(CSV)] + ALIGNED, []
-    with suppress(OSError), os.scandir(f"{root}/{folder}") as entries:
-        for entry in entries:
-            with suppress(OSError):  # a link to nothing
-                if entry.is_file():
+    try:
+        with os.scandir(f"{root}/{folder}") as entries:
+            for entry in entries:
+                if ask(entry.is_file):
                     found.append((f"{folder}/{entry.name}", stamp_of(entry.stat())))
+    except OSError as error:
+        raise_trouble(error)
     return sorted(found)
 
 
@@ -77,7 +87,10 @@ def read_details(path: str) -> Details:
         with opened(path) as handle:
             text = b"\n" + os.read(handle, DETAILS_BYTES)
     except OSError as error:
-        raise GatedVAEError(f"{path} cannot be read.", str(error), "Run OpenFace on this image again.") from None
+        raise_trouble(error)
+        raise GatedVAEError(
+            f"{path} cannot be read.", f"{error.strerror}.", "Run OpenFace on this image again."
+        ) from None
     full, given, csv = (_value(text, key) for key in (b"Input full path", b"Input", b"Output csv"))
     return Details(full or given, csv)
 

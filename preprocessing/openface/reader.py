@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from gated_vae.preprocessing.errors import raise_trouble
 from gated_vae.preprocessing.files import open_file
 from gated_vae.preprocessing.openface.listing import printable
 from gated_vae.preprocessing.openface.text import Layout, Reason, UnreadableError, parse_lines, read_header
@@ -136,6 +137,7 @@ class Shard:
         except UnreadableError as error:
             self.rejected.append((file, self.rows or -1, error.reason, error.detail))
         except OSError as error:
+            raise_trouble(error)
             dangling = isinstance(error, FileNotFoundError) and Path(path).is_symlink()
             detail = "It is a link to nothing." if dangling else f"{error.strerror}."
             self.rejected.append((file, self.rows or -1, Reason.UNREADABLE, detail))

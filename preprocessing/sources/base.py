@@ -72,7 +72,7 @@ def make_store(
     plan = source.plan()
     with locked(out):
         writer = StoreWriter(out, plan)
-        already_done = not overwrite and writer.is_finished()
+        already_done = writer.is_finished(overwrite=overwrite)
         if not already_done or not writer.is_current():
             writer.begin()
             try:

@@ -6,6 +6,7 @@ pixels. What a task made stays in the work folder until the store is complete.
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections import Counter
@@ -33,6 +34,8 @@ from gated_vae.preprocessing.store_writer import REGION_IMAGES, Plan, StoreWrite
 
 __all__ = ["CelebaOptions", "CelebaReport", "preprocess_celeba"]
 
+BAD_SECTOR = os.strerror(errno.EIO)
+FEW_BAD = 10  # files that it may cost, or one in a hundred: more is no matter of a few sectors
 PROCESSES_FROM = 10_000  # CSVs: what processes take to start, threads lose on about so many by sharing the interpreter
 
 
@@ -109,10 +112,19 @@ class CelebaSource:
         rejected = [*unread, *lonely, *dropped.to_dict("records"), *broken]
         for item in rejected:
             writer.reject(**item)
+        self._refuse_bad_disk(rejected)
         if not labels or len(faces) == len(failed):
             raise self._nothing_left(rejected, writer.beside, len(faces), has_labels=bool(labels))
         progress(1, 1, "writing")
         writer.samples(samples.take(np.delete(np.arange(len(faces)), list(failed))))
+
+    def _refuse_bad_disk(self, rejected: list[dict[str, Any]]) -> None:
+        """Raise where more files than a few bad sectors may hold could not be read."""
+        broken = [item for item in rejected if item["detail"].startswith(BAD_SECTOR)]
+        if len(broken) > max(FEW_BAD, len(self.found.sizes) // 100):
+            why = f"{len(broken)} files could not be read, the first is {broken[0]['source']}: {BAD_SECTOR}."
+            remedy = "Look after the disk or network drive that they lie on, then run the same command again."
+            raise BadSourceError(f"{self.options.openface} cannot be read.", why, remedy)
 
     def _read(self, work: Path, run: RunTasks, progress: Progress) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
         """First round: every face with its picture or why there is none, and what could not be read."""

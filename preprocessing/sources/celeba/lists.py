@@ -16,7 +16,8 @@ from typing import Any
 
 import pandas as pd
 
-from gated_vae.preprocessing.errors import BadSourceError, GatedVAEError
+from gated_vae.preprocessing.errors import BadSourceError, GatedVAEError, raise_trouble
+from gated_vae.preprocessing.files import regular
 from gated_vae.preprocessing.openface.pictures import Parts, is_picture, path_parts, shared_end, stem
 
 SPLITS = {"0": "train", "1": "valid", "2": "test"}  # as CelebA's README numbers them
@@ -164,9 +165,10 @@ def _is_header(first: Sequence[str]) -> bool:
 
 def _text_lines(path: Path) -> list[str]:
     try:
-        data = path.read_bytes()
+        data = regular(path, _FORM).read_bytes()
         return re.split(r"\r\n|\r|\n", data.decode("utf-8-sig"))
     except OSError as error:
+        raise_trouble(error)
         raise GatedVAEError(f"{path} cannot be read.", f"{error.strerror}.", _FORM) from None
     except UnicodeDecodeError:
         remedy = "Save it as UTF-8 text."

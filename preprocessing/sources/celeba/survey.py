@@ -6,10 +6,10 @@ import hashlib
 import os
 import re
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from gated_vae.preprocessing.errors import raise_trouble
 from gated_vae.preprocessing.files import digest, opened
 from gated_vae.preprocessing.openface.listing import CSV, DETAILS, OUTPUT, Stamp, list_files, pick_csvs
 from gated_vae.preprocessing.openface.pictures import WholePictures, list_aligned
@@ -67,6 +67,7 @@ def survey(options: CelebaOptions) -> Source:
         plan=Plan(
             kind="celeba",
             source_digest=digest(listing.sizes.digest(), *(path.read_bytes() if path else b"" for _, path in lists)),
+            inputs=tuple(path for path in (options.openface, options.images, *(path for _, path in lists)) if path),
             times=digest(listing.times.digest()),
             parameters={
                 "size": options.size,
@@ -87,9 +88,13 @@ def _have_landmarks(root: Path, csvs: Sequence[str]) -> bool:
     """Whether most CSVs, judged by the first of them, have columns of landmarks."""
     found = []
     for csv in csvs[:LOOKED_AT]:
-        with suppress(OSError), opened(f"{root}/{csv}") as handle:
-            header = os.read(handle, 1 << 16).lstrip().partition(b"\n")[0]
-            found.append(re.search(rb"(?<!\w)y_67(?!\w)", header) is not None)
+        try:
+            with opened(f"{root}/{csv}") as handle:
+                header = os.read(handle, 1 << 16).lstrip().partition(b"\n")[0]
+        except OSError as error:
+            raise_trouble(error)
+            continue
+        found.append(re.search(rb"(?<!\w)y_67(?!\w)", header) is not None)
     return 2 * sum(found) > len(found)
 
 

@@ -7,7 +7,6 @@ that finds it there compares checksums before it takes it for done.
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from gated_vae.preprocessing.decoding.decode import PictureError, Pixels
+from gated_vae.preprocessing.errors import raise_trouble
 from gated_vae.preprocessing.files import damaged, read_sealed, write_sealed
 from gated_vae.preprocessing.image_file import Region
 from gated_vae.preprocessing.images import decode_grey, read_file, resize_square, use_one_thread
@@ -26,9 +26,6 @@ from gated_vae.preprocessing.store import rejected_schema
 SHARD_FILES = 1024  # CSVs in a task, or fewer if they are large
 SHARD_BYTES = 16 << 20
 BLACK = 3  # grey levels; what JPEG may make of black
-
-# The machine's troubles, not the picture's: these end the command instead of rejecting the picture.
-_OUR_TROUBLE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.ETIMEDOUT}
 
 
 def cut_shards(sizes: Mapping[str, int]) -> list[list[str]]:
@@ -98,8 +95,7 @@ def decode_shard(
         except OutsideError as error:
             failed[place] = "outside", str(error)
         except OSError as error:
-            if error.errno in _OUR_TROUBLE:
-                raise
+            raise_trouble(error)
             failed[place] = "unreadable_picture", error.strerror or str(error)
     for place in np.flatnonzero(pixels.reshape(len(pixels), -1).max(axis=1) <= BLACK).tolist():
         failed.setdefault(place, ("blank", "it is black all over"))
