@@ -83,7 +83,6 @@ class StoreWriter:
         self.work = out.absolute() / ".work"
         self.beside = self.work.parent.with_name(f"{self.work.parent.name}.rejected.parquet")
         self._out, self._plan, self._plan_path = out, plan, self.work / "plan.json"
-        self._times = out / ".times"
         self._staged = self.work / "store"
         self._regions: list[Region] = []
         self._samples = pa.table({})
@@ -117,7 +116,8 @@ class StoreWriter:
 
     def is_current(self) -> bool:
         """Whether the files of the finished store's source are surely those that it was made from."""
-        return not self._plan.times or (self._times.exists() and self._times.read_text() == self._plan.times)
+        times = _times_path(self._out)
+        return not self._plan.times or (times.exists() and times.read_text() == self._plan.times)
 
     def begin(self) -> None:
         """Go on with the unfinished work on this store; work on any other is thrown away."""
@@ -169,7 +169,7 @@ class StoreWriter:
             why = f"Its source has changed since: {' and '.join(changed)} would be others."
             remedy = "Replace it with --overwrite, which has little left to do, or choose another folder."
             raise GatedVAEError(f"{self._out} holds an older store.", why, remedy)
-        write_bytes(self._times, self._plan.times.encode())
+        commit(_times_path(self._staged), _times_path(self._out))
 
     def give_up(self) -> None:
         """Remove the work folder; what was rejected is told `beside`."""
@@ -189,6 +189,7 @@ class StoreWriter:
             digests[path.name] = file_digest(path)
         counts = {"seen": self.seen, "taken": taken, "rejected": len(self._rejected)}
         manifest = {**self._plan.manifest(), **counts, "partitions": {}, "digests": digests}
+        write_bytes(_times_path(self._staged), self._plan.times.encode())
         write_json(manifest_path(self._staged), manifest)
         return manifest
 
@@ -239,12 +240,14 @@ class StoreWriter:
         manifest_path(out).unlink(missing_ok=True)
         for folder in (groups_path(out, "").parents[1], pairs_path(out, "").parents[1], centroids_path(out, "").parent):
             remove(folder)
-        self._times.unlink(missing_ok=True)
-        for path_in in (images_path, samples_path, rejected_path, manifest_path):
+        for path_in in (images_path, samples_path, rejected_path, _times_path, manifest_path):
             commit(path_in(self._staged), path_in(out))
         self.beside.unlink(missing_ok=True)
-        if self._plan.times:
-            write_bytes(self._times, self._plan.times.encode())
+
+
+def _times_path(folder: Path) -> Path:
+    """Where it is noted when the files of a store's source were last changed."""
+    return folder / ".times"
 
 
 def _named(manifest: dict[str, Any]) -> dict[str, Any]:
