@@ -1,9 +1,9 @@
 """From all faces to at most one per image: which are taken, and why the others are not. Pure table work.
 
-A face is dropped for the first of these reasons that holds: missing_columns, not_finite, no_success, low_confidence,
-impossible_pose, no_picture, no_landmarks. Of the faces of one image that remain, the most confident is taken, or the
-largest (the lowest face number on a tie); the others are other_face, or duplicate where they carry the same number. Whatever
-two CSVs claim goes to the first.
+A face is dropped for the first of these reasons that holds: missing_columns, not_finite, impossible_value, no_success,
+low_confidence, impossible_pose, no_picture, no_landmarks. Of the faces of one image that remain, the most confident is taken,
+or the largest (the lowest face number on a tie); the others are other_face, or duplicate where they carry the same number.
+Whatever two CSVs claim goes to the first.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from gated_vae.preprocessing.openface.pictures import (
     names_of_several,
     path_parts,
 )
-from gated_vae.preprocessing.sources.celeba.faces import CUT, LABELS, POSE, PRESENCES, inputs_of
+from gated_vae.preprocessing.sources.celeba.faces import CUT, INTENSITIES, LABELS, POSE, PRESENCES, inputs_of
 from gated_vae.preprocessing.sources.celeba.options import CelebaOptions
 
 Texts = Callable[[pd.DataFrame], pd.Series]
@@ -119,6 +119,10 @@ def drop_poor(sieve: Sieve, min_confidence: float, max_angle: float) -> None:
     presences = [name for name in PRESENCES if name in labels]
     finite.loc[sieve.faces[presences].isna().all(axis=1), presences] = True
     sieve.drop(~finite.all(axis=1), "not_finite", lambda faces: _shown(faces, ~finite.loc[faces.index]))
+    ranges = {name: (0, 5) if name in INTENSITIES else (0, 1) for name in labels if name not in pose}
+    strange = pd.DataFrame({name: ~sieve.faces[name].between(*span) for name, span in ranges.items()})
+    strange &= sieve.faces[list(ranges)].notna()
+    sieve.drop(strange.any(axis=1), "impossible_value", lambda faces: _shown(faces, strange.loc[faces.index]))
     if "success" in sieve.faces:
         sieve.drop(sieve.faces["success"] == 0, "no_success", "OpenFace says success 0")
     if "confidence" in sieve.faces:

@@ -185,3 +185,16 @@ def test_where_nothing_is_taken_the_first_reason_is_told_and_all_are_kept(tmp_pa
     write_image_faces(tmp_path / "of", "c", [{}])
     make(tmp_path)
     assert not table.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("AU12_r", 1e39), ("AU01_r", -5), ("AU12_r", 5.5), ("AU12_c", 2), ("confidence", 98)]
+)
+def test_values_that_no_openface_writes_cost_their_row(tmp_path: Path, name: str, value: float) -> None:
+    for stem in "ab":
+        write_image_faces(tmp_path / "of", stem, [{name: value} if stem == "b" else {"AU12_r": 5, "AU01_r": 0}])
+    _, samples, _, rejected = make(tmp_path)
+    assert samples["source"].tolist() == ["a.csv"]
+    assert rejected[["source", "row", "reason", "detail"]].to_numpy().tolist() == [
+        ["b.csv", 0, "impossible_value", f"{name} is {float(value)}"]
+    ]
