@@ -233,7 +233,7 @@ class StoreWriter:
         schema = rejected_schema()
         table = pa.Table.from_pylist([dict(zip(schema.names, item, strict=True)) for item in self._rejected], schema)
         table = table.sort_by([("source", "ascending"), ("row", "ascending")])
-        return pa.Table.from_pandas(table.to_pandas(types_mapper=_NULLABLE.get), preserve_index=False)
+        return pa.Table.from_pandas(table.to_pandas(types_mapper=_NULLABLE.get), schema, preserve_index=False)
 
     def _replace(self) -> None:
         out = self._out

@@ -175,6 +175,36 @@ def test_a_store_of_links_is_as_the_files(tmp_path: Path) -> None:
     assert dict(zip(rejected["source"], rejected["detail"], strict=True)) == {"lost.csv": "It is a link to nothing."}
 
 
+def test_damaged_and_blank_pictures_are_rejected_in_words(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    whole = cv2.imencode(".jpg", picture(1))[1].tobytes()
+    middle = len(whole) // 2
+    pictures = {"whole": whole, "no_end": whole[:-2], "other_name": cv2.imencode(".png", picture(1))[1].tobytes()}
+    damaged = {
+        "closed": whole[:middle] + b"\xff\xd9",
+        "hole": whole[:middle] + bytes(200) + whole[middle + 200 :],
+        "text": b"<!DOCTYPE html>",
+        "empty": b"",
+        "black": cv2.imencode(".bmp", np.zeros((112, 112, 3), np.uint8))[1].tobytes(),
+        "night": cv2.imencode(".png", np.full((112, 112, 3), (2, 3, 1), np.uint8))[1].tobytes(),
+    }
+    for stem, data in {**pictures, **damaged}.items():
+        write_image_faces(tmp_path / "of", stem, [{}], suffix=".jpg")
+        (tmp_path / "of" / f"{stem}_aligned" / "face_det_000000.jpg").write_bytes(data)
+    _, samples, images, rejected = make(tmp_path)
+    assert samples["image"].tolist() == ["no_end.jpg", "other_name.jpg", "whole.jpg"]
+    assert np.array_equal(images[0], images[2])
+    details = dict(zip(rejected["source"], rejected["reason"] + ": " + rejected["detail"], strict=True))
+    assert details.pop("hole.csv").startswith("unreadable_picture: damaged JPEG: ")
+    assert details == {
+        "black.csv": "blank: it is black all over",
+        "closed.csv": "unreadable_picture: damaged JPEG: premature end of data segment",
+        "empty.csv": "unreadable_picture: empty file",
+        "night.csv": "blank: it is black all over",
+        "text.csv": "unreadable_picture: not a picture that OpenCV can decode, it begins with b'<!DOCTYPE html>'",
+    }
+    assert capfd.readouterr() == ("", "")
+
+
 @pytest.mark.parametrize("numbered", ["frame_det_00_{:06d}.png", "frame_det_{:06d}.png"])
 def test_frames_of_a_sequence(tmp_path: Path, numbered: str) -> None:
     """FeatureExtraction 2.x and 1.x: pictures by frame number; rows out of order, a failed frame, one without picture."""

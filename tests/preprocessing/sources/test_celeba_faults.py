@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import cv2
 import pytest
 
 from gated_vae.preprocessing import files, image_file
@@ -19,18 +20,19 @@ from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.sources.celeba import tasks as shards
 from gated_vae.preprocessing.sources.celeba.build import CelebaOptions, preprocess_celeba
 from gated_vae.preprocessing.store import groups_path, images_path, manifest_path, open_store
-from tests.folders import read_tree, write_image_faces
+from tests.folders import picture, read_tree, write_image_faces
 
 
 @pytest.fixture
 def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CelebaOptions:
-    """Twelve images in several shards: two faces in one, none in another, one picture broken, one face poor."""
+    """Twelve images in several shards: two faces in one, none in another, one picture damaged, one face poor."""
     monkeypatch.setattr("gated_vae.preprocessing.sources.celeba.build.REGION_IMAGES", 4)
     monkeypatch.setattr("gated_vae.preprocessing.sources.celeba.tasks.SHARD_FILES", 5)
     folder = tmp_path / "of"
     for stem in "abcdefghijkl":
         write_image_faces(folder, stem, {"c": [{}, {}], "e": [], "k": [{"confidence": 0.1}]}.get(stem, [{}]))
-    (folder / "g_aligned" / "face_det_000000.bmp").write_bytes(b"BM")
+    damaged = cv2.imencode(".jpg", picture(1))[1].tobytes()[:-200] + b"\xff\xd9"
+    (folder / "g_aligned" / "face_det_000000.bmp").write_bytes(damaged)
     return CelebaOptions(folder)
 
 
@@ -64,11 +66,16 @@ def test_same_bytes_whatever_the_workers_and_shards(
 
 
 def test_same_bytes_from_processes(
-    source: CelebaOptions, expected: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    source: CelebaOptions,
+    expected: dict[str, bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr("gated_vae.preprocessing.sources.celeba.build.PROCESSES_FROM", 1)
     preprocess_celeba(source, tmp_path / "store", workers=2)
     assert read_tree(tmp_path / "store") == expected
+    assert capfd.readouterr() == ("", "")  # what libjpeg says of the damaged one is not seen
 
 
 def test_interrupted_at_every_step_it_resumes_to_the_same_bytes(
