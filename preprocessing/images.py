@@ -1,9 +1,8 @@
-"""One picture from its file to a square of grey pixels; pure but for reading the file."""
+"""One picture from its file to grey pixels and to its middle square; pure but for reading the file."""
 
 from __future__ import annotations
 
 import os
-import stat
 
 import cv2
 
@@ -19,41 +18,17 @@ def use_one_thread() -> None:
     getattr(cv2.utils, "logging", cv2).setLogLevel(0)  # silent; `cv2.setLogLevel` until 4.12
 
 
-def load_square(path: str | bytes, size: int, out: Pixels | None = None) -> Pixels:
-    """Read a picture as grey pixels, crop its middle square and resize that.
-
-    Parameters
-    ----------
-    path:
-        A bmp, jpg or png file (whatever OpenCV decodes); symbolic links are refused.
-    size:
-        Side of the result in pixels.
-    out:
-        Where to write it, uint8 (size, size), contiguous; a new array when None.
-
-    Raises
-    ------
-    PictureError
-        When the file is not a whole picture.
-    OSError
-        When it cannot be opened; `FileNotFoundError` when it is not there.
-    """
-    return resize_square(decode_grey(read_file(path)), size, out)
-
-
 def read_file(path: str | bytes) -> bytes:
-    """Read a regular file of at most 64 MiB."""
+    """Read a regular file of at most 64 MiB; `PictureError` when it is larger, `OSError` when it cannot be opened."""
     with opened(path) as handle:
         status = os.fstat(handle)
-        if not stat.S_ISREG(status.st_mode):
-            raise PictureError("not a regular file")
         if status.st_size > LARGEST_FILE:
             raise PictureError(f"{status.st_size} bytes, more than {LARGEST_FILE}")
         return os.read(handle, status.st_size)
 
 
 def decode_grey(data: bytes) -> Pixels:
-    """Decode a picture file to uint8 (height, width) with OpenCV's own conversion to grey.
+    """Decode a picture file to uint8 (height, width) with OpenCV's own conversion to grey; `PictureError` when it is not whole.
 
     A JPEG gives its luma as stored. Colours of bmp and png are weighted 0.299 R + 0.587 G + 0.114 B, rounded for bmp and
     cut off for png: the same picture is on average half a level darker as png.

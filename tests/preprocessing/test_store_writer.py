@@ -14,11 +14,11 @@ import pytest
 
 from gated_vae.pipelines.verify import verify
 from gated_vae.preprocessing.compute import RunTasks, processes, threads
-from gated_vae.preprocessing.errors import GatedVAEError
+from gated_vae.preprocessing.errors import BadSourceError, GatedVAEError
 from gated_vae.preprocessing.files import digest, file_digest
 from gated_vae.preprocessing.image_file import Region
 from gated_vae.preprocessing.progress import Progress
-from gated_vae.preprocessing.sources.base import BadSourceError, make_store
+from gated_vae.preprocessing.sources.base import make_store
 from gated_vae.preprocessing.store import groups_path, images_path, manifest_path, rejected_path
 from gated_vae.preprocessing.store_writer import Plan, StoreWriter
 from tests.folders import read_tree
