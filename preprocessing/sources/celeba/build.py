@@ -17,8 +17,9 @@ from typing import Any
 import pandas as pd
 import pyarrow.parquet as pq
 
-from gated_vae.preprocessing.compute import RunTasks, cluster, processes, threads
+from gated_vae.preprocessing.compute import RunTasks, processes, threads
 from gated_vae.preprocessing.progress import Progress, ignore
+from gated_vae.preprocessing.scheduler.dask import cluster
 from gated_vae.preprocessing.sources.base import BadSourceError, Made, make_store
 from gated_vae.preprocessing.sources.celeba.faces import INTENSITIES, POSE
 from gated_vae.preprocessing.sources.celeba.samples import sample_table, undetected
