@@ -56,7 +56,7 @@ def _connect(address: str) -> Iterator[Any]:
     """A client of a scheduler that has workers; knock first, since Dask takes its whole timeout to notice a closed port."""
     from distributed import Client
 
-    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # it would bury the lines that say what is wrong
+    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # it would bury the lines that say what is wrong
     try:
         url = urlsplit(address if "://" in address else f"tcp://{address}")
         socket.create_connection((url.hostname or "", url.port or 8786), SECONDS).close()
