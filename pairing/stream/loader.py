@@ -83,9 +83,10 @@ class PairLoader(IterableDataset[PairBatch]):
     the steps, and the order stays that of plain iteration; of a service, they need ``multiprocessing_context="spawn"``.
 
     Without workers, `state_dict` counts what has been handed out under a DataLoader, too. Workers are copies of the loader: this
-    one is at the next epoch when they all have finished one, and within an epoch stays at its start, where a pass that was broken
-    off begins again. To go on from the middle, count the batches received, and before the DataLoader is iterated anew:
-    ``load_state_dict({**state, "step": state["step"] + received})``.
+    one is at the next epoch when they all have handed one out, and within an epoch stays at its start, where a pass that was broken
+    off begins again (persistent workers go on after what they had prepared). To go on from the middle, count the batches received
+    and, before the DataLoader is iterated anew, ``load_state_dict({**state, "step": state["step"] + received})``; torchdata's
+    StatefulDataLoader, which keeps the state of every worker, needs no counting.
 
     Parameters
     ----------
@@ -218,19 +219,29 @@ class PairLoader(IterableDataset[PairBatch]):
         if (turned := int(self._turned.min())) > self.epoch:
             self.epoch, self.step = turned, 0
 
+    def _begin(self) -> None:
+        """Turn to the next epoch where all of this one has been handed out, though nobody asked for its end."""
+        self._follow_workers()
+        if self.step >= len(self):
+            self.epoch, self.step = self.epoch + 1, 0
+
     def __iter__(self) -> Iterator[PairBatch]:
         """Yield the remaining batches of the epoch, then turn to the next epoch; in a DataLoader's worker, its share of them."""
-        self._follow_workers()
+        self._begin()
         worker = get_worker_info()
         first, every = (worker.id, worker.num_workers) if worker else (0, 1)
-        batches = self._batches.epoch(self.seed, self.epoch, self.step + first, every=every)
-        made = map(_as_tensors, batches)
-        yield from self._handed_out(read_ahead(made, self._prefetch, self.stop) if self._prefetch else made, every)
-        if worker:
-            self._turned[first::every] = self.epoch
+        turned = self._turned[first::every] if worker else self._turned[:0]
+        batches = map(_as_tensors, self._batches.epoch(self.seed, self.epoch, self.step + first, every=every))
+        made = read_ahead(batches, self._prefetch, self.stop) if self._prefetch else batches
+        for batch in self._handed_out(made, every):
+            if self.step + first >= len(self):  # told before the last is handed out: whoever has it may end the worker
+                turned.fill_(self.epoch + 1)
+            yield batch
+        turned.fill_(self.epoch)
 
     def ids(self) -> Iterator[Batch]:
         """As iterating, but the batches' ids alone, as arrays, and all of them in a DataLoader's worker, too."""
+        self._begin()
         return self._handed_out(self._batches.epoch(self.seed, self.epoch, self.step, images=False))
 
     def _handed_out(self, batches: Iterator[Handed], every: int = 1) -> Iterator[Handed]:

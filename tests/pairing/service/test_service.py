@@ -568,11 +568,18 @@ def test_a_signal_is_heard_while_a_service_is_opened() -> None:
         assert time.monotonic() - start < 2
 
 
+@pytest.mark.filterwarnings("ignore:.*multi-threaded")
 def test_forked_workers_of_a_dataloader_are_told_to_be_started_instead(service: PairService) -> None:
     """gRPC does not survive a fork: they would hang, now and then."""
-    feeder = DataLoader(PairLoader(service.address, 32), batch_size=None, num_workers=1, multiprocessing_context="fork")
-    with pytest.raises(GatedVAEError, match='multiprocessing_context="spawn"'):
-        next(iter(feeder))
+    loader = PairLoader(service.address, 32)
+    if (child := os.fork()) == 0:
+        signal.alarm(20)
+        try:
+            next(iter(loader))
+        except GatedVAEError as error:
+            os._exit(3 if 'multiprocessing_context="spawn"' in error.remedy else 1)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
 
 
 @pytest.mark.slow

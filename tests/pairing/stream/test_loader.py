@@ -278,6 +278,18 @@ def test_a_dataloader_gives_every_batch_once_and_in_the_same_order(
         assert ours.state_dict() == plain.state_dict()  # the workers have finished the epoch
 
 
+@pytest.mark.parametrize(("workers", "persistent"), [(0, False), (1, False), (2, False), (2, True), (3, False)])
+def test_whoever_counts_batches_instead_of_asking_for_the_end_gets_the_next_epoch(
+    store: Store, workers: int, persistent: bool
+) -> None:
+    """As Lightning does: with the last of `len` batches an epoch is over."""
+    loader, plain = PairLoader(store.path, 32), PairLoader(store.path, 32)
+    feeder = DataLoader(loader, batch_size=None, num_workers=workers, persistent_workers=persistent)
+    for _epoch in range(3):
+        received = [batch for _, batch in zip(range(len(feeder)), feeder, strict=False)]
+        assert all(same(*pair) for pair in zip(received, plain, strict=True))
+
+
 def test_a_dataloader_with_other_workers_goes_on_where_the_former_ended(store: Store) -> None:
     loader, plain = PairLoader(store.path, 32), PairLoader(store.path, 32)
     for workers in (2, 3, 1, 0, 2):
