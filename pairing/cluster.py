@@ -27,6 +27,8 @@ from gated_vae.preprocessing.progress import Progress, ignore
 from gated_vae.preprocessing.scheduler.dask import dashboard
 from gated_vae.preprocessing.store import Store, open_store, samples_path
 
+_VARY = "Preprocess from labels that differ, or from CSVs without these columns."
+
 
 @dataclass(frozen=True)
 class ClusterOptions:
@@ -146,8 +148,9 @@ def cluster_store(
     Raises
     ------
     GatedVAEError
-        When no label has columns, a count does not fit, an option has no meaning, a partition was made
-        otherwise, or the scheduler does not answer; nothing is written then.
+        When no label has columns, a label is the same in all samples, a count does not fit, an option has no meaning, a
+        partition was made otherwise, or the scheduler does not answer; nothing is written then. When all but single samples
+        of a partition fall into one cluster; those before it are written.
     """
     path = open_store(path).path
     if scheduler is not None:
@@ -193,7 +196,8 @@ class _Clustering:
         Raises
         ------
         GatedVAEError
-            When there are more clusters or strata than samples can make, or strata of nothing.
+            When all samples have the same values, when there are more clusters or strata than samples can make, or strata of
+            nothing.
         """
         options, shared = self.options, self.columns[name]
         others = [column for other, columns in self.columns.items() if other != name for column in columns]
@@ -207,6 +211,9 @@ class _Clustering:
 
     def _check(self, name: str, k: int, others: list[str]) -> None:
         samples, rule = len(self.store), self.options.rule
+        if not LabelColumns(self.store, self.columns[name]).vary:
+            why = f"All {samples} have the same {', '.join(self.labels[name].columns)}: partners would be random."
+            raise GatedVAEError(f"Samples cannot be grouped by {name}.", why, _VARY)
         most = samples // 2
         if not 1 <= k <= most:
             what = f"{samples} samples cannot make {k} {name} clusters."
@@ -222,6 +229,10 @@ class _Clustering:
         own, found = self._cluster(record["shared"], record["k"])
         groups, merged = merge_singletons(found, own.take)
         members = Members.of(groups.group)
+        if record["k"] > 1 and groups.sizes.max() == len(self.store):
+            what = f"Samples cannot be grouped by {', '.join(record['shared'])}."
+            why = f"All but {merged} of {len(self.store)} fell into one cluster."
+            raise GatedVAEError(what, why, f"Ask for more clusters. {_VARY}")
 
         def strata(count: int) -> tuple[npt.NDArray[np.int32], Floats]:
             _, cut = self._cluster(others, count)

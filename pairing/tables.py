@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from gated_vae.pairing.rules.base import BLOCK, Floats, Ids, Ints, Partners
 from gated_vae.preprocessing.compute import read_ahead
 from gated_vae.preprocessing.errors import GatedVAEError
-from gated_vae.preprocessing.files import parquet_writer, write_parquet
+from gated_vae.preprocessing.files import parquet_writer, regular, write_parquet
 from gated_vae.preprocessing.progress import Progress, ignore
 from gated_vae.preprocessing.store import SCHEMA_VERSION, centroids_path, groups_path, pairs_path
 
@@ -198,7 +198,7 @@ class PairTable:
 
 def _open(path: Path) -> pq.ParquetFile:
     try:
-        return pq.ParquetFile(path, memory_map=True, page_checksum_verification=True)
+        return pq.ParquetFile(regular(path, _REMAKE), memory_map=True, page_checksum_verification=True)
     except FileNotFoundError:
         raise GatedVAEError(f"{path} does not exist.", "", _REMAKE) from None
     except (OSError, pa.ArrowException) as error:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+
+# The machine's troubles, not the file's: another try may well succeed.
+_TROUBLES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.ETIMEDOUT}
+
 
 class GatedVAEError(Exception):
     """A failure the user can act on, printed by ``pipe`` in at most three lines.
@@ -28,3 +33,16 @@ class GatedVAEError(Exception):
 
 class UsageError(GatedVAEError):
     """An option that says nothing, whatever the data are: ``pipe`` exits with 2 instead of 1."""
+
+
+class BadSourceError(GatedVAEError):
+    """The source cannot become a store: a better one must not find what was begun with it in its way."""
+
+
+def raise_trouble(error: OSError) -> None:
+    """Raise an error that the machine has had, not the file: too many open files, no memory, a network drive that is away.
+
+    For those who go on without a file that cannot be read: they would do without good ones.
+    """
+    if error.errno in _TROUBLES:
+        raise error

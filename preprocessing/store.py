@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gated_vae.preprocessing.errors import GatedVAEError
-from gated_vae.preprocessing.files import read_json, write_json
+from gated_vae.preprocessing.files import read_json, regular, write_json
 
 if TYPE_CHECKING:  # commands that read neither images nor tables need not wait for them
     import numpy as np
@@ -74,7 +74,7 @@ class Store:
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # numpy's word on a damaged header that it can still read
-            images = np.load(images_path(self.path), mmap_mode="r", allow_pickle=False)
+            images = np.load(regular(images_path(self.path), REBUILD), mmap_mode="r", allow_pickle=False)
         expected = (len(self), *self.manifest["image_shape"])
         if images.dtype != np.uint8 or images.shape != expected:
             why = f"It holds {images.dtype} {images.shape}, store.json says uint8 {expected}."
@@ -90,7 +90,7 @@ class Store:
         """Read only some columns of samples.parquet (all when None)."""
         import pandas as pd
 
-        samples = pd.read_parquet(samples_path(self.path), columns=columns)
+        samples = pd.read_parquet(regular(samples_path(self.path), REBUILD), columns=columns)
         if len(samples) != len(self):
             why = f"It has {len(samples)} rows, store.json says {len(self)}."
             raise GatedVAEError(f"{samples_path(self.path)} does not fit its store.", why, REBUILD)

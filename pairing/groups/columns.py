@@ -51,6 +51,13 @@ class LabelColumns:
         return cut_blocks(rows, SHARD_ROWS)
 
     @property
+    def vary(self) -> bool:
+        """Whether any of the columns holds more than one value, or may do: the file's own statistics are asked."""
+        file = pq.read_metadata(self._path)
+        place = {file.schema.column(index).path: index for index in range(file.num_columns)}
+        return any(_varies(file, place[name]) for name in self.names)
+
+    @property
     def _path(self) -> Path:
         return samples_path(self.store.path).absolute()
 
@@ -88,6 +95,13 @@ class LabelColumns:
 
     def _stream(self, function: Any, tasks: Sequence[tuple[Any, ...]]) -> Any:
         return stream_tasks(function, [(self._path, self.names, *task) for task in tasks], scheduler=self.scheduler)
+
+
+def _varies(file: pq.FileMetaData, column: int) -> bool:
+    found = [file.row_group(index).column(column).statistics for index in range(file.num_row_groups)]
+    if any(it is None or not it.has_min_max for it in found):
+        return True
+    return bool(min(it.min for it in found) < max(it.max for it in found))
 
 
 def training_rows(samples: int, size: int, seed: int) -> Ids:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gated_vae.models.metrics import Split, group_split, random_split
-from gated_vae.models.metrics.arrays import varies
+from gated_vae.models.metrics.arrays import can_judge
 from gated_vae.pairing.groups.equal import number_classes
 from gated_vae.pairing.labels import IDENTITY, registered
 from gated_vae.preprocessing.errors import GatedVAEError
@@ -37,7 +37,7 @@ class FaceLabels:
     factors, values:
         Names, and what they are (n, K): pitch and yaw in radians, action units in 0 .. 5. Only those that vary on both sides.
     constant:
-        Names of those that do not.
+        Names of those that do not, or hardly where they would be judged by (see `can_judge`).
     split, split_by:
         Rows to fit on and to judge on, and how they were chosen, in words.
     source:
@@ -92,7 +92,7 @@ def read_labels(store: Store, samples: int, *, seed: int = 0, truth: Path | None
     table = table.iloc[ids]
     split, split_by = _split(store, ids, seed)
     values = table.to_numpy(np.float64)
-    varying = varies(values[split.train]) & varies(values[split.test])
+    varying = can_judge(values[split.train], values[split.test])
     if not varying.any():
         why = "Every label has one value only." if len(varying) else "It has no pose_Rx, pose_Ry or AU*_r."
         raise GatedVAEError(f"{truth or store.path} has nothing to judge by.", why, "Use labels that vary.")

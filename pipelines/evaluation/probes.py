@@ -32,6 +32,7 @@ from gated_vae.preprocessing.store import Store
 FACES, SPRITES = 20_000, 10_000  # how many images are encoded, at most
 PROBES = ("ridge", "random_forest")
 REGRESSORS = ("lasso", "random_forest")  # of DCI
+CLASSES = ("shape",)  # of a grid's factors, those whose classes are in no order
 SYMMETRY = {"square": 4, "ellipse": 2, "heart": 1}  # dSprites: turns by which a shape looks the same in a full circle
 STEP = 2 * np.pi / 39  # radians between rotation classes of dSprites
 
@@ -74,12 +75,13 @@ def evaluate_factors(run: OpenRun, *, samples: int = SPRITES, seed: int = 0) -> 
         {
             "samples": len(factors),
             "codes": "posterior means",
+            "constant": [name for name, column in zip(names, factors.T, strict=True) if (column == column[0]).all()],
             "dci": score_dci(codes, factors, names, seed=seed),
             "rotation_circular": _rotation(codes.mean, factors, names, seed),
             "partition_r2": r2_of(table) if table else {},
             "partition_score": table.per_factor if table else {},
             "mig": mig(codes.mean, factors).score,
-            "sap": sap(codes.mean, factors, seed=seed).score,
+            "sap": sap(codes.mean, factors, classes=[names.index(name) for name in CLASSES if name in names]).score,
             "modularity": modularity(codes.mean, factors).score,
             "kl": codes.kl(),
         }

@@ -45,9 +45,9 @@ class Scores:
     ----------
     values:
         Plain values, as filed in ``metrics.json``. Of any store: `dci` (by regressor, from posterior means: scores, per code
-        and per factor, `importance`) and `kl` (of every latent dimension, in nats). Of a grid of factors: `samples`,
-        `rotation_circular`, `partition_r2` (partition -> factor -> held-out R2), `partition_score` (by factor), `mig`, `sap`,
-        `modularity`. Of faces: `images`, `held_out`, `judged_by` (labels or truth), `split_by`, `constant` (factors left out),
+        and per factor, `importance`), `constant` (factors left out) and `kl` (of every latent dimension, in nats). Of a grid of
+        factors: `samples`, `rotation_circular`, `partition_r2` (partition -> factor -> held-out R2), `partition_score` (by
+        factor), `mig`, `sap`, `modularity`. Of faces: `images`, `held_out`, `judged_by` (labels or truth), `split_by`,
         `r2` (probe -> codes -> partition -> factor -> held-out R2), `summary` (probe -> codes -> partition: see `summarise`),
         `reconstruction` (root mean squared errors per pixel, pixels in 0 .. 1) and `swap` (see `swap_test`).
     """
@@ -58,15 +58,14 @@ class Scores:
         """What was judged, by what, and what could not be."""
         values = self.values
         if "r2" not in values:
-            return {"judged by": f"a quarter of {values['samples']:,} random images"}
-        judge = "the truth" if values["judged_by"] == "truth" else "OpenFace's labels"
-        facts = {
-            "judged by": f"{values['held_out']:,} of {values['images']:,} images judge, by {judge}",
-            "split": str(values["split_by"]),
-        }
+            facts = {"judged by": f"a quarter of {values['samples']:,} random images"}
+        else:
+            judge = "the truth" if values["judged_by"] == "truth" else "OpenFace's labels"
+            judged = f"{values['held_out']:,} of {values['images']:,} images judge, by {judge}"
+            facts = {"judged by": judged, "split": str(values["split_by"])}
         if values["constant"]:
-            facts["left out"] = f"{', '.join(values['constant'])}: the same in every image of one side"
-        if values["swap"] is None:
+            facts["left out"] = f"{', '.join(values['constant'])}: (nearly) the same in every image of one side"
+        if values.get("swap", ()) is None:
             facts["swap test"] = "none: it needs partitions pose and expression"
         return facts
 
