@@ -50,7 +50,7 @@ def cluster(
 
     from gated_vae.pairing.cluster import ClusterOptions, cluster_store, parse_near
     from gated_vae.pipelines import console
-    from gated_vae.preprocessing.compute import dashboard
+    from gated_vae.preprocessing.scheduler.dask import dashboard
 
     labels, clusters = parse_near(near or [])
     clusters |= {name: k for name, k in {"pose": pose, "expression": expression}.items() if k is not None}

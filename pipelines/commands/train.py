@@ -66,7 +66,8 @@ def train(
     from dataclasses import replace
 
     from gated_vae.models.methods.vae import Ungated
-    from gated_vae.pairing.stream.loader import is_address, open_source
+    from gated_vae.pairing.stream.address import is_address
+    from gated_vae.pairing.stream.loader import open_source
     from gated_vae.pipelines import console
     from gated_vae.pipelines.training import process, stack, trainer
     from gated_vae.pipelines.training.config import TrainConfig

@@ -13,7 +13,7 @@ from typing import Any
 from gated_vae.models.checkpoint import Checkpoint, checkpoints, load_weights
 from gated_vae.models.methods.base import self_reconstruction_at
 from gated_vae.models.vae import GatedVAE
-from gated_vae.pairing.stream.loader import is_address
+from gated_vae.pairing.stream.address import is_address
 from gated_vae.pipelines.training.config import TrainConfig
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import digest, locked, read_json, write_json
