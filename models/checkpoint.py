@@ -91,6 +91,15 @@ def read_state(checkpoint: Checkpoint) -> tuple[dict[str, torch.Tensor], dict[st
     return tensors, position
 
 
+def weights_digest(checkpoint: Checkpoint) -> str:
+    """The SHA-256 that the weights were saved with; `ValueError` when the file is damaged."""
+    try:
+        with safe_open(checkpoint.weights, framework="pt") as file:
+            return str((file.metadata() or {}).get("sha256"))
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{checkpoint.weights} cannot be loaded: {str(error).splitlines()[0]}") from error
+
+
 def prune(folder: Path, keep: int) -> None:
     """Keep the newest `keep` checkpoints; remove older ones, and what a death has left of others."""
     kept = {path for checkpoint in checkpoints(folder)[-keep:] for path in (checkpoint.weights, checkpoint.state)}

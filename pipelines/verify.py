@@ -74,11 +74,11 @@ def _run_problems(run: Run) -> Iterator[Problem]:
             _check_checkpoint(run, checkpoint)
         except GatedVAEError as error:
             yield Problem.of(checkpoint.weights, error)
-    if Path(run.config.store).is_dir():  # else a service's address, or the store has moved
+    if run.store_path().is_dir():  # else a service's address, or the store has moved
         try:
             run.store()
         except GatedVAEError as error:
-            yield Problem.of(Path(run.config.store), error)
+            yield Problem.of(run.store_path(), error)
 
 
 def _check_checkpoint(run: Run, checkpoint: Checkpoint) -> None:

@@ -68,11 +68,11 @@ class OpenRun:
     @cached_property
     def tuned(self) -> OpenRun | None:
         """The run that `pipe finetune` has made of these weights in the run's folder, if it has."""
-        path, latest = self.files.path / "finetuned", self.files.latest()
-        if latest is None or not (path / "checkpoints").is_dir():
+        path = self.files.path / "finetuned"
+        if not (path / "checkpoints").is_dir():
             return None
         tuned = open_run(path)
-        return tuned if tuned.files.config.initial_step == latest.step else None
+        return tuned if tuned.files.config.initial_weights == self.files.weights_digest() else None
 
     @cached_property
     def store(self) -> Store:

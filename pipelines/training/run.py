@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from gated_vae.models.checkpoint import Checkpoint, checkpoints, load_weights
+from gated_vae.models.checkpoint import Checkpoint, checkpoints, load_weights, weights_digest
 from gated_vae.models.methods.base import self_reconstruction_at
 from gated_vae.models.vae import GatedVAE
 from gated_vae.pairing.stream.loader import is_address
 from gated_vae.pipelines.training.config import TrainConfig
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import digest, locked, read_json, write_json
-from gated_vae.preprocessing.store import Store, open_store
+from gated_vae.preprocessing.store import Store, images_path, open_store, samples_path
 
-RUN_SCHEMA_VERSION = 3
+RUN_SCHEMA_VERSION = 4
 
 
 @dataclass(frozen=True)
@@ -29,16 +30,19 @@ class Run:
     Attributes
     ----------
     store_digest, pairs_digest:
-        Of the samples it was trained on, and of how the pairs of its partitions were made.
+        Of the images it was trained on, and of their labels and how the pairs of its partitions were made.
+    from_here:
+        The way from its folder to its store, for when both have moved.
     moved:
-        Where its store lies if not where it was trained from.
+        Where its store is said to lie.
     """
 
     path: Path
     config: TrainConfig
     store_digest: str
     pairs_digest: str
-    moved: Path | None = None
+    from_here: str = field(default="", compare=False)
+    moved: Path | None = field(default=None, compare=False)
 
     @property
     def figures(self) -> Path:
@@ -92,19 +96,36 @@ class Run:
             load_weights(checkpoint, model)
         return model.to(device).eval()
 
+    def weights_digest(self) -> str:
+        """The SHA-256 of the newest checkpoint's weights."""
+        checkpoint = self.newest()
+        with usable(checkpoint):
+            return weights_digest(checkpoint)
+
+    def using(self, config: TrainConfig) -> Run:
+        """The run with its store and initial run where an equal configuration has them."""
+        return replace(self, config=replace(self.config, store=config.store, initial=config.initial))
+
+    def store_path(self) -> Path:
+        """Where its store is said to lie, or was, or should be if it has moved together with the run."""
+        if self.moved is not None:
+            return self.moved
+        recorded, beside = Path(self.config.store), self.path / self.from_here
+        return beside if self.from_here and beside.is_dir() and not recorded.is_dir() else recorded
+
     def store(self) -> Store:
         """The store it was trained on; refused when that was replaced meanwhile, or is behind a service."""
-        if self.moved is None and is_address(self.config.store):
+        path = self.store_path()
+        if not path.is_dir() and self.moved is None and is_address(self.config.store):
             why = f"It was trained from the service at {self.config.store}, which serves pairs alone."
             remedy = "Give the folder that the service serves, or a copy: --store FOLDER."
             raise GatedVAEError(f"The images of {self.path} are needed.", why, remedy)
-        path = self.moved or Path(self.config.store)
         if not path.is_dir():
-            remedy = "Say where it is now: --store FOLDER (a relative path starts from this folder)."
+            remedy = "Say where it is now: --store FOLDER."
             raise GatedVAEError(f"The store of {self.path} is gone.", f"There is no folder {path}.", remedy)
         store = open_store(path)
-        if store.manifest["source_digest"] != self.store_digest:
-            why = "The store holds other samples than those it was trained on."
+        if store.digest_of(images_path) != self.store_digest:
+            why = "The store holds other images than those it was trained on."
             remedy = "Train again, restore the store, or say where it is now: --store FOLDER."
             raise GatedVAEError(f"{self.path} does not fit {store.path}.", why, remedy)
         return store
@@ -141,7 +162,7 @@ def open_run(path: Path, store: Path | None = None) -> Run:
         raise GatedVAEError(f"{path} cannot be opened.", why, "Train it again.")
     try:
         config = TrainConfig.from_dict(values["train"])
-        return Run(path, config, values["store_digest"], values["pairs_digest"], store)
+        return Run(path, config, values["store_digest"], values["pairs_digest"], values["store_from_here"], store)
     except (KeyError, TypeError, ValueError) as error:
         raise GatedVAEError(f"{_config_path(path)} is damaged.", str(error), remedy) from None
 
@@ -149,11 +170,18 @@ def open_run(path: Path, store: Path | None = None) -> Run:
 def run_of(path: Path, config: TrainConfig, store: Store) -> Run:
     """The run that training on `store` makes: what `open_run` gives then."""
     records = (json.dumps([name, store.partitions.get(name)], sort_keys=True) for name in config.model.latent)
-    return Run(path, config, store.manifest["source_digest"], digest(*records))
+    from_here = "" if is_address(config.store) else os.path.relpath(config.store, path)
+    pairs = digest(store.digest_of(samples_path), *records)
+    return Run(path, config, store.digest_of(images_path), pairs, from_here)
+
+
+def recorded(path: Path) -> TrainConfig | None:
+    """The configuration of the run in a folder; None where there is none."""
+    return open_run(path).config if _config_path(path).exists() else None
 
 
 def create_run(path: Path, config: TrainConfig, store: Store, *, extend: bool = False) -> Run:
-    """Write ``config.json`` for a new run, or open the one that is there when it says the same.
+    """Write ``config.json`` for a new run, or open the one that is there when it says the same, wherever its store lies now.
 
     Parameters
     ----------
@@ -168,30 +196,48 @@ def create_run(path: Path, config: TrainConfig, store: Store, *, extend: bool = 
         When the folder holds a run of another configuration.
     """
     run = run_of(path, config, store)
-    values = {
-        "schema_version": RUN_SCHEMA_VERSION,
-        "store_digest": run.store_digest,
-        "pairs_digest": run.pairs_digest,
-        "train": config.to_dict(),
-    }
     if not _config_path(path).exists():
-        write_json(_config_path(path), values)
-        return run
+        return _record(run)
     there = open_run(path)
     as_long = replace(config, steps=there.config.steps, epochs=there.config.epochs)
     if extend and there != run and there == replace(run, config=as_long):
         _check_longer(path, config, there.config)
-        write_json(_config_path(path), values)
-        return run
-    refuse_another(there, run, "Choose another --out, or --overwrite.")
+        return _record(run)
+    refuse_another(there, run, "Choose another --out. (--overwrite would remove that run.)")
+    if not is_address(config.store) and not _has_its_store(there):
+        return _record(replace(there.using(config), from_here=run.from_here))
     return there
+
+
+def _has_its_store(run: Run) -> bool:
+    try:
+        run.store()
+    except GatedVAEError:
+        return False
+    return True
+
+
+def _record(run: Run) -> Run:
+    """Write ``config.json``: paths as they are from anywhere."""
+    config = run.config
+    store = config.store if is_address(config.store) else str(Path(config.store).absolute())
+    initial = config.initial and str(Path(config.initial).absolute())
+    values = {
+        "schema_version": RUN_SCHEMA_VERSION,
+        "store_digest": run.store_digest,
+        "pairs_digest": run.pairs_digest,
+        "store_from_here": run.from_here,
+        "train": {**config.to_dict(), "store": store, "initial": initial},
+    }
+    write_json(_config_path(run.path), values)
+    return run
 
 
 def refuse_another(there: Run, run: Run, remedy: str) -> None:
     """Refuse the run that is there when it is not `run`, saying in what they differ."""
     if there == run:
         return
-    found = _differences(there.config.to_dict(), run.config.to_dict())
+    found = _differences(_compared(there.config), _compared(run.config))
     if there.store_digest != run.store_digest:
         found.append("the store was made anew")
     elif there.pairs_digest != run.pairs_digest:
@@ -207,6 +253,11 @@ def _check_longer(path: Path, config: TrainConfig, there: TrainConfig) -> None:
         raise GatedVAEError(f"{path} cannot go on beyond its end.", why, "Choose another --out, or --overwrite.")
     if (config.steps or 0) < (there.steps or 0) or (config.epochs or 0) < (there.epochs or 0):
         raise GatedVAEError(f"{path} is longer already.", asked, "Ask for more, in the same unit.")
+
+
+def _compared(config: TrainConfig) -> dict[str, Any]:
+    values = config.to_dict()
+    return {key.name: values[key.name] for key in fields(config) if key.compare}
 
 
 def _differences(there: dict[str, Any], here: dict[str, Any], prefix: str = "") -> list[str]:

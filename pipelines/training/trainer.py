@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -68,6 +68,8 @@ def train(
         When SIGINT or SIGTERM came; the state is saved.
     """
     first = distributed.rank() == 0  # the rank that writes
+    device = choose_device(options.device)
+    config = replace(config, device=torch.device(device).type)
     if first and options.overwrite and options.out.exists():
         clear_run(options.out)
     with locked(options.out) if first else nullcontext():
@@ -75,9 +77,9 @@ def train(
         if first:
             create_run(options.out, config, loader.store, extend=options.resume)
         distributed.everyone(0)  # so that all ranks find it
-        run = open_run(options.out)
+        run = open_run(options.out).using(config)
         steps = config.steps or (config.epochs or 0) * len(loader)
-        trainer = Trainer(run, loader, steps, choose_device(options.device))
+        trainer = Trainer(run, loader, steps, device)
         start = trainer.step
         _agree(start, options)
         if start < steps:
@@ -136,7 +138,8 @@ class Trainer:
         choose_products(self.config.precision, device)
         self.model = GatedVAE(self.config.model, self.config.precision).to(device)
         distributed.synchronise_batch_norm(self.model)
-        if self.config.initial:
+        latest = run.latest()
+        if self.config.initial and latest is None:
             self.model.load_state_dict(open_run(Path(self.config.initial)).model(device).state_dict())
         if self.config.decoder_only:
             self.model.encoder.requires_grad_(requires_grad=False)
@@ -144,7 +147,6 @@ class Trainer:
         self.optimiser = torch.optim.Adam(trained, lr=self.config.lr, fused=True)
         self.step = self._saved = 0
         self.losses = RunningLosses()
-        latest = run.latest()
         if latest is not None:
             self._restore(latest)
 

@@ -229,7 +229,8 @@ def test_what_cannot_be_trained_leaves_no_run(
 
 def test_overwriting_takes_away_all_that_other_commands_have_made_of_the_run(tmp_path: Path, store: Store) -> None:
     train(config(store, steps=3), TrainOptions(tmp_path / "run"))
-    tuned = config(store, steps=2, decoder_only=True, initial=str(tmp_path / "run"), initial_step=3)
+    weights = open_run(tmp_path / "run").weights_digest()
+    tuned = config(store, steps=2, decoder_only=True, initial=str(tmp_path / "run"), initial_weights=weights)
     train(tuned, TrainOptions(tmp_path / "run" / "finetuned"))
     (tmp_path / "run" / "report.html").write_text("of the former weights")
     assert OpenRun(open_run(tmp_path / "run")).tuned is not None
@@ -239,7 +240,8 @@ def test_overwriting_takes_away_all_that_other_commands_have_made_of_the_run(tmp
 
 def test_a_decoder_tuned_to_earlier_weights_is_not_used(tmp_path: Path, store: Store) -> None:
     train(config(store, steps=3), TrainOptions(tmp_path / "run"))
-    tuned = config(store, steps=2, decoder_only=True, initial=str(tmp_path / "run"), initial_step=3)
+    weights = open_run(tmp_path / "run").weights_digest()
+    tuned = config(store, steps=2, decoder_only=True, initial=str(tmp_path / "run"), initial_weights=weights)
     train(tuned, TrainOptions(tmp_path / "run" / "finetuned"))
     train(config(store, steps=4), TrainOptions(tmp_path / "run", resume=True))
     assert OpenRun(open_run(tmp_path / "run")).tuned is None
@@ -277,7 +279,7 @@ def test_a_run_of_an_earlier_form_is_told_from_a_damaged_one(tmp_path: Path, sto
     with pytest.raises(GatedVAEError, match="damaged"):
         open_run(tmp_path / "run")
     path.write_text(json.dumps({**values, "schema_version": 1}))
-    with pytest.raises(GatedVAEError, match="schema version 1; this version reads 3"):
+    with pytest.raises(GatedVAEError, match="schema version 1; this version reads 4"):
         open_run(tmp_path / "run")
 
 
