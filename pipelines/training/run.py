@@ -68,6 +68,11 @@ class Run:
         if self.read_metrics().get("train", {}).get("steps") != steps:
             write_json(self.metrics, {"train": {"steps": steps, "losses": losses}})
 
+    def is_trained(self, steps: int) -> bool:
+        """Whether training has filed so many steps and has saved the weights after them."""
+        latest = self.latest()
+        return latest is not None and latest.step == self.read_metrics().get("train", {}).get("steps") == steps
+
     def add_metrics(self, command: str, values: dict[str, Any]) -> None:
         """Write one command's figures beside the others'."""
         write_json(self.metrics, {**self.read_metrics(), command: values})
@@ -77,12 +82,12 @@ class Run:
         self.metrics.unlink(missing_ok=True)
 
     def latest(self) -> Checkpoint | None:
-        """The newest complete checkpoint."""
+        """The newest checkpoint."""
         found = checkpoints(self.checkpoints)
         return found[-1] if found else None
 
     def newest(self) -> Checkpoint:
-        """The newest complete checkpoint; refused where there is none."""
+        """The newest checkpoint; refused where there is none."""
         checkpoint = self.latest()
         if checkpoint is None:
             raise GatedVAEError(f"{self.path} has no checkpoint yet.", "", "Train it first: `pipe train ... --out` it.")
@@ -136,6 +141,12 @@ def usable(checkpoint: Checkpoint) -> Iterator[None]:
     """Say what to do about a checkpoint that cannot be used."""
     try:
         yield
+    except FileNotFoundError as error:
+        remedy = (
+            f"Put it back, or delete {checkpoint.weights.name} and train from the checkpoint before it or anew."
+            " Codes, scores and pictures need the weights alone."
+        )
+        raise GatedVAEError("Training cannot go on.", f"{error}.", remedy) from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         remedy = (
             f"Delete {checkpoint.weights.name}, then run the same command again: training goes on from an earlier one."

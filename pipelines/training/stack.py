@@ -102,6 +102,10 @@ def train_stack(
             stack.enter_context(locked(out))
             create_run(out, config, store, extend=options.resume)
         runs = [open_run(out).using(config) for config, out in zip(configs, outs, strict=True)]
+        if all(run.is_trained(steps) for run in runs):
+            for run in runs:  # a death may have come between saving the last checkpoints and removing older ones
+                prune(run.checkpoints, KEPT_CHECKPOINTS)
+            return [TrainReport(run.path, steps, 0, run.read_metrics()["train"]["losses"]) for run in runs]
         try:
             stacked = StackTrainer(runs, store, steps, device)
             start = stacked.step
@@ -109,7 +113,7 @@ def train_stack(
                 for run in runs:
                     run.forget_metrics()
                 stacked.fit(options, progress)
-            else:  # a death may have come between saving the last checkpoints and removing older ones
+            else:
                 for run in runs:
                     prune(run.checkpoints, KEPT_CHECKPOINTS)
         except torch.OutOfMemoryError as error:

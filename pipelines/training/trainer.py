@@ -79,6 +79,10 @@ def train(
         distributed.everyone(0)  # so that all ranks find it
         run = open_run(options.out).using(config)
         steps = config.steps or (config.epochs or 0) * len(loader)
+        if run.is_trained(steps):
+            if first:  # a death may have come between saving the last checkpoint and removing older ones
+                prune(run.checkpoints, KEPT_CHECKPOINTS)
+            return TrainReport(options.out, steps, 0, run.read_metrics()["train"]["losses"])
         trainer = Trainer(run, loader, steps, device)
         start = trainer.step
         _agree(start, options)
@@ -86,7 +90,7 @@ def train(
             if first:
                 run.forget_metrics()
             trainer.fit(options, progress)
-        elif first:  # a death may have come between saving the last checkpoint and removing older ones
+        elif first:
             prune(run.checkpoints, KEPT_CHECKPOINTS)
         if first:
             run.finish(steps, trainer.losses.means)
