@@ -12,12 +12,12 @@ import hashlib
 import json
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from gated_vae.preprocessing.errors import GatedVAEError
+from gated_vae.preprocessing.errors import GatedVAEError, UsageError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -158,6 +158,15 @@ def _written(path: Path, flags: int = 0) -> Iterator[BinaryIO]:
     except OSError as error:
         error.filename = os.fspath(path)  # writing names none
         raise
+
+
+def ending_of(path: Path, known: Collection[str]) -> str:
+    """The form that a name asks for by its ending, in small letters; `UsageError` where it is not known, or the name a folder's."""
+    ending = path.suffix[1:].lower()
+    if ending not in known or path.is_dir():
+        why = "It is a folder." if path.is_dir() else f"It ends in .{ending}." if ending else "Its ending says nothing."
+        raise UsageError(f"{path} cannot be written.", why, f"Give a name that ends in .{' or .'.join(known)}.")
+    return ending
 
 
 def write_json(path: Path, value: Any) -> None:

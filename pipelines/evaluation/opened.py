@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ from gated_vae.models.vae import GatedVAE
 from gated_vae.pipelines.training import run as runs
 from gated_vae.pipelines.training.process import choose_device
 from gated_vae.preprocessing.errors import GatedVAEError
-from gated_vae.preprocessing.files import parquet_writer
+from gated_vae.preprocessing.files import ending_of, parquet_writer
 from gated_vae.preprocessing.progress import Progress, ignore
 from gated_vae.preprocessing.store import Store
 
@@ -59,6 +59,10 @@ class OpenRun:
     files: runs.Run
     device: str = "cpu"
     other: Store | None = None
+
+    def writing_to(self, out: Path | None) -> OpenRun:
+        """See `Run.writing_to`."""
+        return replace(self, files=self.files.writing_to(out))
 
     @cached_property
     def model(self) -> GatedVAE:
@@ -170,6 +174,7 @@ def encode_store(
     GatedVAEError
         When the run has no such partition, or its model was made for images of another size.
     """
+    ending_of(out, ("parquet",))
     if partition is not None and partition not in run.partitions:
         remedy = f"Choose from {', '.join(run.partitions)}, or leave --partition out."
         raise GatedVAEError(f"{run.files.path} has no partition {partition}.", "", remedy)

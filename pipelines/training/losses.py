@@ -64,7 +64,7 @@ class RunningLosses:
 
 
 class EventLog:
-    """Appends scalars to a new event file in `folder`; what earlier files say of later steps than `step`, which is saved, is void."""
+    """Appends scalars to a new event file in `folder`; what earlier files say of steps after `step`, the last saved, is void."""
 
     def __init__(self, folder: Path, step: int) -> None:
         host = socket.gethostname()

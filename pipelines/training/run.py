@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 from gated_vae.models.checkpoint import Checkpoint, checkpoints, load_weights, weights_digest
@@ -35,6 +36,8 @@ class Run:
         The way from its folder to its store, for when both have moved.
     moved:
         Where its store is said to lie.
+    results:
+        Where what is measured and drawn goes if not into its folder.
     """
 
     path: Path
@@ -43,11 +46,17 @@ class Run:
     pairs_digest: str
     from_here: str = field(default="", compare=False)
     moved: Path | None = field(default=None, compare=False)
+    results: Path | None = field(default=None, compare=False)
+
+    @property
+    def written(self) -> Path:
+        """Where what is measured and drawn goes."""
+        return self.results or self.path
 
     @property
     def figures(self) -> Path:
         """Where pictures go."""
-        return self.path / "figures"
+        return self.written / "figures"
 
     @property
     def checkpoints(self) -> Path:
@@ -60,8 +69,9 @@ class Run:
         return self.path / "metrics.json"
 
     def read_metrics(self) -> dict[str, Any]:
-        """What has been measured so far, by command."""
-        return read_json(self.metrics, "Evaluate the run again.") if self.metrics.exists() else {}
+        """What has been measured so far, by command; elsewhere what was measured of these weights."""
+        own, others = (_read_metrics(folder / "metrics.json") for folder in (self.path, self.written))
+        return {**own, **others} if others.get("train") == own.get("train") else own
 
     def finish(self, steps: int, losses: dict[str, Any]) -> None:
         """File that training is done, unless that was filed already; what was measured of a checkpoint on the way goes."""
@@ -75,7 +85,23 @@ class Run:
 
     def add_metrics(self, command: str, values: dict[str, Any]) -> None:
         """Write one command's figures beside the others'."""
-        write_json(self.metrics, {**self.read_metrics(), command: values})
+        write_json(self.written / "metrics.json", {**self.read_metrics(), command: values})
+
+    def writing_to(self, out: Path | None) -> Run:
+        """The run with another folder for what is measured and drawn; refused where nothing can be written there, or to its own."""
+        folder = out or self.path
+        if out and _config_path(out).exists() and not out.samefile(self.path):
+            raise GatedVAEError(f"{out} is another run.", "", "Give a folder of its own: --out FOLDER.")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for place in filter(Path.exists, (folder, folder / "figures")):
+                TemporaryFile(dir=place).close()
+        except OSError as error:
+            why = f"{os.strerror(error.errno or 0)}."
+            raise GatedVAEError(
+                f"Nothing can be written to {folder}.", why, "Give another folder: --out FOLDER."
+            ) from None
+        return replace(self, results=out)
 
     def forget_metrics(self) -> None:
         """Remove what has been measured: the weights change."""
@@ -152,6 +178,10 @@ def usable(checkpoint: Checkpoint) -> Iterator[None]:
             f"Delete {checkpoint.weights.name}, then run the same command again: training goes on from an earlier one."
         )
         raise GatedVAEError("A checkpoint cannot be used.", f"{error}.", remedy) from None
+
+
+def _read_metrics(path: Path) -> dict[str, Any]:
+    return read_json(path, "Evaluate the run again.") if path.exists() else {}
 
 
 def _config_path(path: Path) -> Path:

@@ -204,7 +204,7 @@ def test_without_its_state_a_run_can_be_used_but_not_trained_on(
     assert "is missing" in problem.what
     for command in (("encode", options.out, store.path, "--out", tmp_path / "c.parquet"), ("traverse", options.out)):
         assert pipe(*command) == 0
-    with pytest.raises(GatedVAEError, match="state.safetensors is missing") as refused:
+    with pytest.raises(GatedVAEError, match=r"state\.safetensors is missing") as refused:
         train(config(store), options)
     assert f"delete {last.weights.name}" in refused.value.remedy
     last.weights.unlink()
