@@ -56,6 +56,6 @@ def finetune(
     before = None if overwrite else recorded(out)
     where = choose_device(device, before.device if before else None)
     options = trainer.TrainOptions(out, device=where, overwrite=overwrite)
-    with console.progress("finetune") as update:
+    with console.progress("finetune", "steps") as update:
         report = trainer.train(config, options, update, images)
     show_training(report, as_json=as_json)

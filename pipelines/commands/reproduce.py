@@ -63,7 +63,7 @@ def reproduce(
     given["precision"] = choose_precision("auto", device, before.precision if before else None)
     experiment = runner.make_experiment(name, given, settings or [])
     names = experiment.chosen(only)
-    with console.progress(name) as update:
+    with console.progress(name, "runs") as update:
         results = runner.reproduce(
             experiment, names, beside=beside or [], workers=workers, stacked=stack, device=device, progress=update
         )

@@ -110,7 +110,7 @@ def train(
         if not first:
             trainer.train(config, options, store=opened)
             return
-        with console.progress("train") as update:
+        with console.progress("train", "steps") as update:
             report = stack.train(config, options, update, opened)
     show_training(report, as_json=as_json)
 
