@@ -57,7 +57,7 @@ def cluster(
     options = ClusterOptions(clusters, labels, chosen, draws, seed, device)
     if scheduler is not None:
         console.say(dashboard(scheduler))
-    with console.progress("cluster") as update:
+    with console.progress("cluster", "pairs") as update:
         reports = cluster_store(store, options, overwrite=overwrite, scheduler=scheduler, progress=update)
     rows: dict[str, object] = {"store": store}
     for report in reports:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -69,6 +69,8 @@ def train(
         When SIGINT or SIGTERM came; the state is saved.
     """
     first = distributed.rank() == 0  # the rank that writes
+    device = choose_device(options.device)
+    config = replace(config, device=torch.device(device).type)
     if first and options.overwrite and options.out.exists():
         clear_run(options.out)
     with locked(options.out) if first else nullcontext():
@@ -76,16 +78,20 @@ def train(
         if first:
             create_run(options.out, config, loader.store, extend=options.resume)
         distributed.everyone(0)  # so that all ranks find it
-        run = open_run(options.out)
+        run = open_run(options.out).using(config)
         steps = config.steps or (config.epochs or 0) * len(loader)
-        trainer = Trainer(run, loader, steps, choose_device(options.device))
+        if run.is_trained(steps):
+            if first:  # a death may have come between saving the last checkpoint and removing older ones
+                prune(run.checkpoints, KEPT_CHECKPOINTS)
+            return TrainReport(options.out, steps, 0, run.read_metrics()["train"]["losses"])
+        trainer = Trainer(run, loader, steps, device)
         start = trainer.step
         _agree(start, options)
         if start < steps:
             if first:
                 run.forget_metrics()
             trainer.fit(options, progress)
-        elif first:  # a death may have come between saving the last checkpoint and removing older ones
+        elif first:
             prune(run.checkpoints, KEPT_CHECKPOINTS)
         if first:
             run.finish(steps, trainer.losses.means)
@@ -137,7 +143,8 @@ class Trainer:
         choose_products(self.config.precision, device)
         self.model = GatedVAE(self.config.model, self.config.precision).to(device)
         distributed.synchronise_batch_norm(self.model)
-        if self.config.initial:
+        latest = run.latest()
+        if self.config.initial and latest is None:
             self.model.load_state_dict(open_run(Path(self.config.initial)).model(device).state_dict())
         if self.config.decoder_only:
             self.model.encoder.requires_grad_(requires_grad=False)
@@ -146,7 +153,6 @@ class Trainer:
         self.step = self._saved = 0
         self._position = loader.state_dict()  # after that step
         self.losses = RunningLosses()
-        latest = run.latest()
         if latest is not None:
             self._restore(latest)
 
