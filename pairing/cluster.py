@@ -21,10 +21,10 @@ from gated_vae.pairing.rules import UNIFORM, Rule
 from gated_vae.pairing.rules.base import Floats, Grouping, Members, drawing
 from gated_vae.pairing.rules.uniform import UniformPartners
 from gated_vae.pairing.tables import DRAWS
-from gated_vae.preprocessing.compute import dashboard
 from gated_vae.preprocessing.errors import GatedVAEError, UsageError
 from gated_vae.preprocessing.files import locked
 from gated_vae.preprocessing.progress import Progress, ignore
+from gated_vae.preprocessing.scheduler.dask import dashboard
 from gated_vae.preprocessing.store import Store, open_store, samples_path
 
 _VARY = "Preprocess from labels that differ, or from CSVs without these columns."

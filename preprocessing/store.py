@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gated_vae.preprocessing.errors import GatedVAEError
-from gated_vae.preprocessing.files import read_json, regular, write_json
+from gated_vae.preprocessing.files import file_digest, read_json, regular, write_json
 
 if TYPE_CHECKING:  # commands that read neither images nor tables need not wait for them
     import numpy as np
@@ -63,6 +63,11 @@ class Store:
     def shared(self, partition: str) -> tuple[str, ...]:
         """Columns in which the pairs of a partition agree, exactly or nearly."""
         return tuple(self.partitions[partition]["shared"])
+
+    def digest_of(self, path_in: Callable[[Path], Path]) -> str:
+        """SHA-256 of one of its files, such as `images_path`, as it was made: the same wherever the store lies."""
+        path = path_in(self.path)
+        return str(self.manifest.get("digests", {}).get(path.name) or file_digest(path))
 
     def __len__(self) -> int:
         return int(self.manifest["taken"])

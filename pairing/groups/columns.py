@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 
 from gated_vae.pairing.groups.kmeans import Centroids, Groups, cut_blocks, fit_kmeans
 from gated_vae.pairing.rules.base import Floats, Ids, random_below
-from gated_vae.preprocessing.compute import stream_tasks
 from gated_vae.preprocessing.errors import GatedVAEError
+from gated_vae.preprocessing.scheduler.dask import stream_tasks
 from gated_vae.preprocessing.store import REBUILD, Store, samples_path
 
 SHARD_ROWS = 1 << 20  # a row group of samples.parquet; a multiple of `kmeans.BLOCK`

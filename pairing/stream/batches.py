@@ -118,13 +118,15 @@ class StoreBatches:
     def __len__(self) -> int:
         return sum(self._steps)
 
-    def epoch(self, seed: int, epoch: int, first_step: int = 0, *, images: bool = True) -> Iterator[Batch]:
-        """Yield this rank's batch of every step from `first_step` to the end of the epoch."""
+    def epoch(
+        self, seed: int, epoch: int, first_step: int = 0, *, every: int = 1, images: bool = True
+    ) -> Iterator[Batch]:
+        """Yield this rank's batch of every so-many-th step from `first_step` to the end of the epoch."""
         streams = [
             PairStream(source, Shuffle(seed, epoch, index, max(1, WINDOW_ROWS // max(source.block_sizes))))
             for index, source in enumerate(self._sources)
         ]
-        for step in range(first_step, len(self)):
+        for step in range(first_step, len(self), every):
             index, batch = partition_of_step(step, self._steps)
             rows = self._rows(streams[index], batch)
             pixels = (self.gather(rows[0]), self.gather(rows[1])) if images else (None, None)

@@ -13,7 +13,10 @@ from gated_vae.pipelines.options import AsJson
 def inspect(
     path: Annotated[Path, typer.Argument(help="A store or a run.", show_default=False)],
     pairs: Annotated[
-        Path | None, typer.Option(help="PNG to draw: some images beside their partners.", show_default="not drawn")
+        Path | None,
+        typer.Option(
+            help="Picture to draw (.png, .jpg, .pdf, .svg): images beside their partners.", show_default="not drawn"
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -66,7 +66,7 @@ def celeba(
     Example: pipe preprocess celeba --openface processed --identities identity_CelebA.txt --out store
     """
     from gated_vae.pipelines import console
-    from gated_vae.preprocessing.compute import dashboard
+    from gated_vae.preprocessing.scheduler.dask import dashboard
     from gated_vae.preprocessing.sources.celeba.build import CelebaOptions, preprocess_celeba
 
     if scheduler is not None:

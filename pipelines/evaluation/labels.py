@@ -41,7 +41,7 @@ class FaceLabels:
     split, split_by:
         Rows to fit on and to judge on, and how they were chosen, in words.
     source:
-        ``labels`` (the store's) or ``truth``.
+        ``labels`` (the store's) or ``truth``; None where there are no labels.
     """
 
     ids: npt.NDArray[np.int64]
@@ -50,7 +50,7 @@ class FaceLabels:
     constant: tuple[str, ...]
     split: Split
     split_by: str
-    source: str
+    source: str | None
 
 
 def random_ids(count: int, of: int, seed: int) -> npt.NDArray[np.int64]:
@@ -106,6 +106,16 @@ def read_labels(store: Store, samples: int, *, seed: int = 0, truth: Path | None
         split_by=split_by,
         source="labels" if truth is None else "truth",
     )
+
+
+def no_labels(store: Store, samples: int, *, seed: int = 0) -> FaceLabels:
+    """Images to be judged by without labels: all, or `samples` random ones; a few are on both sides."""
+    ids = random_ids(samples, len(store), seed)
+    rows = np.arange(len(ids))
+    split, split_by = Split(rows, rows), f"all on both sides: there are {len(ids)} only"
+    if len(ids) >= FEWEST_IMAGES:
+        split, split_by = _split(store, ids, seed)
+    return FaceLabels(ids, (), np.empty((len(ids), 0)), (), split, split_by, None)
 
 
 def _factors(columns: list[str]) -> list[str]:

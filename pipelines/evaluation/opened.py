@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +16,7 @@ from gated_vae.models.vae import GatedVAE
 from gated_vae.pipelines.training import run as runs
 from gated_vae.pipelines.training.process import choose_device
 from gated_vae.preprocessing.errors import GatedVAEError
-from gated_vae.preprocessing.files import parquet_writer
+from gated_vae.preprocessing.files import ending_of, parquet_writer
 from gated_vae.preprocessing.progress import Progress, ignore
 from gated_vae.preprocessing.store import Store
 
@@ -60,6 +60,10 @@ class OpenRun:
     device: str = "cpu"
     other: Store | None = None
 
+    def writing_to(self, out: Path | None) -> OpenRun:
+        """See `Run.writing_to`."""
+        return replace(self, files=self.files.writing_to(out))
+
     @cached_property
     def model(self) -> GatedVAE:
         """The model of the newest checkpoint, in evaluation mode; `GatedVAEError` where there is none that is whole."""
@@ -68,11 +72,11 @@ class OpenRun:
     @cached_property
     def tuned(self) -> OpenRun | None:
         """The run that `pipe finetune` has made of these weights in the run's folder, if it has."""
-        path, latest = self.files.path / "finetuned", self.files.latest()
-        if latest is None or not (path / "checkpoints").is_dir():
+        path = self.files.path / "finetuned"
+        if not (path / "checkpoints").is_dir():
             return None
         tuned = open_run(path)
-        return tuned if tuned.files.config.initial_step == latest.step else None
+        return tuned if tuned.files.config.initial_weights == self.files.weights_digest() else None
 
     @cached_property
     def store(self) -> Store:
@@ -170,6 +174,7 @@ def encode_store(
     GatedVAEError
         When the run has no such partition, or its model was made for images of another size.
     """
+    ending_of(out, ("parquet",))
     if partition is not None and partition not in run.partitions:
         remedy = f"Choose from {', '.join(run.partitions)}, or leave --partition out."
         raise GatedVAEError(f"{run.files.path} has no partition {partition}.", "", remedy)

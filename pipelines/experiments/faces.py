@@ -113,6 +113,7 @@ class Faces(Experiment):
         """Refuse another kind of store, and runs that were judged by something else, lest one table mixes them."""
         if "factors" in self.opened().manifest:
             raise GatedVAEError(f"{self.store} holds no faces.", "", "Use `pipe reproduce table1` for dSprites.")
+        read_labels(self.opened(), FACES, truth=self.truth)  # refuses what cannot be judged before it is trained on
         judge, other = ("truth", "labels") if self.truth else ("labels", "truth")
         if any(run.scores.values["judged_by"] != judge for run in finished_runs(self)):
             why = f"They were judged by the {other}, not by the {judge}."

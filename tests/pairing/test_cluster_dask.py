@@ -19,8 +19,8 @@ from gated_vae.pairing.groups.columns import LabelColumns, training_rows
 from gated_vae.pairing.groups.kmeans import cut_blocks, fit_kmeans
 from gated_vae.pairing.rules import Rule
 from gated_vae.pipelines import cli
-from gated_vae.preprocessing.compute import stream_tasks
 from gated_vae.preprocessing.errors import GatedVAEError
+from gated_vae.preprocessing.scheduler.dask import stream_tasks
 from gated_vae.preprocessing.store import open_store, samples_path
 from tests.pairing.test_cluster import POSE, UNITS, contents, faces, store_of
 

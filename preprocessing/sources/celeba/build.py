@@ -19,9 +19,10 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-from gated_vae.preprocessing.compute import RunTasks, cluster, processes, threads
+from gated_vae.preprocessing.compute import RunTasks, processes, threads
 from gated_vae.preprocessing.errors import BadSourceError
 from gated_vae.preprocessing.progress import Progress, ignore
+from gated_vae.preprocessing.scheduler.dask import cluster
 from gated_vae.preprocessing.sources.base import Made, make_store
 from gated_vae.preprocessing.sources.celeba.faces import CUT, INTENSITIES, POSE, Wanted
 from gated_vae.preprocessing.sources.celeba.options import CelebaOptions
