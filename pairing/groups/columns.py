@@ -44,11 +44,15 @@ class LabelColumns:
         GatedVAEError
             When the table has not as many rows as the store.
         """
+        return self._cut(len(self.store))
+
+    def _cut(self, count: int) -> list[tuple[int, int]]:
+        """Cut the first `count` rows into shards."""
         rows = pq.read_metadata(self._path).num_rows
         if rows != len(self.store):
             why = f"It has {rows} rows, store.json says {len(self.store)}."
             raise GatedVAEError(f"{self._path} does not fit its store.", why, REBUILD)
-        return cut_blocks(rows, SHARD_ROWS)
+        return cut_blocks(count, SHARD_ROWS)
 
     @property
     def vary(self) -> bool:
@@ -63,7 +67,7 @@ class LabelColumns:
 
     def training(self) -> Points:
         """The rows of samples that train, (T, d)."""
-        return np.concatenate([*self._stream(read_rows, cut_blocks(self.store.training, SHARD_ROWS))])
+        return np.concatenate([*self._stream(read_rows, self._cut(self.store.training))])
 
     def take(self, rows: Ids) -> Points:
         """Some rows, ascending, (n, d)."""
