@@ -6,11 +6,10 @@ A split is decided for each key (a person, a sequence, an image) by its name and
 from __future__ import annotations
 
 import hashlib
+from bisect import bisect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-
-import numpy as np
-import numpy.typing as npt
+from itertools import accumulate
 
 from gated_vae.preprocessing.errors import BadSourceError, UsageError
 
@@ -32,8 +31,8 @@ class Split:
         BadSourceError
             When a split of which a share is asked for gets nobody.
         """
-        names, ends = list(self.shares), np.cumsum(list(self.shares.values()))
-        places = {key: min(int(np.searchsorted(ends, self._point(key), "right")), len(names) - 1) for key in {*keys}}
+        names, ends = list(self.shares), list(accumulate(self.shares.values()))
+        places = {key: min(bisect(ends, self._point(key)), len(names) - 1) for key in {*keys}}
         empty = [name for place, name in enumerate(names) if place not in places.values()]
         if empty:
             why = f"{len(places)} people, sequences or images are too few for {empty[0]}={self.shares[empty[0]]:g}."
@@ -72,7 +71,8 @@ def parse_split(text: str) -> Split:
     return Split({name: found[name] for name in SPLITS if name in found}, int(seed))
 
 
-def in_order(splits: Sequence[object]) -> npt.NDArray[np.intp]:
+def in_order(splits: Sequence[object]) -> list[int]:
     """The order in which a store has its samples: those that train first, then valid, test, and those of no split."""
     places = {name: place for place, name in enumerate(SPLITS)}
-    return np.argsort([places.get(split, len(SPLITS)) for split in splits], kind="stable")  # type: ignore[call-overload]
+    ranks = [places.get(split, len(SPLITS)) if isinstance(split, str) else len(SPLITS) for split in splits]
+    return sorted(range(len(ranks)), key=ranks.__getitem__)
