@@ -13,6 +13,10 @@ from gated_vae.pairing.cluster import ClusterOptions, cluster_store
 from gated_vae.pairing.exact import pair_exactly
 from gated_vae.pairing.rules import Rule
 from gated_vae.pairing.tables import read_groups
+from gated_vae.pipelines.cli import main
+from gated_vae.pipelines.evaluation.labels import read_labels
+from gated_vae.pipelines.evaluation.opened import open_run
+from gated_vae.pipelines.evaluation.probes import evaluate_faces
 from gated_vae.pipelines.verify import verify
 from gated_vae.preprocessing.errors import GatedVAEError, UsageError
 from gated_vae.preprocessing.sources.celeba.build import CelebaOptions, preprocess_celeba
@@ -93,6 +97,29 @@ def test_what_test_people_are_decides_nothing(tmp_path: Path) -> None:
     for kind in ("turns", "together"):
         ids = np.concatenate([batch.input_id for batch in PairLoader(first, 16, batches=kind).ids()])  # type: ignore[arg-type]
         assert sorted(set(ids.tolist())) == list(range(training))
+
+
+def test_unseen_people_judge(tmp_path: Path) -> None:
+    """Probes are fitted on valid people and judged on test people; another store of the same size judges, too."""
+    write_people(tmp_path / "of", people=60)
+    store = paired(make(tmp_path / "of", tmp_path / "store", size=16))
+    options = ["--network", "fc", "--hidden", "8", "--latent", "pose=2,expression=2,identity=2", "--steps", "3"]
+    with pytest.raises(SystemExit, match="0"):
+        main(["train", str(store), "--out", str(tmp_path / "run"), *options])
+    opened = open_store(store)
+    run = open_run(tmp_path / "run")
+    labels = read_labels(opened, 20_000)
+    assert labels.judges.people == "unseen"
+    assert labels.ids[labels.split.train].tolist() == list(opened.split("valid"))
+    assert labels.ids[labels.split.test].tolist() == list(opened.split("test"))
+    scores = evaluate_faces(run, probes=("ridge",), regressors=("lasso",))
+    assert (scores.values["people"], scores.values["held_out"]) == ("unseen", len(opened.split("test")))
+    other = make(tmp_path / "of", tmp_path / "other", size=16, split=None)
+    judged = evaluate_faces(open_run(tmp_path / "run", other), probes=("ridge",), regressors=("lasso",))
+    assert (judged.values["people"], judged.values["images"]) == ("of another store", 300)
+    small = make(tmp_path / "of", tmp_path / "small", size=8)
+    with pytest.raises(GatedVAEError, match="cannot be judged on"):
+        open_run(tmp_path / "run", small)
 
 
 def test_groups_of_the_others_are_the_nearest_or_their_own(tmp_path: Path) -> None:
