@@ -160,7 +160,7 @@ class PairLoader(IterableDataset[PairBatch]):
         if self._kind == "together":
             cuts = [replace(cut, partitions=(name,)) for name in cut.partitions]
             sources = [_open_batches(source, self.store, one) for one in cuts]
-            return Together(sources, cut, len(self.store), lambda step: self.itself(step))
+            return Together(sources, cut, self.store.training, lambda step: self.itself(step))
         if is_address(source):
             why = f"The images of {source} come in pairs, not on request."
             remedy = "Train from the store's folder, or use --method partners."

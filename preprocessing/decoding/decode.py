@@ -29,7 +29,7 @@ _JPEG_END = b"\xff\xd9"
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 _MARKER = re.compile(rb"\xff[^\0\xff]")
 _PROGRESSIVE, _TABLES, _RESTARTS = 0xC2, 0xC4, range(0xD0, 0xD8)  # markers of JPEG
-_HOLE = bytes(16)  # Huffman codes of pixels hardly ever make so many zeros
+_HOLE = bytes(32)  # Huffman codes of pixels hardly ever make so many zeros
 _TEXT = string.printable.encode()
 _HOLES_TRIED = 8  # each by decoding once more
 

@@ -95,7 +95,7 @@ def test_zeros_that_are_a_whole_jpegs_own(mode: str, options: dict[str, object])
         image.convert(mode).save(file, "JPEG", comment=bytes(300), **options)
         assert np.array_equal(grey(file.getvalue()), grey(file.getvalue()[:-2]))
     if options.get("optimize"):
-        assert bytes(16) in file.getvalue()[middle_of_codes(file.getvalue(), 0) :]
+        assert bytes(32) in file.getvalue()[middle_of_codes(file.getvalue(), 0) :]
 
 
 def chunk(name: bytes, content: bytes) -> bytes:
