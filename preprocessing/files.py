@@ -16,6 +16,7 @@ import stat
 import zlib
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedWriter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -61,33 +62,35 @@ def opened(path: str | bytes) -> Iterator[int]:
 
 
 @contextmanager
-def atomic_path(path: Path, *, durable: bool = True) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success sync it and rename it to `path`, on failure remove it.
+def atomic_file(path: Path, *, durable: bool = True) -> Iterator[BufferedWriter]:
+    """Yield a new file to write to; on success sync it and give it the name `path`, on failure remove it.
 
     Without `durable` it is not synced: whole whatever befalls the command, but perhaps torn when the machine stops.
     `GatedVAEError` when another process is writing `path`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
-    handle = _reserve(partial, f"{path} is being written by another process.")
+    file = os.fdopen(_reserve(partial, f"{path} is being written by another process."), "wb")
     try:
-        yield partial
+        yield file
+        file.flush()
         if durable:
-            commit(partial, path)
-        else:
-            partial.replace(path)
+            os.fsync(file.fileno())
+        partial.replace(path)
+        if durable:
+            sync(path.parent)
     except BaseException as error:
         if isinstance(error, OSError):
-            error.filename = os.fspath(path)  # Arrow names none, and nobody knows the temporary name
+            error.filename = os.fspath(path)  # writing names none, and nobody knows the temporary name
         with suppress(OSError):  # on a disk that fails it may fail, too: the next writing overwrites it
             partial.unlink(missing_ok=True)
         raise
     finally:
-        os.close(handle)
+        file.raw.close()  # not `file.close()`, which would try again to write what could not be written
 
 
 def _reserve(partial: Path, taken: str) -> int:
-    """Create a file, or take over one that a dead process has left, and lock it; return its handle.
+    """Create an empty file, or take over one that a dead process has left, and lock it; return its handle.
 
     What else bears its name, a link to a file of somebody's above all, is removed and not written to.
     """
@@ -100,7 +103,9 @@ def _reserve(partial: Path, taken: str) -> int:
         try:
             _lock(handle, taken, "Wait for it to finish, or choose another name.")
             with suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(handle), partial.stat()):
+                status = os.fstat(handle)
+                if status.st_nlink == 1 and os.path.samestat(status, partial.lstat()):
+                    os.ftruncate(handle, 0)
                     return handle  # else its writer has renamed it meanwhile
         except BaseException:
             os.close(handle)
@@ -126,13 +131,13 @@ def sync(path: Path) -> None:
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write `data` to `path` atomically."""
-    with atomic_path(path) as partial:
-        partial.write_bytes(data)
+    with atomic_file(path) as file:
+        file.write(data)
 
 
 def write_sealed(path: Path, data: bytes | pa.Buffer) -> None:
     """Write a work file, `data` after its checksum: atomically but not synced, as most never need to reach the disk."""
-    with atomic_path(path, durable=False) as partial, partial.open("wb") as file:
+    with atomic_file(path, durable=False) as file:
         file.write(_seal(data))
         file.write(data)
 
@@ -175,7 +180,7 @@ def write_at(path: Path, offset: int, data: bytes | memoryview) -> None:
 def _written(path: Path, flags: int = 0) -> Iterator[BinaryIO]:
     """Open a file for writing only, as it is: a network drive then sends what is written, not the whole pages around it."""
     try:
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CLOEXEC | flags, 0o644), "wb") as file:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC | flags, 0o644), "wb") as file:
             yield file
     except OSError as error:
         error.filename = os.fspath(path)  # writing names none
@@ -228,7 +233,7 @@ def parquet_writer(path: Path, schema: pa.Schema, *, schema_version: int, **opti
     import pyarrow.parquet as pq  # where it is used: commands that write no table need not wait for it
 
     schema = schema.with_metadata({**(schema.metadata or {}), SCHEMA_KEY: str(schema_version).encode()})
-    with atomic_path(path) as partial, pq.ParquetWriter(partial, schema, **{**_PARQUET, **options}) as writer:
+    with atomic_file(path) as file, pq.ParquetWriter(file, schema, **{**_PARQUET, **options}) as writer:
         yield writer
 
 

@@ -39,7 +39,7 @@ from gated_vae.pipelines.training.trainer import (
     TrainReport,
 )
 from gated_vae.preprocessing.errors import GatedVAEError
-from gated_vae.preprocessing.files import atomic_path, locked
+from gated_vae.preprocessing.files import atomic_file, locked
 from gated_vae.preprocessing.progress import Progress, ignore
 from gated_vae.preprocessing.store import Store, open_store
 
@@ -326,7 +326,7 @@ class StackTrainer:
             own = {name: value[index] for name, value in weights.items()}
             kept = {name: value[index] if value.dim() else value for name, value in slots.items()}
             position = {"step": self.step, "loader": self._positions[index], **losses.state_dict()}
-            save_checkpoint(Checkpoint.at(run.checkpoints, self.step), own, kept, position, atomic_path)
+            save_checkpoint(Checkpoint.at(run.checkpoints, self.step), own, kept, position, atomic_file)
         for run in self.runs:
             prune(run.checkpoints, KEPT_CHECKPOINTS)
 

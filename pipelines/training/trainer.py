@@ -21,7 +21,7 @@ from gated_vae.pipelines.training.losses import EventLog, RunningLosses
 from gated_vae.pipelines.training.process import choose_device, choose_products, keep_freed_memory, stop_signals
 from gated_vae.pipelines.training.run import Run, clear_run, create_run, open_run, usable
 from gated_vae.preprocessing.errors import GatedVAEError
-from gated_vae.preprocessing.files import atomic_path, locked
+from gated_vae.preprocessing.files import atomic_file, locked
 from gated_vae.preprocessing.progress import Progress, ignore
 from gated_vae.preprocessing.store import Store
 
@@ -252,5 +252,5 @@ class Trainer:
         position = {"step": self.step, "loader": self._position, **self.losses.state_dict()}
         checkpoint = Checkpoint.at(self.run.checkpoints, self.step)
         slots = optimiser_slots(self.model, self.optimiser)
-        save_checkpoint(checkpoint, self.model.state_dict(), slots, position, atomic_path)
+        save_checkpoint(checkpoint, self.model.state_dict(), slots, position, atomic_file)
         prune(self.run.checkpoints, KEPT_CHECKPOINTS)
