@@ -118,11 +118,11 @@ def _plan(store: Store, name: str, record: Record) -> Plan:
         group = grid.group(np.arange(grid.size), shared).astype(np.int32)
         partners = grid.drawing(shared, seed)
     else:
-        group, merged = group_by_labels(store.sample_columns(shared))
-        partners = drawing(UniformPartners(Members.of(group)), seed)
-    results = {"groups": int(group.max()) + 1, "merged": merged}
+        group, merged = group_by_labels(store.sample_columns(shared), store.training)
+        partners = drawing(UniformPartners(Members.of(group[: store.training])), seed)
+    results = {"groups": int(group[: store.training].max()) + 1, "merged": merged}
     if results["groups"] == 1:
-        why = f"All {len(store)} samples are in one group: partners would be random."
+        why = f"All {store.training} samples are in one group: partners would be random."
         raise GatedVAEError(f"Pairs cannot share {', '.join(shared)}.", why, "Share columns that differ.")
     grouped = Grouped(group, np.zeros(len(store), np.float32), None, partners, results)
     return Plan(name, record, lambda: grouped)

@@ -75,7 +75,7 @@ def write_pairs(
     Parameters
     ----------
     group:
-        Group of every sample (N,).
+        Group of every sample that trains (T,).
     partners:
         Gives each of the ids it is handed a partner for one draw: another sample of the same group.
     draws:
@@ -148,7 +148,7 @@ class PairTable:
     Attributes
     ----------
     rows:
-        Inputs per draw, which is the number of samples.
+        Inputs per draw, which is the number of samples that train.
     draws:
         How often every sample is an input.
     block_size:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import file_digest, read_json, regular, write_json
+from gated_vae.preprocessing.sources.splits import SPLITS
 
 if TYPE_CHECKING:  # commands that read neither images nor tables need not wait for them
     import numpy as np
@@ -71,6 +72,23 @@ class Store:
 
     def __len__(self) -> int:
         return int(self.manifest["taken"])
+
+    @property
+    def training(self) -> int:
+        """How many samples train: the first ones; all of a store without splits."""
+        return int(self.splits["train"]) if self.splits else len(self)
+
+    @property
+    def splits(self) -> dict[str, int]:
+        """Samples of each split, which lie one behind the other in the order of `SPLITS`; empty where there are none."""
+        return dict(self.manifest.get("splits", {}))
+
+    def split(self, name: str) -> range:
+        """The samples of one split; of ``train`` in a store without splits, all."""
+        if not self.splits:
+            return range(len(self) if name == "train" else 0)
+        start = sum(self.splits[before] for before in SPLITS[: SPLITS.index(name)])
+        return range(start, start + self.splits[name])
 
     @cached_property
     def images(self) -> np.memmap[Any, np.dtype[np.uint8]]:
@@ -208,6 +226,10 @@ def _is_partition(name: str, record: Any) -> bool:
     )
 
 
+def _is_splits(value: Any) -> bool:
+    return isinstance(value, dict) and tuple(value) == SPLITS and all(map(_is_count, value.values()))
+
+
 def _is_factors(value: Any) -> bool:
     return isinstance(value, dict) and all(_is_count(size) and size > 0 for size in value.values())
 
@@ -226,5 +248,6 @@ _FORMS: dict[str, Callable[[Any], bool]] = {
     "parameters": _is_dict,
     "digests": _is_dict,
     "factors": _is_factors,
+    "splits": _is_splits,
     "partitions": _is_partitions,
 }

@@ -72,9 +72,10 @@ class Address:
         Python's TLS is asked, whose answers are numbers where gRPC's are prose.
         """
         try:
-            context = ssl.create_default_context(cadata=roots.decode() or None)
+            context = ssl.create_default_context(cadata=roots.decode() or None if self.tls else None)
         except (ssl.SSLError, ValueError):
-            return "It holds no certificate in PEM.", f"Let {ROOTS_VARIABLE} name another file, or unset it."
+            why = f"The file that {ROOTS_VARIABLE} names holds no certificate (PEM)."
+            return why, "Let it name another, or unset it."
         if not self.tls:
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         context.set_alpn_protocols(["h2"])

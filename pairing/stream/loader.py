@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,14 +12,14 @@ from torch.utils.data import IterableDataset, get_worker_info
 from torch.utils.data._utils.collate import default_collate_fn_map
 
 from gated_vae.pairing.stream.address import is_address
-from gated_vae.pairing.stream.batches import StoreBatches
+from gated_vae.pairing.stream.batches import StoreBatches, pairs_digest
 from gated_vae.pairing.stream.composed import ComposedBatches, Composition
 from gated_vae.pairing.stream.cut import Batch, Batches, Cut
 from gated_vae.pairing.stream.together import Probability, Together, never
 from gated_vae.preprocessing.compute import read_ahead
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import digest
-from gated_vae.preprocessing.store import Store, open_store
+from gated_vae.preprocessing.store import Store, images_path, open_store
 
 Handed = TypeVar("Handed", Batch, "PairBatch")
 Kind = Literal["turns", "together", "composed"]
@@ -148,11 +147,8 @@ class PairLoader(IterableDataset[PairBatch]):
         self.stop: Callable[[], bool] = bool  # never
         self._cut = Cut(tuple(self.partitions), batch_size, rank, world_size)
         self._batches = self._open()
-        made = {name: self.store.partitions[name] for name in self.partitions}
-        pairs = json.dumps(
-            [self.store.manifest["source_digest"], len(self.store), batches, [*made.items()]], sort_keys=True
-        )
-        self._pairs = int(digest(pairs).rpartition(":")[2][:12], 16)
+        whose = digest(self.store.digest_of(images_path), pairs_digest(self.store, self.partitions), batches)
+        self._pairs = int(whose.rpartition(":")[2][:12], 16)
         # The epoch that each worker of a DataLoader has come to, shared with them. One that finishes sets every n-th place, so that
         # all of them have changed when all n workers have finished, however many there were before.
         self._turned = torch.zeros(MAX_WORKERS, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
@@ -164,7 +160,7 @@ class PairLoader(IterableDataset[PairBatch]):
         if self._kind == "together":
             cuts = [replace(cut, partitions=(name,)) for name in cut.partitions]
             sources = [_open_batches(source, self.store, one) for one in cuts]
-            return Together(sources, cut, len(self.store), lambda step: self.itself(step))
+            return Together(sources, cut, self.store.training, lambda step: self.itself(step))
         if is_address(source):
             why = f"The images of {source} come in pairs, not on request."
             remedy = "Train from the store's folder, or use --method partners."

@@ -207,7 +207,7 @@ class Trainer:
             raise
 
     def _interrupted(self) -> InterruptedTrainingError:
-        why = f"The state after {self.step} of {self.steps} steps is saved."
+        why = f"The state after {self.step} of {self.steps} steps is saved." if self.step else "It had not begun."
         remedy = "Run the same command again to go on (without --overwrite)."
         return InterruptedTrainingError("Training was interrupted.", why, remedy)
 

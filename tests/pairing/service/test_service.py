@@ -325,7 +325,8 @@ def test_tls_and_what_keeps_it_from_coming_about(
     refused(elsewhere, "not valid for '127.0.0.1'", "Write the host as the certificate names it")
     (tmp_path / "empty.pem").write_text("no certificate")
     monkeypatch.setenv("GATED_VAE_TLS_ROOTS", str(tmp_path / "empty.pem"))
-    refused(address, "holds no certificate", "GATED_VAE_TLS_ROOTS")
+    refused(address, "GATED_VAE_TLS_ROOTS names holds no certificate", "Let it name another")
+    assert len(PairLoader(plain, 32)) == 20
     monkeypatch.setenv("GATED_VAE_TLS_ROOTS", str(ours["tls_cert"]))
     assert len(list(PairLoader(address, 32))) == 20
 
