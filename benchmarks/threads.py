@@ -2,7 +2,7 @@
 
 OpenMP's threads spin while they wait for one another. Beside other work on the same cores the one that is waited for does not run,
 and the others spin its time away. Each way to wait is measured in processes of its own, as libraries read it when they are loaded:
-as it is, `OMP_WAIT_POLICY=passive` (sleep at once), and some lengths of spinning. `busy` is another process that computes on one core.
+as it is, `OMP_WAIT_POLICY=passive` (sleep at once), and some lengths of spinning. `busy` counts other processes that compute.
 """
 
 from __future__ import annotations
