@@ -107,7 +107,7 @@ def _digest(tensors: Tensors) -> str:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[safe_open]:
+def _opened(path: Path) -> Iterator[Any]:
     """A safetensors file; `ValueError` where it is damaged, `OSError` where the machine cannot read it."""
     if not path.is_file():  # a pipe would be waited on
         raise ValueError(f"{path} cannot be loaded: it is no regular file")

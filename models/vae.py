@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -15,6 +16,8 @@ from gated_vae.models.methods.gate import Gate
 from gated_vae.models.noise import hashed_noise
 from gated_vae.models.objectives import VAE, Objective, Posterior, Terms, bernoulli_loss
 from gated_vae.models.registry import METHODS, NETWORKS, OBJECTIVES, PRECISIONS, describe, parse
+
+MOST_PARAMETERS = 2**30
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,10 @@ class GatedVAEConfig:
         network = NETWORKS[self.network]
         if not self.hidden:
             object.__setattr__(self, "hidden", network.default_hidden(self.image_shape))
+        bounds = {"pixels": (math.prod(self.image_shape), 2**26), "hidden layers": (len(self.hidden), 2**6)}
+        for name, (size, most) in {**bounds, "latent dimensions": (self.latent_size, 2**12)}.items():
+            if size > most:
+                raise ValueError(f"The model has {size:,} {name}; {most:,} are the most.")
 
     @property
     def latent_size(self) -> int:
@@ -168,6 +175,22 @@ class GatedVAE(nn.Module):
         terms = objective.terms(Posterior(mean, logvar), sample, prior, self.kl_weights)
         terms["reconstruction"] = bernoulli_loss(self.decode(step.codes), self.pixels(batch.target), shares.whole)
         return terms
+
+
+def outline(config: GatedVAEConfig, precision: str = "fp32") -> GatedVAE:
+    """The model on the meta device: shapes and dtypes of its tensors, which take no memory.
+
+    Raises
+    ------
+    ValueError
+        When there can be no such model, or it would be absurdly large.
+    """
+    with torch.device("meta"):
+        model = GatedVAE(config, precision)
+    count = sum(parameter.numel() for parameter in model.parameters())
+    if count > MOST_PARAMETERS:
+        raise ValueError(f"The model has {count:,} parameters; {MOST_PARAMETERS:,} are the most.")
+    return model
 
 
 def draw_noise(config: GatedVAEConfig, batch: int, *, seed: int, step: int, device: str | torch.device) -> torch.Tensor:

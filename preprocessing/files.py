@@ -31,6 +31,17 @@ _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC  # never waiting on a pipe th
 _OWN = os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC  # for files that are nobody else's
 _JSON_BYTES = 16 << 20  # of a manifest at most
 _MANIFESTS = ("store.json", "config.json")  # in the folder of a store, of a run
+_BEGINNINGS = {  # of the files that we write where the user says
+    "parquet": b"PAR1",
+    "png": b"\x89PNG\r\n\x1a\n",
+    "jpg": b"\xff\xd8\xff",
+    "jpeg": b"\xff\xd8\xff",
+    "gif": b"GIF8",
+    "pdf": b"%PDF-",
+    "svg": b'<?xml version="1.0" encoding="utf-8" standalone="no"?>\n<!DOCTYPE svg',
+    "html": b"<!DOCTYPE html>\n",
+}
+_PICTURE_BYTES = 64 << 20  # of a figure at most
 _SEAL_BYTES = 64  # as many as keep Arrow's buffers aligned
 _PARQUET = {"compression": "zstd", "write_page_checksum": True}  # unless told otherwise
 
@@ -188,11 +199,29 @@ def _written(path: Path, flags: int = 0) -> Iterator[BinaryIO]:
 
 
 def ending_of(path: Path, known: Collection[str]) -> str:
-    """The form that a name asks for by its ending, in small letters; `UsageError` where it is not known, or the name a folder's."""
+    """The form that a name for a new file asks for by its ending, in small letters.
+
+    Raises
+    ------
+    UsageError
+        When it is not `known`, or the name is a folder's.
+    GatedVAEError
+        When something else than a file of that form has the name, or it leads among the files that make a store or a run.
+    """
     ending = path.suffix[1:].lower()
     if ending not in known or path.is_dir():
         why = "It is a folder." if path.is_dir() else f"It ends in .{ending}." if ending else "Its ending says nothing."
         raise UsageError(f"{path} cannot be written.", why, f"Give a name that ends in .{' or .'.join(known)}.")
+    place = path.parent.resolve() / path.name
+    folder = next(filter(is_ours, place.parents), place.parent)
+    if place.relative_to(folder).parts[:-1] not in ((), ("figures",)):
+        why = f"It would lie among the files of {folder}."
+        raise GatedVAEError(f"{path} cannot be written.", why, "Choose another name.")
+    if os.path.lexists(path):
+        beginning = read_own(path, len(_BEGINNINGS[ending]))
+        if beginning not in (b"", _BEGINNINGS[ending]):
+            what, remedy = f"{path} is not replaced.", "Remove it, or choose another name."
+            raise GatedVAEError(what, f"It is no {ending} file.", remedy)
     return ending
 
 
@@ -221,6 +250,22 @@ def read_json(path: Path, remedy: str) -> dict[str, Any]:
     return value
 
 
+def fits(value: Any, form: Any) -> bool:
+    """Whether what JSON says has a form.
+
+    Forms are a type, a tuple of forms that are alternatives, a list of the form of all items, and a dict of the forms of the
+    values that must be there by key, or of all values (``{str: form}``). Whole numbers are those that 64 bits can hold.
+    """
+    if isinstance(form, tuple):
+        return any(fits(value, one) for one in form)
+    if isinstance(form, list):
+        return isinstance(value, list) and all(fits(item, form[0]) for item in value)
+    if isinstance(form, dict):
+        wanted = dict.fromkeys(value, form[str]) if str in form and isinstance(value, dict) else form
+        return isinstance(value, dict) and all(key in value and fits(value[key], one) for key, one in wanted.items())
+    return type(value) is form and (form is not int or -(2**63) <= value < 2**63)
+
+
 def write_parquet(path: Path, table: pa.Table, *, schema_version: int, **options: Any) -> None:
     """Write an Arrow table as Parquet atomically: schema version in its metadata, page checksums, zstd unless told."""
     with parquet_writer(path, table.schema, schema_version=schema_version, **options) as writer:
@@ -245,6 +290,25 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def read_picture(path: Path, remedy: str) -> bytes:
+    """A PNG that a command of ours has drawn; refused where it is a link or something else."""
+    data = read_own(path, _PICTURE_BYTES + 1) or b""
+    if not data.startswith(_BEGINNINGS["png"]) or len(data) > _PICTURE_BYTES:
+        raise GatedVAEError(f"{path} is not shown.", "It is no png file.", remedy)
+    return data
+
+
+def read_own(path: Path, size: int) -> bytes | None:
+    """The beginning of a file that should be ours; None where it is no regular file, links among them."""
+    try:
+        with os.fdopen(os.open(path, _READ | os.O_NOFOLLOW), "rb") as file:
+            return file.read(size) if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else None
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):  # a link, a socket, a folder
+            return None
+        raise
+
+
 def refuse_overlap(out: Path, inputs: Iterable[Path]) -> None:
     """Raise `GatedVAEError` where a folder to be written is, holds or lies in what is read, or lies in a store or a run."""
     place, remedy = out.resolve(), "Choose a folder of its own."
@@ -253,9 +317,17 @@ def refuse_overlap(out: Path, inputs: Iterable[Path]) -> None:
         if place == there or place in there.parents or there in place.parents:
             how = "is" if place == there else "holds" if place in there.parents else "lies in"
             raise GatedVAEError(f"{out} cannot be written.", f"It {how} {read}, which is read.", remedy)
-    for folder in place.parents:
-        if any((folder / name).exists() for name in _MANIFESTS):
-            raise GatedVAEError(f"{out} cannot be written.", f"It lies in {folder}, a store or a run.", remedy)
+    for folder in filter(is_ours, place.parents):
+        raise GatedVAEError(f"{out} cannot be written.", f"It lies in {folder}, a store or a run.", remedy)
+
+
+def is_ours(folder: Path) -> bool:
+    """Whether a folder is a store or a run; other programs have a config.json, too."""
+    for name in _MANIFESTS:
+        with suppress(GatedVAEError):
+            if "schema_version" in read_json(folder / name, ""):
+                return True
+    return False
 
 
 def digest(*parts: bytes | str) -> str:

@@ -281,5 +281,5 @@ def finished_runs(experiment: Experiment) -> Iterator[Finished]:
         for folder in sorted(folders, key=lambda path: int(path.name.rpartition("-")[2])):
             if is_finished(folder):
                 run = open_run(folder)
-                if run == experiment.run(name, run.config.seed):
-                    yield Finished(name, run.config, Scores(run.read_metrics()["evaluate"]))
+                if run == experiment.run(name, run.config.seed) and (scores := Scores.of(run)):
+                    yield Finished(name, run.config, scores)

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from gated_vae.models.registry import SCHEDULES
 from gated_vae.models.vae import GatedVAEConfig
 from gated_vae.preprocessing.errors import GatedVAEError, UsageError
+from gated_vae.preprocessing.files import fits
+
+_NUMBER = (int, float)
+_MODEL = {
+    **dict.fromkeys(("network", "method", "objective"), str),
+    "image_shape": [int],
+    "hidden": [int],
+    "latent": {str: int},
+    "kl_weights": {str: _NUMBER},
+}
 
 
 @dataclass(frozen=True)
@@ -86,5 +96,9 @@ class TrainConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TrainConfig:
-        """Build from what `to_dict` gave, after a round trip through JSON."""
+        """Build from what `to_dict` gave, after a round trip through JSON; an error of some kind where it is anything else."""
+        forms = {**get_type_hints(cls), "model": _MODEL, "lr": _NUMBER}
+        for name, form in forms.items():
+            if not fits(values.get(name), get_args(form) or form):
+                raise ValueError(f"Its {name} cannot be {values.get(name)!r:.100}.")
         return cls(**{**values, "model": GatedVAEConfig.from_dict(values["model"])})

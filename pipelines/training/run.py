@@ -11,17 +11,22 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
-from gated_vae.models.checkpoint import Checkpoint, checkpoints, load_weights, weights_digest
+from gated_vae.models.checkpoint import Checkpoint, checkpoints, read_weights, weights_digest
 from gated_vae.models.methods.base import self_reconstruction_at
-from gated_vae.models.vae import GatedVAE
+from gated_vae.models.vae import GatedVAE, outline
 from gated_vae.pairing.stream.address import is_address
 from gated_vae.pairing.stream.batches import pairs_digest
 from gated_vae.pipelines.training.config import TrainConfig
 from gated_vae.preprocessing.errors import GatedVAEError
-from gated_vae.preprocessing.files import locked, read_json, write_json
+from gated_vae.preprocessing.files import fits, is_ours, locked, read_json, refuse_overlap, write_json
 from gated_vae.preprocessing.store import Store, images_path, open_store
 
 RUN_SCHEMA_VERSION = 4
+
+_LOSSES = {str: {str: (int, float)}}  # by label and term
+_METRICS = {"train": {"steps": int, "losses": _LOSSES}, "evaluate": dict}
+_POSITION = {"step": int, "loader": {str: int}, "losses": _LOSSES, "sums": _LOSSES}
+_CONFIG = {"train": dict, **dict.fromkeys(("store_digest", "pairs_digest", "store_from_here"), str)}
 
 
 @dataclass(frozen=True)
@@ -88,10 +93,15 @@ class Run:
         write_json(self.written / "metrics.json", {**self.read_metrics(), command: values})
 
     def writing_to(self, out: Path | None) -> Run:
-        """The run with another folder for what is measured and drawn; refused where nothing can be written there, or to its own."""
+        """The run with another folder for what is measured and drawn; refused where nothing can be written there, or to its own.
+
+        Another store or run is no place for it, nor is a folder in one.
+        """
         folder = out or self.path
-        if out and _config_path(out).exists() and not out.samefile(self.path):
-            raise GatedVAEError(f"{out} is another run.", "", "Give a folder of its own: --out FOLDER.")
+        if out and out.resolve() != self.path.resolve():
+            refuse_overlap(out, ())
+            if is_ours(out):
+                raise GatedVAEError(f"{out} is a store or another run.", "", "Give a folder of its own: --out FOLDER.")
         try:
             folder.mkdir(parents=True, exist_ok=True)
             for place in filter(Path.exists, (folder, folder / "figures")):
@@ -119,12 +129,17 @@ class Run:
             raise GatedVAEError(f"{self.path} has no checkpoint yet.", "", "Train it first: `pipe train ... --out` it.")
         return checkpoint
 
+    def outline(self) -> GatedVAE:
+        """The model without memory of its own, what it trains marked; refused where there can be none."""
+        return outline_of(self.config, f"{_config_path(self.path)} is damaged.", "Train it again.")
+
     def model(self, device: str = "cpu") -> GatedVAE:
         """The trained model, from the newest checkpoint, ready to encode."""
-        checkpoint = self.newest()
-        model = GatedVAE(self.config.model)
+        checkpoint, outline = self.newest(), self.outline()
         with usable(checkpoint):
-            load_weights(checkpoint, model)
+            weights = read_weights(checkpoint, outline)
+        model = GatedVAE(self.config.model)
+        model.load_state_dict(weights)
         return model.to(device).eval()
 
     def weights_digest(self) -> str:
@@ -173,15 +188,39 @@ def usable(checkpoint: Checkpoint) -> Iterator[None]:
             " Codes, scores and pictures need the weights alone."
         )
         raise GatedVAEError("Training cannot go on.", f"{error}.", remedy) from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except ValueError as error:
         remedy = (
             f"Delete {checkpoint.weights.name}, then run the same command again: training goes on from an earlier one."
         )
         raise GatedVAEError("A checkpoint cannot be used.", f"{error}.", remedy) from None
 
 
+def check_position(checkpoint: Checkpoint, position: dict[str, Any]) -> None:
+    """Refuse, with a `ValueError`, what cannot be the position after a checkpoint's step."""
+    counted = fits(position, _POSITION) and all(sums.get("steps", 0) >= 1 for sums in position["sums"].values())
+    if not counted or position["step"] != checkpoint.step:
+        raise ValueError(f"{checkpoint.state} has another position than that of step {checkpoint.step}")
+
+
+def outline_of(config: TrainConfig, what: str, remedy: str) -> GatedVAE:
+    """The model that a configuration means, on the meta device; `GatedVAEError` where there can be none."""
+    try:
+        model = outline(config.model, config.precision)
+    except (ValueError, RuntimeError) as error:
+        raise GatedVAEError(what, str(error), remedy) from None
+    model.encoder.requires_grad_(requires_grad=not config.decoder_only)
+    return model
+
+
 def _read_metrics(path: Path) -> dict[str, Any]:
-    return read_json(path, "Evaluate the run again.") if path.exists() else {}
+    """What metrics.json holds; nothing where there is none."""
+    if not os.path.lexists(path):
+        return {}
+    remedy = "Remove it, then run the same `pipe train` again, which has little left to do, and `pipe evaluate`."
+    metrics = read_json(path, remedy)
+    if not metrics.keys() <= _METRICS.keys() or not fits(metrics, {name: _METRICS[name] for name in metrics}):
+        raise GatedVAEError(f"{path} cannot be used.", "It is not what training and evaluating write.", remedy)
+    return metrics
 
 
 def _config_path(path: Path) -> Path:
@@ -201,11 +240,14 @@ def open_run(path: Path, store: Path | None = None) -> Run:
     if values.get("schema_version") != RUN_SCHEMA_VERSION:
         why = f"It has schema version {values.get('schema_version')}; this version reads {RUN_SCHEMA_VERSION}."
         raise GatedVAEError(f"{path} cannot be opened.", why, "Train it again.")
+    what = f"{_config_path(path)} is damaged."
+    if not fits(values, _CONFIG):
+        raise GatedVAEError(what, f"Its {', '.join(_CONFIG)} cannot be what it says.", remedy)
     try:
         config = TrainConfig.from_dict(values["train"])
-        return Run(path, config, values["store_digest"], values["pairs_digest"], values["store_from_here"], store)
-    except (KeyError, TypeError, ValueError) as error:
-        raise GatedVAEError(f"{_config_path(path)} is damaged.", str(error), remedy) from None
+    except (TypeError, ValueError, GatedVAEError) as error:
+        raise GatedVAEError(what, str(error), remedy) from None
+    return Run(path, config, values["store_digest"], values["pairs_digest"], values["store_from_here"], store)
 
 
 def run_of(path: Path, config: TrainConfig, store: Store) -> Run:

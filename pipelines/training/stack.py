@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from gated_vae.models import distributed
-from gated_vae.models.checkpoint import Checkpoint, checkpoints, load_state, load_weights, prune, save_checkpoint
+from gated_vae.models.checkpoint import Checkpoint, checkpoints, load_state, prune, read_weights, save_checkpoint
 from gated_vae.models.methods.base import StepBatch
 from gated_vae.models.noise import hashed_noise
 from gated_vae.models.objectives import Posterior, Terms
@@ -31,7 +31,7 @@ from gated_vae.pipelines.training.process import (
     stop_signals,
     why_not_compile,
 )
-from gated_vae.pipelines.training.run import Run, clear_run, create_run, open_run, usable
+from gated_vae.pipelines.training.run import Run, check_position, clear_run, create_run, open_run, usable
 from gated_vae.pipelines.training.trainer import (
     KEPT_CHECKPOINTS,
     InterruptedTrainingError,
@@ -180,8 +180,9 @@ class StackTrainer:
         if self.step:
             checkpoint = Checkpoint.at(run.checkpoints, self.step)
             with usable(checkpoint):
-                load_weights(checkpoint, model)
+                model.load_state_dict(read_weights(checkpoint, model))
                 position = load_state(checkpoint, model, optimiser)
+                check_position(checkpoint, position)
                 self._positions[index] = position["loader"]
                 self.losses[index].load_state_dict(position)
         return model, {name: optimiser.state[parameter] for name, parameter in model.named_parameters()}

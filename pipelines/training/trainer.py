@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from gated_vae.models import distributed
-from gated_vae.models.checkpoint import Checkpoint, load_state, load_weights, optimiser_slots, prune, save_checkpoint
+from gated_vae.models.checkpoint import Checkpoint, load_state, optimiser_slots, prune, read_weights, save_checkpoint
 from gated_vae.models.distributed import Shares
 from gated_vae.models.methods.base import StepBatch, self_reconstruction_at
 from gated_vae.models.vae import GatedVAE, draw_noise
@@ -19,7 +19,7 @@ from gated_vae.pairing.stream.loader import PairBatch, PairLoader
 from gated_vae.pipelines.training.config import TrainConfig
 from gated_vae.pipelines.training.losses import EventLog, RunningLosses
 from gated_vae.pipelines.training.process import choose_device, choose_products, keep_freed_memory, stop_signals
-from gated_vae.pipelines.training.run import Run, clear_run, create_run, open_run, usable
+from gated_vae.pipelines.training.run import Run, check_position, clear_run, create_run, open_run, outline_of, usable
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import atomic_file, locked
 from gated_vae.preprocessing.progress import Progress, ignore
@@ -109,11 +109,7 @@ def _agree(start: int, options: TrainOptions) -> None:
 
 def open_loader(config: TrainConfig, store: Store | None) -> PairLoader:
     """The loader that a model is trained from; refused where they do not fit, or there can be no such model."""
-    try:
-        with torch.device("meta"):
-            GatedVAE(config.model, config.precision)
-    except ValueError as error:
-        raise GatedVAEError("The network cannot be built.", str(error), "Choose other options.") from None
+    outline_of(config, "The network cannot be built.", "Choose other options.")
     loader = PairLoader(
         config.store if store is None or is_address(config.store) else store,
         config.pairs_per_rank(distributed.world_size()),
@@ -158,8 +154,9 @@ class Trainer:
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         with usable(checkpoint):
-            load_weights(checkpoint, self.model)
+            self.model.load_state_dict(read_weights(checkpoint, self.model))
             position = load_state(checkpoint, self.model, self.optimiser)
+            check_position(checkpoint, position)
             self.loader.load_state_dict(position["loader"])
             self.losses.load_state_dict(position)
             self.step = self._saved = position["step"]

@@ -171,7 +171,7 @@ def test_what_is_written_may_not_overlap_what_is_read(tmp_path: Path) -> None:
         with pytest.raises(GatedVAEError, match=f"It {how} "):
             files.refuse_overlap(out, [read])
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "config.json").touch()
+    (tmp_path / "run" / "config.json").write_text('{"schema_version": 4}')
     with pytest.raises(GatedVAEError, match="a store or a run"):
         files.refuse_overlap(tmp_path / "run" / "deep" / "store", [read])
     files.refuse_overlap(tmp_path / "a" / "store", [read])
