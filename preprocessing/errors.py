@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from operator import index
+
+SEEDS = 2**63  # as many as everything that takes a seed can tell apart
+
 
 class GatedVAEError(Exception):
     """A failure the user can act on, printed by ``pipe`` in at most three lines.
@@ -28,3 +32,10 @@ class GatedVAEError(Exception):
 
 class UsageError(GatedVAEError):
     """An option that says nothing, whatever the data are: ``pipe`` exits with 2 instead of 1."""
+
+
+def check_seed(seed: int, name: str = "seed") -> int:
+    """Give a seed as an int; `GatedVAEError` when it is not in 0 .. 2**63 - 1, TypeError when it is no whole number."""
+    if not 0 <= index(seed) < SEEDS:
+        raise GatedVAEError(f"The {name} {seed} cannot be used.", "", f"Give a whole number from 0 to {SEEDS - 1}.")
+    return index(seed)

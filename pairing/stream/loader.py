@@ -14,7 +14,7 @@ from gated_vae.pairing.stream.composed import ComposedBatches, Composition
 from gated_vae.pairing.stream.cut import Batch, Batches, Cut
 from gated_vae.pairing.stream.together import Probability, Together, never
 from gated_vae.preprocessing.compute import read_ahead
-from gated_vae.preprocessing.errors import GatedVAEError
+from gated_vae.preprocessing.errors import GatedVAEError, check_seed
 from gated_vae.preprocessing.store import Store, open_store
 
 Handed = TypeVar("Handed", Batch, "PairBatch")
@@ -121,7 +121,7 @@ class PairLoader:
         self.partitions = partitions or list(self.store.partitions)
         if not self.partitions:
             raise GatedVAEError(f"{source} has no pairs yet.", "", "Run `pipe cluster` or `pipe pair` on it first.")
-        self.seed, self.epoch, self.step = seed, epoch, 0
+        self.seed, self.epoch, self.step = check_seed(seed), check_seed(epoch, "epoch"), 0
         self.itself, self._prefetch = itself, prefetch
         cut = Cut(tuple(self.partitions), batch_size, rank, world_size)
         self._global_batch = cut.global_batch
