@@ -6,7 +6,7 @@ OUT ?= out/demo
 FACES ?= 2000
 STEPS ?= 3000
 
-.PHONY: demo test check slow faults fuzz soak audit bench scale constraints clean
+.PHONY: demo test lowest check slow faults fuzz soak audit bench scale constraints clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -26,6 +26,15 @@ demo: $(VENV)/installed
 ## The fast tests; GATED_VAE_DATA names the folder of real inputs, without it the tests that need them are skipped.
 test: $(VENV)/installed
 	$(BIN)/pytest -m "not slow"
+
+## The fast tests with the lowest version of everything that pyproject.toml allows; what old packages warn each other of does not matter.
+lowest: $(VENV)/lowest/installed
+	$(VENV)/lowest/bin/pytest -m "not slow" -W default
+
+$(VENV)/lowest/installed: pyproject.toml constraints-lowest.txt
+	$(PYTHON) -m venv --clear $(VENV)/lowest
+	$(VENV)/lowest/bin/pip install --quiet --disable-pip-version-check --constraint constraints-lowest.txt --editable '.[cpu]' hypothesis import-linter pillow pytest
+	touch $@
 
 slow: $(VENV)/installed
 	$(BIN)/pytest -m slow

@@ -21,11 +21,13 @@ from gated_vae.pairing.rules import UNIFORM, Rule
 from gated_vae.pairing.rules.base import Floats, Grouping, Members, drawing
 from gated_vae.pairing.rules.uniform import UniformPartners
 from gated_vae.pairing.tables import DRAWS
-from gated_vae.preprocessing.compute import dashboard
 from gated_vae.preprocessing.errors import GatedVAEError, UsageError
 from gated_vae.preprocessing.files import locked
 from gated_vae.preprocessing.progress import Progress, ignore
+from gated_vae.preprocessing.scheduler.dask import dashboard
 from gated_vae.preprocessing.store import Store, open_store, samples_path
+
+_VARY = "Preprocess from labels that differ, or from CSVs without these columns."
 
 
 @dataclass(frozen=True)
@@ -146,8 +148,9 @@ def cluster_store(
     Raises
     ------
     GatedVAEError
-        When no label has columns, a count does not fit, an option has no meaning, a partition was made
-        otherwise, or the scheduler does not answer; nothing is written then.
+        When no label has columns, a label is the same in all samples, a count does not fit, an option has no meaning, a
+        partition was made otherwise, or the scheduler does not answer; nothing is written then. When all but single samples
+        of a partition fall into one cluster; those before it are written.
     """
     path = open_store(path).path
     if scheduler is not None:
@@ -157,7 +160,7 @@ def cluster_store(
         clustering = _Clustering(store, options, scheduler)
         plans = [clustering.plan(name) for name in clustering.columns]
         made = make_partitions(store, plans, overwrite=overwrite, progress=progress)
-    return tuple(ClusterReport.read(name, record, len(store), there) for name, (record, there) in made.items())
+    return tuple(ClusterReport.read(name, record, store.training, there) for name, (record, there) in made.items())
 
 
 @dataclass(frozen=True)
@@ -193,11 +196,12 @@ class _Clustering:
         Raises
         ------
         GatedVAEError
-            When there are more clusters or strata than samples can make, or strata of nothing.
+            When all samples have the same values, when there are more clusters or strata than samples can make, or strata of
+            nothing.
         """
         options, shared = self.options, self.columns[name]
         others = [column for other, columns in self.columns.items() if other != name for column in columns]
-        k = options.clusters.get(name, self.labels[name].clusters(len(self.store)))
+        k = options.clusters.get(name, self.labels[name].clusters(self.store.training))
         self._check(name, k, others)
         more: Record = {"k": k, "rule": str(options.rule)}
         if options.rule.kind.strata:
@@ -206,7 +210,10 @@ class _Clustering:
         return Plan(name, record, lambda: self._group(record, others))
 
     def _check(self, name: str, k: int, others: list[str]) -> None:
-        samples, rule = len(self.store), self.options.rule
+        samples, rule = self.store.training, self.options.rule
+        if not LabelColumns(self.store, self.columns[name]).vary:
+            why = f"All {samples} have the same {', '.join(self.labels[name].columns)}: partners would be random."
+            raise GatedVAEError(f"Samples cannot be grouped by {name}.", why, _VARY)
         most = samples // 2
         if not 1 <= k <= most:
             what = f"{samples} samples cannot make {k} {name} clusters."
@@ -219,15 +226,21 @@ class _Clustering:
 
     def _group(self, record: Record, others: list[str]) -> Grouped:
         """Cluster, and prepare the rule."""
-        own, found = self._cluster(record["shared"], record["k"])
+        samples = self.store.training
+        own, every = self._cluster(record["shared"], record["k"])
+        found = every.first(samples)
         groups, merged = merge_singletons(found, own.take)
         members = Members.of(groups.group)
+        if record["k"] > 1 and groups.sizes.max() == samples:
+            what = f"Samples cannot be grouped by {', '.join(record['shared'])}."
+            why = f"All but {merged} of {samples} fell into one cluster."
+            raise GatedVAEError(what, why, f"Ask for more clusters. {_VARY}")
 
         def strata(count: int) -> tuple[npt.NDArray[np.int32], Floats]:
             _, cut = self._cluster(others, count)
-            return cut.group, cut.centroids
+            return cut.group[:samples], cut.centroids
 
-        grouping = Grouping(members, lambda: own.all().astype(np.float32), strata)
+        grouping = Grouping(members, lambda: own.training().astype(np.float32), strata)
         partners = drawing(self.options.rule.prepare(grouping), record["stream"])
         uniform = drawing(UniformPartners(members), record["stream"])
         results = {
@@ -237,7 +250,9 @@ class _Clustering:
             "sizes": size_histogram(groups.sizes),
         }
         measure = partial(measure_pairs, self.store, self.labels.values(), own.names, partners, uniform)
-        return Grouped(groups.group, groups.distance, groups.centroids, partners, results, measure)
+        group = np.concatenate([groups.group, every.group[samples:]])
+        distance = np.concatenate([groups.distance, every.distance[samples:]])
+        return Grouped(group, distance, groups.centroids, partners, results, measure)
 
     def _cluster(self, columns: list[str], k: int) -> tuple[LabelColumns, Groups]:
         read = LabelColumns(self.store, columns, self.scheduler)

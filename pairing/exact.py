@@ -14,6 +14,7 @@ from gated_vae.pairing.labels import choose_columns
 from gated_vae.pairing.partition import Grouped, Plan, Record, describe, make_partitions
 from gated_vae.pairing.rules.base import Members, drawing
 from gated_vae.pairing.rules.uniform import UniformPartners
+from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import locked
 from gated_vae.preprocessing.progress import Progress, ignore
 from gated_vae.preprocessing.store import Store, open_store, samples_path
@@ -75,8 +76,8 @@ def pair_exactly(
     Raises
     ------
     GatedVAEError
-        When a column does not exist or lacks values, when what is shared leaves most samples alone, or when a partition of
-        that name was made otherwise. Nothing is written then.
+        When a column does not exist or lacks values, when what is shared leaves most samples alone or is the same in all, or
+        when a partition of that name was made otherwise. Nothing is written then.
     """
     with locked(store.path):
         store = open_store(store.path)
@@ -117,8 +118,11 @@ def _plan(store: Store, name: str, record: Record) -> Plan:
         group = grid.group(np.arange(grid.size), shared).astype(np.int32)
         partners = grid.drawing(shared, seed)
     else:
-        group, merged = group_by_labels(store.sample_columns(shared))
-        partners = drawing(UniformPartners(Members.of(group)), seed)
-    results = {"groups": int(group.max()) + 1, "merged": merged}
+        group, merged = group_by_labels(store.sample_columns(shared), store.training)
+        partners = drawing(UniformPartners(Members.of(group[: store.training])), seed)
+    results = {"groups": int(group[: store.training].max()) + 1, "merged": merged}
+    if results["groups"] == 1:
+        why = f"All {store.training} samples are in one group: partners would be random."
+        raise GatedVAEError(f"Pairs cannot share {', '.join(shared)}.", why, "Share columns that differ.")
     grouped = Grouped(group, np.zeros(len(store), np.float32), None, partners, results)
     return Plan(name, record, lambda: grouped)

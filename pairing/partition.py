@@ -30,7 +30,7 @@ class Grouped:
     Attributes
     ----------
     group:
-        Group of each sample, int32 (N,); none has a single member.
+        Group of each sample, int32 (N,); of the T that train none is alone in its. -1 where others fit in none.
     distance:
         Distance to the group's centroid, float32 (N,); 0 where groups have none.
     centroids:
@@ -98,7 +98,7 @@ def make_partitions(
     replaced = store.partitions.keys() & {plan.name for plan in missing}
     if replaced:  # before their files change, so that no record describes a half-made table
         store = store.with_partitions({name: it for name, it in store.partitions.items() if name not in replaced})
-    sizes = [len(store) * plan.record["draws"] for plan in missing]
+    sizes = [store.training * plan.record["draws"] for plan in missing]
     for place, plan in enumerate(missing):
         records = {**store.partitions, plan.name: _make(store, plan, sum(sizes[:place]), sum(sizes), progress)}
         first = [label.name for label in registered("near") if label.name in records]
@@ -129,8 +129,9 @@ def _make(store: Store, plan: Plan, before: int, pairs: int, progress: Progress)
     told(0, 0, "groups")
     found = plan.group()
     write_groups(store.path, name, found.group, found.distance)
-    write_centroids(store.path, name, plan.record["shared"], found.group, found.centroids)
+    paired = found.group[: store.training]
+    write_centroids(store.path, name, plan.record["shared"], paired, found.centroids)
     told(0, 0)
-    written = write_pairs(store.path, name, found.group, found.partners, draws, progress=told)
+    written = write_pairs(store.path, name, paired, found.partners, draws, progress=told)
     told(written, 0, "measuring")
     return {**plan.record, **found.results, **found.measure()}

@@ -66,7 +66,7 @@ def measure_pairs(
     column -> what `column_quality` finds, as plain values.
     """
     labels = [*labels]
-    ids = np.arange(0, len(store), -(-len(store) // MEASURED_PAIRS))
+    ids = np.arange(0, store.training, -(-store.training // MEASURED_PAIRS))
     target = partners(ids, 0)
     rows = np.concatenate([ids, target, uniform(ids, 0)])
     quality = {}

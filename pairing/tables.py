@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from gated_vae.pairing.rules.base import BLOCK, Floats, Ids, Ints, Partners
 from gated_vae.preprocessing.compute import read_ahead
 from gated_vae.preprocessing.errors import GatedVAEError
-from gated_vae.preprocessing.files import parquet_writer, write_parquet
+from gated_vae.preprocessing.files import parquet_writer, regular, write_parquet
 from gated_vae.preprocessing.progress import Progress, ignore
 from gated_vae.preprocessing.store import SCHEMA_VERSION, centroids_path, groups_path, pairs_path
 
@@ -75,7 +75,7 @@ def write_pairs(
     Parameters
     ----------
     group:
-        Group of every sample (N,).
+        Group of every sample that trains (T,).
     partners:
         Gives each of the ids it is handed a partner for one draw: another sample of the same group.
     draws:
@@ -148,7 +148,7 @@ class PairTable:
     Attributes
     ----------
     rows:
-        Inputs per draw, which is the number of samples.
+        Inputs per draw, which is the number of samples that train.
     draws:
         How often every sample is an input.
     block_size:
@@ -198,7 +198,7 @@ class PairTable:
 
 def _open(path: Path) -> pq.ParquetFile:
     try:
-        return pq.ParquetFile(path, memory_map=True, page_checksum_verification=True)
+        return pq.ParquetFile(regular(path, _REMAKE), memory_map=True, page_checksum_verification=True)
     except FileNotFoundError:
         raise GatedVAEError(f"{path} does not exist.", "", _REMAKE) from None
     except (OSError, pa.ArrowException) as error:

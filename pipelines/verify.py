@@ -52,7 +52,7 @@ def verify(path: Path) -> VerifyReport:
         return VerifyReport(path, {"store": run.config.store, "trained": trained}, list(_run_problems(run)))
     store = open_store(path)
     holds = {"samples": len(store), "rejected": store.manifest.get("rejected"), "seen": store.manifest.get("seen")}
-    holds |= {name: f"{len(store) * made.get('draws', 0):,} pairs" for name, made in store.partitions.items()}
+    holds |= {name: f"{store.training * made.get('draws', 0):,} pairs" for name, made in store.partitions.items()}
     return VerifyReport(path, holds, list(_store_problems(store)))
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 from operator import index
 
 SEEDS = 2**63  # as many as everything that takes a seed can tell apart
+# The machine's troubles, not the file's: another try may well succeed.
+_TROUBLES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.ETIMEDOUT}
 
 
 class GatedVAEError(Exception):
@@ -32,6 +35,19 @@ class GatedVAEError(Exception):
 
 class UsageError(GatedVAEError):
     """An option that says nothing, whatever the data are: ``pipe`` exits with 2 instead of 1."""
+
+
+class BadSourceError(GatedVAEError):
+    """The source cannot become a store: a better one must not find what was begun with it in its way."""
+
+
+def raise_trouble(error: OSError) -> None:
+    """Raise an error that the machine has had, not the file: too many open files, no memory, a network drive that is away.
+
+    For those who go on without a file that cannot be read: they would do without good ones.
+    """
+    if error.errno in _TROUBLES:
+        raise error
 
 
 def check_seed(seed: int, name: str = "seed") -> int:

@@ -11,28 +11,43 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
+import stat
 import zlib
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from gated_vae.preprocessing.errors import GatedVAEError, UsageError
+from gated_vae.preprocessing.errors import GatedVAEError, UsageError, raise_trouble
 
 if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
 SCHEMA_KEY = b"gated_vae.schema_version"
-# Never through a symbolic link, which could lead out of a folder; never waiting on a pipe that is named like a file.
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC  # never waiting on a pipe that is named like a file
+_OWN = os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC  # for files that are nobody else's
+_JSON_BYTES = 16 << 20  # of a manifest at most
+_MANIFESTS = ("store.json", "config.json")  # in the folder of a store, of a run
 _SEAL_BYTES = 64  # as many as keep Arrow's buffers aligned
 _PARQUET = {"compression": "zstd", "write_page_checksum": True}  # unless told otherwise
 
 
 def open_file(path: str | bytes) -> int:
-    """Open a file of somebody else's to read from; symbolic links are refused, `OSError`. Whoever calls closes the handle."""
-    return os.open(path, _READ)
+    """Open a file of somebody else's to read from; `OSError` when it is no regular file. Whoever calls closes the handle."""
+    handle = os.open(path, _READ)
+    if stat.S_ISREG(os.fstat(handle).st_mode):
+        return handle
+    os.close(handle)
+    raise OSError(errno.EINVAL, "Not a regular file", os.fsdecode(path))
+
+
+def regular(path: Path, remedy: str) -> Path:
+    """The path, if a regular file lies there or nothing; `GatedVAEError` for a pipe or device, which might be waited on."""
+    if path.exists() and not path.is_file():
+        raise GatedVAEError(f"{path} cannot be read.", "It is no regular file.", remedy)
+    return path
 
 
 @contextmanager
@@ -72,9 +87,16 @@ def atomic_path(path: Path, *, durable: bool = True) -> Iterator[Path]:
 
 
 def _reserve(partial: Path, taken: str) -> int:
-    """Create a file, or take over one that a dead process has left, and lock it; return its handle."""
+    """Create a file, or take over one that a dead process has left, and lock it; return its handle.
+
+    What else bears its name, a link to a file of somebody's above all, is removed and not written to.
+    """
     while True:
-        handle = os.open(partial, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        with suppress(FileNotFoundError):
+            status = partial.lstat()
+            if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+                partial.unlink()
+        handle = os.open(partial, _OWN, 0o644)
         try:
             _lock(handle, taken, "Wait for it to finish, or choose another name.")
             with suppress(FileNotFoundError):
@@ -177,10 +199,17 @@ def write_json(path: Path, value: Any) -> None:
 def read_json(path: Path, remedy: str) -> dict[str, Any]:
     """Read a JSON object; raise `GatedVAEError` with `remedy` when it is missing, cut or not an object."""
     try:
-        value = json.loads(path.read_bytes())
+        with os.fdopen(open_file(os.fspath(path)), "rb") as file:
+            data = file.read(_JSON_BYTES + 1)
+        if len(data) > _JSON_BYTES:
+            raise ValueError(f"It is larger than {_JSON_BYTES >> 20} MiB.")
+        value = json.loads(data)
     except FileNotFoundError:
         raise GatedVAEError(f"{path} does not exist.", "", remedy) from None
-    except (ValueError, OSError) as error:
+    except OSError as error:
+        raise_trouble(error)
+        raise GatedVAEError(f"{path} cannot be read.", f"{error.strerror}.", remedy) from None
+    except (ValueError, RecursionError) as error:
         raise GatedVAEError(f"{path} cannot be read.", str(error), remedy) from None
     if not isinstance(value, dict):
         raise GatedVAEError(f"{path} is not a JSON object.", "", remedy)
@@ -201,6 +230,27 @@ def parquet_writer(path: Path, schema: pa.Schema, *, schema_version: int, **opti
     schema = schema.with_metadata({**(schema.metadata or {}), SCHEMA_KEY: str(schema_version).encode()})
     with atomic_path(path) as partial, pq.ParquetWriter(partial, schema, **{**_PARQUET, **options}) as writer:
         yield writer
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a folder and all in it, or a link, but not what that leads to; nothing if it is not there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def refuse_overlap(out: Path, inputs: Iterable[Path]) -> None:
+    """Raise `GatedVAEError` where a folder to be written is, holds or lies in what is read, or lies in a store or a run."""
+    place, remedy = out.resolve(), "Choose a folder of its own."
+    for read in inputs:
+        there = read.resolve()
+        if place == there or place in there.parents or there in place.parents:
+            how = "is" if place == there else "holds" if place in there.parents else "lies in"
+            raise GatedVAEError(f"{out} cannot be written.", f"It {how} {read}, which is read.", remedy)
+    for folder in place.parents:
+        if any((folder / name).exists() for name in _MANIFESTS):
+            raise GatedVAEError(f"{out} cannot be written.", f"It lies in {folder}, a store or a run.", remedy)
 
 
 def digest(*parts: bytes | str) -> str:
@@ -225,7 +275,12 @@ def locked(folder: Path) -> Iterator[None]:
     The kernel drops the lock when the process ends, however it ends, so a killed command leaves nothing to clean up.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        handle = os.open(folder / ".lock", _OWN, 0o644)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise GatedVAEError(f"{folder} cannot be used.", "Its .lock is a link.", "Remove that link.") from None
     try:
         _lock(handle, f"{folder} is in use by another process.", "Wait for it to finish, or choose another folder.")
         yield

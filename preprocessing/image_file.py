@@ -23,7 +23,7 @@ from gated_vae.preprocessing.files import damaged, make_room, read_sealed, write
 
 Pixels = npt.NDArray[np.uint8]
 Shape = tuple[int, ...]  # of one image
-Failures = Sequence[tuple[int, str]]  # place of an image among its region's, and what is wrong with it
+Failures = Sequence[tuple[int, str, str]]  # place of an image among its region's, reason as a word, particulars
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Region:
         if not note.failed:
             return pixels
         images = np.frombuffer(pixels, np.uint8).reshape(self.count, -1)
-        return np.delete(images, [place for place, _ in note.failed], axis=0).tobytes()
+        return np.delete(images, [place for place, _, _ in note.failed], axis=0).tobytes()
 
     @property
     def _work_file(self) -> Path:

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gated_vae.preprocessing.errors import GatedVAEError
-from gated_vae.preprocessing.files import file_digest, read_json, write_json
+from gated_vae.preprocessing.files import file_digest, read_json, regular, write_json
+from gated_vae.preprocessing.sources.splits import SPLITS
 
 if TYPE_CHECKING:  # commands that read neither images nor tables need not wait for them
     import numpy as np
@@ -73,6 +74,23 @@ class Store:
     def __len__(self) -> int:
         return int(self.manifest["taken"])
 
+    @property
+    def training(self) -> int:
+        """How many samples train: the first ones; all of a store without splits."""
+        return int(self.splits["train"]) if self.splits else len(self)
+
+    @property
+    def splits(self) -> dict[str, int]:
+        """Samples of each split, which lie one behind the other in the order of `SPLITS`; empty where there are none."""
+        return dict(self.manifest.get("splits", {}))
+
+    def split(self, name: str) -> range:
+        """The samples of one split; of ``train`` in a store without splits, all."""
+        if not self.splits:
+            return range(len(self) if name == "train" else 0)
+        start = sum(self.splits[before] for before in SPLITS[: SPLITS.index(name)])
+        return range(start, start + self.splits[name])
+
     @cached_property
     def images(self) -> np.memmap[Any, np.dtype[np.uint8]]:
         """Every image, uint8 (N, H, W), mapped read-only."""
@@ -80,7 +98,7 @@ class Store:
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # numpy's word on a damaged header that it can still read
-            images = np.load(images_path(self.path), mmap_mode="r", allow_pickle=False)
+            images = np.load(regular(images_path(self.path), REBUILD), mmap_mode="r", allow_pickle=False)
         expected = (len(self), *self.manifest["image_shape"])
         if images.dtype != np.uint8 or images.shape != expected:
             why = f"It holds {images.dtype} {images.shape}, store.json says uint8 {expected}."
@@ -96,7 +114,7 @@ class Store:
         """Read only some columns of samples.parquet (all when None)."""
         import pandas as pd
 
-        samples = pd.read_parquet(samples_path(self.path), columns=columns)
+        samples = pd.read_parquet(regular(samples_path(self.path), REBUILD), columns=columns)
         if len(samples) != len(self):
             why = f"It has {len(samples)} rows, store.json says {len(self)}."
             raise GatedVAEError(f"{samples_path(self.path)} does not fit its store.", why, REBUILD)
@@ -209,6 +227,10 @@ def _is_partition(name: str, record: Any) -> bool:
     )
 
 
+def _is_splits(value: Any) -> bool:
+    return isinstance(value, dict) and tuple(value) == SPLITS and all(map(_is_count, value.values()))
+
+
 def _is_factors(value: Any) -> bool:
     return isinstance(value, dict) and all(_is_count(size) and size > 0 for size in value.values())
 
@@ -227,5 +249,6 @@ _FORMS: dict[str, Callable[[Any], bool]] = {
     "parameters": _is_dict,
     "digests": _is_dict,
     "factors": _is_factors,
+    "splits": _is_splits,
     "partitions": _is_partitions,
 }

@@ -6,7 +6,8 @@ command that fails or is killed leaves what was there before, and running it aga
 
 from __future__ import annotations
 
-import shutil
+from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,18 @@ import pandas as pd
 import pyarrow as pa
 
 from gated_vae.preprocessing.errors import GatedVAEError
-from gated_vae.preprocessing.files import commit, file_digest, read_json, write_json, write_parquet
+from gated_vae.preprocessing.files import (
+    commit,
+    file_digest,
+    read_json,
+    refuse_overlap,
+    remove,
+    write_bytes,
+    write_json,
+    write_parquet,
+)
 from gated_vae.preprocessing.image_file import Region, finish_images, make_images
+from gated_vae.preprocessing.sources.splits import SPLITS
 from gated_vae.preprocessing.store import (
     REBUILD,
     SCHEMA_VERSION,
@@ -46,6 +57,8 @@ class Plan:
     parameters: dict[str, Any]  # the options, without paths, as JSON knows them
     image_shape: tuple[int, ...]  # of one image, such as (H, W)
     factors: dict[str, int] | None = None  # where images are all combinations of some: sizes by name, the slowest first
+    inputs: tuple[Path, ...] = ()  # what is read; where it lies decides nothing
+    times: str = ""  # digest of when the files were last changed, where `source_digest` does not cover what is in them
 
     def manifest(self) -> dict[str, Any]:
         """The keys of store.json that are known beforehand."""
@@ -61,6 +74,8 @@ class StoreWriter:
     ----------
     work:
         Absolute path of the folder where tasks leave what they have made until the store is complete.
+    beside:
+        Where the table of rejected items goes when nothing is left to make a store of.
     seen:
         How many items the source has, which the source sets: those taken and those rejected must add up to it.
     """
@@ -68,47 +83,71 @@ class StoreWriter:
     def __init__(self, out: Path, plan: Plan) -> None:
         self.seen = 0
         self.work = out.absolute() / ".work"
+        self.beside = self.work.parent.with_name(f"{self.work.parent.name}.rejected.parquet")
         self._out, self._plan, self._plan_path = out, plan, self.work / "plan.json"
         self._staged = self.work / "store"
         self._regions: list[Region] = []
         self._samples = pa.table({})
         self._rejected: list[tuple[str, int | None, str, str]] = []
 
-    def is_finished(self) -> bool:
-        """Whether the store is there already; `GatedVAEError` when `out` holds another, finished or not, or something else."""
+    def is_finished(self, *, overwrite: bool = False) -> bool:
+        """Whether the store is there already and shall stay.
+
+        Raises
+        ------
+        GatedVAEError
+            When the folder holds something that is no store; or another one, finished or not, unless to `overwrite`; or when
+            it is, holds or lies in what is read, or lies in a store or a run.
+        """
+        refuse_overlap(self._out, self._plan.inputs)
+        if self.work.is_symlink():
+            raise GatedVAEError(f"{self._out} cannot be used.", "Its .work is a link.", "Remove that link.")
         if manifest_path(self._out).exists():
+            if overwrite:
+                self._refuse_foreign()
+                return False
             self._refuse_other(open_store(self._out).manifest)
             return True
-        if self._plan_path.exists():
-            self._refuse_other(read_json(self._plan_path, REBUILD))
-        elif any(not path.name.startswith(".") for path in self._out.iterdir()):
-            remedy = "Choose a new or empty folder, or have this one's store files replaced with --overwrite."
+        plan = self._unfinished()
+        if plan is None and any(not path.name.startswith(".") for path in self._out.iterdir()):
+            remedy = "Choose a new or empty folder."
             raise GatedVAEError(f"{self._out} is not empty.", "It holds files, but no store.", remedy)
+        if plan is not None and not overwrite:
+            self._refuse_other(plan)
         return False
+
+    def is_current(self) -> bool:
+        """Whether the files of the finished store's source are surely those that it was made from."""
+        times = _times_path(self._out)
+        return not self._plan.times or (times.exists() and times.read_text() == self._plan.times)
 
     def begin(self) -> None:
         """Go on with the unfinished work on this store; work on any other is thrown away."""
-        if not self._plan_path.exists() or read_json(self._plan_path, REBUILD) != self._plan.manifest():
+        plan = {**self._plan.manifest(), "times": self._plan.times}
+        if self._unfinished() != plan:
             self.discard()
-            write_json(self._plan_path, self._plan.manifest())
+            write_json(self._plan_path, plan)
 
     def discard(self) -> None:
         """Remove the work folder; its plan first, so that a part of it is never taken for the whole."""
         self._plan_path.unlink(missing_ok=True)
-        if self.work.exists():
-            shutil.rmtree(self.work)
+        remove(self.work)
 
     def images(self, count: int, each: int = REGION_IMAGES) -> list[Region]:
         """Make room for `count` images in regions of `each`, to be filled in any order; some may be, by an earlier run."""
         self._regions = make_images(images_path(self._staged), self._plan.image_shape, count, each)
         return self._regions
 
-    def failed(self) -> dict[int, str]:
-        """Images that failed by number, and why: no row of the samples is theirs, and the source rejects them."""
-        return {region.start + place: why for region in self._regions for place, why in region.failed()}
+    def failed(self) -> dict[int, tuple[str, str]]:
+        """Reason and detail of images that failed, by number: no row of the samples is theirs, and the source rejects them."""
+        failed = ((region.start, *failure) for region in self._regions for failure in region.failed())
+        return {start + place: (reason, detail) for start, place, reason, detail in failed}
 
     def samples(self, table: pa.Table) -> None:
-        """Row i describes image i of those that did not fail; `sample_id`, which is i, comes in front."""
+        """Row i describes image i of those that did not fail; `sample_id`, which is i, comes in front.
+
+        A column `split` says who trains; rows must be in the order of `splits.in_order`.
+        """
         self._samples = table.add_column(0, "sample_id", pa.array(np.arange(len(table))))
 
     def reject(self, source: str, row: int | None, reason: str, detail: str) -> None:
@@ -121,6 +160,30 @@ class StoreWriter:
         Then files are only renamed, which takes no space that could run out: old manifest away first, new one in last.
         `GatedVAEError` when an item or an image is unaccounted for, or pixels are not those that were written.
         """
+        self._complete()
+        self._replace()
+        return open_store(self._out)
+
+    def confirm(self) -> None:
+        """Complete the store and compare it with the finished one, whose source was touched since.
+
+        `GatedVAEError` when they differ; what was made stays for the same command with --overwrite.
+        """
+        made, there = self._complete()["digests"], open_store(self._out).manifest.get("digests", {})
+        if changed := [name for name, value in made.items() if there.get(name) != value]:
+            why = f"Its source has changed since: {' and '.join(changed)} would be others."
+            remedy = "Replace it with --overwrite, which has little left to do, or choose another folder."
+            raise GatedVAEError(f"{self._out} holds an older store.", why, remedy)
+        commit(_times_path(self._staged), _times_path(self._out))
+
+    def give_up(self) -> None:
+        """Remove the work folder; what was rejected is told `beside`."""
+        self.discard()
+        if self._rejected:
+            write_parquet(self.beside, self._rejected_table(), schema_version=SCHEMA_VERSION)
+
+    def _complete(self) -> dict[str, Any]:
+        """Write all files of the store into the work folder; return its manifest."""
         self._check_account()
         images = images_path(self._staged)
         shape, taken = self._plan.image_shape, len(self._samples)
@@ -129,11 +192,29 @@ class StoreWriter:
         for path, table in tables.items():
             write_parquet(path, table, schema_version=SCHEMA_VERSION)
             digests[path.name] = file_digest(path)
-        counts = {"seen": self.seen, "taken": taken, "rejected": len(self._rejected)}
+        counts: dict[str, Any] = {"seen": self.seen, "taken": taken, "rejected": len(self._rejected)}
+        if "split" in self._samples.column_names:
+            sizes = Counter(self._samples["split"].to_pylist())
+            counts["splits"] = {name: sizes[name] for name in SPLITS}
         manifest = {**self._plan.manifest(), **counts, "partitions": {}, "digests": digests}
+        write_bytes(_times_path(self._staged), self._plan.times.encode())
         write_json(manifest_path(self._staged), manifest)
-        self._replace()
-        return open_store(self._out)
+        return manifest
+
+    def _unfinished(self) -> dict[str, Any] | None:
+        """The plan of the work that lies here; None where there is none, or a machine has torn it by stopping."""
+        with suppress(GatedVAEError):
+            return read_json(self._plan_path, REBUILD)
+        return None
+
+    def _refuse_foreign(self) -> None:
+        """Raise where another program's folder has a store.json; a damaged one of ours may be replaced."""
+        manifest = {"schema_version": "damaged"}
+        with suppress(GatedVAEError):
+            manifest = read_json(manifest_path(self._out), REBUILD)
+        if "schema_version" not in manifest:
+            why, remedy = "Its store.json is none of a store.", "Choose a new or empty folder."
+            raise GatedVAEError(f"{self._out} cannot be replaced.", why, remedy)
 
     def _refuse_other(self, found: dict[str, Any]) -> None:
         there = _named(found)
@@ -160,16 +241,21 @@ class StoreWriter:
         schema = rejected_schema()
         table = pa.Table.from_pylist([dict(zip(schema.names, item, strict=True)) for item in self._rejected], schema)
         table = table.sort_by([("source", "ascending"), ("row", "ascending")])
-        return pa.Table.from_pandas(table.to_pandas(types_mapper=_NULLABLE.get), preserve_index=False)
+        return pa.Table.from_pandas(table.to_pandas(types_mapper=_NULLABLE.get), schema, preserve_index=False)
 
     def _replace(self) -> None:
         out = self._out
         manifest_path(out).unlink(missing_ok=True)
         for folder in (groups_path(out, "").parents[1], pairs_path(out, "").parents[1], centroids_path(out, "").parent):
-            if folder.exists():
-                shutil.rmtree(folder)
-        for path_in in (images_path, samples_path, rejected_path, manifest_path):
+            remove(folder)
+        for path_in in (images_path, samples_path, rejected_path, _times_path, manifest_path):
             commit(path_in(self._staged), path_in(out))
+        self.beside.unlink(missing_ok=True)
+
+
+def _times_path(folder: Path) -> Path:
+    """Where it is noted when the files of a store's source were last changed."""
+    return folder / ".times"
 
 
 def _named(manifest: dict[str, Any]) -> dict[str, Any]:

@@ -24,3 +24,12 @@ def real_data() -> Path:
 def store(tmp_path: Path) -> Store:
     """A store of 300 images with pairs in two partitions, three draws."""
     return make_store(tmp_path / "store")
+
+
+@pytest.fixture(scope="session")
+def cases() -> Path:
+    """The folder of inputs as people have them; tests that need it skip where it is not given."""
+    folder = os.environ.get("GATED_VAE_CASES")
+    if not folder:
+        pytest.skip("GATED_VAE_CASES is not set: none of the folders that people have")
+    return Path(folder)

@@ -63,9 +63,9 @@ def seed_of(stem: str, face: int) -> int:
 
 
 def read_tree(folder: Path) -> dict[str, bytes]:
-    """Every file in a folder but the lock, by relative path."""
+    """Every file in a folder but the lock and the note of its source's times, by relative path."""
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != ".lock"
+        if path.is_file() and path.name not in (".lock", ".times")
     }

@@ -6,10 +6,13 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("models", "pairing", "pipelines", "preprocessing")
@@ -61,3 +64,17 @@ def test_installed_it_leaves_users_their_own_models(wheel: Path, tmp_path: Path)
     expected = f"{mine / 'models' / '__init__.py'} <class 'gated_vae.models.vae.GatedVAE'>"
     assert run("-c", words, folder=mine, PYTHONPATH=str(target)).startswith(expected)
     assert str(target) in run("-c", "import gated_vae; print(gated_vae.__file__)", folder=mine, PYTHONPATH=str(target))
+
+
+def test_the_lowest_versions_that_are_tested_are_those_that_are_allowed() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    checks, measures = {"mypy", "ruff"}, {"polars"}
+    needed = map(Requirement, [*project["dependencies"], *extras["cpu"], *extras["dev"], *extras["bench"]])
+    lines = (ROOT / "constraints-lowest.txt").read_text().splitlines()
+    pinned = dict(line.split("==") for line in lines if not line.startswith("#"))
+    for requirement in needed:
+        if requirement.name not in checks | measures:
+            (bound,) = requirement.specifier
+            same = Version(bound.version) == Version(pinned[requirement.name])
+            assert (bound.operator, same) == (">=", requirement.name != "torch"), requirement

@@ -11,6 +11,9 @@ Array = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]
 
 
+LEAST_SPREAD = 0.1
+
+
 @dataclass(frozen=True)
 class Split:
     """Which rows a predictor is fitted on, and on which it is judged: integer row numbers, disjoint, any order."""
@@ -82,6 +85,15 @@ def check_split(split: Split | None, n: int, seed: int) -> Split:
 def varies(values: Array) -> npt.NDArray[np.bool_]:
     """Tell which columns of (n, d) hold more than one value."""
     return np.asarray((values != values[0]).any(axis=0))
+
+
+def can_judge(train: Array, test: Array) -> npt.NDArray[np.bool_]:
+    """Tell which columns vary in both, the second's std being at least a tenth of the first's.
+
+    Errors relative to the spread of held-out rows that are nearly all the same say nothing, and may be of any size.
+    """
+    spread = test.std(axis=0) >= LEAST_SPREAD * train.std(axis=0)
+    return np.asarray(varies(train) & varies(test) & spread)
 
 
 def standardise(fitted: Array, other: Array) -> tuple[Array, Array]:

@@ -12,12 +12,12 @@ from sklearn.ensemble import GradientBoostingClassifier
 from gated_vae.models.metrics.arrays import (
     Array,
     Split,
+    can_judge,
     check_arrays,
     check_split,
     derived_seed,
     is_discrete,
     standardise,
-    varies,
 )
 from gated_vae.models.metrics.regressors import check_regressor, fit_predict
 
@@ -41,8 +41,9 @@ class DCI:
     importance:
         float64 (M, K), not negative: how much code i matters when factor j is predicted.
     constant_factors:
-        Columns that do not vary in both splits. They have importance 0, completeness 0 and uninformativeness 1, and count
-        in no mean and in no base of a logarithm: the three scores are what they would be without those columns.
+        Columns that do not vary in both splits, or hardly in the held-out one (see `can_judge`). They have importance 0,
+        completeness 0 and uninformativeness 1, and count in no mean and in no base of a logarithm: the three scores are what
+        they would be without those columns.
     protocol:
         What has to be reported beside the scores, ready for JSON: regressor, error measure per factor, weighting,
         scaling, rows of each split, seed.
@@ -97,7 +98,7 @@ def dci(
     codes, factors = check_arrays(codes, factors)
     split = check_split(split, len(codes), seed)
     train, test = factors[split.train], factors[split.test]
-    x, varying = standardise(codes[split.train], codes[split.test]), varies(train) & varies(test)
+    x, varying = standardise(codes[split.train], codes[split.test]), can_judge(train, test)
     classes = varying & [regressor == "gradient_boosting" and is_discrete(column) for column in factors.T]
 
     importance, error = np.zeros((codes.shape[1], factors.shape[1])), np.ones(factors.shape[1])

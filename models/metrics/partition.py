@@ -8,7 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from gated_vae.models.metrics.arrays import Array, Split, check_arrays, check_split, derived_seed, standardise, varies
+from gated_vae.models.metrics.arrays import (
+    Array,
+    Split,
+    can_judge,
+    check_arrays,
+    check_split,
+    derived_seed,
+    standardise,
+)
 from gated_vae.models.metrics.dci import nrmse
 from gated_vae.models.metrics.regressors import check_regressor, fit_predict
 
@@ -26,11 +34,11 @@ class PartitionScores:
     factors:
         Column names.
     r2:
-        float64 (P + 1, K): held-out R2, negative where the prediction is worse than the mean; 0 for a constant factor.
+        float64 (P + 1, K): held-out R2, negative where the prediction is worse than the mean; 0 for one of `constant_factors`.
     per_factor:
         Factor -> R2 from its own partition minus the best R2 from one that is not meant to know it, negative R2 counted as 0.
     mean:
-        Mean of `per_factor` over the factors that vary in both splits; 0.0 when none does.
+        Mean of `per_factor` over the factors that vary in both splits (see `can_judge`); 0.0 when none does.
     constant_factors:
         The factors that do not.
     """
@@ -68,7 +76,7 @@ def partition_r2(
     codes, factors = check_arrays(codes, factors)
     split = check_split(split, len(codes), seed)
     train, test = factors[split.train], factors[split.test]
-    varying = varies(train) & varies(test)
+    varying = can_judge(train, test)
     x_train, x_test = standardise(codes[split.train], codes[split.test])
     y_train, y_test = standardise(train[:, varying], test[:, varying])
     r2 = np.zeros((len(partitions) + 1, factors.shape[1]))
@@ -117,7 +125,7 @@ def partition_scores(
     codes, factors = check_arrays(codes, factors)
     _check_names(partitions, owner, codes.shape[1], factors.shape[1])
     split = check_split(split, len(codes), seed)
-    varying = varies(factors[split.train]) & varies(factors[split.test])
+    varying = can_judge(factors[split.train], factors[split.test])
     r2 = partition_r2(codes, factors, partitions, regressor=regressor, seed=seed, split=split)
     return _summary(r2, tuple(partitions), owner, sharers or {}, varying)
 

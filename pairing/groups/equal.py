@@ -13,8 +13,14 @@ from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.store import Store, samples_path
 
 
-def group_by_labels(labels: pd.DataFrame) -> tuple[npt.NDArray[np.int32], int]:
+def group_by_labels(labels: pd.DataFrame, training: int | None = None) -> tuple[npt.NDArray[np.int32], int]:
     """Group rows that agree in every column; rows that agree with no other join the nearest group in sorted order.
+
+    Parameters
+    ----------
+    training:
+        How many of the rows, the first ones, are to be paired; all when None. The others take the groups of these, or form
+        groups of their own behind them; -1 where a value is missing.
 
     Returns
     -------
@@ -25,6 +31,9 @@ def group_by_labels(labels: pd.DataFrame) -> tuple[npt.NDArray[np.int32], int]:
     GatedVAEError
         When a value is missing, or most rows agree with no other.
     """
+    if training is not None and training < len(labels):
+        group, alone = group_by_labels(labels.iloc[:training])
+        return _extend(group, labels), alone
     names = ", ".join(labels.columns)
     missing = int(labels.isna().any(axis=1).sum())
     if missing:
@@ -39,6 +48,17 @@ def group_by_labels(labels: pd.DataFrame) -> tuple[npt.NDArray[np.int32], int]:
             f"Pairs cannot share {names}.", why, "Share fewer columns, or group by likeness: `pipe cluster`."
         )
     return _nearest_shared(sizes)[code].astype(np.int32), alone
+
+
+def _extend(group: npt.NDArray[np.int32], labels: pd.DataFrame) -> npt.NDArray[np.int32]:
+    """Groups of the first rows (T,) and, after them, of all others (N,)."""
+    columns = list(labels.columns)
+    code = labels.groupby(columns, sort=False, dropna=True).ngroup().fillna(-1).to_numpy(np.int64)
+    known = np.full(code.max() + 1, -1, np.int64)
+    known[code[: len(group)]] = group
+    new = np.flatnonzero(known < 0)
+    known[new] = group.max() + 1 + np.arange(len(new))
+    return np.concatenate([group, np.where(code < 0, -1, known[code])[len(group) :]]).astype(np.int32)
 
 
 def _nearest_shared(sizes: npt.NDArray[np.int64]) -> Ids:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
+from importlib.metadata import distributions
 from operator import index
 from typing import Any
 
@@ -40,6 +42,10 @@ class Groups:
     centroids: Floats
     group: npt.NDArray[np.int32]
     distance: Floats
+
+    def first(self, count: int) -> Groups:
+        """The groups of the first samples alone."""
+        return replace(self, group=self.group[:count], distance=self.distance[:count])
 
     @property
     def inertia(self) -> float:
@@ -199,6 +205,8 @@ def _scaled(points: npt.NDArray[Any], centre: npt.NDArray[np.float64], unit: flo
     return scaled
 
 
+_PACKAGES = ("faiss", "faiss-cpu", "faiss-gpu", "faiss-gpu-cu11", "faiss-gpu-cu12", "faiss-cuda")  # of one module
+_INSTALL = "Install faiss-cpu or, for a GPU, 'faiss-gpu>=1.14.3', and no other."
 _DEVICES = "Use auto, cpu or cuda; CUDA_VISIBLE_DEVICES chooses among GPUs."
 
 
@@ -207,14 +215,22 @@ def _use_gpu(faiss: Any, device: str) -> bool:
         raise GatedVAEError(f"There is no device {device} for K-Means.", "It takes all GPUs or none.", _DEVICES)
     found = device != "cpu" and faiss.get_num_gpus() > 0
     if device == "cuda" and not found:
-        raise GatedVAEError("K-Means cannot run on a GPU.", "faiss finds none.", "Install gated-vae[gpu], or use cpu.")
+        raise GatedVAEError("K-Means cannot run on a GPU.", "faiss finds none.", f"{_INSTALL} Or use cpu.")
     return found
 
 
+@cache
 def _faiss() -> Any:
+    """The module, unless two packages have it: each overwrites files of the other, and what is left may do anything."""
+    found = [name for name in _PACKAGES if any(distributions(name=name))]
+    remedy = f"Run `pip uninstall {' '.join(found)}`. {_INSTALL}" if found else _INSTALL
+    if len(found) > 1:
+        raise GatedVAEError(f"{' and '.join(found)} are both installed.", "They overwrite each other.", remedy)
     try:
         import faiss
-    except ImportError:
-        remedy = "Install gated-vae[cpu], or gated-vae[gpu] where there is a GPU."
-        raise GatedVAEError("K-Means needs faiss.", "It is not installed.", remedy) from None
+    except ImportError as error:
+        why = f"{found[0]} is damaged ({error})." if found else "It is not installed."
+        raise GatedVAEError("K-Means needs faiss.", why, remedy) from None
+    if not hasattr(faiss, "ClusteringInitMethod_AFK_MC2"):
+        raise GatedVAEError("K-Means needs faiss 1.12 or newer.", f"{faiss.__version__} is installed.", remedy)
     return faiss

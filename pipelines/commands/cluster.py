@@ -50,7 +50,7 @@ def cluster(
 
     from gated_vae.pairing.cluster import ClusterOptions, cluster_store, parse_near
     from gated_vae.pipelines import console
-    from gated_vae.preprocessing.compute import dashboard
+    from gated_vae.preprocessing.scheduler.dask import dashboard
 
     labels, clusters = parse_near(near or [])
     clusters |= {name: k for name, k in {"pose": pose, "expression": expression}.items() if k is not None}
@@ -62,10 +62,12 @@ def cluster(
     rows: dict[str, object] = {"store": store}
     for report in reports:
         done = " (was there already)" if report.already_done else ""
+        done += ": one cluster, random partners" if report.k == 1 else ""
+        fewer = ": perhaps there are fewer different values" if report.empty else ""
         found = {
             "clusters": f"{report.k:,} by {', '.join(report.shared)}{done}",
             "inertia": report.inertia,
-            "singletons": f"{report.merged:,} samples, merged into the nearest group; {report.empty:,} clusters empty",
+            "singletons": f"{report.merged:,} samples, merged into the nearest group; {report.empty:,} clusters empty{fewer}",
             "group sizes": report.sizes,
             **{f"same {name}": share for name, share in report.same.items()},
             "pairs": console.grid(

@@ -50,6 +50,8 @@ def _store(path: Path, pairs: Path | None, *, as_json: bool) -> None:
         "source": manifest["source_digest"],
         "made with": store.parameters,
     }
+    if store.splits:
+        rows["splits"] = {**store.splits, "none": len(store) - sum(store.splits.values())}
     for name, made in store.partitions.items():
         rows[f"partition {name}"] = {key: value for key, value in made.items() if not isinstance(value, dict | list)}
     if not store.partitions:

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from gated_vae.pipelines.options import AsJson, OutStore, Overwrite, Scheduler, Workers
+from gated_vae.pipelines.options import AsJson, OutStore, Overwrite, Scheduler, Workers, one_of
+from gated_vae.preprocessing.sources.celeba.options import CROPS, FACES
 
 app = typer.Typer(no_args_is_help=True, help="Turn raw sources into a store of plain formats.")
 
@@ -41,8 +42,21 @@ def celeba(
     images: Annotated[
         Path | None, typer.Option(help="The pictures, where no aligned faces lie beside the CSVs.")
     ] = None,
-    identities: Annotated[Path | None, typer.Option(help="identity_CelebA.txt or a list in its form.")] = None,
-    partitions: Annotated[Path | None, typer.Option(help="list_eval_partition.txt or a list in its form.")] = None,
+    identities: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE|folder", help="identity_CelebA.txt or its like; folder: each person has one."),
+    ] = None,
+    partitions: Annotated[Path | None, typer.Option(help="list_eval_partition.txt or its like.")] = None,
+    attributes: Annotated[Path | None, typer.Option(help="list_attr_celeba.txt or its like.")] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(help="Who trains, where no list says it: train=.8,valid=.1,test=.1.", show_default="all"),
+    ] = None,
+    crop: Annotated[
+        str | None,
+        one_of(CROPS, "What of a picture is stored; landmarks if there are pictures and CSVs with them.", "by itself"),
+    ] = None,
+    face: Annotated[str, one_of(FACES, "Which of several faces in a picture is taken.")] = FACES[0],
     size: Annotated[int, typer.Option(min=8, help="Side of the grey images, in pixels.")] = 64,
     min_confidence: Annotated[float, typer.Option(help="Faces below are rejected.")] = 0.8,
     max_angle: Annotated[float, typer.Option(help="Faces turned further (any angle, radians) are rejected.")] = 1.0,
@@ -56,8 +70,9 @@ def celeba(
     Example: pipe preprocess celeba --openface processed --identities identity_CelebA.txt --out store
     """
     from gated_vae.pipelines import console
-    from gated_vae.preprocessing.compute import dashboard
+    from gated_vae.preprocessing.scheduler.dask import dashboard
     from gated_vae.preprocessing.sources.celeba.build import CelebaOptions, preprocess_celeba
+    from gated_vae.preprocessing.sources.splits import parse_split
 
     if scheduler is not None:
         console.say(dashboard(scheduler))
@@ -66,6 +81,10 @@ def celeba(
         images=images,
         identities=identities,
         partitions=partitions,
+        attributes=attributes,
+        split=parse_split(split) if split else None,
+        crop=crop,
+        face=face,
         size=size,
         min_confidence=min_confidence,
         max_angle=max_angle,
@@ -79,8 +98,18 @@ def celeba(
         "store": report.store,
         "seen": f"{report.seen:,} = {report.taken:,} taken + {rejected:,} rejected",
         "rejected": report.rejected,
+        "left out": "; ".join(f"{', '.join(names)} ({why})" for why, names in _by_value(report.left_out).items())
+        or None,
         "without identity": report.without_identity,
+        "splits": report.splits or None,
         "without split": report.without_split,
         "": "nothing to do: it was finished" if report.already_done else f"written in {report.seconds:.1f} s",
     }
     console.show(report, {key: value for key, value in rows.items() if value is not None}, as_json=as_json)
+
+
+def _by_value(texts: dict[str, str]) -> dict[str, list[str]]:
+    groups: dict[str, list[str]] = {}
+    for name, text in texts.items():
+        groups.setdefault(text, []).append(name)
+    return groups

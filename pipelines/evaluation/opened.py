@@ -18,7 +18,7 @@ from gated_vae.pipelines.training.process import choose_device
 from gated_vae.preprocessing.errors import GatedVAEError, check_seed
 from gated_vae.preprocessing.files import ending_of, parquet_writer
 from gated_vae.preprocessing.progress import Progress, ignore
-from gated_vae.preprocessing.store import Store
+from gated_vae.preprocessing.store import Store, images_path, open_store
 
 BATCH = 1024
 
@@ -146,14 +146,29 @@ class OpenRun:
 
 
 def open_run(path: str | Path, store: str | Path | None = None, *, device: str = "cpu") -> OpenRun:
-    """Open a run that was trained; its store is at `store` if not where it was trained from.
+    """Open a run that was trained.
+
+    Parameters
+    ----------
+    store:
+        The folder of its store, if that has moved; or another store of images of the same size, to be judged on.
 
     Raises
     ------
     GatedVAEError
-        When it is missing, damaged or of another schema version.
+        When it is missing, damaged or of another schema version; or the other store's images are of another size.
     """
-    return OpenRun(runs.open_run(Path(path), None if store is None else Path(store)), choose_device(device))
+    device = choose_device(device)
+    if store is None:
+        return OpenRun(runs.open_run(Path(path)), device)
+    given, files = open_store(store), runs.open_run(Path(path), Path(store))
+    if given.digest_of(images_path) == files.store_digest:
+        return OpenRun(files, device)
+    shape = tuple(given.manifest["image_shape"])
+    if shape != files.config.model.image_shape:
+        why = f"Its images are {shape}, the run's are {files.config.model.image_shape}."
+        raise GatedVAEError(f"{path} cannot be judged on {store}.", why, "Preprocess with the same --size.")
+    return OpenRun(files, device, given)
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,7 @@ from gated_vae.preprocessing.store import Store
 FACES, SPRITES = 20_000, 10_000  # how many images are encoded, at most
 PROBES = ("ridge", "random_forest")
 REGRESSORS = ("lasso", "random_forest")  # of DCI
+CLASSES = ("shape",)  # of a grid's factors, those whose classes are in no order
 SYMMETRY = {"square": 4, "ellipse": 2, "heart": 1}  # dSprites: turns by which a shape looks the same in a full circle
 STEP = 2 * np.pi / 39  # radians between rotation classes of dSprites
 
@@ -95,12 +96,13 @@ def evaluate_factors(run: OpenRun, *, samples: int = SPRITES, seed: int = 0, pro
         {
             "samples": len(factors),
             "codes": "posterior means",
+            "constant": [name for name, column in zip(names, factors.T, strict=True) if (column == column[0]).all()],
             "dci": score_dci(codes, factors, names, seed=seed),
             "rotation_circular": _rotation(codes.mean, factors, names, seed),
             "partition_r2": by_partition(table.r2, run.partitions, table.factors) if table else {},
             "partition_score": table.per_factor if table else {},
             "mig": mig(codes.mean, factors).score,
-            "sap": sap(codes.mean, factors, seed=seed).score,
+            "sap": sap(codes.mean, factors, classes=[names.index(name) for name in CLASSES if name in names]).score,
             "modularity": modularity(codes.mean, factors).score,
             "kl": codes.kl(),
             "left_out": left_out,
@@ -176,7 +178,8 @@ def evaluate_faces(
         "images": len(labels.ids),
         "held_out": len(labels.split.test),
         "judged_by": labels.source,
-        "split_by": labels.split_by,
+        "split_by": labels.judges.split_by,
+        "people": "of another store" if run.other else labels.judges.people,
         "constant": list(labels.constant),
         "left_out": left_out,
         **{name: {} for name in ("r2", "summary", "dci")},

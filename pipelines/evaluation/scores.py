@@ -46,9 +46,10 @@ class Scores:
     ----------
     values:
         Plain values, as filed in ``metrics.json``. Of any store: `dci` (by regressor, from posterior means: scores, per code
-        and per factor, `importance`) and `kl` (of every latent dimension, in nats). Of a grid of factors: `samples`,
-        `rotation_circular`, `partition_r2` (partition -> factor -> held-out R2), `partition_score` (by factor), `mig`, `sap`,
-        `modularity`. Of faces: `images`, `held_out`, `judged_by` (labels or truth), `split_by`, `constant` (factors left out),
+        and per factor, `importance`), `constant` (factors left out) and `kl` (of every latent dimension, in nats). Of a grid of
+        factors: `samples`, `rotation_circular`, `partition_r2` (partition -> factor -> held-out R2), `partition_score` (by
+        factor), `mig`, `sap`, `modularity`. Of faces: `images`, `held_out`, `judged_by` (labels or truth), `split_by`, `people`
+        (unseen, trained on, of another store),
         `r2` (probe -> codes -> partition -> factor -> held-out R2), `summary` (probe -> codes -> partition: see `summarise`),
         `reconstruction` (root mean squared errors per pixel, pixels in 0 .. 1) and `swap` (see `swap_test`). `left_out` says what
         there is not, and why: without labels, `r2`, `summary` and `dci` are empty and `judged_by` is None.
@@ -61,15 +62,14 @@ class Scores:
         values = self.values
         left_out = {what: f"none: {why}" for what, why in values.get("left_out", {}).items()}
         if "r2" not in values:
-            return {"judged by": f"a quarter of {values['samples']:,} random images", **left_out}
-        judge = {"truth": "the truth", "labels": "OpenFace's labels"}.get(values["judged_by"], "their pixels")
-        facts = {
-            "judged by": f"{values['held_out']:,} of {values['images']:,} images judge, by {judge}",
-            "split": str(values["split_by"]),
-        }
+            facts = {"judged by": f"a quarter of {values['samples']:,} random images"}
+        else:
+            judge = {"truth": "the truth", "labels": "OpenFace's labels"}.get(values["judged_by"], "their pixels")
+            judged = f"{values['held_out']:,} of {values['images']:,} images judge, by {judge}"
+            facts = {"judged by": judged, "split": str(values["split_by"]), "people": str(values["people"])}
         if values["constant"]:
-            facts["left out"] = f"{', '.join(values['constant'])}: the same in every image of one side"
-        if values["swap"] is None and values["judged_by"]:
+            facts["left out"] = f"{', '.join(values['constant'])}: (nearly) the same in every image of one side"
+        if values.get("swap", ()) is None and values["judged_by"]:
             facts["swap test"] = "none: it needs partitions pose and expression"
         return facts | left_out
 

@@ -193,7 +193,7 @@ class Faces(Experiment):
         height, width = store.manifest["image_shape"]
         hidden = f", hidden {self.hidden}" if self.hidden else ""
         weights = f", times {self.kl_weights} where there is a gate" if self.kl_weights else ""
-        split_by = read_labels(store, FACES, truth=self.truth).split_by
+        split_by = read_labels(store, FACES, truth=self.truth).judges.split_by
         return (
             f"# Faces ({self.data}), {self.steps:,} steps\n\n"
             f"{len(store):,} images of {width}x{height}. Pairs: {pairs}. Every run: the faces' preset ({PRESET.network} network"

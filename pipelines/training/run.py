@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -15,11 +14,12 @@ from typing import Any
 from gated_vae.models.checkpoint import Checkpoint, checkpoints, load_weights, weights_digest
 from gated_vae.models.methods.base import self_reconstruction_at
 from gated_vae.models.vae import GatedVAE
-from gated_vae.pairing.stream.loader import is_address
+from gated_vae.pairing.stream.address import is_address
+from gated_vae.pairing.stream.batches import pairs_digest
 from gated_vae.pipelines.training.config import TrainConfig
 from gated_vae.preprocessing.errors import GatedVAEError
-from gated_vae.preprocessing.files import digest, locked, read_json, write_json
-from gated_vae.preprocessing.store import Store, images_path, manifest_path, open_store, samples_path
+from gated_vae.preprocessing.files import locked, read_json, write_json
+from gated_vae.preprocessing.store import Store, images_path, manifest_path, open_store
 
 RUN_SCHEMA_VERSION = 4
 _FOLDERS, _FILES = ("checkpoints", "figures", "finetuned"), ("config.json", "metrics.json", "report.html")
@@ -211,10 +211,8 @@ def open_run(path: Path, store: Path | None = None) -> Run:
 
 def run_of(path: Path, config: TrainConfig, store: Store) -> Run:
     """The run that training on `store` makes: what `open_run` gives then."""
-    records = (json.dumps([name, store.partitions.get(name)], sort_keys=True) for name in config.model.latent)
     from_here = "" if is_address(config.store) else os.path.relpath(config.store, path)
-    pairs = digest(store.digest_of(samples_path), *records)
-    return Run(path, config, store.digest_of(images_path), pairs, from_here)
+    return Run(path, config, store.digest_of(images_path), pairs_digest(store, config.model.latent), from_here)
 
 
 def recorded(path: Path) -> TrainConfig | None:

@@ -19,7 +19,7 @@ from gated_vae.models.noise import hashed_noise
 from gated_vae.models.objectives import Posterior, Terms
 from gated_vae.models.stacked import Stack
 from gated_vae.models.vae import GatedVAE, draw_noise
-from gated_vae.pairing.stream.loader import is_address
+from gated_vae.pairing.stream.address import is_address
 from gated_vae.pipelines.training import trainer
 from gated_vae.pipelines.training.chunks import IdChunk, id_chunks
 from gated_vae.pipelines.training.config import TrainConfig
@@ -208,7 +208,7 @@ class StackTrainer:
         chunks = id_chunks([run.config for run in self.runs], self._positions, self.step, self.steps, **how)
         with stop_signals() as stopped, ExitStack() as stack:
             events = [stack.enter_context(closing(EventLog(run.path, self.step))) for run in self.runs]
-            for chunk in chunks:
+            for chunk in self._saved_at_the_end_of(chunks):
                 due = self.step // options.checkpoint_every
                 for ids in self._steps_of(chunk):
                     self.step += 1
@@ -224,6 +224,15 @@ class StackTrainer:
                     why = f"The state after {self.step} of {self.steps} steps is saved."
                     remedy = "Run the same command again to go on."
                     raise InterruptedTrainingError("Training was interrupted.", why, remedy)
+
+    def _saved_at_the_end_of(self, chunks: Iterator[IdChunk]) -> Iterator[IdChunk]:
+        """The chunks; where no more come (their store is gone, a worker has died), the state is saved first."""
+        try:
+            yield from chunks
+        except Exception:
+            if self.step:
+                self._save()
+            raise
 
     def _steps_of(self, chunk: IdChunk) -> Iterator[StepBatch]:
         """A chunk's steps, moved to the device at once: batches of ids in place of images."""

@@ -14,7 +14,8 @@ from gated_vae.models.checkpoint import Checkpoint, load_state, load_weights, op
 from gated_vae.models.distributed import Shares
 from gated_vae.models.methods.base import StepBatch, self_reconstruction_at
 from gated_vae.models.vae import GatedVAE, draw_noise
-from gated_vae.pairing.stream.loader import PairBatch, PairLoader, is_address
+from gated_vae.pairing.stream.address import is_address
+from gated_vae.pairing.stream.loader import PairBatch, PairLoader
 from gated_vae.pipelines.training.config import TrainConfig
 from gated_vae.pipelines.training.losses import EventLog, RunningLosses
 from gated_vae.pipelines.training.process import choose_device, choose_products, keep_freed_memory, stop_signals
@@ -153,6 +154,7 @@ class Trainer:
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.optimiser = torch.optim.Adam(trained, lr=self.config.lr, fused=True)
         self.step = self._saved = 0
+        self._position = loader.state_dict()  # after that step
         self.losses = RunningLosses()
         if latest is not None:
             self._restore(latest)
@@ -164,6 +166,7 @@ class Trainer:
             self.loader.load_state_dict(position["loader"])
             self.losses.load_state_dict(position)
             self.step = self._saved = position["step"]
+            self._position = position["loader"]
 
     def fit(self, options: TrainOptions, progress: Progress) -> None:
         """Train to the last step, saving on the way and when told to stop."""
@@ -172,7 +175,7 @@ class Trainer:
             self.model.encoder.eval()  # batch normalisation keeps its statistics too
         log = closing(EventLog(self.run.path, self.step)) if distributed.rank() == 0 else nullcontext()
         with stop_signals() as stopped, log as events:
-            for batch, shares in self._batches():
+            for batch, shares in self._batches(stopped):
                 self._train_on(batch, shares)
                 last = self.step == self.steps
                 if last or self.step % options.log_every == 0:
@@ -182,20 +185,34 @@ class Trainer:
                 if last or stop or self.step % options.checkpoint_every == 0:
                     self._save()
                 if stop and not last:
-                    why = f"The state after {self.step} of {self.steps} steps is saved."
-                    remedy = "Run the same command again to go on (without --overwrite)."
-                    raise InterruptedTrainingError("Training was interrupted.", why, remedy)
+                    raise self._interrupted()
 
-    def _batches(self) -> Iterator[tuple[PairBatch, Shares]]:
-        """Batches until the last step; the last of an epoch is left out where it is too small for batch statistics."""
-        while self.step < self.steps:
-            for batch in self.loader:
-                shares = Shares.of(len(batch.input))
-                if shares.whole >= 2:
-                    self.step += 1
-                    yield batch, shares
-                if self.step == self.steps:
-                    return
+    def _batches(self, stopped: list[int]) -> Iterator[tuple[PairBatch, Shares]]:
+        """Batches until the last step; the last of an epoch is left out where it is too small for batch statistics.
+
+        Where no more come (their source is away, or a signal came meanwhile), the state is saved first.
+        """
+        self.loader.stop = lambda: bool(stopped)
+        try:
+            while self.step < self.steps:
+                for batch in self.loader:
+                    shares = Shares.of(len(batch.input))
+                    if shares.whole >= 2:
+                        self.step, self._position = self.step + 1, self.loader.state_dict()
+                        yield batch, shares
+                    if self.step == self.steps:
+                        return
+        except Exception:
+            if self.step > self._saved:
+                self._save()
+            if stopped:
+                raise self._interrupted() from None
+            raise
+
+    def _interrupted(self) -> InterruptedTrainingError:
+        why = f"The state after {self.step} of {self.steps} steps is saved." if self.step else "It had not begun."
+        remedy = "Run the same command again to go on (without --overwrite)."
+        return InterruptedTrainingError("Training was interrupted.", why, remedy)
 
     def _train_on(self, pairs: PairBatch, shares: Shares) -> None:
         turn = (self.step - 1) // len(self.loader.partitions)
@@ -235,7 +252,7 @@ class Trainer:
         self._saved = self.step
         if distributed.rank() != 0:
             return
-        position = {"step": self.step, "loader": self.loader.state_dict(), **self.losses.state_dict()}
+        position = {"step": self.step, "loader": self._position, **self.losses.state_dict()}
         checkpoint = Checkpoint.at(self.run.checkpoints, self.step)
         slots = optimiser_slots(self.model, self.optimiser)
         save_checkpoint(checkpoint, self.model.state_dict(), slots, position, atomic_path)

@@ -26,7 +26,7 @@ def read_openface(path: str | Path, columns: Sequence[str] | None = None) -> pd.
     Parameters
     ----------
     path:
-        A file or a folder. Links inside a folder are not followed.
+        A file or a folder; links are followed, each folder is read once.
     columns:
         Parse only these, as far as they exist (far faster than reading all 711 columns), and return them in this order.
 

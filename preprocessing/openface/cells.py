@@ -21,11 +21,13 @@ MEASURED = re.compile(
     r"AU\d\d_[rc]|pose_[TR][xyz]|gaze_([01]_[xyz]|angle_[xy])|eye_lmk_[xyXYZ]_\d+|[xyXYZ]_\d+|p_(scale|[rt][xyz]|\d+)"
 )
 COUNTED = frozenset({"frame", "face", "face_id", "timestamp", "confidence", "success"})
+UNITS = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 28, 45)  # of FACS, that OpenFace 1 and 2 measure
 
 # Spellings of numbers: decimal as pandas reads it, then what C libraries print for "not a number" and infinity.
 INTEGER = re.compile(rb"[+-]?\d{1,19}")
 FINITE = re.compile(rb"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 INFINITE = re.compile(rb"([+-]?)(inf|infinity|1\.#inf\d*)", re.IGNORECASE)
+WORDS = {b"true": b"1", b"false": b"0"}  # as R and Excel write `success`
 MISSING = re.compile(rb"|[+-]?nan(\(\w*\))?|[+-]?1\.#(ind|[qs]nan)\d*|#?n/?a|#n/a n/a|<na>|null|none", re.IGNORECASE)
 
 
@@ -34,9 +36,23 @@ def is_numeric_name(name: str) -> bool:
     return name in COUNTED or MEASURED.fullmatch(name) is not None
 
 
-def numbers(cells: list[bytes]) -> tuple[NDArray[Any], list[int]]:
+def is_flag(name: str) -> bool:
+    """Whether the column says yes or no."""
+    return name == "success" or name.endswith("_c")
+
+
+def foreign_unit(name: str) -> bool:
+    """Whether this is named like a column of an action unit that no OpenFace 1 or 2 measures."""
+    return re.fullmatch(r"AU\d\d_[rc]", name) is not None and int(name[2:4]) not in UNITS
+
+
+def numbers(cells: list[bytes], *, flags: bool = False, decimal_comma: bool = False) -> tuple[NDArray[Any], list[int]]:
     """Int64 when every cell is a whole number, else float64; also return the rows that hold no number (0 there)."""
     cells = [cell.strip() for cell in cells]
+    if flags:
+        cells = [WORDS.get(cell.lower(), cell) for cell in cells]
+    if decimal_comma:
+        cells = [cell.replace(b",", b".") for cell in cells]
     values = [_number(cell) for cell in cells]
     bad = [row for row, value in enumerate(values) if value is None]
     if all(value is None or INTEGER.fullmatch(cell) for cell, value in zip(cells, values, strict=True)):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import os
+import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,12 +15,14 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from gated_vae.preprocessing.errors import raise_trouble
 from gated_vae.preprocessing.files import open_file
 from gated_vae.preprocessing.openface.listing import printable
 from gated_vae.preprocessing.openface.text import Layout, Reason, UnreadableError, parse_lines, read_header
 
 BATCH = 16 << 20  # bytes of lines parsed together: enough that the fixed cost of a call to Arrow does not show
 BLOCK = 8 << 20  # bytes of one file in memory at a time; no line may be longer
+_HINT = re.compile(rb"(?:\xef\xbb\xbf)?\"?sep=.\"?\n", re.IGNORECASE)
 PIECE = 1 << 16  # bytes of one read; a FaceLandmarkImg file has about 11,000
 
 
@@ -33,10 +38,13 @@ class OpenFaceTable:
     rejected:
         What was not taken: dicts of source, row (None for a whole file), reason, detail, in the same order. Rows and
         rejected together are every line under a header, plus an entry for every file without a row.
+    columns:
+        Which columns each file has, of those asked for, by the name for `source`; files that could not be read are left out.
     """
 
     rows: pd.DataFrame
     rejected: list[dict[str, Any]]
+    columns: dict[str, frozenset[str]]
 
 
 def read_csvs(paths: Sequence[str], sources: Sequence[str], columns: Sequence[str] | None = None) -> OpenFaceTable:
@@ -72,6 +80,24 @@ def _lines(block: bytes) -> tuple[bytes, int]:
     return b"\n".join([*lines, b""]), len(lines)
 
 
+def _first_lines(block: bytes) -> tuple[bytes, bytes]:
+    """The header's line without its newline, and with that and Excel's hint before it (``sep=;``), where there is one."""
+    hint = _HINT.match(block)
+    start = hint.end() if hint else 0
+    line, newline, _ = block[start:].partition(b"\n")
+    return line, block[:start] + line + newline
+
+
+def _has_row_names(layout: Layout, lines: bytes) -> bool:
+    """Whether the first line has a quoted cell before the first that the header names, as R writes tables."""
+    if lines[:1] != b'"':
+        return False
+    line = lines.partition(b"\n")[0].decode("utf-8", "replace")
+    with suppress(csv.Error):
+        return len(next(csv.reader([line], delimiter=layout.delimiter))) == layout.width + 1
+    return False
+
+
 @dataclass
 class _Pending:
     """Lines under one header that wait to be parsed, and where they come from."""
@@ -88,12 +114,13 @@ class Shard:
     def __init__(self, columns: Sequence[str] | None) -> None:
         self.columns = None if columns is None else tuple(dict.fromkeys(columns))
         self.names: dict[str, None] = {}  # every column seen, in order
-        self.pending: dict[bytes, _Pending] = {}
+        self.pending: dict[tuple[bytes, int], _Pending] = {}  # by header and cells in a line
         self.newest: _Pending | None = None  # mostly the next file's too
         self.size = 0  # bytes that wait
         self.rows = 0  # lines so far of the file being read
         self.frames: list[pd.DataFrame] = []  # `source` holds the number of the file until the end
         self.rejected: list[tuple[int, int, str, str]] = []  # file, row (-1 for all of it), reason, detail
+        self.layouts: dict[int, Layout] = {}  # by file
         self.torn = -1  # the file in which a quote was never closed
 
     def add(self, file: int, path: str) -> None:
@@ -110,7 +137,9 @@ class Shard:
         except UnreadableError as error:
             self.rejected.append((file, self.rows or -1, error.reason, error.detail))
         except OSError as error:
-            detail = "Links are not followed." if Path(path).is_symlink() else f"{error.strerror}."
+            raise_trouble(error)
+            dangling = isinstance(error, FileNotFoundError) and Path(path).is_symlink()
+            detail = "It is a link to nothing." if dangling else f"{error.strerror}."
             self.rejected.append((file, self.rows or -1, Reason.UNREADABLE, detail))
 
     def _read(self, file: int, handle: int) -> None:
@@ -120,6 +149,7 @@ class Shard:
             return
         blocks = _blocks(handle, block + more)
         pending, block = self._open(next(blocks))
+        self.layouts[file] = pending.layout
         self._add_block(pending, file, block)
         for block in blocks:
             self._add_block(pending, file, block)
@@ -137,6 +167,7 @@ class Shard:
         line = block[len(usual.header) :]
         if not line or line.find(b"\n") != len(line) - 1 or b"\r" in line or b'"' in line or line.isspace():
             return False
+        self.layouts[file] = usual.layout
         usual.texts.append(line)
         usual.pieces.append((file, 0, 1))
         self.size += len(line)
@@ -145,21 +176,24 @@ class Shard:
     def _open(self, block: bytes) -> tuple[_Pending, bytes]:
         """Find where the lines under this file's header wait; also return what follows the header."""
         usual = self.newest
-        if usual is None or not block.startswith(usual.header):
-            block = block.lstrip()
+        if usual is None or not block.startswith(usual.header) or block[len(usual.header) :][:1] == b'"':
+            block = block.lstrip(b" \n")
             if not block:
                 raise UnreadableError(Reason.EMPTY, "")
-            line, newline, _ = block.partition(b"\n")
-            usual = self.pending.get(line + newline) or self._layout(line, line + newline)
-            self.newest = usual if newline else None  # one that is cut short may be how the next file's header begins
+            line, header = _first_lines(block)
+            layout = read_header(line, self.columns)
+            if unnamed := _has_row_names(layout, block[len(header) :]):
+                layout = read_header(line, self.columns, unnamed=True)
+            usual = self.pending.get((header, layout.width)) or self._wait(header, layout)
+            # One that is cut short may be how the next file's header begins; one for rows with names is not for all.
+            self.newest = usual if header.endswith(b"\n") and not unnamed else None
         return usual, block[len(usual.header) :]
 
-    def _layout(self, line: bytes, header: bytes) -> _Pending:
-        layout = read_header(line, self.columns)
-        self.pending[header] = _Pending(header, layout)
+    def _wait(self, header: bytes, layout: Layout) -> _Pending:
+        self.pending[header, layout.width] = pending = _Pending(header, layout)
         self.names.update(dict.fromkeys(layout.wanted))
         self.size += len(header)
-        return self.pending[header]
+        return pending
 
     def _add_block(self, pending: _Pending, file: int, block: bytes) -> None:
         """Keep the lines of `block` for later, or parse them now if they are many or hold quotes."""
@@ -211,7 +245,9 @@ class Shard:
             {"source": sources[file], "row": None if row < 0 else row, "reason": reason, "detail": detail}
             for file, row, reason, detail in sorted(self.rejected)
         ]
-        return OpenFaceTable(rows, rejected)
+        # Layouts are few, and shared by the files of one flavour.
+        sets = {id(layout): frozenset(layout.wanted) for layout in self.layouts.values()}
+        return OpenFaceTable(rows, rejected, {sources[file]: sets[id(layout)] for file, layout in self.layouts.items()})
 
 
 def _no_rows(names: list[str]) -> pd.DataFrame:

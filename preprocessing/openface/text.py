@@ -19,7 +19,14 @@ import pyarrow as pa
 import pyarrow.csv
 from numpy.typing import NDArray
 
-from gated_vae.preprocessing.openface.cells import MEASURED, is_numeric_name, numbers, user_column
+from gated_vae.preprocessing.openface.cells import (
+    MEASURED,
+    foreign_unit,
+    is_flag,
+    is_numeric_name,
+    numbers,
+    user_column,
+)
 from gated_vae.preprocessing.openface.cut import cut_lines
 
 
@@ -49,7 +56,7 @@ class UnreadableError(Exception):
 class Layout:
     """What one header says."""
 
-    delimiter: str  # "," or ";" (spaces around cells never matter)
+    delimiter: str  # "," or ";" or a tab (spaces around cells never matter)
     width: int  # cells in a line
     wanted: dict[str, int]  # name to position of the columns to parse, in the order in which they are returned
 
@@ -72,8 +79,10 @@ class Parsed(NamedTuple):
 
 
 @lru_cache(maxsize=64)
-def read_header(line: bytes, columns: tuple[str, ...] | None) -> Layout:
+def read_header(line: bytes, columns: tuple[str, ...] | None, *, unnamed: bool = False) -> Layout:
     """Read the first line of a CSV; `columns` restricts what will be parsed to those that it has.
+
+    With `unnamed` a cell comes before the first named one in each line: the row's name, as R writes it.
 
     Columns without a name (an index that pandas saved) are left out, and so are `source` and `row`, which are ours.
     Repeated names are numbered ``x``, ``x.1``, ``x.2`` as pandas does. `UnreadableError` when the line is not the header of
@@ -82,14 +91,17 @@ def read_header(line: bytes, columns: tuple[str, ...] | None) -> Layout:
     if b"\0" in line or line.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise UnreadableError(Reason.ENCODING, "UTF-16 or binary; save it as UTF-8 text.")
     text = line.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "backslashreplace")
-    delimiter = ";" if text.count(";") > text.count(",") else ","
+    delimiter = max(",;\t", key=text.count)
     try:
         cells = next(csv.reader([text], delimiter=delimiter, skipinitialspace=True), [])
     except csv.Error as error:
         raise UnreadableError(Reason.FOREIGN, f"Its first line is not a header: {error}.") from None
-    names = _distinct(cell.strip() for cell in cells)
+    names = _distinct([""] * unnamed + [cell.strip() for cell in cells])
     if not any(MEASURED.fullmatch(name) for name in names):
         raise UnreadableError(Reason.FOREIGN, f"Its first line begins {text[:40]!r}.")
+    if foreign := [name for name in names if foreign_unit(name)]:
+        why = "OpenFace 3 numbers its eight outputs, which are no action units of FACS"
+        raise UnreadableError(Reason.FOREIGN, f"{foreign[0]} exists in no OpenFace 1 or 2; {why}.")
     ours = {"", "source", "row"}
     places = {name: i for i, name in enumerate(names) if name not in ours and not name.startswith("Unnamed: ")}
     wanted = places if columns is None else {name: places[name] for name in columns if name in places}
@@ -227,7 +239,7 @@ def _convert(layout: Layout, table: pa.Table) -> tuple[pd.DataFrame, dict[int, s
             continue
         cells = table[name].to_pylist()
         if is_numeric_name(name):
-            made[name], rows = numbers(cells)
+            made[name], rows = numbers(cells, flags=is_flag(name), decimal_comma=layout.delimiter != ",")
             for row in rows:
                 bad.setdefault(row, f"{name} is {cells[row].strip()[:40].decode('utf-8', 'backslashreplace')!r}.")
         else:

@@ -7,15 +7,11 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from gated_vae.preprocessing.compute import RunTasks, threads
-from gated_vae.preprocessing.errors import GatedVAEError
+from gated_vae.preprocessing.errors import BadSourceError
 from gated_vae.preprocessing.files import locked
 from gated_vae.preprocessing.progress import Progress, ignore
 from gated_vae.preprocessing.store import Store, open_store
 from gated_vae.preprocessing.store_writer import Plan, StoreWriter
-
-
-class BadSourceError(GatedVAEError):
-    """The source cannot become a store: a better one must not find what was begun with it in its way."""
 
 
 class DataSource(Protocol):
@@ -76,15 +72,18 @@ def make_store(
     plan = source.plan()
     with locked(out):
         writer = StoreWriter(out, plan)
-        already_done = not overwrite and writer.is_finished()
-        if not already_done:
+        already_done = writer.is_finished(overwrite=overwrite)
+        if not already_done or not writer.is_current():
             writer.begin()
             try:
                 with workers or threads() as run:
                     source.build(writer, run, progress)
-                writer.publish()
             except BadSourceError:
-                writer.discard()
+                writer.give_up()
                 raise
+            if already_done:
+                writer.confirm()
+            else:
+                writer.publish()
         writer.discard()
         return Made(open_store(out), already_done)

@@ -121,6 +121,20 @@ def test_constant_factors_change_no_score(regressor: Any) -> None:
     assert padded.uninformativeness_per_factor[1] == 1
 
 
+def test_a_factor_that_hardly_varies_where_it_is_judged_is_left_out() -> None:
+    """Of 30 held-out rows all but one are alike, and an error is many times so small a spread, whatever is predicted."""
+    split = Split(np.arange(1970), np.arange(1970, 2000))
+    rare = RNG.exponential(0.4, 2000)
+    rare[split.test] = 0.01 * (np.arange(30) == 0)
+    codes = np.column_stack([FACTORS, rare]) + RNG.normal(0, 0.1, (2000, 4))
+    found = dci(codes, np.column_stack([FACTORS, rare]), split=split)
+    assert found.constant_factors == (3,)
+    assert scores(found) == scores(dci(codes, FACTORS, split=split))
+    slope, base = np.polyfit(codes[split.train, 3], rare[split.train], 1)
+    error = rare[split.test] - (slope * codes[split.test, 3] + base)
+    assert np.sqrt(np.square(error).mean()) / rare[split.test].std() > 10
+
+
 def test_only_constant_factors() -> None:
     assert scores(dci(FACTORS, np.ones((2000, 2)))) == [0.0, 0.0, 1.0]
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from sklearn.metrics import mutual_info_score
 
-from gated_vae.models.metrics import mig, modularity, sap
+from gated_vae.models.metrics import dci, mig, modularity, sap
 from gated_vae.models.metrics.information import bin_codes, bin_factors, entropy, mutual_information
 from gated_vae.models.metrics.modularity import modularity_per_code
 
@@ -80,7 +82,7 @@ def test_constant_factors_are_left_out() -> None:
     codes = GRID + 0.3 * RNG.normal(size=GRID.shape)
     assert mig(codes, factors).score == pytest.approx(mig(codes, GRID).score)
     assert sap(codes, factors).score == pytest.approx(sap(codes, GRID).score)
-    assert sap(GRID, factors, classes=True).score == pytest.approx(sap(GRID, GRID, classes=True).score, abs=1e-6)
+    assert sap(GRID, factors, classes=[0, 1]).score == pytest.approx(sap(GRID, GRID, classes=[0]).score)
     assert modularity(codes, factors).score == pytest.approx(modularity(codes, GRID).score)
     assert mig(codes, factors).per_factor[1] == 0
 
@@ -104,13 +106,60 @@ def test_sap_is_the_gap_of_squared_correlations() -> None:
     np.testing.assert_allclose(sap(codes, GRID).per_factor, ranked[-1] - ranked[-2])
 
 
-def test_sap_of_classes_is_an_accuracy() -> None:
-    binary = RNG.integers(0, 2, (2000, 2)).astype(float)
-    result = sap(binary, binary, classes=True)
-    np.testing.assert_allclose(np.diag(result.matrix), 1)
-    assert result.score == pytest.approx(0.5, abs=0.06)  # the other code can only guess: one half
-    again = sap(binary, binary, classes=True)
-    assert (result.matrix == again.matrix).all()
+@pytest.mark.parametrize("order", [*itertools.permutations(range(3))])
+def test_a_class_is_coded_perfectly_in_any_order(order: tuple[int, ...]) -> None:
+    """Of another code that knows nothing, one third of three classes is right by chance, as is its squared correlation of 0."""
+    factors = np.array([[shape, place] for shape in range(3) for place in range(5)] * 400, dtype=float)
+    codes = factors.copy()
+    codes[:, 0] = np.array(order)[factors[:, 0].astype(int)]
+    found = sap(codes, factors, classes=[0])
+    np.testing.assert_allclose(found.matrix, [[1, 0], [1 / 3, 1]], atol=1e-12)
+    np.testing.assert_allclose(found.per_factor, [2 / 3, 1])
+    assert mig(codes, factors).per_factor == pytest.approx([1, 1])
+    assert dci(codes, factors, "random_forest").uninformativeness < 1e-9
+    in_order = abs(np.diff(order)).max() == 1
+    assert dci(codes, factors, "lasso").uninformativeness_per_factor[0] == pytest.approx(
+        0.02 if in_order else 0.87, abs=0.01
+    )
+
+
+def test_the_accuracy_of_classes_is_that_of_the_best_thresholds() -> None:
+    """All pairs of thresholds and all ways to name what they part, tried one after the other."""
+    classes = np.repeat([0, 1, 2], [30, 6, 14])
+    code = np.array([0.0, 3.0, 1.5])[classes] + RNG.normal(0, 0.6, 50)
+    cuts = np.sort(code)[:-1]
+    best = 0.0
+    for low, high in itertools.combinations(cuts, 2):
+        part = (code > low).astype(int) + (code > high)
+        right = [[(part[classes == k] == i).mean() for k in range(3)] for i in range(3)]
+        best = max(best, sum(max(row) for row in right) / 3)
+    found = sap(code[:, None], classes[:, None], classes=[0]).matrix[0, 0]
+    assert best - 0.05 < found <= best + 1e-12
+    assert best < 0.99
+
+
+def test_dead_codes_know_no_class() -> None:
+    found = sap(np.hstack([GRID[:, :1], np.ones((len(GRID), 1))]), GRID[:, :1], classes=[0])
+    assert found.matrix.tolist() == [[1], [0]]
+
+
+@pytest.mark.parametrize(("dead", "completeness", "modular"), [(0, 0.50, 0.67), (4, 0.67, 0.33), (12, 0.75, 0.17)])
+def test_the_figures_of_the_caution_on_dead_codes(dead: int, completeness: float, modular: float) -> None:
+    """Four codes tell four factors in mixed pairs (x + y, x - y): 1 - log 2 / log M, and (1 - 1 / 3) 4 / M."""
+    factors = np.array([*itertools.product(range(6), repeat=4)], dtype=float)
+    mix = np.kron(np.eye(2), [[1, 1], [1, -1]])
+    codes = np.hstack([factors @ mix, np.zeros((len(factors), dead))])
+    found = dci(codes, factors)
+    assert round(found.completeness, 2) == completeness
+    assert round(modularity(codes, factors).score, 2) == modular
+    assert found.disentanglement == pytest.approx(dci(codes[:, :4], factors).disentanglement)
+    for score in (mig, sap):
+        assert score(codes, factors).score == pytest.approx(score(codes[:, :4], factors).score)
+
+
+def test_the_figure_of_the_caution_on_bins() -> None:
+    places = np.repeat(np.arange(32.0), 100)[:, None]
+    assert round(mig(places, places).score, 2) == 0.85  # 1 - 24 / 32 of 1 bit of 5: 12 bins hold two places
 
 
 def test_modularity_by_hand() -> None:
@@ -122,5 +171,5 @@ def test_modularity_by_hand() -> None:
 def test_bad_input_is_named() -> None:
     with pytest.raises(ValueError, match="bins"):
         mig(GRID, GRID, bins=1)
-    with pytest.raises(ValueError, match="whole numbers"):
-        sap(GRID, GRID + 0.5, classes=True)
+    with pytest.raises(ValueError, match="finite"):
+        sap(GRID, GRID * np.nan)

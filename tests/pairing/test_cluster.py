@@ -95,6 +95,54 @@ def test_a_store_gets_groups_centroids_pairs_and_a_record(store: Path) -> None:
         assert (mine.group.to_numpy()[own.input_id] == own.group).all()
 
 
+@pytest.mark.parametrize("rows", [600, 170], ids=["one row group", "four"])
+@pytest.mark.parametrize(
+    ("same", "near", "named"),
+    [
+        ([*UNITS, "AU45_r"], (), "expression.*AU\\*_r"),
+        (POSE, (), "pose.*pose_Rx, pose_Ry"),
+        ([], (Label("sure", ("confidence",)),), "sure.*confidence"),
+    ],
+)
+@pytest.mark.parametrize("value", [0.0, 0.1, -3])
+def test_labels_that_are_all_the_same_are_refused(
+    tmp_path: Path, rows: int, same: list[str], near: tuple[Label, ...], named: str, value: float
+) -> None:
+    store = store_of(tmp_path / "store", faces())
+    faces().assign(**dict.fromkeys(same, value)).to_parquet(samples_path(store), row_group_size=rows)
+    before = contents(store)
+    with pytest.raises(GatedVAEError, match=f"(?s)grouped by {named}: partners would be random"):
+        cluster_store(store, replace(SMALL, near=near))
+    assert contents(store) == before
+
+
+def test_a_constant_column_among_others_changes_no_pair(store: Path, tmp_path: Path) -> None:
+    cluster_store(store, SMALL)
+    other = store_of(tmp_path / "other", faces().drop(columns="AU45_r"))
+    cluster_store(other, SMALL)
+    assert pd.read_parquet(store / "pairs").equals(pd.read_parquet(other / "pairs"))
+
+
+def test_one_face_that_moves_among_faces_at_rest_makes_no_partition(tmp_path: Path) -> None:
+    rest = faces().assign(**dict.fromkeys(UNITS, 0.0))
+    rest.loc[7, "AU12_r"] = 2.0
+    with pytest.raises(GatedVAEError, match="All but 1 of 600 fell into one cluster"):
+        cluster_store(store_of(tmp_path / "store", rest), SMALL)
+
+
+def test_fewer_values_than_clusters_are_groups_of_equals_and_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    light = np.arange(600) % 5
+    store = store_of(tmp_path / "store", faces()[["sample_id"]].assign(light=light))
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(["cluster", str(store), "--near", "light=light:40", "--draws", "2"])
+    assert not stopped.value.code
+    assert "35 clusters empty: perhaps there are fewer different values" in " ".join(capsys.readouterr().out.split())
+    pairs = pd.read_parquet(store / "pairs")
+    assert (light[pairs.input_id] == light[pairs.target_id]).all()
+
+
 def test_the_report_compares_pairs_with_random_ones(store: Path) -> None:
     pose, expression = cluster_store(store, SMALL)
     assert pose.quality["pose_Ry"].apart < 0.35 * pose.quality["pose_Ry"].apart_random

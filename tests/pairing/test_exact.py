@@ -47,6 +47,25 @@ def label_store(tmp_path: Path) -> Store:
     return make_store(tmp_path / "faces", {"sample_id": ids, "image": ids.astype(str), "identity": identity})
 
 
+@pytest.mark.parametrize("odd", [0, 1])
+def test_sharing_what_all_have_is_refused(tmp_path: Path, odd: int) -> None:
+    """One sample that differs is alone, and would join all others."""
+    ids = np.arange(200)
+    columns = {"sample_id": ids, "light": (ids < odd).astype(int), "place": ids % 9}
+    store = make_store(tmp_path, columns)
+    with pytest.raises(GatedVAEError, match="cannot share light"):
+        pair_exactly(store, {"place": ["place"], "light": ["light"]})
+    assert not (store.path / "pairs").exists()
+    assert pair_exactly(store, {"both": ["light", "place"]})[0].groups == 9
+
+
+def test_sharing_a_factor_of_one_class_is_refused(tmp_path: Path) -> None:
+    factors = {"colour": 1, "x": 4, "y": 5}
+    store = make_store(tmp_path, {"sample_id": np.arange(20)}, factors)
+    with pytest.raises(GatedVAEError, match="cannot share colour"):
+        pair_exactly(store, {"colour": ["colour"]})
+
+
 def check_pairs(store: Store, partition: str, label: pd.DataFrame, draws: int) -> pd.DataFrame:
     pairs = pd.read_parquet(store.path / "pairs").query("partition == @partition")
     assert {"partition", "draw", "group", "input_id", "target_id"} == set(pairs.columns)
@@ -186,6 +205,6 @@ def test_there_are_as_many_draws_as_in_the_other_partitions(grid_store: Store) -
     assert paired("third", "d") == (4, False)
     assert paired("first", "a") == (1, True)  # what is there keeps its own
     assert paired("first", "a", overwrite=True) == (4, False)
-    both = pair_exactly(grid_store, {"first": ["a"], "fourth": ["c"]})
+    both = pair_exactly(grid_store, {"first": ["a"], "fourth": ["b", "c"]})
     assert [made.draws for made in both] == [4, 4]
     check_pairs(open_store(grid_store.path), "third", grid_store.samples[["d"]], 4)

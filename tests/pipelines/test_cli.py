@@ -113,7 +113,8 @@ def test_an_interrupt_is_told_and_exits_130(
 
     monkeypatch.setattr("gated_vae.preprocessing.sources.base.make_store", interrupted)
     assert pipe("preprocess", "dsprites", "--out", tmp_path / "store") == 130
-    assert capsys.readouterr().err == "Interrupted. The same command, run again, goes on from what is finished.\n"
+    err = capsys.readouterr().err.strip()  # rich before 14.3 ends a bar that was never shown with a line
+    assert err == "Interrupted. The same command, run again, goes on from what is finished."
 
 
 @pytest.mark.parametrize(

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import time
+from collections.abc import Callable
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
 
+from gated_vae.preprocessing import files
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import (
     atomic_path,
@@ -118,3 +121,66 @@ def test_parts_of_a_file_are_written_in_any_order(tmp_path: Path) -> None:
 def test_a_full_disk_is_told_with_the_name_of_the_file() -> None:
     with pytest.raises(OSError, match=r"No space left on device: '/dev/full'"):
         write_at(Path("/dev/full"), 0, b"a")
+
+
+def test_a_link_named_like_the_temporary_file_is_removed_not_written_to(tmp_path: Path) -> None:
+    """Whoever makes a run for others could have it lead to any file of theirs."""
+    mine = tmp_path / "mine"
+    mine.write_text("mine")
+    partial = tmp_path / "run" / ".page.html.partial"
+    partial.parent.mkdir()
+    for make in (partial.symlink_to, partial.hardlink_to):
+        make(mine)
+        files.write_bytes(tmp_path / "run" / "page.html", b"page")
+        assert (mine.read_text(), (tmp_path / "run" / "page.html").read_bytes()) == ("mine", b"page")
+    os.mkfifo(partial)
+    files.write_bytes(tmp_path / "run" / "page.html", b"more")
+    assert (tmp_path / "run" / "page.html").read_bytes() == b"more"
+
+
+def test_a_lock_that_is_a_link_is_refused(tmp_path: Path) -> None:
+    (tmp_path / ".lock").symlink_to(tmp_path / "new")
+    with pytest.raises(GatedVAEError, match=r"\.lock is a link"), files.locked(tmp_path):
+        pass
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    "make", [os.mkfifo, lambda path: Path(path).symlink_to("/dev/zero"), lambda path: Path(path).mkdir()]
+)
+def test_what_is_no_file_is_not_waited_on(tmp_path: Path, make: Callable[[Path], object]) -> None:
+    make(tmp_path / "store.json")
+    with pytest.raises(GatedVAEError, match="regular"):
+        files.read_json(tmp_path / "store.json", "")
+    with pytest.raises(GatedVAEError, match="regular"):
+        files.regular(tmp_path / "store.json", "")
+
+
+@pytest.mark.parametrize("text", [b"[" * 200_000, b'{"a":' * 200_000, b" " * (17 << 20), b"1" * 10_000])
+def test_manifests_without_bounds_are_refused(tmp_path: Path, text: bytes) -> None:
+    (tmp_path / "store.json").write_bytes(text)
+    with pytest.raises(GatedVAEError, match="cannot be read"):
+        files.read_json(tmp_path / "store.json", "")
+
+
+def test_what_is_written_may_not_overlap_what_is_read(tmp_path: Path) -> None:
+    read = tmp_path / "a" / "of"
+    read.mkdir(parents=True)
+    (tmp_path / "link").symlink_to(read)
+    for out, how in ((read, "is"), (tmp_path / "a", "holds"), (read / "store", "lies in"), (tmp_path / "link", "is")):
+        with pytest.raises(GatedVAEError, match=f"It {how} "):
+            files.refuse_overlap(out, [read])
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").touch()
+    with pytest.raises(GatedVAEError, match="a store or a run"):
+        files.refuse_overlap(tmp_path / "run" / "deep" / "store", [read])
+    files.refuse_overlap(tmp_path / "a" / "store", [read])
+
+
+def test_removing_a_link_leaves_what_it_leads_to(tmp_path: Path) -> None:
+    (tmp_path / "disk" / "pairs").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    files.remove(tmp_path / "link")
+    assert not (tmp_path / "link").is_symlink()
+    files.remove(tmp_path / "link")
+    assert (tmp_path / "disk" / "pairs").is_dir()

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gated_vae.preprocessing.images import PictureError, decode_grey, load_square, read_file, resize_square
+from gated_vae.preprocessing.decoding.decode import PictureError
+from gated_vae.preprocessing.images import decode_grey, read_file, resize_square
 from tests.folders import picture, write_picture
 
 
@@ -48,11 +49,11 @@ def test_decodes_what_pillow_decodes(tmp_path: Path, suffix: str) -> None:
 
 
 def test_writes_into_the_array_given(tmp_path: Path) -> None:
-    path = write_picture(tmp_path / "a.bmp", 5)
+    pixels = decode_grey(write_picture(tmp_path / "a.bmp", 5).read_bytes())
     batch = np.zeros((2, 64, 64), np.uint8)
-    load_square(os.fspath(path), 64, batch[1])
+    resize_square(pixels, 64, batch[1])
     assert not batch[0].any()
-    assert np.array_equal(batch[1], load_square(os.fspath(path), 64))
+    assert np.array_equal(batch[1], resize_square(pixels, 64))
 
 
 @pytest.mark.parametrize("suffix", [".bmp", ".png", ".jpg"])
@@ -64,14 +65,10 @@ def test_a_file_cut_short_is_no_picture(tmp_path: Path, suffix: str, share: floa
 
 
 def test_what_is_no_regular_file_is_not_read(tmp_path: Path) -> None:
-    real = write_picture(tmp_path / "real.png", 1)
-    (tmp_path / "link.png").symlink_to(real)
     os.mkfifo(tmp_path / "pipe.png")
     (tmp_path / "folder.png").mkdir()
-    with pytest.raises(OSError, match="symbolic"):
-        read_file(os.fspath(tmp_path / "link.png"))
     for name in ("pipe.png", "folder.png"):
-        with pytest.raises(PictureError, match="regular"):
+        with pytest.raises(OSError, match="regular"):
             read_file(os.fspath(tmp_path / name))
     with pytest.raises(FileNotFoundError):
         read_file(os.fspath(tmp_path / "absent.png"))
@@ -81,9 +78,9 @@ def test_a_small_file_cannot_claim_all_memory(tmp_path: Path) -> None:
     path = tmp_path / "bomb.png"
     path.write_bytes(cv2.imencode(".png", np.zeros((9000, 9000), np.uint8))[1].tobytes())
     assert path.stat().st_size < 200_000
-    code = f"from gated_vae.preprocessing.images import *\ntry: load_square({os.fspath(path)!r}, 64)\n"
-    code += "except PictureError: print('refused')"
+    code = f"from gated_vae.preprocessing.images import *\ntry: decode_grey(read_file({os.fspath(path)!r}))\n"
+    code += "except PictureError as error: print(error)"
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )  # OpenCV reads its limit once
-    assert done.stdout == "refused\n"
+    assert (done.stdout, done.stderr) == ("more than 67108864 pixels\n", "")

@@ -14,11 +14,11 @@ import pytest
 
 from gated_vae.pipelines.verify import verify
 from gated_vae.preprocessing.compute import RunTasks, processes, threads
-from gated_vae.preprocessing.errors import GatedVAEError
+from gated_vae.preprocessing.errors import BadSourceError, GatedVAEError
 from gated_vae.preprocessing.files import digest, file_digest
 from gated_vae.preprocessing.image_file import Region
 from gated_vae.preprocessing.progress import Progress
-from gated_vae.preprocessing.sources.base import BadSourceError, make_store
+from gated_vae.preprocessing.sources.base import make_store
 from gated_vae.preprocessing.store import groups_path, images_path, manifest_path, rejected_path
 from gated_vae.preprocessing.store_writer import Plan, StoreWriter
 from tests.folders import read_tree
@@ -47,7 +47,7 @@ class Digits:
             progress(region.stop, len(names))
         failed = writer.failed()
         for place, why in failed.items():
-            writer.reject(names[place], 0, "no_bar", why)
+            writer.reject(names[place], 0, *why)
         taken = [name for place, name in enumerate(names) if place not in failed]
         taken = taken[: len(taken) - self.lose]
         writer.samples(pa.table({"image": taken, "digit": [digits[name] for name in taken]}))
@@ -56,7 +56,7 @@ class Digits:
 def draw_bars(region: Region, digits: list[int]) -> None:
     if not region.is_filled():
         bars = (np.arange(10) < np.array(digits)[:, None]) * np.uint8(255)
-        failed = [(place, "0 has no bar") for place, digit in enumerate(digits) if digit == 0]
+        failed = [(place, "no_bar", "0 has no bar") for place, digit in enumerate(digits) if digit == 0]
         region.write(np.ascontiguousarray(np.repeat(bars[:, None], 10, axis=1)), failed)
 
 

@@ -7,15 +7,14 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
+from gated_vae.preprocessing.openface.align import PER_MM, RIGID, SIDE, scaled_rotations
 from gated_vae.preprocessing.simulate.render import hair, head, paint
-from gated_vae.preprocessing.simulate.render.landmarks import RIGID, Array, place, response
+from gated_vae.preprocessing.simulate.render.landmarks import Array, place, response
 from gated_vae.preprocessing.simulate.render.scene import Backdrop, Face, Light, Person, Scene, rotation
 
-SIZE = 112  # pixels a side, as -simsize 112
-SCALE = 0.7  # pixels per millimetre, OpenFace's sim_scale
 SUPER = 2  # drawn twice as large, then averaged
 MARGIN = 32  # pixels of the large canvas beyond the picture, where all that is outside ends up
-CANVAS = SIZE * SUPER + 2 * MARGIN
+CANVAS = SIDE * SUPER + 2 * MARGIN
 FAR = 300.0  # mm behind the middle of the face: where the z-buffer begins
 DEPTH_STEPS = 256  # of the z-buffer, per millimetre
 SENSOR_NOISE = 2.0  # grey levels
@@ -34,20 +33,8 @@ def build(person: Person, intensities: Array) -> Face:
 
 @lru_cache(maxsize=1)
 def reference() -> Array:
-    """(24, 2) rigid landmarks of the average face seen from the front, mm: what crops are aligned to."""
+    """(24, 2) rigid landmarks of the average face seen from the front, mm: what crops are aligned to, as OpenFace to its own."""
     return np.asarray(build(Person(), np.zeros(17)).landmarks[RIGID, :2])
-
-
-def alignment(landmarks: Array) -> Array:
-    """The 2x2 scaled rotation that aligns 2D landmarks (68, 2) to the reference, as OpenFace does.
-
-    The scale makes both equally spread about their means; the rotation is the best in the sense of least squares.
-    """
-    source, target = landmarks[RIGID, :2], reference()
-    source, target = source - source.mean(0), target - target.mean(0)
-    angle = np.arctan2((source[:, 0] * target[:, 1] - source[:, 1] * target[:, 0]).sum(), (source * target).sum())
-    scale = np.linalg.norm(target) / np.linalg.norm(source)
-    return np.asarray(scale * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]))
 
 
 def draw(scene: Scene, face: Face | None = None) -> Array:
@@ -55,7 +42,7 @@ def draw(scene: Scene, face: Face | None = None) -> Array:
     face = face or build(scene.person, scene.intensities)
     turn = rotation(scene.pose)
     seen = face.landmarks @ rotation(scene.pose if scene.fitted is None else scene.fitted).T
-    to_picture = alignment(seen) * SCALE * SUPER
+    to_picture = scaled_rotations(seen[None, RIGID, :2], reference())[0] * PER_MM * SUPER
     texture = paint.paint(scene.person.look, face.places, face.shown, scene.gaze)
     hair.paint(texture, scene.person.look, scene.person.seed)
     buffer = _backdrop(scene.backdrop)
@@ -79,7 +66,7 @@ def _fill_holes(buffer: Array) -> Array:
 def _develop(grey: Array, scene: Scene) -> Array:
     """Average down, expose, blur a little and add the sensor's noise."""
     rng = np.random.default_rng(scene.backdrop.seed)
-    small = cv2.resize(grey, (SIZE, SIZE), interpolation=cv2.INTER_AREA)
+    small = cv2.resize(grey, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
     small = cv2.GaussianBlur(small, (0, 0), rng.uniform(0.3, 0.7))
     noisy: Array = small * scene.light.gain + rng.normal(0, SENSOR_NOISE, small.shape)
     return np.asarray(np.clip(np.rint(noisy), 0, 255).astype(np.uint8))
@@ -90,7 +77,7 @@ def _backdrop(backdrop: Backdrop) -> Array:
     rng = np.random.default_rng([backdrop.seed, 1])
     blotches = cv2.resize(rng.normal(0, 1, (5, 5)).astype(np.float32), (CANVAS, CANVAS), interpolation=cv2.INTER_CUBIC)
     grey = np.clip(backdrop.grey + backdrop.contrast * blotches, 0, 255).astype(np.uint8)
-    centre = (CANVAS // 2, MARGIN + round(SUPER * (SIZE + 42)))
+    centre = (CANVAS // 2, MARGIN + round(SUPER * (SIDE + 42)))
     shoulders = (round(SUPER * 75), round(SUPER * 48))
     cv2.ellipse(grey, centre, shoulders, 0, 0, 360, float(backdrop.clothes), -1, cv2.LINE_AA)
     return np.asarray(grey.astype(np.uint32).ravel())

@@ -30,7 +30,6 @@ OPPOSITE = np.array(
         54, 53, 52, 51, 50, 49, 48, 59, 58, 57, 56, 55, 64, 63, 62, 61, 60, 67, 66, 65,
     ]
 )  # fmt: skip
-RIGID = [1, 2, 3, 4, 12, 13, 14, 15, 27, 28, 29, *range(31, 37), 39, 40, 41, 42, 45, 46, 47]  # OpenFace aligns on these
 
 # The side of the picture's left, and the midline; the other side is its mirror image. The outline of the jaw is given
 # by the angle around the head in degrees instead of x, for it lies where x says little.

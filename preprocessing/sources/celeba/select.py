@@ -1,20 +1,30 @@
 """From all faces to at most one per image: which are taken, and why the others are not. Pure table work.
 
-A face is dropped for the first of these reasons that holds: not_finite, no_success, low_confidence, impossible_pose,
-no_picture. Of the faces of one image that remain, the most confident is taken (the lowest face number on a tie);
-the others are other_face, or duplicate where they carry the same number. Whatever two CSVs claim goes to the first.
+A face is dropped for the first of these reasons that holds: missing_columns, not_finite, impossible_value, no_success,
+low_confidence, impossible_pose, no_picture, no_landmarks. Of the faces of one image that remain, the most confident is taken,
+or the largest (the lowest face number on a tie); the others are other_face, or duplicate where they carry the same number.
+Whatever two CSVs claim goes to the first.
 """
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
 
-from gated_vae.preprocessing.openface.pictures import WHOLE_IMAGE, WholePictures
-from gated_vae.preprocessing.sources.celeba.faces import LABELS, POSE, PRESENCES
+from gated_vae.preprocessing.openface.pictures import (
+    WHOLE_IMAGE,
+    Parts,
+    WholePictures,
+    is_picture,
+    names_of_several,
+    path_parts,
+)
+from gated_vae.preprocessing.sources.celeba.faces import CUT, INTENSITIES, LABELS, POSE, PRESENCES, inputs_of
+from gated_vae.preprocessing.sources.celeba.options import CelebaOptions
 
 Texts = Callable[[pd.DataFrame], pd.Series]
 
@@ -37,27 +47,64 @@ class Sieve:
         self.faces = self.faces[~bad]
 
 
-def choose_faces(faces: pd.DataFrame, min_confidence: float, max_angle: float) -> tuple[pd.DataFrame, pd.DataFrame]:
+def leave_out_columns(faces: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
+    """Leave out labels that few rows have, as `missing_columns` rejects the rows that lack one of those that stay.
+
+    What most rows have decides; if two sets of columns have as many rows, the larger does. Presences may be missing.
+
+    Returns
+    -------
+    The table without those columns, and which files have each of them, in words.
+    """
+    if faces.empty:
+        return faces, {}
+    counted = sum(1 << bit for bit, name in enumerate(LABELS) if name not in PRESENCES)
+    sets = (faces["has"] & counted).value_counts()
+    most = max(sets.index, key=lambda has: (sets[has], int(has).bit_count()))
+    files, left_out = faces.drop_duplicates("source"), {}
+    for bit, name in enumerate(LABELS):
+        if counted & ~int(most) & 1 << bit and name in faces:
+            having = files["source"][(files["has"] & 1 << bit) != 0]
+            left_out[name] = f"in {len(having)} of {len(files)} files only, first {having.iloc[0]}"
+    return faces.drop(columns=list(left_out)), left_out
+
+
+def choose_faces(faces: pd.DataFrame, options: CelebaOptions, crop: str) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Take at most one face per image.
 
     Parameters
     ----------
     faces:
         As `read_faces` returns them, with `picture` (path or null) and, where that is null, `missing` (why).
-    min_confidence, max_angle:
-        Least confidence, and largest absolute pitch, yaw or roll in radians, of a face that is taken.
+    crop:
+        How faces are cut out, one of `CROPS`.
 
     Returns
     -------
     The faces taken, in their order, and the rejected ones: source, row, reason, detail.
     """
     sieve = Sieve(faces)
-    drop_poor(sieve, min_confidence, max_angle)
+    drop_incomplete(sieve)
+    drop_poor(sieve, options.min_confidence, options.max_angle)
     sieve.drop(sieve.faces["picture"].isna(), "no_picture", lambda faces: faces["missing"])
-    drop_others(sieve)
+    if crop == "landmarks":
+        lost = sieve.faces[list(CUT)].isna().any(axis=1)
+        sieve.drop(lost, "no_landmarks", "it has no x_0 .. y_67 to be cut out of its picture by")
+    drop_others(sieve, "size" if options.face == "largest" else "confidence")
     twice = sieve.faces.duplicated("picture")
     sieve.drop(twice, "duplicate", lambda faces: "its picture went to " + _first_with_picture(sieve.faces, faces))
     return sieve.faces, pd.concat(sieve.dropped)
+
+
+def drop_incomplete(sieve: Sieve) -> None:
+    """Drop the rows of files that lack a column which the others have."""
+    lacking = pd.Series("", sieve.faces.index)
+    for bit, name in reversed(list(enumerate(LABELS))):
+        if name in sieve.faces and name not in PRESENCES:
+            lacking = lacking.mask(sieve.faces["has"] & 1 << bit == 0, name)
+    sieve.drop(
+        lacking != "", "missing_columns", lambda faces: "no column " + lacking[faces.index] + ", which most files have"
+    )
 
 
 def drop_poor(sieve: Sieve, min_confidence: float, max_angle: float) -> None:
@@ -72,22 +119,32 @@ def drop_poor(sieve: Sieve, min_confidence: float, max_angle: float) -> None:
     presences = [name for name in PRESENCES if name in labels]
     finite.loc[sieve.faces[presences].isna().all(axis=1), presences] = True
     sieve.drop(~finite.all(axis=1), "not_finite", lambda faces: _shown(faces, ~finite.loc[faces.index]))
+    ranges = {name: (0, 5) if name in INTENSITIES else (0, 1) for name in labels if name not in pose}
+    strange = pd.DataFrame({name: ~sieve.faces[name].between(*span) for name, span in ranges.items()})
+    strange &= sieve.faces[list(ranges)].notna()
+    sieve.drop(strange.any(axis=1), "impossible_value", lambda faces: _shown(faces, strange.loc[faces.index]))
     if "success" in sieve.faces:
         sieve.drop(sieve.faces["success"] == 0, "no_success", "OpenFace says success 0")
     if "confidence" in sieve.faces:
         low = sieve.faces[["confidence"]] < min_confidence
         sieve.drop(low["confidence"], "low_confidence", lambda faces: _shown(faces, low.loc[faces.index]))
     wide = sieve.faces[pose].abs() > max_angle
-    sieve.drop(wide.any(axis=1), "impossible_pose", lambda faces: _shown(faces, wide.loc[faces.index]))
-
-
-def drop_others(sieve: Sieve) -> None:
-    """Keep the most confident face of each image."""
-    faces = sieve.faces[["source", "frame", "face"]]
-    faces = faces.assign(
-        confidence=sieve.faces.get("confidence", 0.0), image=faces.groupby(["source", "frame"]).ngroup()
+    turns = sieve.faces[pose].abs().max(axis=1) > 2 * math.pi
+    sieve.drop(
+        wide.any(axis=1),
+        "impossible_pose",
+        lambda faces: (
+            _shown(faces, wide.loc[faces.index]) + turns.map({True: ", in degrees? OpenFace writes radians", False: ""})
+        ),
     )
-    ranked = faces.sort_values(["confidence", "face"], ascending=[False, True], kind="stable")
+
+
+def drop_others(sieve: Sieve, by: str) -> None:
+    """Keep the face of each image that has most of a column."""
+    image = ["source", "frame", "input"]  # a table of many images has them in one source
+    faces = sieve.faces[[*image, "face"]]
+    faces = faces.assign(most=sieve.faces.get(by, 0.0), image=faces.groupby(image, dropna=False).ngroup())
+    ranked = faces.sort_values(["most", "face"], ascending=[False, True], kind="stable")
     best = ranked.drop_duplicates("image")
     taken = faces["image"].map(best.set_index("image")["face"])
     sieve.drop(
@@ -99,21 +156,54 @@ def drop_others(sieve: Sieve) -> None:
 
 def find_whole_pictures(faces: pd.DataFrame, pictures: WholePictures) -> pd.DataFrame:
     """Add `picture` and `missing`: the whole picture that each face was found in, or why there is none."""
-    first = faces.groupby("source")["frame"].transform("min").clip(0, 1)  # OpenFace counts frames from 0 or from 1
-    columns = (faces["source"], faces["input"], faces["frame"], faces["frame"] - first)
-    found = [_find(pictures, *face) for face in zip(*columns, strict=True)]
+    inputs = list(zip(faces["source"], inputs_of(faces), strict=True))
+    several = names_of_several(dict.fromkeys(inputs))
+    frames = faces[faces["frame"] >= 0].groupby("source")["frame"].agg(["min", "max"])
+    counted = {source: _Frames(pictures, *span) for source, *span in frames.itertuples()}
+    found: list[Found] = [
+        _find(pictures, csv, given, several)
+        if frame == WHOLE_IMAGE
+        else (counted[csv].find(csv, given, frame) if frame >= 0 else (None, "its frame is no number from 0 on"))
+        for (csv, given), frame in zip(inputs, faces["frame"], strict=True)
+    ]
     return faces.assign(**pd.DataFrame(found, faces.index, ["picture", "missing"], object))
 
 
-def _find(
-    pictures: WholePictures, source: str, given: bytes | None, frame: int, place: int
-) -> tuple[bytes | None, str | None]:
-    name = os.fsdecode(given) if given else None
+Found = tuple[bytes | None, str | None]  # path of a picture, or why there is none
+
+
+def _find(pictures: WholePictures, csv: str, given: str | None, several: set[Parts]) -> Found:
+    sole = not given or path_parts(given)[-1:] not in several
     try:
-        path = pictures.find(source, name) if frame == WHOLE_IMAGE else pictures.find_frame(source, name, place)
+        return os.fsencode(pictures.find(csv, given, sole=sole)), None
     except LookupError as error:
         return None, str(error)
-    return os.fsencode(path), None
+
+
+class _Frames:
+    """The pictures of one CSV's frames, which OpenFace counts from 0 or from 1."""
+
+    def __init__(self, pictures: WholePictures, first: int, last: int) -> None:
+        self._pictures, self._first, self._last = pictures, first, last
+        self._list: list[str] | None = None
+
+    def find(self, csv: str, given: str | None, frame: int) -> Found:
+        try:
+            if given and is_picture(given):
+                return os.fsencode(self._pictures.find(csv, given)), None
+            self._list = self._list or self._pictures.frames(csv, given)
+            return os.fsencode(self._list[frame - self._start(len(self._list))]), None
+        except LookupError as error:
+            return None, str(error)
+
+    def _start(self, count: int) -> int:
+        """The number of the first picture; `LookupError` where that is a guess."""
+        start = min(self._first, 1) if self._last == count else self._first
+        if start not in (0, 1):
+            raise LookupError(f"frames begin at {start}: it is not said whether the first picture is 0 or 1")
+        if self._last - start >= count:
+            raise LookupError(f"frames go up to {self._last}, but there are {count} pictures")
+        return start
 
 
 def _shown(faces: pd.DataFrame, bad: pd.DataFrame) -> pd.Series:

@@ -2,62 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pandas as pd
-
-from gated_vae.preprocessing.errors import GatedVAEError
-from gated_vae.preprocessing.files import digest
-from gated_vae.preprocessing.openface.listing import CSV, DETAILS, OUTPUT, list_sizes, pick_csvs
-from gated_vae.preprocessing.openface.pictures import WholePictures
-from gated_vae.preprocessing.sources.celeba.lists import read_identities, read_splits
+from gated_vae.preprocessing.errors import raise_trouble
+from gated_vae.preprocessing.files import digest, opened
+from gated_vae.preprocessing.openface.listing import CSV, DETAILS, OUTPUT, Stamp, list_files, pick_csvs
+from gated_vae.preprocessing.openface.pictures import WholePictures, list_aligned
+from gated_vae.preprocessing.sources.celeba.lists import People, read_attributes, read_identities, read_splits
+from gated_vae.preprocessing.sources.celeba.options import FOLDER, CelebaOptions
 from gated_vae.preprocessing.store_writer import Plan
 
+LOOKED_AT = 21  # CSVs whose headers tell how faces can be cut out
 _REMEDY = "Give the folder that was OpenFace's -out_dir."
-
-
-@dataclass(frozen=True)
-class CelebaOptions:
-    """What to read and what to take.
-
-    Attributes
-    ----------
-    openface:
-        Folder that OpenFace wrote, any flavour.
-    images:
-        Folder of the whole pictures; the aligned faces beside the CSVs when None.
-    identities, partitions:
-        ``identity_CelebA.txt`` and ``list_eval_partition.txt``, or None.
-    size:
-        Side of the stored images in pixels.
-    min_confidence:
-        Least confidence of a face that is taken.
-    max_angle:
-        Largest absolute pitch, yaw and roll, in radians. Among 7,387 confident faces of CelebA, whose pictures are turned
-        until the eyes are level, a roll above 0.3 occurs in 0.1% of those with pitch and yaw below 1 and in 83% of those
-        beyond: there OpenFace has lost the head. Hardly any face lies near the limit (2 between 0.9 and 1).
-    """
-
-    openface: Path
-    images: Path | None = None
-    identities: Path | None = None
-    partitions: Path | None = None
-    size: int = 64
-    min_confidence: float = 0.8
-    max_angle: float = 1.0
-
-    def __post_init__(self) -> None:
-        """Refuse values that no face or machine could meet, `GatedVAEError`."""
-        limits = {
-            "size": (1 <= self.size <= 4096, "1 to 4096 pixels"),
-            "min_confidence": (0 <= self.min_confidence <= 1, "0 to 1"),
-            "max_angle": (0 < self.max_angle < float("inf"), "above 0 (radians)"),
-        }
-        for name, (possible, allowed) in limits.items():
-            if not possible:
-                raise GatedVAEError(f"{name} is {getattr(self, name)}.", "", f"It must be {allowed}.")
 
 
 @dataclass(frozen=True)
@@ -67,46 +28,84 @@ class Source:
     sizes: dict[str, int]  # bytes of each CSV by path, sorted
     lonely_details: list[str]  # details without a CSV: images in which OpenFace found no face
     pictures: WholePictures | None  # whole pictures, where asked for
-    lists: list[pd.Series]  # identities and splits, as far as asked for
+    people: People
+    crop: str  # one of `CROPS`
     plan: Plan
 
 
 def survey(options: CelebaOptions) -> Source:
     """List and check what the options name.
 
-    The digest covers names and sizes of CSVs, details and whole pictures and the content of the two lists. It does not
-    cover the aligned faces, whose folders would take as long to list as the CSVs take to read. `GatedVAEError` when a folder
-    or file is missing, has nothing to read in it, or a list has a bad line.
+    The digest covers names and sizes of CSVs, details and pictures and the content of the lists; `Plan.times` covers when each
+    was last changed. `GatedVAEError` when a folder or file is missing, has nothing to read in it, or a list has a bad line.
     """
-    sizes = list_sizes(options.openface.absolute(), OUTPUT, _REMEDY)
-    csvs = pick_csvs(sizes, options.openface, _REMEDY)
+    root = options.openface.absolute()
+    files = list_files(root, OUTPUT, _REMEDY)
+    csvs = pick_csvs(files, options.openface, _REMEDY)
     stems = {name[: -len(CSV)] for name in csvs}
-    pictures = WholePictures(options.images.absolute()) if options.images else None
-    lists = ((read_identities, options.identities), (read_splits, options.partitions))
+    pictures = WholePictures(options.images.absolute(), root) if options.images else None
+    by_folder = options.identities == FOLDER
+    lists = (
+        (read_identities, None if by_folder else options.identities),
+        (read_splits, options.partitions),
+        (read_attributes, options.attributes),
+    )
+    crop = options.crop or ("aligned" if not pictures else "landmarks" if _have_landmarks(root, csvs) else "centre")
+    listing = _Listing()
+    listing.add(files.items())
+    if pictures:
+        listing.add(pictures.files.items())
+    else:
+        for csv in csvs:
+            listing.add(list_aligned(os.fspath(root), csv))
     return Source(
-        sizes={name: sizes[name] for name in csvs},
-        lonely_details=[name for name in sizes if name.endswith(DETAILS) and name.removesuffix(DETAILS) not in stems],
+        sizes={name: files[name].size for name in csvs},
+        lonely_details=[name for name in files if name.endswith(DETAILS) and name.removesuffix(DETAILS) not in stems],
         pictures=pictures,
-        lists=[read(path) for read, path in lists if path],
+        people=People([read(path) for read, path in lists if path], by_folder, options.split),
+        crop=crop,
         plan=Plan(
             kind="celeba",
-            source_digest=digest(
-                _listing(sizes),
-                _listing(pictures.sizes) if pictures else b"",
-                *(path.read_bytes() if path else b"" for path in (options.identities, options.partitions)),
-            ),
+            source_digest=digest(listing.sizes.digest(), *(path.read_bytes() if path else b"" for _, path in lists)),
+            inputs=tuple(path for path in (options.openface, options.images, *(path for _, path in lists)) if path),
+            times=digest(listing.times.digest()),
             parameters={
                 "size": options.size,
                 "min_confidence": float(options.min_confidence),
                 "max_angle": float(options.max_angle),
-                "pictures": "whole" if pictures else "aligned",
-                "identities": options.identities is not None,
+                "crop": crop,
+                "face": options.face,
+                "identities": "folder" if by_folder else options.identities is not None,
                 "partitions": options.partitions is not None,
+                "split": {**options.split.shares, "seed": options.split.seed} if options.split else None,
+                "attributes": options.attributes is not None,
             },
             image_shape=(options.size, options.size),
         ),
     )
 
 
-def _listing(sizes: dict[str, int]) -> bytes:
-    return os.fsencode("".join(f"{name}\0{size}\n" for name, size in sizes.items()))
+def _have_landmarks(root: Path, csvs: Sequence[str]) -> bool:
+    """Whether most CSVs, judged by the first of them, have columns of landmarks."""
+    found = []
+    for csv in csvs[:LOOKED_AT]:
+        try:
+            with opened(f"{root}/{csv}") as handle:
+                header = os.read(handle, 1 << 16).lstrip().partition(b"\n")[0]
+        except OSError as error:
+            raise_trouble(error)
+            continue
+        found.append(re.search(rb"(?<!\w)y_67(?!\w)", header) is not None)
+    return 2 * sum(found) > len(found)
+
+
+class _Listing:
+    """Digests of the names and sizes, and of the times, of files listed one after the other."""
+
+    def __init__(self) -> None:
+        self.sizes, self.times = hashlib.sha256(), hashlib.sha256()
+
+    def add(self, files: Iterable[tuple[str, Stamp]]) -> None:
+        for name, stamp in files:
+            self.sizes.update(os.fsencode(f"{name}\0{stamp.size}\n"))
+            self.times.update(b"%d\n" % stamp.time)

@@ -7,7 +7,6 @@ that finds it there compares checksums before it takes it for done.
 
 from __future__ import annotations
 
-import errno
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,17 +14,18 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from gated_vae.preprocessing.decoding.decode import PictureError, Pixels
+from gated_vae.preprocessing.errors import raise_trouble
 from gated_vae.preprocessing.files import damaged, read_sealed, write_sealed
 from gated_vae.preprocessing.image_file import Region
-from gated_vae.preprocessing.images import PictureError, load_square, use_one_thread
-from gated_vae.preprocessing.sources.celeba.faces import read_faces
+from gated_vae.preprocessing.images import decode_grey, read_file, resize_square, use_one_thread
+from gated_vae.preprocessing.openface.align import Array, cut_face, landmarks_of, share_outside
+from gated_vae.preprocessing.sources.celeba.faces import Wanted, read_faces
 from gated_vae.preprocessing.store import rejected_schema
 
 SHARD_FILES = 1024  # CSVs in a task, or fewer if they are large
 SHARD_BYTES = 16 << 20
-
-# The machine's troubles, not the picture's: these end the command instead of rejecting the picture.
-_OUR_TROUBLE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.ETIMEDOUT}
+BLACK = 3  # grey levels; what JPEG may make of black
 
 
 def cut_shards(sizes: Mapping[str, int]) -> list[list[str]]:
@@ -41,10 +41,10 @@ def cut_shards(sizes: Mapping[str, int]) -> list[list[str]]:
     return shards
 
 
-def read_shard(root: str, names: Sequence[str], aligned: bool, out: str) -> None:
+def read_shard(root: str, names: Sequence[str], wanted: Wanted, out: str) -> None:
     """Read CSVs (see `read_faces`) into the work file `out`, a stream of Arrow's."""
     if read_sealed(Path(out)) is None:
-        items = read_faces(root, names, aligned)
+        items = read_faces(root, names, wanted)
         sink = pa.BufferOutputStream()
         with pa.ipc.new_stream(sink, items.schema) as stream:
             stream.write_table(items)
@@ -68,21 +68,49 @@ def _load_items(shard: Path) -> pa.Table:
     return pa.ipc.open_stream(data).read_all()
 
 
-def decode_shard(root: str, pictures: Sequence[bytes], region: Region) -> None:
-    """Turn pictures that lie in `root` into grey squares and fill the region with them, unless it is."""
+class OutsideError(ValueError):
+    """More of a face lies outside of what is stored of its picture than inside."""
+
+
+def decode_shard(
+    root: str, pictures: Sequence[bytes], region: Region, crop: str = "centre", cuts: Array | None = None
+) -> None:
+    """Turn pictures that lie in `root` into grey squares and fill the region with them, unless it is.
+
+    With `cuts` (n, 2, 3), the transforms that lay faces into OpenFace's square, they are used if `crop` is ``landmarks``; NaN
+    where unknown. Faces that lie outside fail.
+    """
     if region.is_filled():
         return
     use_one_thread()
     folder = os.fsencode(root)
     pixels = np.zeros((region.count, *region.shape), np.uint8)
-    failed: list[tuple[int, str]] = []
+    failed: dict[int, tuple[str, str]] = {}
     for place, path in enumerate(pictures):
         try:
-            load_square(os.path.join(folder, path), region.shape[0], pixels[place])  # noqa: PTH118
+            grey = decode_grey(read_file(os.path.join(folder, path)))  # noqa: PTH118
+            _fill(pixels[place], grey, crop, None if cuts is None else cuts[place])
         except PictureError as error:
-            failed.append((place, str(error)))
+            failed[place] = "unreadable_picture", str(error)
+        except OutsideError as error:
+            failed[place] = "outside", str(error)
         except OSError as error:
-            if error.errno in _OUR_TROUBLE:
-                raise
-            failed.append((place, error.strerror or str(error)))
-    region.write(pixels, failed)
+            raise_trouble(error)
+            failed[place] = "unreadable_picture", error.strerror or str(error)
+    for place in np.flatnonzero(pixels.reshape(len(pixels), -1).max(axis=1) <= BLACK).tolist():
+        failed.setdefault(place, ("blank", "it is black all over"))
+    region.write(pixels, [(place, *why) for place, why in sorted(failed.items())])
+
+
+def _fill(out: Pixels, picture: Pixels, crop: str, cut: Array | None) -> None:
+    """Put what is stored of a picture into its place; `OutsideError` where the face is known to lie elsewhere."""
+    if cut is not None and np.isfinite(cut).all():
+        middle = crop != "landmarks"
+        (share,) = share_outside(landmarks_of(cut), *picture.shape, square=middle)
+        if share > 0.5:
+            where = "the middle square that is stored of its picture" if middle else "its picture"
+            raise OutsideError(f"{share:.0%} of the face is outside {where}")
+        if not middle:
+            cut_face(picture, cut, len(out), out)
+            return
+    resize_square(picture, len(out), out)

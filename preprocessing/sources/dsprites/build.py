@@ -22,10 +22,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gated_vae.preprocessing.compute import RunTasks
-from gated_vae.preprocessing.files import digest, file_digest
+from gated_vae.preprocessing.errors import BadSourceError, raise_trouble
+from gated_vae.preprocessing.files import digest, file_digest, regular
 from gated_vae.preprocessing.image_file import Region
 from gated_vae.preprocessing.progress import Progress
-from gated_vae.preprocessing.sources.base import BadSourceError
 from gated_vae.preprocessing.sources.dsprites.render import PLACES, RENDERER_VERSION, SIZE, Images, draw_everywhere
 from gated_vae.preprocessing.store_writer import Plan, StoreWriter
 
@@ -60,6 +60,7 @@ class DSprites:
             parameters={"source": source, "pixel_values": [0, 255]},
             image_shape=(SIZE, SIZE),
             factors=self.factors,
+            inputs=() if self.npz is None else (self.npz,),
         )
 
     def build(self, writer: StoreWriter, run: RunTasks, progress: Progress) -> None:
@@ -137,8 +138,9 @@ def sample_table(factors: Mapping[str, int]) -> pa.Table:
 
 def _npz_digest(path: Path) -> str:
     try:
-        return file_digest(path)
+        return file_digest(regular(path, _FETCH))
     except OSError as error:
+        raise_trouble(error)
         raise BadSourceError(f"{path} cannot be read.", error.strerror or str(error), _FETCH) from None
 
 
@@ -148,6 +150,8 @@ def _reading(npz: Path) -> Iterator[None]:
     try:
         yield
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+        if isinstance(error, OSError):
+            raise_trouble(error)
         raise BadSourceError(f"{npz} is damaged or not an npz file.", str(error), _FETCH) from None
     except (ValueError, KeyError, NotImplementedError, RuntimeError) as error:
         raise BadSourceError(f"{npz} is not the dSprites file.", str(error), _FETCH) from None

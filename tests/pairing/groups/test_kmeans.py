@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
 
 import faiss
 import numpy as np
@@ -9,6 +12,7 @@ from scipy.spatial.distance import cdist
 from sklearn.cluster import KMeans
 
 from gated_vae.pairing import Groups, group_kmeans
+from gated_vae.pairing.groups import kmeans
 from gated_vae.pairing.groups.kmeans import merge_singletons
 from gated_vae.preprocessing.errors import GatedVAEError
 
@@ -123,6 +127,38 @@ def test_devices_that_are_not_there_are_refused() -> None:
     if faiss.get_num_gpus() == 0:
         with pytest.raises(GatedVAEError, match="faiss finds none"):
             group_kmeans(poses(9), 2, device="cuda")
+
+
+@pytest.fixture
+def no_faiss_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder on the path, and faiss to be looked for anew."""
+    kmeans._faiss.cache_clear()
+    monkeypatch.syspath_prepend(tmp_path)
+    yield tmp_path
+    kmeans._faiss.cache_clear()
+
+
+@pytest.mark.parametrize("name", ["faiss-gpu", "faiss_gpu_cu12", "faiss"])
+def test_two_packages_of_faiss_are_refused(no_faiss_yet: Path, name: str) -> None:
+    (no_faiss_yet / f"{name.replace('-', '_')}-1.15.1.dist-info").mkdir()
+    both = " and ".join(sorted(["faiss-cpu", name.replace("_", "-")]))
+    with pytest.raises(GatedVAEError, match=f"{both} are both installed") as refused:
+        group_kmeans(poses(9), 2)
+    assert "pip uninstall faiss" in refused.value.remedy
+
+
+@pytest.mark.usefixtures("no_faiss_yet")
+def test_a_faiss_that_lost_its_files_or_is_too_old_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    with pytest.raises(GatedVAEError, match="faiss-cpu is damaged"):
+        group_kmeans(poses(9), 2)
+    monkeypatch.setitem(sys.modules, "faiss", SimpleNamespace(__version__="1.7.2"))
+    with pytest.raises(GatedVAEError, match=r"1\.7\.2 is installed"):
+        group_kmeans(poses(9), 2)
+    monkeypatch.setattr(kmeans, "distributions", lambda **_: ())
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    with pytest.raises(GatedVAEError, match="It is not installed"):
+        group_kmeans(poses(9), 2)
 
 
 def test_samples_alone_join_the_nearest_group_with_more_members() -> None:

@@ -12,6 +12,7 @@ from gated_vae.models.methods.exchange import Exchange
 from gated_vae.models.vae import GatedVAEConfig
 from gated_vae.pairing.exact import pair_exactly
 from gated_vae.pipelines.cli import main
+from gated_vae.pipelines.evaluation import probes
 from gated_vae.pipelines.evaluation.opened import Codes, open_run
 from gated_vae.pipelines.evaluation.probes import encode_sample, evaluate_factors, sharers
 from gated_vae.pipelines.training.config import TrainConfig
@@ -53,6 +54,21 @@ def test_scores_tell_which_partition_knows_which_factor(run: Path) -> None:
     assert scores["partition_score"]["posX"] > 0.3
     assert set(scores["dci"]) == {"lasso", "random_forest"}
     assert np.shape(scores["dci"]["lasso"]["importance"]) == (5, 3)
+
+
+def test_a_factor_of_one_class_is_named_and_shape_is_judged_as_a_class(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Codes are the factors but for the names of the shapes, whose order says nothing; of shapes, any code guesses a third."""
+    opened = open_run(run)
+    shape, place = np.repeat(np.arange(3), 80), np.tile(np.arange(8), 30)
+    codes = np.column_stack([np.array([1, 2, 0])[shape], place] + [np.zeros(240)] * 3).astype(np.float32)
+    factors = np.column_stack([shape, place, np.zeros(240, np.int64)])
+    monkeypatch.setattr(probes, "encode_sample", lambda *_: (Codes(codes, np.ones_like(codes)), factors))
+    monkeypatch.setitem(opened.store.manifest, "factors", {"shape": 3, "place": 8, "colour": 1})
+    scores = evaluate_factors(opened)
+    assert scores.values["sap"] == pytest.approx((2 / 3 + 1) / 2)
+    assert scores.facts()["left out"].startswith("colour: ")
 
 
 def test_the_sample_is_random_and_paired_with_its_own_factors(run: Path) -> None:

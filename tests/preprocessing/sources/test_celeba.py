@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import cv2
@@ -138,7 +139,7 @@ def test_pictures_that_fail_leave_no_gap(tmp_path: Path, monkeypatch: pytest.Mon
     faces["d"].write_bytes(faces["d"].read_bytes()[:999])
     faces["e"].rename(tmp_path / "moved.bmp")
     faces["f"].unlink()
-    faces["f"].symlink_to(tmp_path / "moved.bmp")
+    faces["f"].symlink_to(tmp_path / "nothing.bmp")
     faces["h"].write_text("hello")
     _, samples, images, rejected = make(tmp_path)
     assert samples["image"].tolist() == ["b.jpg", "c.jpg", "g.jpg"]
@@ -154,13 +155,54 @@ def test_pictures_that_fail_leave_no_gap(tmp_path: Path, monkeypatch: pytest.Mon
     }
 
 
-def test_a_folder_of_faces_that_is_a_link_is_not_entered(tmp_path: Path) -> None:
-    write_image_faces(tmp_path / "of", "a", [{}])
-    write_image_faces(tmp_path / "of", "b", [{}])
-    (tmp_path / "of" / "b_aligned").rename(tmp_path / "outside")
-    (tmp_path / "of" / "b_aligned").symlink_to(tmp_path / "outside")
-    _, samples, _, rejected = make(tmp_path)
-    assert (samples["image"].tolist(), reasons(rejected)) == (["a.jpg"], {"b.csv:0": "no_picture"})
+def test_a_store_of_links_is_as_the_files(tmp_path: Path) -> None:
+    """As git-annex and DVC keep data sets: every file a link, folders as well; one leads nowhere, one round in a loop."""
+    for stem in "abc":
+        write_image_faces(tmp_path / "annex", stem, [{}])
+    for file in sorted((tmp_path / "annex").rglob("*.*")):
+        link = tmp_path / "of" / file.relative_to(tmp_path / "annex")
+        link.parent.mkdir(parents=True, exist_ok=True)
+        link.symlink_to(file)
+    shutil.rmtree(tmp_path / "of" / "b_aligned")
+    (tmp_path / "of" / "b_aligned").symlink_to(tmp_path / "annex" / "b_aligned")
+    (tmp_path / "of" / "lost.csv").symlink_to("nothing")
+    (tmp_path / "of" / "loop").symlink_to("../of")
+    (tmp_path / "of" / "more").symlink_to(tmp_path / "more")
+    write_image_faces(tmp_path / "more", "d", [{}])
+    _, samples, images, rejected = make(tmp_path)
+    assert samples["image"].tolist() == ["a.jpg", "b.jpg", "c.jpg", "d.jpg"]
+    assert all(np.array_equal(pixels, drawn(seed_of(stem, 0))) for pixels, stem in zip(images, "abcd", strict=True))
+    assert dict(zip(rejected["source"], rejected["detail"], strict=True)) == {"lost.csv": "It is a link to nothing."}
+
+
+def test_damaged_and_blank_pictures_are_rejected_in_words(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    whole = cv2.imencode(".jpg", picture(1))[1].tobytes()
+    middle = len(whole) // 2
+    pictures = {"whole": whole, "no_end": whole[:-2], "other_name": cv2.imencode(".png", picture(1))[1].tobytes()}
+    damaged = {
+        "closed": whole[:middle] + b"\xff\xd9",
+        "hole": whole[:middle] + bytes(200) + whole[middle + 200 :],
+        "text": b"<!DOCTYPE html>",
+        "empty": b"",
+        "black": cv2.imencode(".bmp", np.zeros((112, 112, 3), np.uint8))[1].tobytes(),
+        "night": cv2.imencode(".png", np.full((112, 112, 3), (2, 3, 1), np.uint8))[1].tobytes(),
+    }
+    for stem, data in {**pictures, **damaged}.items():
+        write_image_faces(tmp_path / "of", stem, [{}], suffix=".jpg")
+        (tmp_path / "of" / f"{stem}_aligned" / "face_det_000000.jpg").write_bytes(data)
+    _, samples, images, rejected = make(tmp_path)
+    assert samples["image"].tolist() == ["no_end.jpg", "other_name.jpg", "whole.jpg"]
+    assert np.array_equal(images[0], images[2])
+    details = dict(zip(rejected["source"], rejected["reason"] + ": " + rejected["detail"], strict=True))
+    assert details.pop("hole.csv").startswith("unreadable_picture: damaged JPEG: ")
+    assert details == {
+        "black.csv": "blank: it is black all over",
+        "closed.csv": "unreadable_picture: damaged JPEG: premature end of data segment",
+        "empty.csv": "unreadable_picture: empty file",
+        "night.csv": "blank: it is black all over",
+        "text.csv": "unreadable_picture: text: an error page, or what Git LFS leaves",
+    }
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("numbered", ["frame_det_00_{:06d}.png", "frame_det_{:06d}.png"])
@@ -202,22 +244,24 @@ def test_whole_pictures_by_the_name_of_the_input(tmp_path: Path) -> None:
     write_image_faces(tmp_path / "of", "a", [{}, {"confidence": 0.99}], given="a.png")
     write_image_faces(tmp_path / "of", "d", [{}], given="d.jpg")
     write_image_faces(tmp_path / "of", "e", [{}], given="e.bmp")
+    write_image_faces(tmp_path / "of", "f", [{}], given="b.bmp")
     for stem in "bc":
         write_csv(tmp_path / "of" / f"{stem}.csv", [{"face": 0, **GOOD}])
     _, samples, images, rejected = make(tmp_path, images=tmp_path / "pictures")
-    assert samples["image"].tolist() == ["a.png", "c.png"]
-    assert samples["face"].tolist() == [1, 0]
+    assert samples["image"].tolist() == ["a.png", "c.png", "e.jpg"]  # e.bmp has become e.jpg
+    assert samples["face"].tolist() == [1, 0, 0]
     assert np.array_equal(images[0], drawn(1, suffix=".png", height=218, width=178))
     assert np.array_equal(images[1], drawn(4, suffix=".png", height=218, width=178))
     assert reasons(rejected) == {
         "a.csv:0": "other_face",
         "b.csv:0": "no_picture",
         "d.csv:0": "no_picture",
-        "e.csv:0": "no_picture",
+        "f.csv:0": "no_picture",
     }
     details = rejected.set_index("source")["detail"]
     assert details["b.csv"] == "b.jpg and b.png may both be it"
-    assert details["e.csv"] == "no picture is named e.bmp"
+    assert details["d.csv"] == "no picture is named d.jpg"
+    assert details["f.csv"] == "b.jpg and b.png may both be it"
 
 
 def test_whole_pictures_in_folders_and_claimed_twice(tmp_path: Path) -> None:
@@ -234,12 +278,12 @@ def test_whole_pictures_in_folders_and_claimed_twice(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("first", [0, 1])
 def test_whole_pictures_of_an_image_sequence(tmp_path: Path, first: int) -> None:
-    """Frame n is the nth picture by name, but only of the very folder that the details name, whatever n starts from."""
+    """Frame n is the nth picture by name, of the very folder that the details name, if it has as many as there are frames."""
     for folder, count in (("walk", 3), ("other", 9)):
         for number in range(count):
             write_picture(tmp_path / "pictures" / folder / f"{10 * number:03d}.png", number)
-    for stem, given in (("walk", "walk"), ("film", "film.avi"), ("lost", "")):
-        frames = range(first, first + 4)
+    for stem, given, count in (("walk", "walk", 3), ("film", "film.avi", 3), ("lost", "", 3), ("more", "walk", 4)):
+        frames = range(first, first + count)
         write_csv(tmp_path / "of" / f"{stem}.csv", [{"frame": frame, "face_id": 0, **GOOD} for frame in frames])
         if given:
             write_details(tmp_path / "of", stem, given)
@@ -248,9 +292,9 @@ def test_whole_pictures_of_an_image_sequence(tmp_path: Path, first: int) -> None
     assert all(np.array_equal(pixels, drawn(number, suffix=".png")) for number, pixels in enumerate(images))
     assert set(rejected["reason"]) == {"no_picture"}
     assert rejected.drop_duplicates("source").set_index("source")["detail"].to_dict() == {
-        "film.csv": "0 folders of pictures are named film.avi",
-        "lost.csv": "no _of_details.txt tells what the frames are of",
-        "walk.csv": "walk has 3 pictures only",
+        "film.csv": "no folder of pictures is named film.avi",
+        "lost.csv": "no folder of pictures is named lost",
+        "more.csv": f"frames go up to {first + 3}, but there are 3 pictures",
     }
 
 
@@ -294,7 +338,10 @@ def test_flavours_in_one_folder(tmp_path: Path) -> None:
     assert samples["image"].tolist() == ["all", "bare"]
     assert samples["AU12_c"].isna().tolist() == [False, True]
     details = dict(zip(rejected["source"], rejected["reason"] + ": " + rejected["detail"], strict=True))
-    assert details == {"aus.csv": "not_finite: pose_Rx is nan", "gap.csv": "not_finite: AU12_c is nan"}
+    assert details == {
+        "aus.csv": "missing_columns: no column pose_Rx, which most files have",
+        "gap.csv": "not_finite: AU12_c is nan",
+    }
 
 
 def test_names_that_are_no_text_and_rows_that_are_no_rows(tmp_path: Path) -> None:
@@ -305,7 +352,7 @@ def test_names_that_are_no_text_and_rows_that_are_no_rows(tmp_path: Path) -> Non
     write_csv(tmp_path / "of" / "mine.csv", [{"price": 1}])
     (tmp_path / "of" / "zero.csv").touch()
     _, samples, _, rejected = make(tmp_path)
-    assert samples["image"].tolist() == ["caf\\xe9.jpg", "new", "with, comma.jpg", "é.jpg"]
+    assert samples["image"].tolist() == ["caf\\xe9", "new", "with, comma.jpg", "é.jpg"]
     assert set(reasons(rejected)) == {"é.csv:1", "mine.csv", "zero.csv"}
     assert not rejected["reason"].str.contains(" ").any()
 
@@ -335,7 +382,7 @@ def test_lists_the_csvs_that_read_openface_reads(tmp_path: Path) -> None:
     os.mkfifo(root / "pipe.csv")
     listed, frame = list(survey(CelebaOptions(root)).sizes), read_openface(root)
     assert listed == sorted({*frame["source"], *(entry["source"] for entry in frame.attrs["rejected"])})
-    assert len(listed) == 8
+    assert len(listed) == 9
 
 
 @pytest.mark.parametrize(
@@ -348,7 +395,7 @@ def test_lists_the_csvs_that_read_openface_reads(tmp_path: Path) -> None:
         ("absent", {"openface": "absent"}),
         ("absent cannot be listed", {"images": "absent"}),
         ("There are no pictures", {"images": "empty"}),
-        ("has pose or action unit columns", {"openface": "gaze"}),
+        ("has columns of OpenFace's pose or action units", {"openface": "gaze"}),
         ("Rejected: 1 no_picture", {"openface": "bare"}),
         ("Line 2", {"identities": "bad.txt"}),
         ("Line 3", {"partitions": "bad.txt"}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -11,25 +12,27 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import cv2
 import pytest
 
 from gated_vae.preprocessing import files, image_file
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.sources.celeba import tasks as shards
 from gated_vae.preprocessing.sources.celeba.build import CelebaOptions, preprocess_celeba
-from gated_vae.preprocessing.store import groups_path, images_path, manifest_path
-from tests.folders import read_tree, write_image_faces
+from gated_vae.preprocessing.store import groups_path, images_path, manifest_path, open_store
+from tests.folders import picture, read_tree, write_image_faces
 
 
 @pytest.fixture
 def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CelebaOptions:
-    """Twelve images in several shards: two faces in one, none in another, one picture broken, one face poor."""
+    """Twelve images in several shards: two faces in one, none in another, one picture damaged, one face poor."""
     monkeypatch.setattr("gated_vae.preprocessing.sources.celeba.build.REGION_IMAGES", 4)
     monkeypatch.setattr("gated_vae.preprocessing.sources.celeba.tasks.SHARD_FILES", 5)
     folder = tmp_path / "of"
     for stem in "abcdefghijkl":
         write_image_faces(folder, stem, {"c": [{}, {}], "e": [], "k": [{"confidence": 0.1}]}.get(stem, [{}]))
-    (folder / "g_aligned" / "face_det_000000.bmp").write_bytes(b"BM")
+    damaged = cv2.imencode(".jpg", picture(1))[1].tobytes()[:-200] + b"\xff\xd9"
+    (folder / "g_aligned" / "face_det_000000.bmp").write_bytes(damaged)
     return CelebaOptions(folder)
 
 
@@ -63,11 +66,16 @@ def test_same_bytes_whatever_the_workers_and_shards(
 
 
 def test_same_bytes_from_processes(
-    source: CelebaOptions, expected: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    source: CelebaOptions,
+    expected: dict[str, bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr("gated_vae.preprocessing.sources.celeba.build.PROCESSES_FROM", 1)
     preprocess_celeba(source, tmp_path / "store", workers=2)
     assert read_tree(tmp_path / "store") == expected
+    assert capfd.readouterr() == ("", "")  # what libjpeg says of the damaged one is not seen
 
 
 def test_interrupted_at_every_step_it_resumes_to_the_same_bytes(
@@ -245,6 +253,38 @@ def test_another_configuration_is_refused(source: CelebaOptions, tmp_path: Path,
     assert preprocess_celeba(source, out, overwrite=True).taken == 10
 
 
+def test_a_source_that_changed_behind_the_same_names_and_sizes_is_noticed(
+    source: CelebaOptions, tmp_path: Path
+) -> None:
+    """Faces made anew, a CSV corrected at the same length; what was only touched, or copied, makes the same store."""
+    out, csv = tmp_path / "store", source.openface / "a.csv"
+    preprocess_celeba(source, out)
+    before = read_tree(out)
+    os.utime(csv, ns=(1, 1))
+    assert preprocess_celeba(source, out).already_done
+    shutil.copytree(source.openface, tmp_path / "copy", copy_function=shutil.copyfile)
+    assert preprocess_celeba(CelebaOptions(tmp_path / "copy"), out).already_done
+    corrected = csv.read_text().replace("2.25", "4.75")
+    csv.write_text(corrected)
+    with pytest.raises(GatedVAEError, match=r"(?s)holds an older store.*samples\.parquet would be others.*--overwrite"):
+        preprocess_celeba(source, out)
+    assert read_tree(out) == before | {name: data for name, data in read_tree(out).items() if name.startswith(".work")}
+    assert preprocess_celeba(source, out, overwrite=True).taken == 9
+    face = source.openface / "a_aligned" / "face_det_000000.bmp"
+    face.write_bytes(face.read_bytes()[:-3000] + bytes(3000))
+    with pytest.raises(GatedVAEError, match=r"images\.npy would be others"):
+        preprocess_celeba(source, out)
+
+
+def test_work_on_a_source_that_changed_begins_anew(source: CelebaOptions, tmp_path: Path) -> None:
+    out, csv = tmp_path / "store", source.openface / "a.csv"
+    with pytest.raises(KeyboardInterrupt):
+        preprocess_celeba(source, out, workers=1, progress=Interrupt(4, KeyboardInterrupt()))
+    csv.write_text(csv.read_text().replace("2.25", "4.75"))
+    preprocess_celeba(source, out)
+    assert open_store(out).samples["AU12_r"].tolist() == [4.75] + [2.25] * 8
+
+
 def test_overwriting_removes_what_was_made_of_the_old_store(
     source: CelebaOptions, expected: dict[str, bytes], tmp_path: Path
 ) -> None:
@@ -326,3 +366,106 @@ def test_killed_at_any_time_it_resumes_to_the_same_bytes(real_data: Path, tmp_pa
         preprocess_celeba(CelebaOptions(source), out)
         assert read_tree(out) == read_tree(tmp_path / "undisturbed")
     assert killed >= 3
+
+
+@pytest.mark.parametrize("trouble", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.ETIMEDOUT])
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        ("open", "b.csv"),
+        ("open", "b_of_details.txt"),
+        ("open", "e_of_details.txt"),
+        ("open", "face_det_000000.bmp"),
+        ("scandir", "b_aligned"),
+        ("scandir", "of/"),
+    ],
+)
+def test_the_troubles_of_a_machine_are_none_of_the_faces(
+    source: CelebaOptions,
+    expected: dict[str, bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    call: str,
+    name: str,
+    trouble: int,
+) -> None:
+    """They end the command, whatever was being opened or listed; the next one takes every face."""
+    real = getattr(os, call)
+
+    def fail(path: object, *more: object, **keys: object) -> object:
+        if str(path if not isinstance(path, bytes) else os.fsdecode(path)).endswith(name):
+            raise OSError(trouble, os.strerror(trouble), path)
+        return real(path, *more, **keys)
+
+    out = tmp_path / "store"
+    with monkeypatch.context() as patch:
+        patch.setattr(os, call, fail)
+        with pytest.raises(OSError, match=os.strerror(trouble)):
+            preprocess_celeba(source, out, workers=1)
+    preprocess_celeba(source, out)
+    assert read_tree(out) == expected
+
+
+def test_a_few_bad_sectors_cost_their_faces_and_many_end_the_command(
+    source: CelebaOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.open
+
+    def fail(path: object, *more: object, **keys: object) -> int:
+        text = str(path if not isinstance(path, bytes) else os.fsdecode(path))
+        if text.endswith(bad):
+            raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+        return real(path, *more, **keys)  # type: ignore[arg-type,call-overload,no-any-return]
+
+    monkeypatch.setattr(os, "open", fail)
+    bad: tuple[str, ...] = ("a.csv", "b_aligned/face_det_000000.bmp")
+    report = preprocess_celeba(source, tmp_path / "store")
+    assert report.taken == 7
+    assert report.rejected["unreadable"] == 1
+    bad = (".csv",)
+    monkeypatch.setattr("gated_vae.preprocessing.sources.celeba.build.FEW_BAD", 8)
+    with pytest.raises(GatedVAEError, match=r"(?s)11 files could not be read, the first is a\.csv: Input/output error"):
+        preprocess_celeba(source, tmp_path / "other")
+
+
+def test_only_stores_are_replaced(source: CelebaOptions, expected: dict[str, bytes], tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    (mine / "groups").mkdir(parents=True)
+    (mine / "groups" / "thesis.txt").write_text("years of work")
+    for overwrite in (False, True):
+        with pytest.raises(GatedVAEError, match="is not empty"):
+            preprocess_celeba(source, mine, overwrite=overwrite)
+    (mine / "store.json").write_text('{"shop": "open"}')
+    with pytest.raises(GatedVAEError, match="none of a store"):
+        preprocess_celeba(source, mine, overwrite=True)
+    assert (mine / "groups" / "thesis.txt").read_text() == "years of work"
+    for out in (source.openface, source.openface.parent, source.openface / "store"):
+        with pytest.raises(GatedVAEError, match="which is read"):
+            preprocess_celeba(source, out, overwrite=True)
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "store.json").write_text("torn")
+    preprocess_celeba(source, tmp_path / "store", overwrite=True)
+    assert read_tree(tmp_path / "store") == expected
+
+
+def test_links_in_a_store_lead_to_what_stays(source: CelebaOptions, expected: dict[str, bytes], tmp_path: Path) -> None:
+    out, disk = tmp_path / "store", tmp_path / "disk"
+    preprocess_celeba(source, out)
+    (disk / "pairs").mkdir(parents=True)
+    (disk / "pairs" / "of_another").touch()
+    (out / "pairs").symlink_to(disk / "pairs")
+    preprocess_celeba(source, out, overwrite=True)
+    assert read_tree(out) == expected
+    assert (disk / "pairs" / "of_another").exists()
+    (out / ".work").symlink_to(disk)
+    with pytest.raises(GatedVAEError, match=r"\.work is a link"):
+        preprocess_celeba(source, out, overwrite=True)
+
+
+def test_a_torn_plan_is_thrown_away(source: CelebaOptions, expected: dict[str, bytes], tmp_path: Path) -> None:
+    out = tmp_path / "store"
+    with pytest.raises(KeyboardInterrupt):
+        preprocess_celeba(source, out, progress=Interrupt(2, KeyboardInterrupt()))
+    (out / ".work" / "plan.json").write_text('{"schema')
+    preprocess_celeba(source, out)
+    assert read_tree(out) == expected
