@@ -321,6 +321,37 @@ def test_what_does_not_fit_into_memory_is_told_so() -> None:
         assert explain(error).startswith("Memory does not suffice.")
 
 
+@pytest.mark.parametrize(
+    ("ending", "magic"),
+    [
+        ("png", b"\x89PNG"),
+        ("PNG", b"\x89PNG"),
+        ("jpg", b"\xff\xd8"),
+        ("pdf", b"%PDF"),
+        ("svg", b"<?xml"),
+        ("gif", b"GIF89a"),
+    ],
+)
+def test_pictures_are_what_their_name_says(ending: str, magic: bytes, run: Path, store: Store, tmp_path: Path) -> None:
+    assert pipe("traverse", run, "--out", tmp_path / f"t.{ending}", "--steps", "3") == 0
+    assert (tmp_path / f"t.{ending}").read_bytes().startswith(magic)
+    if ending != "gif":
+        assert pipe("inspect", store.path, "--pairs", tmp_path / f"p.{ending}") == 0
+        assert (tmp_path / f"p.{ending}").read_bytes().startswith(magic)
+
+
+@pytest.mark.parametrize("name", ["t.tif", "t.webp", "t.csv", "t", "t.parquet"])
+def test_other_names_are_refused(
+    name: str, run: Path, store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    commands = [("traverse", run, "--out"), ("inspect", store.path, "--pairs")]
+    commands += [] if name == "t.parquet" else [("encode", run, store.path, "--out")]
+    for words in commands:
+        assert pipe(*words, tmp_path / name) == 2
+        assert f"{name} cannot be written" in capsys.readouterr().err
+        assert not (tmp_path / name).exists()
+
+
 @pytest.mark.parametrize("reach", ["nan", "inf", "1e400"])
 def test_a_traversal_goes_no_way_that_is_no_number(reach: str, run: Path) -> None:
     assert pipe("traverse", run, "--reach", reach) == 2
