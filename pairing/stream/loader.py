@@ -17,7 +17,7 @@ from gated_vae.pairing.stream.composed import ComposedBatches, Composition
 from gated_vae.pairing.stream.cut import Batch, Batches, Cut
 from gated_vae.pairing.stream.together import Probability, Together, never
 from gated_vae.preprocessing.compute import read_ahead
-from gated_vae.preprocessing.errors import GatedVAEError
+from gated_vae.preprocessing.errors import GatedVAEError, check_seed
 from gated_vae.preprocessing.files import digest
 from gated_vae.preprocessing.store import Store, images_path, open_store
 
@@ -142,7 +142,7 @@ class PairLoader(IterableDataset[PairBatch]):
             raise GatedVAEError(
                 f"{self._source} has no pairs yet.", "", "Run `pipe cluster` or `pipe pair` on it first."
             )
-        self.seed, self.epoch, self.step = seed, epoch, 0
+        self.seed, self.epoch, self.step = check_seed(seed), check_seed(epoch, "epoch"), 0
         self.itself, self._prefetch, self._kind = itself, prefetch, batches
         self.stop: Callable[[], bool] = bool  # never
         self._cut = Cut(tuple(self.partitions), batch_size, rank, world_size)

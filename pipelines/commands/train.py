@@ -84,7 +84,10 @@ def train(
     if beta is not None:
         if not hasattr(wanted, "beta"):
             raise typer.BadParameter("InfoVAE has none: its KL divergence weighs 1 - alpha.", param_hint="'--beta'")
-        wanted = with_beta(wanted, beta)
+        try:
+            wanted = with_beta(wanted, beta)
+        except ValueError as error:
+            raise typer.BadParameter(str(error), param_hint="'--beta'") from None
     model = replace(
         model,
         latent=read_latent(latent, model.latent) if latent else model.latent,

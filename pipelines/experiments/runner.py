@@ -15,6 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import torch
 
+from gated_vae.models.registry import number
 from gated_vae.models.vae import GatedVAEConfig
 from gated_vae.pipelines.evaluation.opened import OpenRun
 from gated_vae.pipelines.evaluation.scores import Scores, Table
@@ -153,11 +154,13 @@ def make_experiment(name: str, given: Mapping[str, Any], settings: Sequence[str]
         if key not in known:
             raise UsageError(f"{name} has no setting {key!r}.", "", f"Choose from {', '.join(sorted(known))}.")
         hint = get_type_hints(kind)[key]
-        number = next((number for number in (int, float) if number in (hint, *get_args(hint))), str)
+        numeric = next((it for it in (int, float) if it in (hint, *get_args(hint))), None)
         try:
-            wanted[key] = number(text)
-        except ValueError:
-            raise UsageError(f"--set {entry} cannot be read.", f"{key} is a number.", f"Write {key}=NUMBER.") from None
+            wanted[key] = number(key, text, numeric) if numeric else text
+        except ValueError as error:
+            raise UsageError(f"--set {entry} cannot be read.", str(error), f"Write {key}=NUMBER.") from None
+        if numeric is int and wanted[key] < 1:
+            raise UsageError(f"--set {entry} leaves nothing to do.", "", "Give 1 or more.")
     return kind(**wanted)
 
 

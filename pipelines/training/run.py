@@ -19,9 +19,10 @@ from gated_vae.pairing.stream.batches import pairs_digest
 from gated_vae.pipelines.training.config import TrainConfig
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import locked, read_json, write_json
-from gated_vae.preprocessing.store import Store, images_path, open_store
+from gated_vae.preprocessing.store import Store, images_path, manifest_path, open_store
 
 RUN_SCHEMA_VERSION = 4
+_FOLDERS, _FILES = ("checkpoints", "figures", "finetuned"), ("config.json", "metrics.json", "report.html")
 
 
 @dataclass(frozen=True)
@@ -232,10 +233,11 @@ def create_run(path: Path, config: TrainConfig, store: Store, *, extend: bool = 
     Raises
     ------
     GatedVAEError
-        When the folder holds a run of another configuration.
+        When the folder holds a run of another configuration, or something else.
     """
     run = run_of(path, config, store)
     if not _config_path(path).exists():
+        _refuse_others(path)
         return _record(run)
     there = open_run(path)
     as_long = replace(config, steps=there.config.steps, epochs=there.config.epochs)
@@ -309,6 +311,18 @@ def _differences(there: dict[str, Any], here: dict[str, Any], prefix: str = "") 
     return found
 
 
+def _is_of_a_run(name: str) -> bool:
+    return name in (*_FOLDERS, *_FILES) or name.startswith("events.")
+
+
+def _refuse_others(path: Path) -> None:
+    """Refuse a folder that is no run and holds what a run would take for its own, and --overwrite would remove; or a store."""
+    held = sorted(entry.name for entry in path.glob("*") if _is_of_a_run(entry.name) or entry == manifest_path(path))
+    if held:
+        why = f"It has {', '.join(held)}, but no config.json."
+        raise GatedVAEError(f"{path} holds something else than a run.", why, "Choose another --out.")
+
+
 def clear_run(out: Path) -> None:
     """Remove a run's files, the configuration last: what is left by a death is still a run. Refuse any other folder."""
     with locked(out):
@@ -316,7 +330,7 @@ def clear_run(out: Path) -> None:
             return
         open_run(out)
         for entry in sorted(out.iterdir(), key=lambda entry: entry.name == "config.json"):
-            if entry.name in ("checkpoints", "figures", "finetuned"):
+            if entry.name in _FOLDERS:
                 shutil.rmtree(entry)
-            elif entry.name in ("config.json", "metrics.json", "report.html") or entry.name.startswith("events."):
+            elif _is_of_a_run(entry.name):
                 entry.unlink()

@@ -94,7 +94,7 @@ def train_stack(
     configs = [replace(config, stacked=True, device=torch.device(device).type) for config in configs]
     store = store or open_store(configs[0].store)
     loader = trainer.open_loader(configs[0], store)  # refuses what does not fit before there is a run of it
-    steps = configs[0].steps or (configs[0].epochs or 0) * len(loader)
+    steps = configs[0].length(len(loader))
     with ExitStack() as stack:
         for config, out in zip(configs, outs, strict=True):
             if options.overwrite and out.exists():

@@ -71,6 +71,9 @@ def train(
     first = distributed.rank() == 0  # the rank that writes
     device = choose_device(options.device)
     config = replace(config, device=torch.device(device).type)
+    if config.initial and Path(config.initial).resolve().is_relative_to(options.out.resolve()):
+        why = f"{config.initial}, whose weights are to start from, lies in it."
+        raise GatedVAEError(f"{options.out} cannot take the run.", why, "Choose another --out.")
     if first and options.overwrite and options.out.exists():
         clear_run(options.out)
     with locked(options.out) if first else nullcontext():
@@ -79,7 +82,7 @@ def train(
             create_run(options.out, config, loader.store, extend=options.resume)
         distributed.everyone(0)  # so that all ranks find it
         run = open_run(options.out).using(config)
-        steps = config.steps or (config.epochs or 0) * len(loader)
+        steps = config.length(len(loader))
         if run.is_trained(steps):
             if first:  # a death may have come between saving the last checkpoint and removing older ones
                 prune(run.checkpoints, KEPT_CHECKPOINTS)
@@ -112,7 +115,7 @@ def open_loader(config: TrainConfig, store: Store | None) -> PairLoader:
     try:
         with torch.device("meta"):
             GatedVAE(config.model, config.precision)
-    except ValueError as error:
+    except (ValueError, RuntimeError) as error:
         raise GatedVAEError("The network cannot be built.", str(error), "Choose other options.") from None
     loader = PairLoader(
         config.store if store is None or is_address(config.store) else store,
