@@ -75,6 +75,8 @@ def train(
 
     before = None if overwrite else recorded(out)
     where = process.choose_device(device, before.device if before else None)
+    if where != process.choose_device(device):
+        console.say(f"The run goes on as it was begun, on the {where}; --device cuda takes the GPU.")
     opened = open_source(store)
     chosen = PRESETS[preset or DEFAULT_PRESET.get(opened.kind, "faces")]
     if not gate and method is not None:

@@ -240,13 +240,15 @@ def create_run(path: Path, config: TrainConfig, store: Store, *, extend: bool = 
         _refuse_others(path)
         return _record(run)
     there = open_run(path)
+    place = there if is_address(config.store) or _has_its_store(there) else run  # of the store, to be recorded
     as_long = replace(config, steps=there.config.steps, epochs=there.config.epochs)
-    if extend and there != run and there == replace(run, config=as_long):
+    longer = extend and there != run and there == replace(run, config=as_long)
+    if longer:
         _check_longer(path, config, there.config)
-        return _record(run)
-    refuse_another(there, run, "Choose another --out. (--overwrite would remove that run.)")
-    if not is_address(config.store) and not _has_its_store(there):
-        return _record(replace(there.using(config), from_here=run.from_here))
+    else:
+        refuse_another(there, run, "Choose another --out. (--overwrite would remove that run.)")
+    if longer or place is run:
+        return _record(replace(run.using(place.config), from_here=place.from_here))
     return there
 
 
@@ -279,6 +281,8 @@ def refuse_another(there: Run, run: Run, remedy: str) -> None:
     if there == run:
         return
     found = _differences(_compared(there.config), _compared(run.config))
+    if there.config.initial_weights != run.config.initial_weights:
+        found.append("the weights that it starts from")
     if there.store_digest != run.store_digest:
         found.append("the store was made anew")
     elif there.pairs_digest != run.pairs_digest:
@@ -298,7 +302,7 @@ def _check_longer(path: Path, config: TrainConfig, there: TrainConfig) -> None:
 
 def _compared(config: TrainConfig) -> dict[str, Any]:
     values = config.to_dict()
-    return {key.name: values[key.name] for key in fields(config) if key.compare}
+    return {key.name: values[key.name] for key in fields(config) if key.compare and key.name != "initial_weights"}
 
 
 def _differences(there: dict[str, Any], here: dict[str, Any], prefix: str = "") -> list[str]:

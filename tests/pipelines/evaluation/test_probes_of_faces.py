@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -295,6 +296,15 @@ def test_a_handful_of_images_is_judged_by_all_of_them(tmp_path: Path) -> None:
     scores = evaluate_faces(replace(open_run(run), other=few)).values
     assert scores["reconstruction"]["rmse"] == pytest.approx(rmse_by_hand(run, few.images), rel=1e-4)
     assert "It has 9 images; 40 are the least" in scores["left_out"]["probes, DCI, swap test"]
+
+
+def test_a_store_without_pairs_is_judged_like_any(run: Path) -> None:
+    store = open_run(run).store
+    for folder in ("pairs", "groups"):
+        shutil.rmtree(store.path / folder)
+    store.with_partitions({})
+    for command in ("evaluate", "report", "traverse"):
+        assert pipe(command, run) == 0
 
 
 def test_a_truth_that_will_not_do_is_refused(run: Path, tmp_path: Path) -> None:
