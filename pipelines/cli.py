@@ -81,6 +81,9 @@ def explain(error: Exception) -> str:
         remedy = remedies.get(error.errno or 0, "Check the path, then run the same command again.")
         reason = os.strerror(error.errno) if error.errno else error.strerror or error
         return f"{os.fsdecode(error.filename or 'The operating system')}: {reason}.\n{remedy}"
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error)):
+        remedy = "Ask for less at a time (sizes, --batch-size, --stack, --workers), or use a machine with more."
+        return f"Memory does not suffice.\n{' '.join(str(error).split())[:200]}\n{remedy}"
     if isinstance(error, ValueError):
         return f"{' '.join(str(error).split())}\nCheck the options; --debug shows where it was found."
     lines = f"Unexpected {type(error).__name__}: {' '.join(str(error).split())[:300]}"

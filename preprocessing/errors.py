@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+from operator import index
 
+SEEDS = 2**63  # as many as everything that takes a seed can tell apart
 # The machine's troubles, not the file's: another try may well succeed.
 _TROUBLES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.ETIMEDOUT}
 
@@ -46,3 +48,10 @@ def raise_trouble(error: OSError) -> None:
     """
     if error.errno in _TROUBLES:
         raise error
+
+
+def check_seed(seed: int, name: str = "seed") -> int:
+    """Give a seed as an int; `GatedVAEError` when it is not in 0 .. 2**63 - 1, TypeError when it is no whole number."""
+    if not 0 <= index(seed) < SEEDS:
+        raise GatedVAEError(f"The {name} {seed} cannot be used.", "", f"Give a whole number from 0 to {SEEDS - 1}.")
+    return index(seed)

@@ -317,8 +317,21 @@ def refuse_overlap(out: Path, inputs: Iterable[Path]) -> None:
         if place == there or place in there.parents or there in place.parents:
             how = "is" if place == there else "holds" if place in there.parents else "lies in"
             raise GatedVAEError(f"{out} cannot be written.", f"It {how} {read}, which is read.", remedy)
-    for folder in filter(is_ours, place.parents):
-        raise GatedVAEError(f"{out} cannot be written.", f"It lies in {folder}, a store or a run.", remedy)
+    refuse_ours(out, itself=False)
+
+
+def refuse_ours(out: Path, *, itself: bool = True) -> None:
+    """Raise `GatedVAEError` where a folder to be written lies in a store or a run, or is one `itself`."""
+    place = out.resolve()
+    for folder in filter(is_ours, [place, *place.parents] if itself else place.parents):
+        how = "is" if folder == place else f"lies in {folder},"
+        raise GatedVAEError(f"{out} cannot be written.", f"It {how} a store or a run.", "Choose a folder of its own.")
+
+
+def refuse_filled(out: Path, what: str) -> None:
+    """Raise `GatedVAEError` where a folder, which is not yet `what` it is to become, holds more than hidden files."""
+    if any(not entry.name.startswith(".") for entry in out.iterdir()):
+        raise GatedVAEError(f"{out} is not empty.", f"It holds files, but no {what}.", "Choose a new or empty folder.")
 
 
 def is_ours(folder: Path) -> bool:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # commands that read neither images nor tables need not wait 
     import pyarrow as pa
 
 SCHEMA_VERSION = 2
+PARTITION_NAME = "[A-Za-z0-9_-]+"  # as a regular expression: it names folders, columns and groups of losses
 
 _REQUIRED = ("kind", "source_digest", "image_shape", "seen", "taken", "rejected", "parameters")
 
@@ -212,7 +213,7 @@ def _is_partitions(value: Any) -> bool:
 
 def _is_partition(name: str, record: Any) -> bool:
     """Whether a partition's name cannot lead out of the store and its record says how it was made."""
-    if not re.fullmatch(r"[A-Za-z0-9_-]+", name) or not isinstance(record, dict):
+    if not re.fullmatch(PARTITION_NAME, name) or not isinstance(record, dict):
         return False
     counts = _is_count(record.get("draws")) and all(_is_count(record.get(key, 0)) for key in ("k", "groups", "merged"))
     seeds = [record.get(key, 0) for key in ("seed", "stream")]

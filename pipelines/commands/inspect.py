@@ -78,7 +78,7 @@ def _run(path: Path, *, as_json: bool) -> None:
         "store": config.store,
         "latent": config.model.latent,
         "model": f"{model['network']}, method {model['method']}, objective {model['objective']}",
-        "training": f"{config.precision}, batch {config.batch_size}, seed {config.seed}",
+        "training": f"{config.precision} on {config.device}, batch {config.batch_size}, seed {config.seed}",
         "learning rate": f"{config.lr:g} {config.schedule}",
         "checkpoint": f"step {latest.step:,}" if latest else "none yet",
         "finished": "train" in metrics,

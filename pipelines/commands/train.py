@@ -75,6 +75,8 @@ def train(
 
     before = None if overwrite else recorded(out)
     where = process.choose_device(device, before.device if before else None)
+    if where != process.choose_device(device):
+        console.say(f"The run goes on as it was begun, on the {where}; --device cuda takes the GPU.")
     opened = open_source(store)
     chosen = PRESETS[preset or DEFAULT_PRESET.get(opened.kind, "faces")]
     if not gate and method is not None:
@@ -84,7 +86,10 @@ def train(
     if beta is not None:
         if not hasattr(wanted, "beta"):
             raise typer.BadParameter("InfoVAE has none: its KL divergence weighs 1 - alpha.", param_hint="'--beta'")
-        wanted = with_beta(wanted, beta)
+        try:
+            wanted = with_beta(wanted, beta)
+        except ValueError as error:
+            raise typer.BadParameter(str(error), param_hint="'--beta'") from None
     model = replace(
         model,
         latent=read_latent(latent, model.latent) if latent else model.latent,

@@ -16,7 +16,7 @@ import torch
 from gated_vae.models.vae import GatedVAE
 from gated_vae.pipelines.training import run as runs
 from gated_vae.pipelines.training.process import choose_device
-from gated_vae.preprocessing.errors import GatedVAEError
+from gated_vae.preprocessing.errors import GatedVAEError, check_seed
 from gated_vae.preprocessing.files import ending_of, parquet_writer
 from gated_vae.preprocessing.progress import Progress, ignore
 from gated_vae.preprocessing.store import Store, images_path, open_store
@@ -73,8 +73,8 @@ class OpenRun:
     @cached_property
     def tuned(self) -> OpenRun | None:
         """The run that `pipe finetune` has made of these weights in the run's folder, if it has."""
-        path = self.files.path / "finetuned"
-        if not (path / "checkpoints").is_dir():
+        path = self.files.path / runs.TUNED
+        if not (path / runs.CHECKPOINTS).is_dir():
             return None
         tuned = open_run(path)
         return tuned if tuned.files.config.initial_weights == self.files.weights_digest() else None
@@ -105,16 +105,20 @@ class OpenRun:
         Raises
         ------
         GatedVAEError
-            When they are of another size than those it was trained on.
+            When they are of another size than those it was trained on, or of other values.
         """
-        shape = self.files.config.model.image_shape
+        images = np.asarray(images)
+        shape, refused = self.files.config.model.image_shape, f"{self.files.path} cannot encode the images."
         if images.shape[1:] != shape:
             why = f"It was trained on images of {shape}, these are {images.shape[1:]}."
-            raise GatedVAEError(f"{self.files.path} cannot encode the images.", why, "Preprocess with the same --size.")
+            raise GatedVAEError(refused, why, "Preprocess with the same --size.")
+        most = {"f": 1, "i": 255, "u": 255}.get(images.dtype.kind, -1)
+        if images.dtype != np.uint8 and not ((images >= 0) & (images <= most)).all():
+            raise GatedVAEError(refused, f"They are {images.dtype}.", "Give uint8, or floating point in 0 .. 1.")
         ids = np.arange(len(images)) if ids is None else ids
         means, stds = [], []
-        for start in range(0, len(ids), BATCH):
-            batch = torch.from_numpy(np.asarray(images).take(ids[start : start + BATCH], axis=0))
+        for start in range(0, max(len(ids), 1), BATCH):
+            batch = torch.from_numpy(images.take(ids[start : start + BATCH], axis=0))
             posterior = self.model.encode(batch.to(self.device))
             means.append(posterior.mean.cpu().numpy())
             stds.append((0.5 * posterior.logvar).exp().cpu().numpy())
@@ -123,16 +127,22 @@ class OpenRun:
 
     @torch.no_grad()
     def decode(self, codes: npt.NDArray[Any]) -> Floats:
-        """Mean images (n, H, W), float32 in 0 .. 1, of codes (n, M)."""
+        """Mean images (n, H, W), float32 in 0 .. 1, of codes (n, M); `GatedVAEError` where there are not M finite numbers each."""
+        codes, size = np.asarray(codes), self.files.config.model.latent_size
+        if codes.shape[1:] != (size,) or not np.isfinite(codes).all():
+            why = f"They are {codes.shape}; it takes finite (n, {size})."
+            raise GatedVAEError(
+                f"{self.files.path} cannot decode the codes.", why, "Give means, samples or codes of your own."
+            )
         images = []
-        for start in range(0, len(codes), BATCH):
+        for start in range(0, max(len(codes), 1), BATCH):
             batch = torch.from_numpy(codes[start : start + BATCH].astype(np.float32, copy=False))
             images.append(torch.sigmoid(self.model.decode(batch.to(self.device)).float()).cpu().numpy())
         return np.concatenate(images)
 
     def sample(self, n: int, seed: int = 0) -> Floats:
         """Images (n, H, W) of n codes drawn from the prior: a pure function of the seed."""
-        size = self.files.config.model.latent_size
+        size, seed = self.files.config.model.latent_size, check_seed(seed)
         return self.decode(np.random.default_rng(seed).standard_normal((n, size), dtype=np.float32))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
@@ -18,10 +17,20 @@ from gated_vae.pairing.stream.address import is_address
 from gated_vae.pairing.stream.batches import pairs_digest
 from gated_vae.pipelines.training.config import TrainConfig
 from gated_vae.preprocessing.errors import GatedVAEError
-from gated_vae.preprocessing.files import fits, is_ours, locked, read_json, refuse_overlap, write_json
+from gated_vae.preprocessing.files import (
+    fits,
+    locked,
+    read_json,
+    refuse_filled,
+    refuse_ours,
+    refuse_overlap,
+    write_json,
+)
 from gated_vae.preprocessing.store import Store, images_path, open_store
 
 RUN_SCHEMA_VERSION = 4
+CHECKPOINTS, FIGURES = "checkpoints", "figures"
+TUNED = "finetuned"  # in a run's folder, the run that starts from its weights
 
 _LOSSES = {str: {str: (int, float)}}  # by label and term
 _METRICS = {"train": {"steps": int, "losses": _LOSSES}, "evaluate": dict}
@@ -61,12 +70,12 @@ class Run:
     @property
     def figures(self) -> Path:
         """Where pictures go."""
-        return self.written / "figures"
+        return self.written / FIGURES
 
     @property
     def checkpoints(self) -> Path:
         """Where checkpoints go."""
-        return self.path / "checkpoints"
+        return self.path / CHECKPOINTS
 
     @property
     def metrics(self) -> Path:
@@ -99,12 +108,10 @@ class Run:
         """
         folder = out or self.path
         if out and out.resolve() != self.path.resolve():
-            refuse_overlap(out, ())
-            if is_ours(out):
-                raise GatedVAEError(f"{out} is a store or another run.", "", "Give a folder of its own: --out FOLDER.")
+            refuse_ours(out)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            for place in filter(Path.exists, (folder, folder / "figures")):
+            for place in filter(Path.exists, (folder, folder / FIGURES)):
                 TemporaryFile(dir=place).close()
         except OSError as error:
             why = f"{os.strerror(error.errno or 0)}."
@@ -261,7 +268,17 @@ def recorded(path: Path) -> TrainConfig | None:
     return open_run(path).config if _config_path(path).exists() else None
 
 
-def create_run(path: Path, config: TrainConfig, store: Store, *, extend: bool = False) -> Run:
+def refuse_place(path: Path, config: TrainConfig) -> None:
+    """Refuse a folder for a run that is, holds or lies in what it is made from, or in a store or a run but its own."""
+    made_from = [] if is_address(config.store) else [Path(config.store)]
+    if config.initial and path.resolve() == Path(config.initial).resolve() / TUNED:
+        path = Path(config.initial)
+    elif config.initial:
+        made_from.append(Path(config.initial))
+    refuse_overlap(path, made_from)
+
+
+def create_run(path: Path, config: TrainConfig, store: Store, *, extend: bool = False, overwrite: bool = False) -> Run:
     """Write ``config.json`` for a new run, or open the one that is there when it says the same, wherever its store lies now.
 
     Parameters
@@ -270,23 +287,31 @@ def create_run(path: Path, config: TrainConfig, store: Store, *, extend: bool = 
         The store it is trained on, or what a service tells of its own.
     extend:
         Accept more steps or epochs than the run's there, and record them; where nothing depends on how many there are.
+    overwrite:
+        Replace the run that is there, whatever it is.
 
     Raises
     ------
     GatedVAEError
-        When the folder holds a run of another configuration.
+        When the folder holds a run of another configuration, or something else.
     """
     run = run_of(path, config, store)
-    if not _config_path(path).exists():
+    if not os.path.lexists(_config_path(path)):
+        refuse_filled(path, "run")
+        return _record(run)
+    if overwrite:
+        _clear(path)
         return _record(run)
     there = open_run(path)
+    place = there if is_address(config.store) or _has_its_store(there) else run  # of the store, to be recorded
     as_long = replace(config, steps=there.config.steps, epochs=there.config.epochs)
-    if extend and there != run and there == replace(run, config=as_long):
+    longer = extend and there != run and there == replace(run, config=as_long)
+    if longer:
         _check_longer(path, config, there.config)
-        return _record(run)
-    refuse_another(there, run, "Choose another --out. (--overwrite would remove that run.)")
-    if not is_address(config.store) and not _has_its_store(there):
-        return _record(replace(there.using(config), from_here=run.from_here))
+    else:
+        refuse_another(there, run, "Choose another --out. (--overwrite would remove that run.)")
+    if longer or place is run:
+        return _record(replace(run.using(place.config), from_here=place.from_here))
     return there
 
 
@@ -319,6 +344,8 @@ def refuse_another(there: Run, run: Run, remedy: str) -> None:
     if there == run:
         return
     found = _differences(_compared(there.config), _compared(run.config))
+    if there.config.initial_weights != run.config.initial_weights:
+        found.append("the weights that it starts from")
     if there.store_digest != run.store_digest:
         found.append("the store was made anew")
     elif there.pairs_digest != run.pairs_digest:
@@ -338,7 +365,7 @@ def _check_longer(path: Path, config: TrainConfig, there: TrainConfig) -> None:
 
 def _compared(config: TrainConfig) -> dict[str, Any]:
     values = config.to_dict()
-    return {key.name: values[key.name] for key in fields(config) if key.compare}
+    return {key.name: values[key.name] for key in fields(config) if key.compare and key.name != "initial_weights"}
 
 
 def _differences(there: dict[str, Any], here: dict[str, Any], prefix: str = "") -> list[str]:
@@ -351,14 +378,27 @@ def _differences(there: dict[str, Any], here: dict[str, Any], prefix: str = "") 
     return found
 
 
-def clear_run(out: Path) -> None:
-    """Remove a run's files, the configuration last: what is left by a death is still a run. Refuse any other folder."""
-    with locked(out):
-        if all(entry.name.startswith(".") for entry in out.iterdir()):
-            return
-        open_run(out)
-        for entry in sorted(out.iterdir(), key=lambda entry: entry.name == "config.json"):
-            if entry.name in ("checkpoints", "figures", "finetuned"):
-                shutil.rmtree(entry)
-            elif entry.name in ("config.json", "metrics.json", "report.html") or entry.name.startswith("events."):
-                entry.unlink()
+def _is_run(path: Path) -> bool:
+    return _config_path(path).exists() and "store_digest" in read_json(_config_path(path), "Choose another --out.")
+
+
+def _clear(path: Path) -> None:
+    """Remove what a run has in its folder, and no link's target, but the configuration: what a death leaves is a run still."""
+    if not _is_run(path):
+        raise GatedVAEError(f"{path} cannot be replaced.", "Its config.json is none of a run.", "Choose another --out.")
+    folders = [path / name for name in (TUNED, FIGURES, CHECKPOINTS)]
+    for link in filter(Path.is_symlink, folders):
+        link.unlink()
+    if _is_run(folders[0]):
+        with locked(folders[0]):
+            _clear(folders[0])
+            _config_path(folders[0]).unlink()
+            (folders[0] / ".lock").unlink()
+    made = ("metrics.json", "report.html", "events.out.tfevents.*", f"{FIGURES}/*.png")
+    made += (f"{CHECKPOINTS}/step-*.safetensors", f"{CHECKPOINTS}/.step-*.partial")
+    for entry in [entry for pattern in made for entry in sorted(path.glob(pattern))]:
+        if not entry.is_dir():
+            entry.unlink()
+    for folder in folders:
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()

@@ -31,7 +31,7 @@ from gated_vae.pipelines.training.process import (
     stop_signals,
     why_not_compile,
 )
-from gated_vae.pipelines.training.run import Run, check_position, clear_run, create_run, open_run, usable
+from gated_vae.pipelines.training.run import Run, check_position, create_run, open_run, refuse_place, usable
 from gated_vae.pipelines.training.trainer import (
     KEPT_CHECKPOINTS,
     InterruptedTrainingError,
@@ -94,13 +94,12 @@ def train_stack(
     configs = [replace(config, stacked=True, device=torch.device(device).type) for config in configs]
     store = store or open_store(configs[0].store)
     loader = trainer.open_loader(configs[0], store)  # refuses what does not fit before there is a run of it
-    steps = configs[0].steps or (configs[0].epochs or 0) * len(loader)
+    steps = configs[0].length(len(loader))
     with ExitStack() as stack:
         for config, out in zip(configs, outs, strict=True):
-            if options.overwrite and out.exists():
-                clear_run(out)
+            refuse_place(out, config)
             stack.enter_context(locked(out))
-            create_run(out, config, store, extend=options.resume)
+            create_run(out, config, store, extend=options.resume, overwrite=options.overwrite)
         runs = [open_run(out).using(config) for config, out in zip(configs, outs, strict=True)]
         if all(run.is_trained(steps) for run in runs):
             for run in runs:  # a death may have come between saving the last checkpoints and removing older ones

@@ -19,7 +19,15 @@ from gated_vae.pairing.stream.loader import PairBatch, PairLoader
 from gated_vae.pipelines.training.config import TrainConfig
 from gated_vae.pipelines.training.losses import EventLog, RunningLosses
 from gated_vae.pipelines.training.process import choose_device, choose_products, keep_freed_memory, stop_signals
-from gated_vae.pipelines.training.run import Run, check_position, clear_run, create_run, open_run, outline_of, usable
+from gated_vae.pipelines.training.run import (
+    Run,
+    check_position,
+    create_run,
+    open_run,
+    outline_of,
+    refuse_place,
+    usable,
+)
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import atomic_file, locked
 from gated_vae.preprocessing.progress import Progress, ignore
@@ -71,15 +79,16 @@ def train(
     first = distributed.rank() == 0  # the rank that writes
     device = choose_device(options.device)
     config = replace(config, device=torch.device(device).type)
-    if first and options.overwrite and options.out.exists():
-        clear_run(options.out)
+    refuse_place(options.out, config)
     with locked(options.out) if first else nullcontext():
         loader = open_loader(config, store)
+        if options.overwrite and config.initial:
+            open_run(Path(config.initial)).model()  # refused before anything is removed
         if first:
-            create_run(options.out, config, loader.store, extend=options.resume)
+            create_run(options.out, config, loader.store, extend=options.resume, overwrite=options.overwrite)
         distributed.everyone(0)  # so that all ranks find it
         run = open_run(options.out).using(config)
-        steps = config.steps or (config.epochs or 0) * len(loader)
+        steps = config.length(len(loader))
         if run.is_trained(steps):
             if first:  # a death may have come between saving the last checkpoint and removing older ones
                 prune(run.checkpoints, KEPT_CHECKPOINTS)
