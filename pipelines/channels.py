@@ -49,10 +49,11 @@ def prepare() -> None:
             os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
     if sys.stderr is None:
         sys.stderr = os.fdopen(2, "w", closefd=False)
+    for channel in (sys.stdout, sys.stderr):
+        with suppress(AttributeError):
+            channel.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # names need not be UTF-8
     if not isinstance(sys.stderr, _Messages):
         sys.stderr = _Messages(sys.stderr)
-    with suppress(AttributeError):
-        sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
 
 
 @contextmanager

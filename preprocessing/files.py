@@ -328,9 +328,17 @@ def refuse_ours(out: Path, *, itself: bool = True) -> None:
         raise GatedVAEError(f"{out} cannot be written.", f"It {how} a store or a run.", "Choose a folder of its own.")
 
 
+def check_name(path: Path) -> None:
+    """Raise `GatedVAEError` for the path of a store or a run that is not UTF-8: Arrow and safetensors can open no other."""
+    try:
+        os.fspath(path).encode()
+    except UnicodeEncodeError:
+        raise GatedVAEError(f"{path} cannot be used.", "Its path is not UTF-8.", "Rename it, or use another.") from None
+
+
 def refuse_filled(out: Path, what: str) -> None:
     """Raise `GatedVAEError` where a folder, which is not yet `what` it is to become, holds more than hidden files."""
-    if any(not entry.name.startswith(".") for entry in out.iterdir()):
+    if out.exists() and any(not entry.name.startswith(".") for entry in out.iterdir()):
         raise GatedVAEError(f"{out} is not empty.", f"It holds files, but no {what}.", "Choose a new or empty folder.")
 
 
@@ -364,6 +372,7 @@ def locked(folder: Path) -> Iterator[None]:
 
     The kernel drops the lock when the process ends, however it ends, so a killed command leaves nothing to clean up.
     """
+    check_name(folder)
     folder.mkdir(parents=True, exist_ok=True)
     try:
         handle = os.open(folder / ".lock", _OWN, 0o644)

@@ -18,6 +18,7 @@ from gated_vae.pairing.stream.batches import pairs_digest
 from gated_vae.pipelines.training.config import TrainConfig
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import (
+    check_name,
     fits,
     locked,
     read_json,
@@ -31,6 +32,10 @@ from gated_vae.preprocessing.store import Store, images_path, open_store
 RUN_SCHEMA_VERSION = 4
 CHECKPOINTS, FIGURES = "checkpoints", "figures"
 TUNED = "finetuned"  # in a run's folder, the run that starts from its weights
+_MADE = (  # of former weights
+    *("metrics.json", "report.html", "events.out.tfevents.*", f"{FIGURES}/*.png"),
+    *(f"{CHECKPOINTS}/step-*.safetensors", f"{CHECKPOINTS}/.step-*.partial"),
+)
 
 _LOSSES = {str: {str: (int, float)}}  # by label and term
 _METRICS = {"train": {"steps": int, "losses": _LOSSES}, "evaluate": dict}
@@ -240,8 +245,9 @@ def open_run(path: Path, store: Path | None = None) -> Run:
     Raises
     ------
     GatedVAEError
-        When it is missing, damaged or of another schema version.
+        When it is missing, damaged or of another schema version, or its path is not UTF-8.
     """
+    check_name(path)
     remedy = "Train one with `pipe train STORE --out RUN`."
     values = read_json(_config_path(path), remedy)
     if values.get("schema_version") != RUN_SCHEMA_VERSION:
@@ -394,11 +400,10 @@ def _clear(path: Path) -> None:
             _clear(folders[0])
             _config_path(folders[0]).unlink()
             (folders[0] / ".lock").unlink()
-    made = ("metrics.json", "report.html", "events.out.tfevents.*", f"{FIGURES}/*.png")
-    made += (f"{CHECKPOINTS}/step-*.safetensors", f"{CHECKPOINTS}/.step-*.partial")
-    for entry in [entry for pattern in made for entry in sorted(path.glob(pattern))]:
-        if not entry.is_dir():
-            entry.unlink()
+    for pattern in _MADE:
+        for entry in sorted(path.glob(pattern)):
+            if not entry.is_dir():
+                entry.unlink()
     for folder in folders:
         if folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
