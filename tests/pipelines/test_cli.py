@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import subprocess
 import sys
 import time
@@ -396,3 +397,19 @@ def test_codes_are_written_a_row_group_at_a_time(run: Path, store: Store, tmp_pa
     whole, parts = (pd.read_parquet(tmp_path / f"{name}.parquet") for name in ("whole", "parts"))
     pd.testing.assert_frame_equal(whole, parts, rtol=1e-4, atol=1e-6)  # codes about 0 have float32 roundings of the sum
     assert whole["sample_id"].tolist() == list(range(len(store)))
+
+
+@pytest.mark.parametrize(
+    ("given", "spins"),
+    [({}, "1000"), ({"GOMP_SPINCOUNT": "5"}, "5"), ({"OMP_WAIT_POLICY": "active"}, None)],
+)
+def test_threads_sleep_soon_while_they_wait(
+    given: dict[str, str], spins: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Told before PyTorch is loaded, which `--help` does not do; what the user says counts."""
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    pipe("--help")
+    assert os.environ.get("GOMP_SPINCOUNT") == spins
