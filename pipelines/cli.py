@@ -41,8 +41,8 @@ for name in (*GROUPS, *VERBS):
         app.command(name)(getattr(command, name))
 
 
-# How often OpenMP's threads look before they sleep, read when PyTorch is loaded. As often as they do by themselves, a step takes ten
-# times as long beside other work on the same cores; on idle ones so few cost nothing (`python -m benchmarks.threads`).
+# How often OpenMP's threads look before they sleep, read when PyTorch is loaded. As often as they do by themselves, a step takes
+# ten times as long beside other work on the same cores; on idle ones so few cost nothing (`python -m benchmarks.threads`).
 SPINS = "1000"
 
 
