@@ -54,11 +54,7 @@ def test_random_below_reads_narrow_ids_and_leaves_its_arguments_alone() -> None:
 
 
 @given(
-<<<<<<< HEAD
-    sizes=st.lists(st.integers(2, 6), min_size=1, max_size=20), seed=st.integers(0, 2**63 - 1), draw=st.integers(0, 9)
-=======
     sizes=st.lists(st.integers(2, 6), min_size=1, max_size=20), seed=st.integers(0, 2**64 - 1), draw=st.integers(0, 9)
->>>>>>> wt-runs
 )
 def test_partners_are_others_of_the_same_group(sizes: list[int], seed: int, draw: int) -> None:
     group = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(sizes)), sizes))
