@@ -306,9 +306,12 @@ def test_a_run_takes_no_folder_of_something_else(
 ) -> None:
     """With --overwrite it would remove what is not its own."""
     (tmp_path / "own" / "figures").mkdir(parents=True)
-    for place in (store.path, tmp_path / "own"):
+    for place, why in (
+        (store.path, f"It is {store.path}, which is read."),
+        (tmp_path / "own", "It holds files, but no run."),
+    ):
         assert pipe("train", store.path, "--out", place, *TINY) == 1
-        assert "holds something else than a run" in capsys.readouterr().err
+        assert why in capsys.readouterr().err
         assert not (place / "config.json").exists()
     for words in ((), ("--overwrite",)):
         assert pipe("finetune", run, "--steps", "2", "--out", run, *words) == 1
@@ -444,4 +447,4 @@ def test_dead_partitions_are_told_with_a_remedy(
     monkeypatch.setattr("gated_vae.pipelines.evaluation.opened.DEAD", (pose + expression) / 2)
     assert pipe(*words, "--out", tmp_path / "run") == 0
     dead = "pose" if pose < expression else "expression"
-    assert f"dead {dead}: no dimension tells 0.01 nats" in " ".join(capsys.readouterr().out.split())
+    assert f"dead {dead}: no dimension tells" in " ".join(capsys.readouterr().out.split())
