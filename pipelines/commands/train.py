@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -71,8 +72,10 @@ def train(
     from dataclasses import replace
 
     from gated_vae.models.methods.vae import Ungated
+    from gated_vae.pairing.stream.address import is_address
     from gated_vae.pairing.stream.loader import open_source
     from gated_vae.pipelines import console
+    from gated_vae.pipelines.evaluation.opened import dead_partitions
     from gated_vae.pipelines.training import process, stack, trainer
     from gated_vae.pipelines.training.config import TrainConfig
     from gated_vae.pipelines.training.presets import read_hidden, read_kl_weights, read_latent, with_beta
@@ -128,19 +131,20 @@ def train(
             return
         with console.progress("train", "steps") as update:
             report = stack.train(config, options, update, opened)
-    show_training(report, as_json=as_json)
+    dead = dead_partitions(open_run(out), opened) if report.steps_now and not is_address(store) else []
+    show_training(report, dead, as_json=as_json)
 
 
-def show_training(report: TrainReport, *, as_json: bool) -> None:
-    """Print what training did, and which partitions say nothing."""
+def show_training(report: TrainReport, dead: Sequence[str] = (), *, as_json: bool) -> None:
+    """Print what training did, and which partitions are dead."""
     from gated_vae.pipelines import console
-    from gated_vae.pipelines.evaluation.opened import DEAD, dead_partitions, open_run
+    from gated_vae.pipelines.evaluation.opened import DEAD
 
     terms = sorted({term for losses in report.losses.values() for term in losses})
     table = [[name, *(losses.get(term) for term in terms)] for name, losses in report.losses.items()]
     done = "nothing to do: it was finished" if report.steps_now == 0 else f"{report.steps_now:,} now"
     rows = {"run": report.out, "steps": f"{report.steps:,} ({done})", "losses": console.grid(["", *terms], table)}
-    if dead := dead_partitions(open_run(report.out)):
+    if dead:
         remedy = f"lower --beta, or their part of it with --kl-weights {dead[0]}=..."
         rows["dead"] = f"{', '.join(dead)}: no dimension tells {DEAD} nats of an image; {remedy}"
-    console.show({**console.plain(report), "dead": dead}, rows, as_json=as_json)
+    console.show({**console.plain(report), "dead": [*dead]}, rows, as_json=as_json)

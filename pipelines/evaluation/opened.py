@@ -173,12 +173,9 @@ def open_run(path: str | Path, store: str | Path | None = None, *, device: str =
     return OpenRun(files, device, given)
 
 
-def dead_partitions(run: OpenRun) -> list[str]:
-    """Partitions all of whose dimensions are dead, by the mean KL of images it was trained on; none without its store."""
-    try:
-        store = run.files.store()
-    except GatedVAEError:
-        return []
+def dead_partitions(files: runs.Run, store: Store) -> list[str]:
+    """Partitions all of whose dimensions are dead, by the mean KL of images that the run was trained on."""
+    run = OpenRun(files)
     ids = np.arange(0, store.training, -(-store.training // BATCH))
     kl = run.encode(store.images, ids).kl()
     return [name for name, part in run.partitions.items() if max(kl[part]) < DEAD]

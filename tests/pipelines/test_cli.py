@@ -445,6 +445,6 @@ def test_dead_partitions_are_told_with_a_remedy(
     pose, expression = max(kl[:2]), max(kl[2:])
     assert pose != expression
     monkeypatch.setattr("gated_vae.pipelines.evaluation.opened.DEAD", (pose + expression) / 2)
-    assert pipe(*words, "--out", tmp_path / "run") == 0
+    assert pipe(*words, "--overwrite", "--out", tmp_path / "run") == 0
     dead = "pose" if pose < expression else "expression"
     assert f"dead {dead}: no dimension tells" in " ".join(capsys.readouterr().out.split())
