@@ -7,6 +7,7 @@ a failure, of either side, asks for the step that is next.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import threading
 import time
@@ -20,7 +21,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 from pyarrow import flight
 
-from gated_vae.pairing.service.access import ServiceOptions, TokenCheck, check_free
+from gated_vae.pairing.service.access import Admission, ServiceOptions, check_free
 from gated_vae.pairing.stream.batches import StoreBatches, partition_record
 from gated_vae.pairing.stream.wire import Ticket, identity, to_arrow, to_flight
 from gated_vae.preprocessing.errors import GatedVAEError
@@ -56,6 +57,9 @@ def _told(error: Exception) -> Exception:
         return to_flight(error)
     if isinstance(error, flight.FlightError):
         return error  # type: ignore[no-any-return]
+    if isinstance(error, OSError) and error.errno:  # the machine's, not the store's: it may pass
+        why = f"The service cannot read its store: {os.strerror(error.errno)}."
+        return flight.FlightUnavailableError(why)  # type: ignore[no-any-return]
     text = f"Unexpected {type(error).__name__}: {' '.join(str(error).split())[:300]}"
     sys.stderr.write(f"{text}\n")
     return to_flight(GatedVAEError("The service failed to answer.", text, "Look at the server."))
@@ -79,11 +83,10 @@ class PairService(flight.FlightServerBase):  # type: ignore[misc]
         self._counts = {"streams": 0, "streams_open": 0, "streams_refused": 0, "batches": 0, "pairs": 0}
         self._max_streams = options.max_streams
         token = options.token()
-        middleware = {"token": TokenCheck(token)} if token else {}
         location, certificates = options.location(options.port), options.certificates()
         check_free(options)
         try:
-            super().__init__(location, tls_certificates=certificates, middleware=middleware)
+            super().__init__(location, tls_certificates=certificates, middleware={"admission": Admission(token)})
         except pa.ArrowException as error:
             why = "Another program may have taken the port, or certificate and key do not belong together."
             raise GatedVAEError(f"{location} cannot be served.", why, str(error)) from None
@@ -114,24 +117,29 @@ class PairService(flight.FlightServerBase):  # type: ignore[misc]
         """Describe the partition that a path names, or the stream of the ticket that a command holds."""
         if descriptor.descriptor_type == flight.DescriptorType.PATH:
             return self._info("/".join(part.decode(errors="replace") for part in descriptor.path))
+        if descriptor.descriptor_type != flight.DescriptorType.CMD:
+            raise GatedVAEError("The descriptor cannot be used.", "It has neither path nor command.", "Give either.")
+        self._open(descriptor.command)
         return self._flight(descriptor, descriptor.command, -1)
-
-    def get_schema(self, context: flight.ServerCallContext, descriptor: flight.FlightDescriptor) -> flight.SchemaResult:
-        """The columns of what `get_flight_info` describes."""
-        return flight.SchemaResult(self.get_flight_info(context, descriptor).schema)
 
     @_answered
     def do_get(self, context: flight.ServerCallContext, ticket: flight.Ticket) -> flight.GeneratorStream:  # noqa: ARG002
         """Stream the batches of a ticket; one is made when the one before has gone out."""
-        wanted = Ticket.parse(ticket.ticket)
+        wanted, batches = self._open(ticket.ticket)
         schema = wanted.schema(self.store)
-        self._check_store()
-        batches = StoreBatches(self.store, wanted.cut(self.store))
-        self._check_store()  # again: what is open now is what the manifest describes
-        if wanted.first_step > len(batches):
-            why = f"The epoch has {len(batches)} steps."
-            raise GatedVAEError(f"There is no step {wanted.first_step}.", why, "Ask for an earlier one.")
         return flight.GeneratorStream(schema, self._stream(wanted, batches, schema))
+
+    def _open(self, text: bytes) -> tuple[Ticket, StoreBatches]:
+        """A ticket and the batches of its epoch; raises where it cannot be served."""
+        ticket = Ticket.parse(text)
+        ticket.schema(self.store)
+        self._check_store()
+        batches = StoreBatches(self.store, ticket.cut(self.store))
+        self._check_store()  # again: what is open now is what the manifest describes
+        if ticket.first_step > len(batches):
+            why = f"The epoch has {len(batches)} steps."
+            raise GatedVAEError(f"There is no step {ticket.first_step}.", why, "Ask for an earlier one.")
+        return ticket, batches
 
     def _stream(self, ticket: Ticket, batches: StoreBatches, schema: pa.Schema) -> Iterator[pa.RecordBatchReader]:
         together = max(1, MIN_SENT_BYTES // ticket.batch_bytes(self.store))
