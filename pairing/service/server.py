@@ -22,6 +22,7 @@ import pyarrow as pa
 from pyarrow import flight
 
 from gated_vae.pairing.service.access import Admission, ServiceOptions, check_free
+from gated_vae.pairing.service.connections import PATIENCE_SECONDS, connections, end, peer_of, watch
 from gated_vae.pairing.stream.batches import StoreBatches, partition_record
 from gated_vae.pairing.stream.wire import Ticket, identity, to_arrow, to_flight
 from gated_vae.preprocessing.errors import GatedVAEError
@@ -65,6 +66,13 @@ def _told(error: Exception) -> Exception:
     return to_flight(GatedVAEError("The service failed to answer.", text, "Look at the server."))
 
 
+class _Stream:
+    """A stream that is open: to whom, and when a batch last went out."""
+
+    def __init__(self, peer: str) -> None:
+        self.peer, self.moved = peer_of(peer), 0.0
+
+
 class PairService(flight.FlightServerBase):  # type: ignore[misc]
     """A Flight server over one store; it answers from the moment it is made until `close`.
 
@@ -80,7 +88,8 @@ class PairService(flight.FlightServerBase):  # type: ignore[misc]
             raise GatedVAEError(f"{path} has no pairs yet.", "", "Run `pipe cluster` or `pipe pair` on it first.")
         self._started, self._closing = time.time(), threading.Event()
         self._lock = threading.Lock()
-        self._counts = {"streams": 0, "streams_open": 0, "streams_refused": 0, "batches": 0, "pairs": 0}
+        self._counts = {"streams": 0, "streams_refused": 0, "batches": 0, "pairs": 0}
+        self._streams: list[_Stream] = []
         self._max_streams = options.max_streams
         token = options.token()
         location, certificates = options.location(options.port), options.certificates()
@@ -91,6 +100,8 @@ class PairService(flight.FlightServerBase):  # type: ignore[misc]
             why = "Another program may have taken the port, or certificate and key do not belong together."
             raise GatedVAEError(f"{location} cannot be served.", why, str(error)) from None
         self.address = options.location(self.port)
+        watching = (self.port, self._closing, lambda: {stream.peer for stream in [*self._streams]})
+        threading.Thread(target=watch, args=watching, daemon=True).start()
 
     def close(self) -> bool:
         """End open streams, whose clients will try again, and stop listening; whether that was done within some seconds.
@@ -123,11 +134,11 @@ class PairService(flight.FlightServerBase):  # type: ignore[misc]
         return self._flight(descriptor, descriptor.command, -1)
 
     @_answered
-    def do_get(self, context: flight.ServerCallContext, ticket: flight.Ticket) -> flight.GeneratorStream:  # noqa: ARG002
+    def do_get(self, context: flight.ServerCallContext, ticket: flight.Ticket) -> flight.GeneratorStream:
         """Stream the batches of a ticket; one is made when the one before has gone out."""
         wanted, batches = self._open(ticket.ticket)
         schema = wanted.schema(self.store)
-        return flight.GeneratorStream(schema, self._stream(wanted, batches, schema))
+        return flight.GeneratorStream(schema, self._stream(_Stream(context.peer()), wanted, batches, schema))
 
     def _open(self, text: bytes) -> tuple[Ticket, StoreBatches]:
         """A ticket and the batches of its epoch; raises where it cannot be served."""
@@ -141,35 +152,47 @@ class PairService(flight.FlightServerBase):  # type: ignore[misc]
             raise GatedVAEError(f"There is no step {ticket.first_step}.", why, "Ask for an earlier one.")
         return ticket, batches
 
-    def _stream(self, ticket: Ticket, batches: StoreBatches, schema: pa.Schema) -> Iterator[pa.RecordBatchReader]:
+    def _stream(
+        self, stream: _Stream, ticket: Ticket, batches: StoreBatches, schema: pa.Schema
+    ) -> Iterator[pa.RecordBatchReader]:
         together = max(1, MIN_SENT_BYTES // ticket.batch_bytes(self.store))
-        with self._slot():
+        with self._slot(stream):
             try:
                 made = batches.epoch(ticket.seed, ticket.epoch, ticket.first_step, images=ticket.images)
                 while group := list(islice(made, together)):
                     if self._closing.is_set():
                         raise flight.FlightUnavailableError("The service is shutting down.")
                     yield pa.RecordBatchReader.from_batches(schema, [to_arrow(batch, schema) for batch in group])
+                    stream.moved = time.monotonic()
                     self._counts["batches"] += len(group)
                     self._counts["pairs"] += sum(len(batch.input_id) for batch in group)
             except Exception as error:
                 raise _told(error) from None
 
     @contextmanager
-    def _slot(self) -> Iterator[None]:
+    def _slot(self, stream: _Stream) -> Iterator[None]:
         """Count a stream while it is open; taken when it starts, as one that never starts is never closed."""
-        counts = self._counts
+        stream.moved = time.monotonic()
         with self._lock:
-            if counts["streams_open"] >= self._max_streams:
-                counts["streams_refused"] += 1
+            if len(self._streams) >= self._max_streams:
+                self._counts["streams_refused"] += 1
+                self._end_stalled()
                 raise flight.FlightUnavailableError(f"All {self._max_streams} streams are taken; try again later.")
-            counts["streams"] += 1
-            counts["streams_open"] += 1
+            self._counts["streams"] += 1
+            self._streams.append(stream)
         try:
             yield
         finally:
             with self._lock:
-                counts["streams_open"] -= 1
+                self._streams.remove(stream)
+
+    def _end_stalled(self) -> None:
+        """End the connections of streams whose clients do not read, for others who wait; a trainer among them comes back."""
+        late = time.monotonic() - PATIENCE_SECONDS
+        stalled = {stream.peer for stream in self._streams if stream.moved < late}
+        for connection in connections(self.port) if stalled else ():
+            if connection.peer in stalled:
+                end(connection)
 
     def list_actions(self, context: flight.ServerCallContext) -> list[flight.ActionType]:  # noqa: ARG002
         """The actions there are."""
@@ -190,7 +213,8 @@ class PairService(flight.FlightServerBase):  # type: ignore[misc]
     def _statistics(self) -> dict[str, Any]:
         pairs = dict.fromkeys(self.store.partitions, self.store.training)
         with self._lock:
-            return {**self._counts, "seconds": time.time() - self._started, "pairs_per_epoch": pairs}
+            counts = {**self._counts, "streams_open": len(self._streams)}
+            return {**counts, "seconds": time.time() - self._started, "pairs_per_epoch": pairs}
 
     def _health(self) -> dict[str, Any]:
         self._check_store()

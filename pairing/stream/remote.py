@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import flight
 
-from gated_vae.pairing.stream.address import ROOTS_VARIABLE, Address
+from gated_vae.pairing.stream.address import ROOTS_VARIABLE, Address, is_loopback
 from gated_vae.pairing.stream.batches import partition_record
 from gated_vae.pairing.stream.cut import Batch, Cut
 from gated_vae.pairing.stream.order import partition_of_step, share_of_rank
@@ -67,6 +68,9 @@ class Service:
         self.address, self._place = address, Address.parse(address)
         self._headers = [(b"authorization", b"Bearer " + token)] if (token := _read(TOKEN_VARIABLE).strip()) else []
         self._roots = _read(ROOTS_VARIABLE)
+        if self._headers and not self._place.tls and not is_loopback(self._place.host):
+            told = f"The token travels to {address} unencrypted: others on the way can read it. Serve with --tls-cert."
+            warnings.warn(told, stacklevel=2)
         self.store = store or self._store()
 
     def stream(self, ticket: Ticket) -> Iterator[pa.RecordBatch]:

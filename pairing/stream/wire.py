@@ -225,4 +225,4 @@ def from_flight(error: Exception, address: str) -> GatedVAEError:
 
 def _plain(text: object) -> str:
     """What a service says as one line that a terminal only shows."""
-    return "".join(filter(str.isprintable, " ".join(str(text).split())))[:300]
+    return " ".join("".join(sign if sign.isprintable() else " " for sign in str(text)).split())[:300]

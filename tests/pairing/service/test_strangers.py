@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import resource
+import socket
+import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,6 +18,7 @@ from pyarrow import flight
 from gated_vae.pairing import cluster
 from gated_vae.pairing.cluster import ClusterOptions, cluster_store
 from gated_vae.pairing.rules import Rule
+from gated_vae.pairing.service import connections, server
 from gated_vae.pairing.service.access import ServiceOptions
 from gated_vae.pairing.service.server import PairService
 from gated_vae.pairing.stream import remote
@@ -22,8 +28,9 @@ from gated_vae.pairing.stream.wire import identity
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.sources.base import make_store as make_store_of
 from gated_vae.preprocessing.store import Store
+from tests.pairing.service.test_service import Process
 from tests.pairing.test_cluster import faces, store_of
-from tests.stores import Given, random_images
+from tests.stores import Given, make_store, random_images
 
 
 @pytest.fixture
@@ -249,3 +256,118 @@ def test_a_store_with_splits_is_served_as_from_its_folder(tmp_path: Path) -> Non
         assert [batch.input_id.tolist() for batch in theirs] == [batch.input_id.tolist() for batch in ours]
     finally:
         service.close()
+
+
+def test_a_token_that_travels_in_the_clear_is_warned_of_before_it_is_sent(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "token").write_text("0123456789abcdef")
+    service = PairService(store.path, ServiceOptions("0.0.0.0", 0, token_file=tmp_path / "token"))
+    monkeypatch.setenv("GATED_VAE_TOKEN_FILE", str(tmp_path / "token"))
+    sent: list[object] = []
+    monkeypatch.setattr(remote.Service, "_act", lambda *_: sent.append(1))
+    try:
+        with pytest.raises(UserWarning, match=r"travels to grpc://0.0.0.0:.* unencrypted"):  # warnings are errors here
+            PairLoader(service.address, 32)
+        assert not sent
+        monkeypatch.undo()
+        monkeypatch.setenv("GATED_VAE_TOKEN_FILE", str(tmp_path / "token"))
+        assert len(list(PairLoader(f"grpc://127.0.0.1:{service.port}", 32))) == 20
+    finally:
+        service.close()
+
+
+@contextmanager
+def handles(limit: int) -> Iterator[None]:
+    """Let this process have so many open files."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+def test_a_machine_without_file_handles_is_told_as_such_and_may_be_tried_again(client: flight.FlightClient) -> None:
+    assert list(client.list_flights())
+    with handles(3):
+        for call in (lambda: client.do_get(flight.Ticket(b"{}")).read_all(), lambda: list(client.do_action("health"))):
+            with pytest.raises(flight.FlightUnavailableError, match="cannot read its store: Too many open files"):
+                call()
+    assert client.do_get(flight.Ticket(b"{}")).read_all().num_rows == 300
+
+
+def until(true: Callable[[], bool], seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def gone(connected: socket.socket) -> bool:
+    connected.settimeout(0.01)
+    try:
+        while connected.recv(1 << 16):
+            pass
+    except TimeoutError:
+        return False
+    except OSError:
+        pass
+    return True
+
+
+def test_connections_that_say_nothing_are_ended_even_without_file_handles(
+    service: PairService, client: flight.FlightClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "PATIENCE_SECONDS", 1.0)
+    idle = [socket.create_connection(("127.0.0.1", service.port)) for _ in range(5)]
+    with handles(max(int(path.name) for path in Path("/dev/fd").iterdir()) + 1):
+        time.sleep(0.5)
+        assert not any(map(gone, idle))
+        until(lambda: all(map(gone, idle)))
+    assert client.do_get(flight.Ticket(b"{}")).read_all().num_rows == 300, "gRPC connects again"
+    for connected in idle:
+        connected.close()
+
+
+def test_a_client_that_does_not_read_is_ended_when_others_wait_and_goes_on_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = make_store(tmp_path / "big", 400, size=256).path
+    service = PairService(path, ServiceOptions(port=0, max_streams=1))
+    try:
+        slow = iter(PairLoader(service.address, 4))  # 100 batches of half a megabyte
+        seen = [next(slow)]
+        time.sleep(0.3)
+        waiting = PairLoader(service.address, 50)
+        taken = pytest.raises(flight.FlightUnavailableError, match="streams are taken")
+        with flight.connect(service.address) as other, taken:
+            other.do_get(flight.Ticket(b"{}")).read_all()
+        monkeypatch.setattr(server, "PATIENCE_SECONDS", 0.1)
+        assert len(list(waiting)) == 16, "it waits, and its turn comes"
+        seen += slow
+        expected = PairLoader(path, 4)
+        assert [batch.input_id.tolist() for batch in seen] == [batch.input_id.tolist() for batch in expected]
+    finally:
+        service.close()
+
+
+def test_a_body_is_not_read_on_beyond_its_bound_of_strangers_neither(store: Store, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("0123456789abcdef")
+    process = Process(store.path, 0, "--token-file", str(tmp_path / "token"))
+    body = b"x" * (200 << 20)
+    try:
+        before = process.peak()
+
+        def send() -> None:
+            with flight.connect(process.address) as client, pytest.raises(flight.FlightUnavailableError):
+                list(client.do_action(("manifest", body)))
+
+        senders = [threading.Thread(target=send) for _ in range(2)]
+        for sender in senders:
+            sender.start()
+        for sender in senders:
+            sender.join()
+        assert process.peak() - before < 200 << 20
+    finally:
+        process.kill()
