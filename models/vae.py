@@ -17,6 +17,8 @@ from gated_vae.models.noise import hashed_noise
 from gated_vae.models.objectives import VAE, Objective, Posterior, Terms, bernoulli_loss
 from gated_vae.models.registry import METHODS, NETWORKS, OBJECTIVES, PRECISIONS, describe, parse
 
+MOST_PARAMETERS = 2**30
+
 
 @dataclass(frozen=True)
 class GatedVAEConfig:
@@ -52,7 +54,7 @@ class GatedVAEConfig:
     def __post_init__(self) -> None:
         partition_slices(self.latent)
         for name, sizes in (("image_shape", self.image_shape), ("hidden", self.hidden)):
-            if not all(map(is_size, sizes)):
+            if not all(map(is_size, sizes)) or len(self.image_shape) != 2:
                 raise ValueError(f"{name} {sizes} are not whole numbers from 1 to 2**20.")
         weights = self.kl_weights.values()
         if not self.kl_weights.keys() <= self.latent.keys() or not all(0 <= weight < math.inf for weight in weights):
@@ -62,6 +64,13 @@ class GatedVAEConfig:
         network = NETWORKS[self.network]
         if not self.hidden:
             object.__setattr__(self, "hidden", network.default_hidden(self.image_shape))
+        for name, size, most in (
+            ("pixels", math.prod(self.image_shape), 2**26),
+            ("hidden layers", len(self.hidden), 2**6),
+            ("latent dimensions", self.latent_size, 2**12),
+        ):
+            if size > most:
+                raise ValueError(f"The model has {size:,} {name}; {most:,} are the most.")
 
     @property
     def latent_size(self) -> int:
@@ -177,6 +186,22 @@ class GatedVAE(nn.Module):
         terms = objective.terms(Posterior(mean, logvar), sample, prior, self.kl_weights)
         terms["reconstruction"] = bernoulli_loss(self.decode(step.codes), self.pixels(batch.target), shares.whole)
         return terms
+
+
+def outline(config: GatedVAEConfig, precision: str = "fp32") -> GatedVAE:
+    """The model on the meta device: shapes and dtypes of its tensors, which take no memory.
+
+    Raises
+    ------
+    ValueError
+        When there can be no such model, or it would be absurdly large.
+    """
+    with torch.device("meta"):
+        model = GatedVAE(config, precision)
+    count = sum(parameter.numel() for parameter in model.parameters())
+    if count > MOST_PARAMETERS:
+        raise ValueError(f"The model has {count:,} parameters; {MOST_PARAMETERS:,} are the most.")
+    return model
 
 
 def _check_images(images: torch.Tensor, shape: tuple[int, ...]) -> None:

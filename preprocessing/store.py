@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gated_vae.preprocessing.errors import GatedVAEError
-from gated_vae.preprocessing.files import file_digest, read_json, regular, write_json
+from gated_vae.preprocessing.files import check_name, file_digest, read_json, regular, write_json
 from gated_vae.preprocessing.sources.splits import SPLITS
 
 if TYPE_CHECKING:  # commands that read neither images nor tables need not wait for them
@@ -177,9 +177,10 @@ def open_store(path: str | Path) -> Store:
     Raises
     ------
     GatedVAEError
-        When the folder is missing, half written, or of another schema version.
+        When the folder is missing, half written, or of another schema version, or its path is not UTF-8.
     """
     path = Path(path)
+    check_name(path)
     if not path.is_dir():
         remedy = "Make one with `pipe preprocess celeba` or `pipe preprocess dsprites`."
         raise GatedVAEError(f"There is no store at {path}.", "The folder does not exist.", remedy)

@@ -21,6 +21,7 @@ from gated_vae.preprocessing.files import (
     commit,
     file_digest,
     read_json,
+    refuse_filled,
     refuse_overlap,
     remove,
     write_bytes,
@@ -109,10 +110,9 @@ class StoreWriter:
             self._refuse_other(open_store(self._out).manifest)
             return True
         plan = self._unfinished()
-        if plan is None and any(not path.name.startswith(".") for path in self._out.iterdir()):
-            remedy = "Choose a new or empty folder."
-            raise GatedVAEError(f"{self._out} is not empty.", "It holds files, but no store.", remedy)
-        if plan is not None and not overwrite:
+        if plan is None:
+            refuse_filled(self._out, "store")
+        elif not overwrite:
             self._refuse_other(plan)
         return False
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 
 from gated_vae.models.vae import GatedVAE
@@ -21,6 +22,7 @@ from gated_vae.preprocessing.progress import Progress, ignore
 from gated_vae.preprocessing.store import Store, images_path, open_store
 
 BATCH = 1024
+DEAD = 0.01  # nats: a dimension that tells less of an image is dead
 
 Floats = npt.NDArray[np.float32]
 
@@ -72,8 +74,8 @@ class OpenRun:
     @cached_property
     def tuned(self) -> OpenRun | None:
         """The run that `pipe finetune` has made of these weights in the run's folder, if it has."""
-        path = self.files.path / "finetuned"
-        if not (path / "checkpoints").is_dir():
+        path = self.files.path / runs.TUNED
+        if not (path / runs.CHECKPOINTS).is_dir():
             return None
         tuned = open_run(path)
         return tuned if tuned.files.config.initial_weights == self.files.weights_digest() else None
@@ -171,6 +173,29 @@ def open_run(path: str | Path, store: str | Path | None = None, *, device: str =
     return OpenRun(files, device, given)
 
 
+def dead_partitions(run: OpenRun) -> list[str]:
+    """Partitions all of whose dimensions are dead, by the mean KL of images it was trained on; none without its store."""
+    try:
+        store = run.files.store()
+    except GatedVAEError:
+        return []
+    ids = np.arange(0, store.training, -(-store.training // BATCH))
+    kl = run.encode(store.images, ids).kl()
+    return [name for name, part in run.partitions.items() if max(kl[part]) < DEAD]
+
+
+def _may_hold_codes(path: Path) -> bool:
+    """Whether nothing is lost where codes are written to a file: there is none, it is empty, or it has a table of codes."""
+    if not path.exists() or not path.stat().st_size:
+        return True
+    try:
+        with path.open("rb") as file:
+            first, *others = pq.read_schema(file)
+    except (pa.ArrowException, ValueError):
+        return False
+    return first.name == "sample_id" and {field.type for field in others} == {pa.float32()}
+
+
 @dataclass(frozen=True)
 class EncodeReport:
     """Where the codes are, of how many samples, under which names."""
@@ -191,15 +216,17 @@ def encode_store(
 ) -> EncodeReport:
     """Write the codes of every image of a store as Parquet: sample_id, NAME_i and NAME_i_std (float32).
 
-    `row_group` samples are in memory at a time (a multiple of the encoder's batch, so that every one is full). A file that is
-    there is replaced.
+    `row_group` samples are in memory at a time (a multiple of the encoder's batch, so that every one is full). Codes that are
+    there are replaced.
 
     Raises
     ------
     GatedVAEError
-        When the run has no such partition, or its model was made for images of another size.
+        When the run has no such partition, its model was made for images of another size, or the file holds something else.
     """
     ending_of(out, ("parquet",))
+    if not _may_hold_codes(out):
+        raise GatedVAEError(f"{out} is not replaced.", "It holds something else than codes.", "Choose another name.")
     if partition is not None and partition not in run.partitions:
         remedy = f"Choose from {', '.join(run.partitions)}, or leave --partition out."
         raise GatedVAEError(f"{run.files.path} has no partition {partition}.", "", remedy)

@@ -27,7 +27,7 @@ from gated_vae.pipelines.training.run import Run, open_run, refuse_another, run_
 from gated_vae.pipelines.training.trainer import TrainOptions
 from gated_vae.preprocessing.compute import count_workers, processes
 from gated_vae.preprocessing.errors import UsageError
-from gated_vae.preprocessing.files import locked, write_bytes, write_parquet
+from gated_vae.preprocessing.files import locked, refuse_filled, refuse_ours, write_bytes, write_parquet
 from gated_vae.preprocessing.progress import Progress, ignore
 from gated_vae.preprocessing.store import open_store
 
@@ -194,10 +194,15 @@ def reproduce(
     Raises
     ------
     GatedVAEError
-        When `out` holds one of the runs, trained otherwise, or a run fails; those that are finished stay.
+        When `out` holds one of the runs, trained otherwise, or something else; or a run fails; those that are finished stay.
     """
     earlier = [pd.read_parquet(path) for path in beside]
+    refuse_ours(experiment.out)
     with locked(experiment.out):
+        if not any(
+            (entry / ".lock").exists() for entry in experiment.out.iterdir()
+        ):  # in all that it makes there is one
+            refuse_filled(experiment.out, "runs of an experiment")
         experiment.prepare(names, workers, progress)
         runs = [experiment.run(name, seed) for seed in range(experiment.seeds) for name in names]
         do_runs(experiment, runs, workers=workers, stacked=stacked, device=device, progress=progress)
@@ -284,5 +289,5 @@ def finished_runs(experiment: Experiment) -> Iterator[Finished]:
         for folder in sorted(folders, key=lambda path: int(path.name.rpartition("-")[2])):
             if is_finished(folder):
                 run = open_run(folder)
-                if run == experiment.run(name, run.config.seed):
-                    yield Finished(name, run.config, Scores(run.read_metrics()["evaluate"]))
+                if run == experiment.run(name, run.config.seed) and (scores := Scores.of(run)):
+                    yield Finished(name, run.config, scores)

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from gated_vae.models.registry import SCHEDULES
 from gated_vae.models.vae import GatedVAEConfig
 from gated_vae.preprocessing.errors import GatedVAEError, UsageError, check_seed
+from gated_vae.preprocessing.files import fits
 
 MOST_STEPS = 10**9 - 1  # that the names of checkpoints can tell
+MOST_PAIRS = 2**20  # in a step
+
+_NUMBER = (int, float)
+_MODEL = {
+    **dict.fromkeys(("network", "method", "objective"), str),
+    "image_shape": [int],
+    "hidden": [int],
+    "latent": {str: int},
+    "kl_weights": {str: _NUMBER},
+}
 
 
 @dataclass(frozen=True)
@@ -62,9 +73,11 @@ class TrainConfig:
         if (self.steps is None) == (self.epochs is None):
             raise UsageError("How long to train is unclear.", "", "Give either --epochs or --steps.")
         length = self.steps or self.epochs or 0
-        if not 1 <= length <= MOST_STEPS or self.batch_size < 2 or not 0 < self.lr < math.inf:
+        if not 1 <= length <= MOST_STEPS or not 2 <= self.batch_size <= MOST_PAIRS or not 0 < self.lr < math.inf:
             why = f"Got {length} epochs or steps, batch size {self.batch_size}, learning rate {self.lr}."
-            remedy = f"Batches need 2 pairs or more, the rest to be positive; {MOST_STEPS:,} steps are the most."
+            remedy = (
+                f"Batches need 2 to {MOST_PAIRS:,} pairs, the rest to be positive; {MOST_STEPS:,} steps are the most."
+            )
             raise UsageError("Training cannot be set up.", why, remedy)
         check_seed(self.seed)
         if self.schedule not in SCHEDULES:
@@ -97,5 +110,9 @@ class TrainConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TrainConfig:
-        """Build from what `to_dict` gave, after a round trip through JSON."""
+        """Build from what `to_dict` gave, after a round trip through JSON; an error of some kind where it is anything else."""
+        forms = {**get_type_hints(cls), "model": _MODEL, "lr": _NUMBER}
+        for name, form in forms.items():
+            if not fits(values.get(name), get_args(form) or form):
+                raise ValueError(f"Its {name} cannot be {values.get(name)!r:.100}.")
         return cls(**{**values, "model": GatedVAEConfig.from_dict(values["model"])})

@@ -175,6 +175,4 @@ def leave(code: int) -> NoReturn:
     A thread of gloo lets go of the last message's tensors a little later than it says that it is done; when that is during the
     interpreter's shutdown, it aborts the process (seen with PyTorch 2.13; pytorch/pytorch pull request 179291 describes it).
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
     os._exit(code)

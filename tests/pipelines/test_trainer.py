@@ -356,7 +356,7 @@ def test_finetuning_moves_the_decoder_alone(tmp_path: Path, store: Store) -> Non
     before, after = (load_file(checkpoints(tmp_path / name / "checkpoints")[-1].weights) for name in ("run", "tuned"))
     moved = {name for name, value in before.items() if not torch.equal(value, after[name])}
     assert moved == {name for name in before if name.startswith("decoder.")}
-    moments, _ = read_state(checkpoints(tmp_path / "tuned" / "checkpoints")[-1])
+    moments, _ = read_state(checkpoints(tmp_path / "tuned" / "checkpoints")[-1], open_run(tmp_path / "tuned").outline())
     assert {name.rpartition("/")[0] for name in moments} == {
         name for name, _ in GatedVAE(MODEL).named_parameters() if name.startswith("decoder.")
     }

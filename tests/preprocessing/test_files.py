@@ -14,7 +14,7 @@ import pytest
 from gated_vae.preprocessing import files
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import (
-    atomic_path,
+    atomic_file,
     file_digest,
     make_room,
     read_json,
@@ -31,8 +31,8 @@ def test_a_failure_keeps_the_old_file_and_leaves_no_other(tmp_path: Path) -> Non
     write_json(path, {"old": 1})
 
     def write_half() -> None:
-        with atomic_path(path) as partial:
-            partial.write_bytes(b"half")
+        with atomic_file(path) as file:
+            file.write(b"half")
             raise OSError(28, "No space left on device")
 
     with pytest.raises(OSError, match=r"No space left on device: '.*/a\.json'"):
@@ -43,8 +43,8 @@ def test_a_failure_keeps_the_old_file_and_leaves_no_other(tmp_path: Path) -> Non
 
 def test_a_file_that_another_is_writing_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "codes"
-    with atomic_path(path) as partial:
-        partial.write_bytes(b"first")
+    with atomic_file(path) as file:
+        file.write(b"first")
         with pytest.raises(GatedVAEError, match="being written by another process"):
             write_bytes(path, b"second")
     assert path.read_bytes() == b"first"
@@ -171,7 +171,7 @@ def test_what_is_written_may_not_overlap_what_is_read(tmp_path: Path) -> None:
         with pytest.raises(GatedVAEError, match=f"It {how} "):
             files.refuse_overlap(out, [read])
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "config.json").touch()
+    (tmp_path / "run" / "config.json").write_text('{"schema_version": 4}')
     with pytest.raises(GatedVAEError, match="a store or a run"):
         files.refuse_overlap(tmp_path / "run" / "deep" / "store", [read])
     files.refuse_overlap(tmp_path / "a" / "store", [read])

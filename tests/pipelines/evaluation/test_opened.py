@@ -39,8 +39,6 @@ def test_a_command_reads_one_checkpoint_and_opens_one_store(
     words: tuple[str, ...], run: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Counted at the files: of weights, and of the manifest and the images of a store."""
-    import safetensors.torch
-
     from gated_vae.models import checkpoint
     from gated_vae.preprocessing import store as stores
 
@@ -53,7 +51,7 @@ def test_a_command_reads_one_checkpoint_and_opens_one_store(
 
         return call
 
-    monkeypatch.setattr(checkpoint, "load_file", noting("weights", safetensors.torch.load_file))
+    monkeypatch.setattr(checkpoint, "_read", noting("weights", checkpoint._read))
     monkeypatch.setattr(stores, "read_json", noting("store", stores.read_json))
     monkeypatch.chdir(tmp_path)
     places = {"RUN": run, "STORE": store.path}

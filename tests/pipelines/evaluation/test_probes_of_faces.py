@@ -354,7 +354,7 @@ def test_results_of_other_weights_are_not_reported(run: Path, tmp_path: Path) ->
     (tmp_path / "out" / "metrics.json").write_text(json.dumps(values))
     assert "evaluate" not in open_run(run).writing_to(tmp_path / "out").files.read_metrics()
     other = train_tiny(open_run(run).store, tmp_path / "other", {"pose": 2, "expression": 2})
-    with pytest.raises(GatedVAEError, match="is another run"):
+    with pytest.raises(GatedVAEError, match="is a store or a run"):
         open_run(run).writing_to(other)
 
 
