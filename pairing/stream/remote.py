@@ -7,6 +7,7 @@ import os
 import time
 import warnings
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +70,7 @@ class Service:
         self._headers = [(b"authorization", b"Bearer " + token)] if (token := _read(TOKEN_VARIABLE).strip()) else []
         self._roots = _read(ROOTS_VARIABLE)
         if self._headers and not self._place.tls and not is_loopback(self._place.host):
-            told = f"The token travels to {address} unencrypted: others on the way can read it. Serve with --tls-cert."
-            warnings.warn(told, stacklevel=2)
+            _warn_of_token(address)
         self.store = store or self._store()
 
     def stream(self, ticket: Ticket) -> Iterator[pa.RecordBatch]:
@@ -216,6 +216,12 @@ def _object(text: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
+
+
+@lru_cache  # once
+def _warn_of_token(address: str) -> None:
+    told = f"The token travels to {address} unencrypted: others on the way can read it. Serve with --tls-cert."
+    warnings.warn(told, stacklevel=3)
 
 
 def _read(variable: str) -> bytes:
