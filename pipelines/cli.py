@@ -42,8 +42,15 @@ for name in (*GROUPS, *VERBS):
         app.command(name)(getattr(command, name))
 
 
+# How often OpenMP's threads look before they sleep, read when PyTorch is loaded. As often as they do by themselves, a step takes
+# ten times as long beside other work on the same cores; on idle ones so few cost nothing (`python -m benchmarks.threads`).
+SPINS = "1000"
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run `pipe` and exit: 0 done, 1 failed (what, why and what to do, in three lines at most), 2 wrong usage."""
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
     channels.prepare()
     words = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in words

@@ -50,8 +50,8 @@ def raise_trouble(error: OSError) -> None:
         raise error
 
 
-def check_seed(seed: int, name: str = "seed") -> int:
-    """Give a seed as an int; `GatedVAEError` when it is not in 0 .. 2**63 - 1, TypeError when it is no whole number."""
-    if not 0 <= index(seed) < SEEDS:
-        raise GatedVAEError(f"The {name} {seed} cannot be used.", "", f"Give a whole number from 0 to {SEEDS - 1}.")
+def check_seed(seed: int, name: str = "seed", below: int = SEEDS) -> int:
+    """Give a seed as an int; `GatedVAEError` when it is negative or not `below` a bound, TypeError when it is no whole number."""
+    if not 0 <= index(seed) < below:
+        raise GatedVAEError(f"The {name} {seed} cannot be used.", "", f"Give a whole number from 0 to {below - 1}.")
     return index(seed)

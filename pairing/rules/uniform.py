@@ -52,7 +52,7 @@ def draw_partners(group: npt.ArrayLike, *, seed: int = 0, draw: int = 0) -> Ids:
     group:
         Integer labels (N,).
     seed, draw:
-        Which of the possible pairings: whole numbers from 0, below 2**63.
+        Which of the possible pairings: whole numbers from 0, below 2**64 and 2**32.
 
     Returns
     -------
@@ -63,5 +63,5 @@ def draw_partners(group: npt.ArrayLike, *, seed: int = 0, draw: int = 0) -> Ids:
     GatedVAEError
         When some samples are alone in their group, or seed or draw cannot be.
     """
-    members, seed, draw = Members.of(group), check_seed(seed), check_seed(draw, "draw")
+    members, seed, draw = Members.of(group), check_seed(seed, below=2**64), check_seed(draw, "draw", 2**32)
     return UniformPartners(members).partners(np.arange(len(members.group)), seed=seed, draw=draw)

@@ -22,6 +22,7 @@ from gated_vae.preprocessing.progress import Progress, ignore
 from gated_vae.preprocessing.store import Store, images_path, open_store
 
 BATCH = 1024
+DEAD = 0.01  # nats: a dimension that tells less of an image is dead
 
 Floats = npt.NDArray[np.float32]
 
@@ -170,6 +171,14 @@ def open_run(path: str | Path, store: str | Path | None = None, *, device: str =
         why = f"Its images are {shape}, the run's are {files.config.model.image_shape}."
         raise GatedVAEError(f"{path} cannot be judged on {store}.", why, "Preprocess with the same --size.")
     return OpenRun(files, device, given)
+
+
+def dead_partitions(files: runs.Run, store: Store) -> list[str]:
+    """Partitions all of whose dimensions are dead, by the mean KL of images that the run was trained on."""
+    run = OpenRun(files)
+    ids = np.arange(0, store.training, -(-store.training // BATCH))
+    kl = run.encode(store.images, ids).kl()
+    return [name for name, part in run.partitions.items() if max(kl[part]) < DEAD]
 
 
 def _may_hold_codes(path: Path) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 
 from gated_vae.models.checkpoint import Checkpoint, checkpoints, read_weights, weights_digest
 from gated_vae.models.methods.base import self_reconstruction_at
-from gated_vae.models.vae import GatedVAE, outline
+from gated_vae.models.vae import GatedVAE, GatedVAEConfig, outline
 from gated_vae.pairing.stream.address import is_address
 from gated_vae.pairing.stream.batches import pairs_digest
 from gated_vae.pipelines.training.config import TrainConfig
@@ -163,6 +163,17 @@ class Run:
         checkpoint = self.newest()
         with usable(checkpoint):
             return weights_digest(checkpoint)
+
+    def refuse_network(self, model: GatedVAEConfig) -> None:
+        """Raise `GatedVAEError` where its weights fit no such model."""
+        mine = self.config.model
+        for key in ("network", "hidden", "image_shape", "latent"):
+            there, wanted = getattr(mine, key), getattr(model, key)
+            if there != wanted:
+                why = f"Its {key} is {there}, not {wanted}."
+                raise GatedVAEError(
+                    f"The weights of {self.path} do not fit.", why, "Start from a run of the same network."
+                )
 
     def using(self, config: TrainConfig) -> Run:
         """The run with its store and initial run where an equal configuration has them."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+import torch
 import typer
 
 from gated_vae.models.methods.base import Method
@@ -399,3 +401,50 @@ def test_codes_are_written_a_row_group_at_a_time(run: Path, store: Store, tmp_pa
     whole, parts = (pd.read_parquet(tmp_path / f"{name}.parquet") for name in ("whole", "parts"))
     pd.testing.assert_frame_equal(whole, parts, rtol=1e-4, atol=1e-6)  # codes about 0 have float32 roundings of the sum
     assert whole["sample_id"].tolist() == list(range(len(store)))
+
+
+@pytest.mark.parametrize(
+    ("given", "spins"),
+    [({}, "1000"), ({"GOMP_SPINCOUNT": "5"}, "5"), ({"OMP_WAIT_POLICY": "active"}, None)],
+)
+def test_threads_sleep_soon_while_they_wait(
+    given: dict[str, str], spins: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Told before PyTorch is loaded, which `--help` does not do; what the user says counts."""
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    pipe("--help")
+    assert os.environ.get("GOMP_SPINCOUNT") == spins
+
+
+def test_training_starts_from_the_weights_of_another_run(run: Path, store: Store, tmp_path: Path) -> None:
+    words = ("train", store.path, "--seed", "1", "--steps", "1", "--lr", "1e-12")
+    sizes = ("--network", "fc", "--hidden", "8,8", "--batch-size", "16", "--latent", "pose=2,expression=2")
+    assert pipe(*words, *sizes, "--initial", run, "--out", tmp_path / "next") == 0
+    before, after = (opened_run(path).model.state_dict() for path in (run, tmp_path / "next"))
+    parameters = [name for name in before if "running" not in name and "num_batches" not in name]
+    assert all(torch.allclose(before[name], after[name], atol=1e-9) for name in parameters)
+    assert pipe(*words, *sizes, "--out", tmp_path / "next") == 1  # another beginning is another run
+    other = ("--network", "fc", "--hidden", "9,8", "--batch-size", "16", "--latent", "pose=2,expression=2")
+    assert pipe(*words, *other, "--initial", run, "--out", tmp_path / "wide") == 1
+    assert not (tmp_path / "wide" / "config.json").exists()
+
+
+def test_dead_partitions_are_told_with_a_remedy(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("train", store.path, *TINY, "--checkpoint-every", "4")
+    monkeypatch.setattr("gated_vae.pipelines.evaluation.opened.DEAD", 0.0)
+    assert pipe(*words, "--out", tmp_path / "run") == 0
+    assert "no dimension" not in capsys.readouterr().out
+    names = sorted(path.name for path in (tmp_path / "run" / "checkpoints").glob("step-*[0-9].safetensors"))
+    assert names == ["step-000000004.safetensors", "step-000000006.safetensors"]
+    kl = opened_run(tmp_path / "run").encode(store.images).kl()
+    pose, expression = max(kl[:2]), max(kl[2:])
+    assert pose != expression
+    monkeypatch.setattr("gated_vae.pipelines.evaluation.opened.DEAD", (pose + expression) / 2)
+    assert pipe(*words, "--overwrite", "--out", tmp_path / "run") == 0
+    dead = "pose" if pose < expression else "expression"
+    assert f"dead {dead}: no dimension tells" in " ".join(capsys.readouterr().out.split())
