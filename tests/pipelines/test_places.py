@@ -229,7 +229,7 @@ def test_paths_that_are_not_utf_8_are_refused_in_words_or_work(here: Path, capsy
     store, run = (shutil.copytree(here / name, odd / name) for name in ("store", "run"))
     before = read_tree(odd)
     for words in (
-        *((verb, store) for verb in ("inspect", "verify", "serve", "cluster")),
+        *((verb, store) for verb in ("inspect", "verify", "cluster")),
         *((verb, run) for verb in ("inspect", "verify", "report", "evaluate", "finetune")),
         ("train", store, "--out", here / "new", *TINY),
         ("train", here / "store", "--out", odd / "new", *TINY),
