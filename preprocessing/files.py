@@ -131,6 +131,11 @@ def commit(partial: Path, path: Path) -> None:
     sync(path.parent)
 
 
+def append_to(path: Path) -> BufferedWriter:
+    """Open a file of our own, or a new one, to write at its end; `OSError` where its name is a link's."""
+    return os.fdopen(os.open(path, _OWN | os.O_APPEND, 0o644), "ab")
+
+
 def sync(path: Path) -> None:
     """Flush one file or folder to disk."""
     handle = os.open(path, os.O_RDONLY)

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +20,7 @@ from safetensors.torch import load_file, save
 from gated_vae.models import checkpoint as saving
 from gated_vae.models.checkpoint import checkpoints, load_state
 from gated_vae.models.vae import MOST_PARAMETERS, GatedVAE, GatedVAEConfig, outline
+from gated_vae.pipelines.training.losses import EventLog
 from gated_vae.pipelines.training.run import open_run
 from tests.pipelines.test_cli import TINY, pipe
 from tests.stores import make_store
@@ -378,3 +380,18 @@ def test_a_picture_replaces_nothing_but_a_picture(name: str, run: Path, capsys: 
     assert pipe("report", run) == (2 if name == "a folder" else 1)
     assert f"{path}" in capsys.readouterr().err
     assert not path.is_file()
+
+
+def test_events_are_not_appended_to_what_a_link_leads_to(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine").write_text("mine")
+    for name in ("time.time", "os.getpid"):
+        monkeypatch.setattr(f"gated_vae.pipelines.training.losses.{name}", lambda: 7)
+    link = run / f"events.out.tfevents.0000000007.000000006.{socket.gethostname()}.7"
+    link.symlink_to(tmp_path / "mine")
+    with pytest.raises(OSError, match="symbolic links"):
+        EventLog(run, 6)
+    link.unlink()
+    EventLog(run, 6).close()
+    assert (link.stat().st_size > 0, (tmp_path / "mine").read_text()) == (True, "mine")
