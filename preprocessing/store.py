@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gated_vae.preprocessing.errors import GatedVAEError
-from gated_vae.preprocessing.files import read_json, regular, write_json
+from gated_vae.preprocessing.files import read_json, readable, write_json
 
 if TYPE_CHECKING:  # commands that read neither images nor tables need not wait for them
     import numpy as np
     import pandas as pd
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 SCHEMA_VERSION = 2
 
@@ -74,7 +76,8 @@ class Store:
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # numpy's word on a damaged header that it can still read
-            images = np.load(regular(images_path(self.path), REBUILD), mmap_mode="r", allow_pickle=False)
+            with readable(images_path(self.path), REBUILD):
+                images = np.load(images_path(self.path), mmap_mode="r", allow_pickle=False)
         expected = (len(self), *self.manifest["image_shape"])
         if images.dtype != np.uint8 or images.shape != expected:
             why = f"It holds {images.dtype} {images.shape}, store.json says uint8 {expected}."
@@ -88,13 +91,21 @@ class Store:
 
     def sample_columns(self, columns: list[str] | None = None) -> pd.DataFrame:
         """Read only some columns of samples.parquet (all when None)."""
-        import pandas as pd
+        with self.open_samples() as file:
+            return file.read(columns=columns).to_pandas()
 
-        samples = pd.read_parquet(regular(samples_path(self.path), REBUILD), columns=columns)
-        if len(samples) != len(self):
-            why = f"It has {len(samples)} rows, store.json says {len(self)}."
-            raise GatedVAEError(f"{samples_path(self.path)} does not fit its store.", why, REBUILD)
-        return samples
+    @contextmanager
+    def open_samples(self) -> Iterator[pq.ParquetFile]:
+        """Open samples.parquet while the block lasts; `GatedVAEError` when it cannot be read or has not a row for each image."""
+        import pyarrow.parquet as pq
+
+        path = samples_path(self.path)
+        with readable(path, REBUILD), pq.ParquetFile(path) as file:
+            rows = file.metadata.num_rows
+            if rows != len(self):
+                why = f"It has {rows} rows, store.json says {len(self)}."
+                raise GatedVAEError(f"{path} does not fit its store.", why, REBUILD)
+            yield file
 
     def with_partitions(self, partitions: dict[str, dict[str, Any]]) -> Store:
         """Record how partitions were made (replacing the manifest atomically) and return the store as it now is."""
