@@ -23,8 +23,9 @@ from pathlib import Path
 
 from benchmarks.images import Run, bare_on, find_pictures
 from benchmarks.timing import Record, alternate, ratio, show
-from gated_vae.preprocessing.compute import RunTasks, count_workers, processes, stream_tasks
+from gated_vae.preprocessing.compute import RunTasks, count_workers, processes
 from gated_vae.preprocessing.openface.reader import read_csvs
+from gated_vae.preprocessing.scheduler.dask import stream_tasks
 from gated_vae.preprocessing.sources.celeba import build as celeba
 from gated_vae.preprocessing.sources.celeba.build import CelebaOptions, preprocess_celeba
 from gated_vae.preprocessing.sources.celeba.faces import LABELS, PLACES

@@ -35,10 +35,9 @@ class Checkpoint:
 
 
 def checkpoints(folder: Path) -> list[Checkpoint]:
-    """The complete checkpoints of a folder, oldest first."""
+    """The checkpoints of a folder, oldest first; somebody may have taken a state away, without which training cannot go on."""
     steps = sorted(int(path.name[5:14]) for path in folder.glob("step-" + "[0-9]" * 9 + ".safetensors"))
-    found = [Checkpoint.at(folder, step) for step in steps]
-    return [checkpoint for checkpoint in found if checkpoint.state.exists()]
+    return [Checkpoint.at(folder, step) for step in steps]
 
 
 def save_checkpoint(
@@ -81,7 +80,9 @@ def optimiser_slots(model: nn.Module, optimiser: torch.optim.Optimizer) -> dict[
 
 
 def read_state(checkpoint: Checkpoint) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """The optimiser's tensors and the position; `ValueError` when the file is damaged."""
+    """The optimiser's tensors and the position; `FileNotFoundError` when the file is missing, `ValueError` when it is damaged."""
+    if not checkpoint.state.exists():
+        raise FileNotFoundError(f"{checkpoint.state} is missing: what the optimiser keeps, and the loader's position")
     tensors, metadata = _read(checkpoint.state)
     try:
         position = dict(json.loads(metadata["position"]))
@@ -89,6 +90,15 @@ def read_state(checkpoint: Checkpoint) -> tuple[dict[str, torch.Tensor], dict[st
         raise ValueError(f"{checkpoint.state} has no position: {error}") from error
     _compare(checkpoint.state, tensors, position.pop("sha256", None))
     return tensors, position
+
+
+def weights_digest(checkpoint: Checkpoint) -> str:
+    """The SHA-256 that the weights were saved with; `ValueError` when the file is damaged."""
+    try:
+        with safe_open(checkpoint.weights, framework="pt") as file:
+            return str((file.metadata() or {}).get("sha256"))
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{checkpoint.weights} cannot be loaded: {str(error).splitlines()[0]}") from error
 
 
 def prune(folder: Path, keep: int) -> None:
@@ -147,8 +157,10 @@ def load_state(checkpoint: Checkpoint, model: nn.Module, optimiser: torch.optim.
 
     Raises
     ------
+    FileNotFoundError
+        When the file is missing.
     ValueError
-        When the file is damaged or belongs to another model.
+        When it is damaged or belongs to another model.
     """
     tensors, position = read_state(checkpoint)
     try:

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from gated_vae.pairing.groups.columns import LabelColumns
 from gated_vae.pairing.groups.kmeans import Groups, merge_singletons
@@ -21,11 +20,11 @@ from gated_vae.pairing.rules import UNIFORM, Rule
 from gated_vae.pairing.rules.base import Floats, Grouping, Members, drawing
 from gated_vae.pairing.rules.uniform import UniformPartners
 from gated_vae.pairing.tables import DRAWS
-from gated_vae.preprocessing.compute import dashboard
 from gated_vae.preprocessing.errors import GatedVAEError, UsageError
 from gated_vae.preprocessing.files import locked
 from gated_vae.preprocessing.progress import Progress, ignore
-from gated_vae.preprocessing.store import Store, open_store, samples_path
+from gated_vae.preprocessing.scheduler.dask import dashboard
+from gated_vae.preprocessing.store import Store, open_store
 
 _VARY = "Preprocess from labels that differ, or from CSVs without these columns."
 
@@ -160,7 +159,7 @@ def cluster_store(
         clustering = _Clustering(store, options, scheduler)
         plans = [clustering.plan(name) for name in clustering.columns]
         made = make_partitions(store, plans, overwrite=overwrite, progress=progress)
-    return tuple(ClusterReport.read(name, record, len(store), there) for name, (record, there) in made.items())
+    return tuple(ClusterReport.read(name, record, store.training, there) for name, (record, there) in made.items())
 
 
 @dataclass(frozen=True)
@@ -179,7 +178,7 @@ class _Clustering:
     @cached_property
     def columns(self) -> dict[str, list[str]]:
         """Label -> its columns in the store, of those labels that have some."""
-        schema = pq.read_schema(samples_path(self.store.path))
+        schema = self.store.schema
         for label in self.options.near:
             _check_named(label, schema)
         found = {name: label.find(schema.names) for name, label in self.labels.items()}
@@ -201,7 +200,7 @@ class _Clustering:
         """
         options, shared = self.options, self.columns[name]
         others = [column for other, columns in self.columns.items() if other != name for column in columns]
-        k = options.clusters.get(name, self.labels[name].clusters(len(self.store)))
+        k = options.clusters.get(name, self.labels[name].clusters(self.store.training))
         self._check(name, k, others)
         more: Record = {"k": k, "rule": str(options.rule)}
         if options.rule.kind.strata:
@@ -210,7 +209,7 @@ class _Clustering:
         return Plan(name, record, lambda: self._group(record, others))
 
     def _check(self, name: str, k: int, others: list[str]) -> None:
-        samples, rule = len(self.store), self.options.rule
+        samples, rule = self.store.training, self.options.rule
         if not LabelColumns(self.store, self.columns[name]).vary:
             why = f"All {samples} have the same {', '.join(self.labels[name].columns)}: partners would be random."
             raise GatedVAEError(f"Samples cannot be grouped by {name}.", why, _VARY)
@@ -226,19 +225,21 @@ class _Clustering:
 
     def _group(self, record: Record, others: list[str]) -> Grouped:
         """Cluster, and prepare the rule."""
-        own, found = self._cluster(record["shared"], record["k"])
+        samples = self.store.training
+        own, every = self._cluster(record["shared"], record["k"])
+        found = every.first(samples)
         groups, merged = merge_singletons(found, own.take)
         members = Members.of(groups.group)
-        if record["k"] > 1 and groups.sizes.max() == len(self.store):
+        if record["k"] > 1 and groups.sizes.max() == samples:
             what = f"Samples cannot be grouped by {', '.join(record['shared'])}."
-            why = f"All but {merged} of {len(self.store)} fell into one cluster."
+            why = f"All but {merged} of {samples} fell into one cluster."
             raise GatedVAEError(what, why, f"Ask for more clusters. {_VARY}")
 
         def strata(count: int) -> tuple[npt.NDArray[np.int32], Floats]:
             _, cut = self._cluster(others, count)
-            return cut.group, cut.centroids
+            return cut.group[:samples], cut.centroids
 
-        grouping = Grouping(members, lambda: own.all().astype(np.float32), strata)
+        grouping = Grouping(members, lambda: own.training().astype(np.float32), strata)
         partners = drawing(self.options.rule.prepare(grouping), record["stream"])
         uniform = drawing(UniformPartners(members), record["stream"])
         results = {
@@ -248,7 +249,9 @@ class _Clustering:
             "sizes": size_histogram(groups.sizes),
         }
         measure = partial(measure_pairs, self.store, self.labels.values(), own.names, partners, uniform)
-        return Grouped(groups.group, groups.distance, groups.centroids, partners, results, measure)
+        group = np.concatenate([groups.group, every.group[samples:]])
+        distance = np.concatenate([groups.distance, every.distance[samples:]])
+        return Grouped(group, distance, groups.centroids, partners, results, measure)
 
     def _cluster(self, columns: list[str], k: int) -> tuple[LabelColumns, Groups]:
         read = LabelColumns(self.store, columns, self.scheduler)

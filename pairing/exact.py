@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from gated_vae.pairing.groups.equal import group_by_labels
 from gated_vae.pairing.groups.grid import FactorGrid
@@ -17,7 +16,7 @@ from gated_vae.pairing.rules.uniform import UniformPartners
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import locked
 from gated_vae.preprocessing.progress import Progress, ignore
-from gated_vae.preprocessing.store import Store, open_store, samples_path
+from gated_vae.preprocessing.store import Store, open_store
 
 
 @dataclass(frozen=True)
@@ -98,8 +97,7 @@ def shareable(store: Store) -> tuple[str, ...]:
     """What pairs of a store can share: the factors of a grid, else the columns that describe samples."""
     if grid := FactorGrid.of(store):
         return grid.names
-    columns = pq.read_schema(samples_path(store.path)).names
-    return tuple(name for name in columns if name not in ("sample_id", "image"))
+    return tuple(name for name in store.schema.names if name not in ("sample_id", "image"))
 
 
 def _draws(store: Store, name: str, made_now: Mapping[str, object], overwrite: bool) -> int:
@@ -118,11 +116,11 @@ def _plan(store: Store, name: str, record: Record) -> Plan:
         group = grid.group(np.arange(grid.size), shared).astype(np.int32)
         partners = grid.drawing(shared, seed)
     else:
-        group, merged = group_by_labels(store.sample_columns(shared))
-        partners = drawing(UniformPartners(Members.of(group)), seed)
-    results = {"groups": int(group.max()) + 1, "merged": merged}
+        group, merged = group_by_labels(store.sample_columns(shared), store.training)
+        partners = drawing(UniformPartners(Members.of(group[: store.training])), seed)
+    results = {"groups": int(group[: store.training].max()) + 1, "merged": merged}
     if results["groups"] == 1:
-        why = f"All {len(store)} samples are in one group: partners would be random."
+        why = f"All {store.training} samples are in one group: partners would be random."
         raise GatedVAEError(f"Pairs cannot share {', '.join(shared)}.", why, "Share columns that differ.")
     grouped = Grouped(group, np.zeros(len(store), np.float32), None, partners, results)
     return Plan(name, record, lambda: grouped)

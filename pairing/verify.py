@@ -42,6 +42,7 @@ def _groups(store: Store, name: str, keep: list[Groups]) -> Iterator[str]:
     if len(group) != len(store):
         yield f"It has {len(group)} rows, the store {len(store)} samples."
         return
+    group = group[: store.training]  # others may be alone in theirs, or in none
     if group.min(initial=0) < 0:
         yield "Some samples are in no group."
         return
@@ -59,8 +60,8 @@ def _pairs(store: Store, name: str, groups: list[Groups]) -> Iterator[str]:
     file = open_parquet(path)
     yield from schema_faults(file, kinds)
     table = PairTable(path)
-    if (table.rows, table.draws) != (len(store), wanted):
-        yield f"It has {table.draws} draws of {table.rows} inputs, not {wanted} of {len(store)}."
+    if (table.rows, table.draws) != (store.training, wanted):
+        yield f"It has {table.draws} draws of {table.rows} inputs, not {wanted} of {store.training}."
         return
     for block, size in enumerate(table.block_sizes):
         draws = file.read_row_group(block, columns=["draw"])["draw"].to_numpy()
@@ -74,11 +75,8 @@ def _pairs(store: Store, name: str, groups: list[Groups]) -> Iterator[str]:
 
 
 def _pair_faults(table: PairTable, block: int, draw: int, groups: list[Groups]) -> list[str]:
-    """Check one draw of one block; `PairTable.block` has checked that each input comes once."""
+    """Check one draw of one block; `PairTable.block` has checked that each input comes once and targets are samples."""
     input_id, target_id, group = table.block(block, draw)
-    outside = int(np.count_nonzero((target_id < 0) | (target_id >= table.rows)))
-    if outside:
-        return [f"{outside} targets are no samples."]
     faults = {"targets are their own input": target_id == input_id}
     if groups:  # else they could not be read, which was said
         own = groups[0]

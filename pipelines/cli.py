@@ -6,6 +6,7 @@ Verbs live in `gated_vae.pipelines.commands`, one file each, and import what is 
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import signal
 import sys
@@ -60,6 +61,7 @@ def main(arguments: list[str] | None = None) -> None:
         from gated_vae.pipelines.training.process import leave
 
         leave(code)
+    gc.freeze()  # else Python, ending, looks for garbage among all that was imported: a second after training
     sys.exit(code)
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
+from datetime import timedelta
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 from rich.console import Console
@@ -29,11 +32,25 @@ def say(text: str) -> None:
 
 
 @contextmanager
-def progress(description: str) -> Iterator[Progress]:
-    """Show a bar with the time left while the block runs; yields the function that moves it.
+def progress(description: str, unit: str = "") -> Iterator[Progress]:
+    """Show how far the block is, in units, while it runs; yields the function that is told. A bar on a terminal, else `Lines`."""
+    console = messages()
+    if sys.stderr.isatty() and not console.is_dumb_terminal:
+        with _bar(description, console) as update:
+            yield update
+        return
+    lines = Lines(description, unit)
+    teller = Thread(target=lines.tell, daemon=True)
+    teller.start()
+    try:
+        yield lines.update
+    finally:
+        lines.ended.set()
+        teller.join()
 
-    Where standard error is no terminal, nothing is drawn.
-    """
+
+@contextmanager
+def _bar(description: str, console: Console) -> Iterator[Progress]:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -43,14 +60,54 @@ def progress(description: str) -> Iterator[Progress]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    console = messages()
-    with Bar(*columns, console=console, disable=not console.is_terminal) as bar:
+    with Bar(*columns, console=console) as bar:
         task = bar.add_task(description, total=None, note="")
 
         def update(done: int, total: int, note: str = "") -> None:
             bar.update(task, completed=done, total=total, note=note)
 
         yield update
+
+
+class Lines:
+    """Progress in a job's log: plain lines, the first after `FIRST` seconds, then one every `EVERY`, so that it is seen to live."""
+
+    FIRST, EVERY = 5.0, 20.0
+
+    def __init__(self, description: str, unit: str = "") -> None:
+        self.ended = Event()
+        self._description, self._unit, self._started = description, unit and f" {unit}", time.monotonic()
+        self._told: tuple[int, int, str] | None = None
+        self._begun = (0, 0.0)  # how much was done when it was first told, and when that was
+
+    def update(self, done: int, total: int, note: str = "") -> None:
+        """Keep what is told; it is written in time."""
+        if self._told is None:
+            self._begun = done, time.monotonic()
+        self._told = done, total, note
+
+    def tell(self) -> None:
+        """Write lines until the end."""
+        wait = self.FIRST
+        while not self.ended.wait(wait):
+            sys.stderr.write(f"{self._description}: {self.line(time.monotonic())}\n")
+            sys.stderr.flush()
+            wait = self.EVERY
+
+    def line(self, now: float) -> str:
+        """How far it is, what is under way, how long it has run, and how long it will at the rate so far."""
+        spent = _clock(now - self._started)
+        if self._told is None:
+            return f"{spent} so far"
+        done, total, note = self._told
+        first, since = self._begun
+        left = f", {_clock((now - since) * (total - done) / (done - first))} left" if done > first else ""
+        note = note and f", {note}"
+        return f"{done:,} of {total:,}{self._unit}{note}, {spent} so far{left}"
+
+
+def _clock(seconds: float) -> str:
+    return str(timedelta(seconds=round(seconds)))
 
 
 def show(result: Any, rows: Mapping[str, object], *, as_json: bool, tables: Mapping[str, Table] | None = None) -> None:

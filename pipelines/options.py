@@ -39,7 +39,12 @@ def choice_of(registry: Registry[type[Any]], help: str) -> Any:
 StorePath = Annotated[Path, typer.Argument(help="The store's folder.", show_default=False)]
 RunPath = Annotated[Path, typer.Argument(help="The run's folder.", show_default=False)]
 MovedStore = Annotated[
-    Path | None, typer.Option("--store", help="The run's store, if it is elsewhere now.", show_default="as trained")
+    Path | None,
+    typer.Option(
+        "--store",
+        help="Its store, if that has moved; or another of the same image size.",
+        show_default="as trained",
+    ),
 ]
 Truth = Annotated[
     Path | None, typer.Option(help="truth.parquet of simulated faces, to judge by.", show_default="labels judge")

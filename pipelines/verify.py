@@ -52,7 +52,7 @@ def verify(path: Path) -> VerifyReport:
         return VerifyReport(path, {"store": run.config.store, "trained": trained}, list(_run_problems(run)))
     store = open_store(path)
     holds = {"samples": len(store), "rejected": store.manifest.get("rejected"), "seen": store.manifest.get("seen")}
-    holds |= {name: f"{len(store) * made.get('draws', 0):,} pairs" for name, made in store.partitions.items()}
+    holds |= {name: f"{store.training * made.get('draws', 0):,} pairs" for name, made in store.partitions.items()}
     return VerifyReport(path, holds, list(_store_problems(store)))
 
 
@@ -70,23 +70,27 @@ def _run_problems(run: Run) -> Iterator[Problem]:
     except GatedVAEError as error:
         yield Problem.of(run.metrics, error)
     for checkpoint in checkpoints(run.checkpoints):
-        try:
-            _check_checkpoint(run, checkpoint)
-        except GatedVAEError as error:
-            yield Problem.of(checkpoint.weights, error)
-    if Path(run.config.store).is_dir():  # else a service's address, or the store has moved
+        for path, check in ((checkpoint.weights, _check_weights), (checkpoint.state, _check_state)):
+            try:
+                with usable(checkpoint):
+                    check(run, checkpoint)
+            except GatedVAEError as error:
+                yield Problem.of(path, error)
+    if run.store_path().is_dir():  # else a service's address, or the store has moved
         try:
             run.store()
         except GatedVAEError as error:
-            yield Problem.of(Path(run.config.store), error)
+            yield Problem.of(run.store_path(), error)
 
 
-def _check_checkpoint(run: Run, checkpoint: Checkpoint) -> None:
+def _check_weights(run: Run, checkpoint: Checkpoint) -> None:
     model = GatedVAE(run.config.model)
-    with usable(checkpoint):
-        load_weights(checkpoint, model)
-        _, position = read_state(checkpoint)
-        if position["step"] != checkpoint.step or not {"loader", "losses", "sums"} <= position.keys():
-            raise ValueError(f"{checkpoint.state} has the position of step {position['step']}")
-        if not all(bool(torch.isfinite(weight).all()) for weight in model.parameters()):
-            raise ValueError(f"{checkpoint.weights} has weights that are not finite")
+    load_weights(checkpoint, model)
+    if not all(bool(torch.isfinite(weight).all()) for weight in model.parameters()):
+        raise ValueError(f"{checkpoint.weights} has weights that are not finite")
+
+
+def _check_state(run: Run, checkpoint: Checkpoint) -> None:  # noqa: ARG001
+    _, position = read_state(checkpoint)
+    if position["step"] != checkpoint.step or not {"loader", "losses", "sums"} <= position.keys():
+        raise ValueError(f"{checkpoint.state} has the position of step {position['step']}")

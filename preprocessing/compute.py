@@ -1,6 +1,6 @@
-"""Run independent tasks in threads, in processes or on a Dask cluster: all are executors, results come in the order of the tasks.
+"""Run independent tasks on any executor, in threads or processes: results come in the order of the tasks.
 
-Tasks share nothing but files: one whose worker dies is done again. Threads start at once; processes import for half a second.
+Tasks share nothing but files. Threads start at once; processes import for half a second.
 """
 
 from __future__ import annotations
@@ -8,56 +8,88 @@ from __future__ import annotations
 import multiprocessing.util
 import os
 import signal
-import socket
-import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
-from itertools import repeat, takewhile
+from queue import Empty, SimpleQueue
+from threading import Event, Semaphore, Thread
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 from gated_vae.preprocessing.errors import GatedVAEError
 
 Result = TypeVar("Result")
 Tasks = Iterable[tuple[Any, ...]]  # arguments of each
 RunTasks = Callable[[Callable[..., Any], Tasks], Iterator[Any]]  # `stream` on some executor
+Stop = Callable[[], bool] | None
+Wait = Callable[[Future[Any]], Any]
+PATIENCE = 0.2  # seconds between looks at whether to go on waiting
 
 
-def stream(executor: Executor, ahead: int, function: Callable[..., Result], tasks: Tasks) -> Iterator[Result]:
+def stream(
+    executor: Executor, ahead: int, function: Callable[..., Result], tasks: Tasks, result: Wait = Future.result
+) -> Iterator[Result]:
     """Call `function` with each tuple of arguments on an executor; yield the results in the order of the tasks.
 
-    At most `ahead` tasks are under way beyond the one asked for. Whatever ends it early, an error of a task included: those that
-    have not begun are dropped, those that run are waited for. On a cluster files lie under the same path for every worker.
+    At most `ahead` tasks are under way beyond the one asked for; `result` waits for that. Whatever ends it early, an error of a
+    task included: those that have not begun are dropped, those that run are waited for.
     """
     waiting: deque[Future[Result]] = deque()
     try:
         for task in tasks:
             waiting.append(executor.submit(function, *task))
             if len(waiting) > ahead:
-                yield waiting[0].result()
+                yield result(waiting[0])
                 waiting.popleft()
         while waiting:
-            yield waiting[0].result()
+            yield result(waiting[0])
             waiting.popleft()
     finally:
         wait([future for future in waiting if not future.cancel()])
 
 
-def stream_tasks(function: Callable[..., Result], tasks: Tasks, *, scheduler: str | None = None) -> Iterator[Result]:
-    """As `stream` on a cluster; without a scheduler each task runs in this thread when its result is asked for."""
-    with cluster(scheduler) as run:
-        yield from run(function, tasks)
+def read_ahead(items: Iterable[Result], depth: int = 1, stop: Stop = None) -> Generator[Result, None, None]:
+    """Yield what `items` gives, made in another thread up to `depth` ahead of what is asked for.
+
+    When whoever reads breaks off, that thread is waited for. With `stop` it may be one that hangs, and is left behind after a
+    moment; `stop` is asked while nothing comes, and ends the reading by an `InterruptedError`.
+    """
+    made: SimpleQueue[tuple[Result] | BaseException | None] = SimpleQueue()
+    room, left = Semaphore(depth), Event()
+
+    def make() -> None:
+        try:
+            for item in items:
+                made.put((item,))
+                if room.acquire() and left.is_set():
+                    return
+            made.put(None)
+        except BaseException as error:  # for whoever reads
+            made.put(error)
+
+    thread = Thread(target=make, daemon=True)  # a process does not wait for it
+    thread.start()
+    try:
+        while (item := _next(made, stop)) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item[0]
+            room.release()
+    finally:
+        left.set()
+        room.release()
+        thread.join(PATIENCE if stop else None)
 
 
-def read_ahead(items: Iterable[Result], depth: int = 1) -> Generator[Result, None, None]:
-    """Yield what `items` gives, made in another thread up to `depth` ahead of what is asked for."""
-    iterator, end = iter(items), object()
-    with ThreadPoolExecutor(1) as pool:
-        yield from takewhile(lambda item: item is not end, stream(pool, depth, next, repeat((iterator, end))))
+def _next(made: SimpleQueue[Result], stop: Stop) -> Result:
+    while True:
+        try:
+            return made.get(timeout=PATIENCE)
+        except Empty:
+            if stop and stop():
+                raise InterruptedError("Reading was stopped.") from None
 
 
 @contextmanager
@@ -96,7 +128,7 @@ def _end_with_parent() -> None:
         multiprocessing.parent_process().join()  # type: ignore[union-attr]  # this is a child
         os._exit(1)
 
-    threading.Thread(target=watch, daemon=True).start()
+    Thread(target=watch, daemon=True).start()
     multiprocessing.util.Finalize(None, os._exit, (0,), exitpriority=-100)  # taking imports apart would take 0.1 s
 
 
@@ -105,35 +137,3 @@ def count_workers(workers: int | None = None) -> int:
     if workers is not None and workers < 1:
         raise GatedVAEError(f"{workers} workers cannot do anything.", "", "Give --workers 1 or more.")
     return workers or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
-
-
-@contextmanager
-def cluster(scheduler: str | None) -> Iterator[RunTasks]:
-    """The workers of a Dask scheduler, such as ``tcp://host:8786``, or this thread; `GatedVAEError` when none answers."""
-    if scheduler is None:
-        yield lambda function, tasks: (function(*task) for task in tasks)
-        return
-    with _connect(scheduler) as client:
-        yield partial(stream, client.get_executor(pure=False), 2 * max(1, sum(client.nthreads().values())))
-
-
-def dashboard(scheduler: str) -> str:
-    """Where the dashboard of a Dask scheduler is to be looked at, in words; `GatedVAEError` when none answers."""
-    with _connect(scheduler) as client:
-        shown = "dashboard" in client.scheduler_info(n_workers=0)["services"]
-        link = client.dashboard_link if shown else "it has no dashboard"
-        return f"Dask scheduler {scheduler}, {len(client.nthreads())} workers: {link}"
-
-
-def _connect(address: str, seconds: float = 5) -> Any:
-    """Connect to a scheduler; knock first, since a Dask client takes its whole timeout to notice a closed port."""
-    from distributed import Client
-
-    try:
-        url = urlsplit(address if "://" in address else f"tcp://{address}")
-        socket.create_connection((url.hostname or "", url.port or 8786), seconds).close()
-        return Client(address, timeout=seconds, set_as_default=False)  # type: ignore[no-untyped-call]
-    except Exception as error:  # refused, silent, no such host, or something else listens there
-        remedy = "Start one with `dask scheduler` and `dask worker`, or leave --scheduler out to compute here."
-        why = f"{type(error).__name__}: {error}"
-        raise GatedVAEError(f"No Dask scheduler answers at {address}.", why, remedy) from None

@@ -14,12 +14,12 @@ import os
 import shutil
 import stat
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from gated_vae.preprocessing.errors import GatedVAEError, raise_trouble
+from gated_vae.preprocessing.errors import GatedVAEError, UsageError, raise_trouble
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -220,6 +220,15 @@ def _written(path: Path, flags: int = 0) -> Iterator[BinaryIO]:
     """Open a file for writing only, as it is: a network drive then sends what is written, not the whole pages around it."""
     with naming(path), os.fdopen(os.open(path, os.O_WRONLY | os.O_CLOEXEC | flags, 0o644), "wb") as file:
         yield file
+
+
+def ending_of(path: Path, known: Collection[str]) -> str:
+    """The form that a name asks for by its ending, in small letters; `UsageError` where it is not known, or the name a folder's."""
+    ending = path.suffix[1:].lower()
+    if ending not in known or path.is_dir():
+        why = "It is a folder." if path.is_dir() else f"It ends in .{ending}." if ending else "Its ending says nothing."
+        raise UsageError(f"{path} cannot be written.", why, f"Give a name that ends in .{' or .'.join(known)}.")
+    return ending
 
 
 def write_json(path: Path, value: Any) -> None:

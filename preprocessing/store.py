@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gated_vae.preprocessing.errors import GatedVAEError
-from gated_vae.preprocessing.files import read_json, readable, write_json
+from gated_vae.preprocessing.files import file_digest, read_json, readable, write_json
+from gated_vae.preprocessing.sources.splits import SPLITS
 
 if TYPE_CHECKING:  # commands that read neither images nor tables need not wait for them
     import numpy as np
@@ -66,8 +67,30 @@ class Store:
         """Columns in which the pairs of a partition agree, exactly or nearly."""
         return tuple(self.partitions[partition]["shared"])
 
+    def digest_of(self, path_in: Callable[[Path], Path]) -> str:
+        """SHA-256 of one of its files, such as `images_path`, as it was made: the same wherever the store lies."""
+        path = path_in(self.path)
+        return str(self.manifest.get("digests", {}).get(path.name) or file_digest(path))
+
     def __len__(self) -> int:
         return int(self.manifest["taken"])
+
+    @property
+    def training(self) -> int:
+        """How many samples train: the first ones; all of a store without splits."""
+        return int(self.splits["train"]) if self.splits else len(self)
+
+    @property
+    def splits(self) -> dict[str, int]:
+        """Samples of each split, which lie one behind the other in the order of `SPLITS`; empty where there are none."""
+        return dict(self.manifest.get("splits", {}))
+
+    def split(self, name: str) -> range:
+        """The samples of one split; of ``train`` in a store without splits, all."""
+        if not self.splits:
+            return range(len(self) if name == "train" else 0)
+        start = sum(self.splits[before] for before in SPLITS[: SPLITS.index(name)])
+        return range(start, start + self.splits[name])
 
     @cached_property
     def images(self) -> np.memmap[Any, np.dtype[np.uint8]]:
@@ -91,8 +114,16 @@ class Store:
 
     def sample_columns(self, columns: list[str] | None = None) -> pd.DataFrame:
         """Read only some columns of samples.parquet (all when None)."""
+        import pandas as pd
+
+        with self.open_samples():
+            return pd.read_parquet(samples_path(self.path), columns=columns)
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """Names and types of the columns of samples.parquet."""
         with self.open_samples() as file:
-            return file.read(columns=columns).to_pandas()
+            return file.schema_arrow
 
     @contextmanager
     def open_samples(self) -> Iterator[pq.ParquetFile]:
@@ -214,6 +245,10 @@ def _is_partition(name: str, record: Any) -> bool:
     )
 
 
+def _is_splits(value: Any) -> bool:
+    return isinstance(value, dict) and tuple(value) == SPLITS and all(map(_is_count, value.values()))
+
+
 def _is_factors(value: Any) -> bool:
     return isinstance(value, dict) and all(_is_count(size) and size > 0 for size in value.values())
 
@@ -232,5 +267,6 @@ _FORMS: dict[str, Callable[[Any], bool]] = {
     "parameters": _is_dict,
     "digests": _is_dict,
     "factors": _is_factors,
+    "splits": _is_splits,
     "partitions": _is_partitions,
 }

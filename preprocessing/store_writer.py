@@ -6,6 +6,7 @@ command that fails or is killed leaves what was there before, and running it aga
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ from gated_vae.preprocessing.files import (
     write_parquet,
 )
 from gated_vae.preprocessing.image_file import Region, finish_images, make_images
+from gated_vae.preprocessing.sources.splits import SPLITS
 from gated_vae.preprocessing.store import (
     REBUILD,
     SCHEMA_VERSION,
@@ -142,7 +144,10 @@ class StoreWriter:
         return {start + place: (reason, detail) for start, place, reason, detail in failed}
 
     def samples(self, table: pa.Table) -> None:
-        """Row i describes image i of those that did not fail; `sample_id`, which is i, comes in front."""
+        """Row i describes image i of those that did not fail; `sample_id`, which is i, comes in front.
+
+        A column `split` says who trains; rows must be in the order of `splits.in_order`.
+        """
         self._samples = table.add_column(0, "sample_id", pa.array(np.arange(len(table))))
 
     def reject(self, source: str, row: int | None, reason: str, detail: str) -> None:
@@ -187,7 +192,10 @@ class StoreWriter:
         for path, table in tables.items():
             write_parquet(path, table, schema_version=SCHEMA_VERSION)
             digests[path.name] = file_digest(path)
-        counts = {"seen": self.seen, "taken": taken, "rejected": len(self._rejected)}
+        counts: dict[str, Any] = {"seen": self.seen, "taken": taken, "rejected": len(self._rejected)}
+        if "split" in self._samples.column_names:
+            sizes = Counter(self._samples["split"].to_pylist())
+            counts["splits"] = {name: sizes[name] for name in SPLITS}
         manifest = {**self._plan.manifest(), **counts, "partitions": {}, "digests": digests}
         write_bytes(_times_path(self._staged), self._plan.times.encode())
         write_json(manifest_path(self._staged), manifest)

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gated_vae.preprocessing.errors import GatedVAEError
-from gated_vae.preprocessing.files import SCHEMA_KEY, file_digest
+from gated_vae.preprocessing.files import SCHEMA_KEY, file_digest, readable
 from gated_vae.preprocessing.store import REBUILD, SCHEMA_VERSION, Store, images_path, rejected_path, samples_path
 
 
@@ -41,20 +41,18 @@ def verify_store(store: Store) -> Iterator[Problem]:
         rejected_path(store.path): _rejected,
     }
     for path, check in checks.items():
-        faults = checked(path, lambda: [*check(store), *_digest(store, path)])  # noqa: B023
+        faults = checked(path, lambda: [*check(store)] or [*_digest(store, path)])  # noqa: B023
         yield from (Problem(path, what, REBUILD) for what in faults)
 
 
 def checked(path: Path, check: Callable[[], list[str]]) -> list[str]:
     """What a check of a file finds; what keeps it from being read is a finding, too."""
     try:
-        return check()
-    except FileNotFoundError:
-        return ["It does not exist."]
+        with readable(path, ""):
+            return check()
     except GatedVAEError as error:
-        return [error.why or error.what]
-    except (OSError, ValueError, pa.ArrowException) as error:
-        return [f"It cannot be read: {' '.join(str(error).split()).removeprefix(str(path))[:200]}"]
+        what = error.what.replace(str(path), "It")
+        return [" ".join(f"{what if what.startswith('It ') else ''} {error.why}".split())[:300]]
 
 
 def _images(store: Store) -> Iterator[str]:

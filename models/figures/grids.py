@@ -148,6 +148,22 @@ def traversal_grid(
     return sheet.figure
 
 
+def traversal_frames(
+    images: npt.ArrayLike, *, partitions: Mapping[str, slice], activity: npt.ArrayLike
+) -> list[Figure]:
+    """Draw a traversal as frames there and back: a row per partition, in it a tile per dimension, the busiest first.
+
+    Parameters are those of `traversal_grid`.
+    """
+    pixels, nats = grey(images), np.asarray(activity, np.float64)
+    order = {name: sorted(part, key=lambda i: -nats[i]) for name, part, _ in _coloured(partitions, len(pixels))}
+    blank = np.full((max(map(len, order.values())), *pixels.shape[1:]), 255, np.uint8)
+    rows = {name: np.concatenate([pixels[part], blank])[: len(blank)] for name, part in order.items()}
+    there = range(pixels.shape[1])
+    steps = [*there, *there[-2:0:-1]]
+    return [reconstruction_grid({name: strip[:, step] for name, strip in rows.items()}) for step in steps]
+
+
 def swap_grid(
     images: npt.ArrayLike,
     row_sources: npt.ArrayLike,

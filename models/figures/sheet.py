@@ -1,17 +1,19 @@
-"""The surface that figures are drawn on: a matplotlib Figure measured in pixels, tiles of grey images, one style."""
+"""The surface that figures are drawn on: a matplotlib Figure measured in pixels, tiles of grey images, one style; and its files."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from io import BytesIO
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Rectangle
 from matplotlib.textpath import TextPath
+from PIL import Image  # which matplotlib writes with, too
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -61,10 +63,35 @@ class Sheet:
         self._axes.hlines(y + cell * np.arange(rows + 1), x, right, color=RULE, linewidth=0.6)
 
 
-def png(figure: Figure) -> bytes:
-    """Render a figure as a PNG file's bytes, the same for the same figure."""
+# What a figure can be written as, and what of a file's metadata would make it another every time.
+FORMATS: dict[str, dict[str, None] | None] = {
+    "png": {"Software": None},
+    "jpg": None,
+    "jpeg": None,
+    "pdf": {"CreationDate": None},
+    "svg": {"Date": None},
+}
+
+
+def render(figure: Figure, form: str, *, dpi: int = 2 * DPI) -> bytes:
+    """A figure as the bytes of a file in one of `FORMATS`, the same for the same figure."""
     buffer = BytesIO()
-    figure.savefig(buffer, format="png", dpi=2 * DPI, metadata={"Software": None})
+    with rc_context({"svg.hashsalt": ""}):
+        figure.savefig(buffer, format=form, dpi=dpi, metadata=FORMATS[form])
+    return buffer.getvalue()
+
+
+def png(figure: Figure) -> bytes:
+    """A figure as the bytes of a PNG file."""
+    return render(figure, "png")
+
+
+def gif(figures: Sequence[Figure], milliseconds: int = 120) -> bytes:
+    """Figures of one size as the bytes of a GIF file that shows one after the other, for ever."""
+    frames = [Image.open(BytesIO(render(figure, "png", dpi=DPI))).convert("RGB") for figure in figures]
+    palette = [frame.convert("P", palette=Image.Palette.ADAPTIVE) for frame in frames]
+    buffer = BytesIO()
+    palette[0].save(buffer, "GIF", save_all=True, append_images=palette[1:], duration=milliseconds, loop=0)
     return buffer.getvalue()
 
 

@@ -19,7 +19,7 @@ from gated_vae.models.metrics.factor_vae import FactorVAE, factor_vae
 from gated_vae.models.metrics.gaps import Gap
 from gated_vae.models.metrics.mig import mig
 from gated_vae.models.metrics.modularity import Modularity, modularity
-from gated_vae.models.metrics.partition import PartitionScores, partition_scores
+from gated_vae.models.metrics.partition import PartitionScores, partition_r2, partition_scores
 from gated_vae.models.metrics.sap import sap
 
 __all__ = [
@@ -41,6 +41,7 @@ __all__ = [
     "mig",
     "modularity",
     "nrmse",
+    "partition_r2",
     "partition_scores",
     "plain_rotation_floor",
     "random_split",

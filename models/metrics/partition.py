@@ -57,6 +57,35 @@ class PartitionScores:
                 yield {"partition": partition, "factor": factor, "r2": float(r2)}
 
 
+def partition_r2(
+    codes: npt.ArrayLike,
+    factors: npt.ArrayLike,
+    partitions: Mapping[str, slice],
+    *,
+    regressor: str = "ridge",
+    seed: int = 0,
+    split: Split | None = None,
+) -> Array:
+    """Predict every factor from each partition alone and from the full latent; parameters and errors as in `partition_scores`.
+
+    Returns
+    -------
+    float64 (P + 1, K): held-out R2 by partition, the full latent last; 0 for a constant factor.
+    """
+    check_regressor(regressor)
+    codes, factors = check_arrays(codes, factors)
+    split = check_split(split, len(codes), seed)
+    train, test = factors[split.train], factors[split.test]
+    varying = can_judge(train, test)
+    x_train, x_test = standardise(codes[split.train], codes[split.test])
+    y_train, y_test = standardise(train[:, varying], test[:, varying])
+    r2 = np.zeros((len(partitions) + 1, factors.shape[1]))
+    for i, part in enumerate([*partitions.values(), slice(None)] if varying.any() else []):
+        fit = fit_predict(regressor, (x_train[:, part], x_test[:, part]), y_train, derived_seed(seed, i))
+        r2[i, varying] = 1.0 - nrmse(y_test, fit.predicted) ** 2
+    return r2
+
+
 def partition_scores(
     codes: npt.ArrayLike,
     factors: npt.ArrayLike,
@@ -96,15 +125,8 @@ def partition_scores(
     codes, factors = check_arrays(codes, factors)
     _check_names(partitions, owner, codes.shape[1], factors.shape[1])
     split = check_split(split, len(codes), seed)
-    train, test = factors[split.train], factors[split.test]
-    varying = can_judge(train, test)
-    x_train, x_test = standardise(codes[split.train], codes[split.test])
-    y_train, y_test = standardise(train[:, varying], test[:, varying])
-
-    r2 = np.zeros((len(partitions) + 1, factors.shape[1]))
-    for i, part in enumerate([*partitions.values(), slice(None)] if varying.any() else []):
-        fit = fit_predict(regressor, (x_train[:, part], x_test[:, part]), y_train, derived_seed(seed, i))
-        r2[i, varying] = 1.0 - nrmse(y_test, fit.predicted) ** 2
+    varying = can_judge(factors[split.train], factors[split.test])
+    r2 = partition_r2(codes, factors, partitions, regressor=regressor, seed=seed, split=split)
     return _summary(r2, tuple(partitions), owner, sharers or {}, varying)
 
 

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 
 from gated_vae.pairing.groups.kmeans import Centroids, Groups, cut_blocks, fit_kmeans
 from gated_vae.pairing.rules.base import Floats, Ids, random_below
-from gated_vae.preprocessing.compute import stream_tasks
-from gated_vae.preprocessing.errors import GatedVAEError
+from gated_vae.preprocessing.files import readable
+from gated_vae.preprocessing.scheduler.dask import stream_tasks
 from gated_vae.preprocessing.store import REBUILD, Store, samples_path
 
 SHARD_ROWS = 1 << 20  # a row group of samples.parquet; a multiple of `kmeans.BLOCK`
@@ -44,26 +44,28 @@ class LabelColumns:
         GatedVAEError
             When the table has not as many rows as the store.
         """
-        rows = pq.read_metadata(self._path).num_rows
-        if rows != len(self.store):
-            why = f"It has {rows} rows, store.json says {len(self.store)}."
-            raise GatedVAEError(f"{self._path} does not fit its store.", why, REBUILD)
-        return cut_blocks(rows, SHARD_ROWS)
+        return self._cut(len(self.store))
+
+    def _cut(self, count: int) -> list[tuple[int, int]]:
+        """Cut the first `count` rows into shards."""
+        with self.store.open_samples():
+            return cut_blocks(count, SHARD_ROWS)
 
     @property
     def vary(self) -> bool:
         """Whether any of the columns holds more than one value, or may do: the file's own statistics are asked."""
-        file = pq.read_metadata(self._path)
-        place = {file.schema.column(index).path: index for index in range(file.num_columns)}
-        return any(_varies(file, place[name]) for name in self.names)
+        with self.store.open_samples() as opened:
+            file = opened.metadata
+            place = {file.schema.column(index).path: index for index in range(file.num_columns)}
+            return any(_varies(file, place[name]) for name in self.names)
 
     @property
     def _path(self) -> Path:
         return samples_path(self.store.path).absolute()
 
-    def all(self) -> Points:
-        """All rows, (N, d)."""
-        return np.concatenate([*self._stream(read_rows, self.shards)])
+    def training(self) -> Points:
+        """The rows of samples that train, (T, d)."""
+        return np.concatenate([*self._stream(read_rows, self._cut(self.store.training))])
 
     def take(self, rows: Ids) -> Points:
         """Some rows, ascending, (n, d)."""
@@ -73,7 +75,7 @@ class LabelColumns:
         return np.concatenate([*self._stream(read_rows, tasks)])
 
     def group(self, k: int, *, seed: int, device: str, training: int = TRAINING_ROWS) -> Groups:
-        """Group all rows by K-Means, in the columns' own units.
+        """Group all rows by K-Means, in the columns' own units; those of samples that train decide the centroids.
 
         Of more than `training` rows (or 2 k, if that is more), so many decide the centroids (see `training_rows`); all are
         assigned, shard by shard, with the same bytes however many workers there are.
@@ -84,8 +86,9 @@ class LabelColumns:
             As `group_kmeans` does.
         """
         samples, size = len(self.store), max(training, 2 * k)
-        chosen = training_rows(samples, size, seed) if samples > size else None
-        centroids = fit_kmeans(self.all() if chosen is None else self.take(chosen), k, seed=seed, device=device)
+        chosen = training_rows(self.store.training, size, seed) if self.store.training > size else None
+        points = self.training() if chosen is None else self.take(chosen)
+        centroids = fit_kmeans(points, k, seed=seed, device=device)
         group, distance = np.empty(samples, np.int32), np.empty(samples, np.float32)
         shards = self.shards
         found = self._stream(assign_rows, [(*shard, centroids, device) for shard in shards])
@@ -112,7 +115,7 @@ def training_rows(samples: int, size: int, seed: int) -> Ids:
 
 def read_rows(path: Path, names: Sequence[str], start: int, stop: int, chosen: Ids | None = None) -> Points:
     """Read rows start .. stop - 1 of some columns of a Parquet file, (stop - start, d), or those `chosen` of them, (n, d)."""
-    with pq.ParquetFile(path) as file:
+    with readable(path, REBUILD), pq.ParquetFile(path) as file:
         rows = [file.metadata.row_group(index).num_rows for index in range(file.num_row_groups)]
         ends = np.cumsum([0, *rows])
         first, last = int(np.searchsorted(ends, start, "right")) - 1, int(np.searchsorted(ends, stop))

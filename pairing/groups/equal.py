@@ -5,16 +5,21 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import pyarrow.parquet as pq
 
 from gated_vae.pairing.labels import Label
 from gated_vae.pairing.rules.base import Ids
 from gated_vae.preprocessing.errors import GatedVAEError
-from gated_vae.preprocessing.store import Store, samples_path
+from gated_vae.preprocessing.store import Store
 
 
-def group_by_labels(labels: pd.DataFrame) -> tuple[npt.NDArray[np.int32], int]:
+def group_by_labels(labels: pd.DataFrame, training: int | None = None) -> tuple[npt.NDArray[np.int32], int]:
     """Group rows that agree in every column; rows that agree with no other join the nearest group in sorted order.
+
+    Parameters
+    ----------
+    training:
+        How many of the rows, the first ones, are to be paired; all when None. The others take the groups of these, or form
+        groups of their own behind them; -1 where a value is missing.
 
     Returns
     -------
@@ -25,6 +30,9 @@ def group_by_labels(labels: pd.DataFrame) -> tuple[npt.NDArray[np.int32], int]:
     GatedVAEError
         When a value is missing, or most rows agree with no other.
     """
+    if training is not None and training < len(labels):
+        group, alone = group_by_labels(labels.iloc[:training])
+        return _extend(group, labels), alone
     names = ", ".join(labels.columns)
     missing = int(labels.isna().any(axis=1).sum())
     if missing:
@@ -41,6 +49,17 @@ def group_by_labels(labels: pd.DataFrame) -> tuple[npt.NDArray[np.int32], int]:
     return _nearest_shared(sizes)[code].astype(np.int32), alone
 
 
+def _extend(group: npt.NDArray[np.int32], labels: pd.DataFrame) -> npt.NDArray[np.int32]:
+    """Groups of the first rows (T,) and, after them, of all others (N,)."""
+    columns = list(labels.columns)
+    code = labels.groupby(columns, sort=False, dropna=True).ngroup().fillna(-1).to_numpy(np.int64)
+    known = np.full(code.max() + 1, -1, np.int64)
+    known[code[: len(group)]] = group
+    new = np.flatnonzero(known < 0)
+    known[new] = group.max() + 1 + np.arange(len(new))
+    return np.concatenate([group, np.where(code < 0, -1, known[code])[len(group) :]]).astype(np.int32)
+
+
 def _nearest_shared(sizes: npt.NDArray[np.int64]) -> Ids:
     """Renumber groups so that each of one member takes the number of the nearest that has more (the earlier of two)."""
     shared = np.flatnonzero(sizes > 1)
@@ -52,7 +71,7 @@ def _nearest_shared(sizes: npt.NDArray[np.int64]) -> Ids:
 
 def number_classes(store: Store, label: Label) -> Ids | None:
     """Number what a label says of every sample (N,), each unknown one apart; None where nothing is known."""
-    columns = label.find(pq.read_schema(samples_path(store.path)).names)
+    columns = label.find(store.schema.names)
     if not columns:
         return None
     classes = store.sample_columns(columns).groupby(columns, sort=False).ngroup()

@@ -42,6 +42,10 @@ class Groups:
     group: npt.NDArray[np.int32]
     distance: Floats
 
+    def first(self, count: int) -> Groups:
+        """The groups of the first samples alone."""
+        return replace(self, group=self.group[:count], distance=self.distance[:count])
+
     @property
     def inertia(self) -> float:
         """Sum of squared distances."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hmac
-import ipaddress
 import socket
 from dataclasses import dataclass
 from pathlib import Path
 
 from pyarrow import flight
 
+from gated_vae.pairing.stream.address import Address, is_loopback
 from gated_vae.pairing.stream.wire import read_secret
 from gated_vae.preprocessing.errors import GatedVAEError
 
@@ -49,8 +49,7 @@ class ServiceOptions:
 
     def location(self, port: int) -> str:
         """The address at a port, as clients write it."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"grpc{'+tls' if self.tls_cert else ''}://{host}:{port}"
+        return str(Address(self.host, port, tls=self.tls_cert is not None))
 
     def certificates(self) -> list[tuple[bytes, bytes]]:
         """Certificate and key; none without TLS."""
@@ -63,14 +62,6 @@ class ServiceOptions:
             why = f"{MIN_TOKEN_BYTES} letters and digits or more are needed."
             raise GatedVAEError(f"{self.token_file} holds no token.", why, "Write one: `openssl rand -hex 32`.")
         return token or None
-
-
-def is_loopback(host: str) -> bool:
-    """Whether an address is reached from this machine alone."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 class TokenCheck(flight.ServerMiddlewareFactory):  # type: ignore[misc]

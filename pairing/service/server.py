@@ -180,7 +180,7 @@ class PairService(flight.FlightServerBase):  # type: ignore[misc]
         return [json.dumps(answers[action.type]()).encode()]
 
     def _statistics(self) -> dict[str, Any]:
-        pairs = dict.fromkeys(self.store.partitions, len(self.store))
+        pairs = dict.fromkeys(self.store.partitions, self.store.training)
         with self._lock:
             return {**self._counts, "seconds": time.time() - self._started, "pairs_per_epoch": pairs}
 
@@ -191,7 +191,7 @@ class PairService(flight.FlightServerBase):  # type: ignore[misc]
     def _info(self, partition: str) -> flight.FlightInfo:
         partition_record(self.store, partition)
         descriptor = flight.FlightDescriptor.for_path(partition)
-        return self._flight(descriptor, Ticket(partition).to_bytes(), len(self.store))
+        return self._flight(descriptor, Ticket(partition).to_bytes(), self.store.training)
 
     def _flight(self, descriptor: flight.FlightDescriptor, ticket: bytes, records: int) -> flight.FlightInfo:
         endpoint = flight.FlightEndpoint(ticket, [])  # no location: at this server

@@ -5,7 +5,8 @@ A batch is a pure function of (store, cut, seed, epoch, step), so whoever comput
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,8 @@ from gated_vae.pairing.stream.cut import Batch, Cut, Images
 from gated_vae.pairing.stream.order import Shuffle, partition_of_step, share_of_rank
 from gated_vae.pairing.tables import PairTable, Rows
 from gated_vae.preprocessing.errors import GatedVAEError
-from gated_vae.preprocessing.store import Store, pairs_path
+from gated_vae.preprocessing.files import digest
+from gated_vae.preprocessing.store import Store, pairs_path, samples_path
 
 WINDOW_ROWS = 2**20  # pairs shuffled together: about 24 MB a partition
 
@@ -58,6 +60,12 @@ def partition_record(store: Store, partition: str) -> dict[str, Any]:
         why = f"It has {', '.join(store.partitions) or 'none yet'}."
         raise GatedVAEError(f"{store.path} has no partition {partition}.", why, "Run `pipe cluster` or `pipe pair`.")
     return made
+
+
+def pairs_digest(store: Store, partitions: Iterable[str]) -> str:
+    """SHA-256 of what decides the pairs of partitions: the samples' labels, and how each partition was made."""
+    records = (json.dumps([name, store.partitions.get(name)], sort_keys=True) for name in partitions)
+    return digest(store.digest_of(samples_path), *records)
 
 
 def pair_source(store: Store, partition: str) -> PairSource:
@@ -118,13 +126,15 @@ class StoreBatches:
     def __len__(self) -> int:
         return sum(self._steps)
 
-    def epoch(self, seed: int, epoch: int, first_step: int = 0, *, images: bool = True) -> Iterator[Batch]:
-        """Yield this rank's batch of every step from `first_step` to the end of the epoch."""
+    def epoch(
+        self, seed: int, epoch: int, first_step: int = 0, *, every: int = 1, images: bool = True
+    ) -> Iterator[Batch]:
+        """Yield this rank's batch of every so-many-th step from `first_step` to the end of the epoch."""
         streams = [
             PairStream(source, Shuffle(seed, epoch, index, max(1, WINDOW_ROWS // max(source.block_sizes))))
             for index, source in enumerate(self._sources)
         ]
-        for step in range(first_step, len(self)):
+        for step in range(first_step, len(self), every):
             index, batch = partition_of_step(step, self._steps)
             rows = self._rows(streams[index], batch)
             pixels = (self.gather(rows[0]), self.gather(rows[1])) if images else (None, None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import count
 
 import numpy as np
 
@@ -94,10 +95,13 @@ class ComposedBatches:
     def __len__(self) -> int:
         return len(self._batches)
 
-    def epoch(self, seed: int, epoch: int, first_step: int = 0, *, images: bool = True) -> Iterator[Batch]:
-        """Yield the batch of every step from `first_step` to the end of the epoch; dealt by (seed, step over all epochs)."""
+    def epoch(
+        self, seed: int, epoch: int, first_step: int = 0, *, every: int = 1, images: bool = True
+    ) -> Iterator[Batch]:
+        """Yield the batch of every so-many-th step from `first_step` on; dealt by (seed, step over all epochs)."""
         gather = self._batches.gather
-        for step, batch in enumerate(self._batches.epoch(seed, epoch, first_step, images=False), first_step):
+        batches = self._batches.epoch(seed, epoch, first_step, every=every, images=False)
+        for step, batch in zip(count(first_step, every), batches, strict=False):
             number, ids = epoch * len(self) + step + 1, batch.input_id
             random = np.random.default_rng([seed, number])
             sources, target_id = self._composition.compose(ids, self._itself(number), random)

@@ -77,5 +77,7 @@ class Batches(Protocol):
     def __len__(self) -> int:
         """Steps in an epoch."""
 
-    def epoch(self, seed: int, epoch: int, first_step: int = 0, *, images: bool = True) -> Iterator[Batch]:
-        """The batches from `first_step` to the end of the epoch, with their images or without."""
+    def epoch(
+        self, seed: int, epoch: int, first_step: int = 0, *, every: int = 1, images: bool = True
+    ) -> Iterator[Batch]:
+        """The batches of `first_step` and every so-many-th step after it in the epoch, with their images or without."""

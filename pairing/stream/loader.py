@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
+from torch.utils.data import IterableDataset, get_worker_info
+from torch.utils.data._utils.collate import default_collate_fn_map
 
-from gated_vae.pairing.stream.batches import StoreBatches
+from gated_vae.pairing.stream.address import is_address
+from gated_vae.pairing.stream.batches import StoreBatches, pairs_digest
 from gated_vae.pairing.stream.composed import ComposedBatches, Composition
 from gated_vae.pairing.stream.cut import Batch, Batches, Cut
 from gated_vae.pairing.stream.together import Probability, Together, never
 from gated_vae.preprocessing.compute import read_ahead
 from gated_vae.preprocessing.errors import GatedVAEError
-from gated_vae.preprocessing.store import Store, open_store
+from gated_vae.preprocessing.files import digest
+from gated_vae.preprocessing.store import Store, images_path, open_store
 
 Handed = TypeVar("Handed", Batch, "PairBatch")
-
-
-def is_address(source: str | Path) -> bool:
-    """Whether a store is named by the address of a pairing service instead of its folder."""
-    return str(source).startswith(("grpc://", "grpc+tls://"))
+Kind = Literal["turns", "together", "composed"]
+MAX_WORKERS = 1024  # of a DataLoader
+_WHOSE = {  # in a position: what has to be the same
+    "seed": "seed {}",
+    "global_batch": "batches of {} pairs over all ranks",
+    "pairs": "another source, other partitions or another kind of batches",
+}
 
 
 def open_source(source: str | Path) -> Store:
@@ -42,8 +48,7 @@ def _open_batches(source: str | Path, store: Store, cut: Cut) -> Batches:
     return ServiceBatches(Service(str(source), store), cut)
 
 
-@dataclass(frozen=True)
-class PairBatch:
+class PairBatch(NamedTuple):
     """One training batch.
 
     Attributes
@@ -67,11 +72,20 @@ class PairBatch:
     sources: torch.Tensor | None = None
 
 
-class PairLoader:
+class PairLoader(IterableDataset[PairBatch]):
     """Iterate over the batches of an epoch; partitions take turns from step to step, or come together.
 
     Every pair of the epoch comes exactly once, to exactly one rank. The last batch of a partition is smaller where the pairs
     do not divide evenly. Iterating again goes on with the next epoch; after `load_state_dict`, with the next step.
+
+    It makes whole batches: a `torch.utils.data.DataLoader` takes it with ``batch_size=None``. Each of its workers makes a share of
+    the steps, and the order stays that of plain iteration; of a service, they need ``multiprocessing_context="spawn"``.
+
+    Without workers, `state_dict` counts what has been handed out under a DataLoader, too. Workers are copies of the loader: this
+    one is at the next epoch when they all have handed one out, and within an epoch stays at its start, where a pass that was broken
+    off begins again (persistent workers go on after what they had prepared). To go on from the middle, count the batches received
+    and, before the DataLoader is iterated anew, ``load_state_dict({**state, "step": state["step"] + received})``; torchdata's
+    StatefulDataLoader, which keeps the state of every worker, needs no counting.
 
     Parameters
     ----------
@@ -96,6 +110,11 @@ class PairLoader:
     prefetch:
         Batches prepared ahead in a background thread; 0 prepares them when asked. The batches are the same.
 
+    Attributes
+    ----------
+    stop:
+        Asked while a batch keeps away (not without `prefetch`): where it says so, iterating ends with an `InterruptedError`.
+
     Raises
     ------
     GatedVAEError
@@ -112,28 +131,36 @@ class PairLoader:
         rank: int = 0,
         world_size: int = 1,
         partitions: list[str] | None = None,
-        batches: Literal["turns", "together", "composed"] = "turns",
+        batches: Kind = "turns",
         itself: Probability = never,
         prefetch: int = 2,
     ) -> None:
         self.store = source if isinstance(source, Store) else open_source(source)
-        source = source.path if isinstance(source, Store) else source
+        self._source = source.path if isinstance(source, Store) else source
         self.partitions = partitions or list(self.store.partitions)
         if not self.partitions:
-            raise GatedVAEError(f"{source} has no pairs yet.", "", "Run `pipe cluster` or `pipe pair` on it first.")
+            raise GatedVAEError(
+                f"{self._source} has no pairs yet.", "", "Run `pipe cluster` or `pipe pair` on it first."
+            )
         self.seed, self.epoch, self.step = seed, epoch, 0
-        self.itself, self._prefetch = itself, prefetch
-        cut = Cut(tuple(self.partitions), batch_size, rank, world_size)
-        self._global_batch = cut.global_batch
-        self._batches = self._open(source, cut, batches)
+        self.itself, self._prefetch, self._kind = itself, prefetch, batches
+        self.stop: Callable[[], bool] = bool  # never
+        self._cut = Cut(tuple(self.partitions), batch_size, rank, world_size)
+        self._batches = self._open()
+        whose = digest(self.store.digest_of(images_path), pairs_digest(self.store, self.partitions), batches)
+        self._pairs = int(whose.rpartition(":")[2][:12], 16)
+        # The epoch that each worker of a DataLoader has come to, shared with them. One that finishes sets every n-th place, so that
+        # all of them have changed when all n workers have finished, however many there were before.
+        self._turned = torch.zeros(MAX_WORKERS, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
 
-    def _open(self, source: str | Path, cut: Cut, kind: str) -> Batches:
-        if kind == "turns":
+    def _open(self) -> Batches:
+        source, cut = self._source, self._cut
+        if self._kind == "turns":
             return _open_batches(source, self.store, cut)
-        if kind == "together":
+        if self._kind == "together":
             cuts = [replace(cut, partitions=(name,)) for name in cut.partitions]
             sources = [_open_batches(source, self.store, one) for one in cuts]
-            return Together(sources, cut, len(self.store), lambda step: self.itself(step))
+            return Together(sources, cut, self.store.training, lambda step: self.itself(step))
         if is_address(source):
             why = f"The images of {source} come in pairs, not on request."
             remedy = "Train from the store's folder, or use --method partners."
@@ -145,39 +172,109 @@ class PairLoader:
         composition = Composition(self.store, cut.partitions)
         return ComposedBatches(StoreBatches(self.store, cut), composition, lambda step: self.itself(step))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickled is how it was made and where it is: a copy opens store or service itself."""
+        options = {"rank": self._cut.rank, "world_size": self._cut.world_size, "partitions": self.partitions}
+        options |= {"batches": self._kind, "itself": self.itself, "prefetch": self._prefetch, "seed": self.seed}
+        return _reopened, (type(self), self._source, self._cut.batch_size, options, self.state_dict(), self._turned)
+
     def __len__(self) -> int:
         """Steps in an epoch."""
         return len(self._batches)
 
     def state_dict(self) -> dict[str, int]:
-        """The position as four integers: the batches handed out so far, not those prepared ahead."""
-        return {"seed": self.seed, "epoch": self.epoch, "step": self.step, "global_batch": self._global_batch}
+        """The position as five integers: the batches handed out so far, not those prepared ahead, and whose they are."""
+        self._follow_workers()
+        position = {"seed": self.seed, "epoch": self.epoch, "step": self.step}
+        return {**position, "global_batch": self._cut.global_batch, "pairs": self._pairs}
 
     def load_state_dict(self, state: Mapping[str, int]) -> None:
-        """Go to a position; the number of ranks may differ from the saved one's, the global batch may not."""
-        if state["global_batch"] != self._global_batch:
-            found = state["global_batch"]
-            why = f"The position counts batches of {found} pairs, this loader makes {self._global_batch}."
-            raise GatedVAEError("The loader's position does not fit.", why, "Use the batch size it was saved with.")
-        self.seed, self.epoch, self.step = state["seed"], state["epoch"], state["step"]
+        """Go to a position; the number of ranks may differ from the saved one's, the batch over all of them may not.
+
+        Raises
+        ------
+        GatedVAEError
+            When it is a position among other pairs or batches, or of another seed, or none at all.
+        """
+        own = self.state_dict()
+        other = [told.format(state.get(name)) for name, told in _WHOSE.items() if state.get(name) != own[name]]
+        if other:
+            why = f"It is one of {', '.join(other)}."
+            here = f"this one has seed {self.seed} and batches of {self._cut.global_batch} pairs"
+            remedy = f"Make the loader as it was made then; {here}."
+            raise GatedVAEError("The position is another loader's.", why, remedy)
+        epoch, step = state.get("epoch", -1), state.get("step", -1)
+        if epoch < 0 or not 0 <= step <= len(self):
+            why = f"It is step {step} of epoch {epoch}; an epoch has {len(self)} steps."
+            raise GatedVAEError("There is no such position.", why, "Give one that `state_dict` returned.")
+        self.epoch, self.step = epoch, step
+        self._turned.zero_()
+
+    def _follow_workers(self) -> None:
+        """Turn to the epoch that all workers of a DataLoader have come to, if they are ahead."""
+        if (turned := int(self._turned.min())) > self.epoch:
+            self.epoch, self.step = turned, 0
+
+    def _begin(self) -> None:
+        """Turn to the next epoch where all of this one has been handed out, though nobody asked for its end."""
+        self._follow_workers()
+        if self.step >= len(self):
+            self.epoch, self.step = self.epoch + 1, 0
 
     def __iter__(self) -> Iterator[PairBatch]:
-        """Yield the remaining batches of the epoch, then turn to the next epoch."""
-        batches = map(_as_tensors, self._batches.epoch(self.seed, self.epoch, self.step))
-        return self._handed_out(read_ahead(batches, self._prefetch) if self._prefetch else batches)
+        """Yield the remaining batches of the epoch, then turn to the next epoch; in a DataLoader's worker, its share of them."""
+        self._begin()
+        worker = get_worker_info()
+        first, every = (worker.id, worker.num_workers) if worker else (0, 1)
+        turned = self._turned[first::every] if worker else self._turned[:0]
+        batches = map(_as_tensors, self._batches.epoch(self.seed, self.epoch, self.step + first, every=every))
+        made = read_ahead(batches, self._prefetch, self.stop) if self._prefetch else batches
+        for batch in self._handed_out(made, every):
+            if self.step + first >= len(self):  # told before the last is handed out: whoever has it may end the worker
+                turned.fill_(self.epoch + 1)
+            yield batch
+        turned.fill_(self.epoch)
 
     def ids(self) -> Iterator[Batch]:
-        """As iterating, but the batches' ids alone, as arrays."""
+        """As iterating, but the batches' ids alone, as arrays, and all of them in a DataLoader's worker, too."""
+        self._begin()
         return self._handed_out(self._batches.epoch(self.seed, self.epoch, self.step, images=False))
 
-    def _handed_out(self, batches: Iterator[Handed]) -> Iterator[Handed]:
+    def _handed_out(self, batches: Iterator[Handed], every: int = 1) -> Iterator[Handed]:
         for batch in batches:
-            self.step += 1  # counted as they are handed out, not as they are prepared
+            self.step += every  # counted as they are handed out, not as they are prepared
             yield batch
         self.epoch, self.step = self.epoch + 1, 0
+
+
+def _reopened(
+    kind: type[PairLoader],
+    source: str | Path,
+    batch_size: int,
+    options: dict[str, Any],
+    state: dict[str, int],
+    turned: torch.Tensor,
+) -> PairLoader:
+    loader = kind(source, batch_size, **options)
+    loader.load_state_dict(state)
+    if turned.is_shared():  # type: ignore[no-untyped-call]  # by the process that has started this one
+        loader._turned = turned
+    return loader
 
 
 def _as_tensors(batch: Batch) -> PairBatch:
     input_id, target_id, group, input_images, target = map(torch.from_numpy, batch[1:6])
     sources = None if batch.sources is None else torch.from_numpy(batch.sources)
     return PairBatch(batch.partition, input_id, target_id, group, input_images, target, sources)
+
+
+def _collate(batches: list[PairBatch], *, collate_fn_map: Any = None) -> PairBatch:  # noqa: ARG001
+    """A DataLoader's batch of one batch is that."""
+    if len(batches) > 1:
+        raise GatedVAEError(
+            "Batches cannot be put together.", "A PairLoader makes whole ones.", "Give batch_size=None."
+        )
+    return batches[0]
+
+
+default_collate_fn_map[PairBatch] = _collate

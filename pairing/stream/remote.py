@@ -11,16 +11,19 @@ from pathlib import Path
 import pyarrow as pa
 from pyarrow import flight
 
+from gated_vae.pairing.stream.address import ROOTS_VARIABLE, Address
 from gated_vae.pairing.stream.batches import partition_record
 from gated_vae.pairing.stream.cut import Batch, Cut
 from gated_vae.pairing.stream.order import partition_of_step
 from gated_vae.pairing.stream.wire import STORE_KEY, Ticket, from_arrow, from_flight, identity, read_secret
+from gated_vae.preprocessing.compute import read_ahead
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.store import SCHEMA_VERSION, Store
 
-TOKEN_VARIABLE, ROOTS_VARIABLE = "GATED_VAE_TOKEN_FILE", "GATED_VAE_TLS_ROOTS"
+TOKEN_VARIABLE = "GATED_VAE_TOKEN_FILE"
 DELAYS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 10.0, 10.0, 10.0)  # seconds before each new attempt: 49 in all
 ANSWER_SECONDS = 20.0  # for everything but streams
+_PROCESS = os.getpid()  # gRPC is used in this one; in those forked from it, it may hang
 
 _AWAY = (flight.FlightUnavailableError, flight.FlightTimedOutError, flight.FlightCancelledError)
 _TRANSPORT = [
@@ -39,7 +42,7 @@ class Service:
     Parameters
     ----------
     address:
-        ``grpc://host:port`` or ``grpc+tls://host:port``.
+        ``grpc://host:port``, ``grpc+tcp://host:port`` or ``grpc+tls://host:port``.
     store:
         What the store's manifest is known to say; asked for when None. Its path is the address.
 
@@ -50,9 +53,9 @@ class Service:
     """
 
     def __init__(self, address: str, store: Store | None = None) -> None:
-        self.address = address
+        self.address, self._place = address, Address.parse(address)
         self._headers = [(b"authorization", b"Bearer " + token)] if (token := _read(TOKEN_VARIABLE).strip()) else []
-        self._roots = _read(ROOTS_VARIABLE) or None
+        self._roots = _read(ROOTS_VARIABLE)
         self.store = store or self._store()
 
     def stream(self, ticket: Ticket) -> Iterator[pa.RecordBatch]:
@@ -78,13 +81,20 @@ class Service:
                 reader.cancel()
 
     def _connect(self) -> flight.FlightClient:
-        return flight.FlightClient(self.address, tls_root_certs=self._roots, generic_options=_TRANSPORT)
+        if os.getpid() != _PROCESS:
+            why, remedy = "gRPC does not survive a fork.", 'Give the DataLoader multiprocessing_context="spawn".'
+            raise GatedVAEError(f"A forked process cannot read from {self.address}.", why, remedy)
+        options = [*_TRANSPORT, ("grpc.enable_http_proxy", int(self._place.by_proxy))]
+        return flight.FlightClient(str(self._place), tls_root_certs=self._roots or None, generic_options=options)
+
+    def _act(self, name: str) -> Iterator[flight.Result]:
+        options = flight.FlightCallOptions(timeout=ANSWER_SECONDS, headers=self._headers)
+        with self._connect() as client:
+            yield from client.do_action(name, options)
 
     def _store(self) -> Store:
-        options = flight.FlightCallOptions(timeout=ANSWER_SECONDS, headers=self._headers)
         try:
-            with self._connect() as client:
-                (answer,) = client.do_action("manifest", options)
+            (answer,) = read_ahead(self._act("manifest"), stop=bool)  # elsewhere, so that signals are heard here
         except (flight.FlightError, pa.ArrowException) as error:
             raise self.failure(error) from None
         manifest = json.loads(answer.body.to_pybytes())
@@ -94,12 +104,15 @@ class Service:
             raise GatedVAEError(f"{self.address} cannot be used.", why, "Install the same version on both sides.")
         return Store(Path(self.address), manifest)
 
+    def tls_trouble(self) -> tuple[str, str] | None:
+        """Why no TLS connection comes about and what to do; None where it is not that."""
+        return self._place.tls_trouble(self._roots)
+
     def failure(self, error: Exception) -> GatedVAEError:
         """What the user reads when a call failed."""
         if isinstance(error, _AWAY):
-            why = from_flight(error, self.address).why
-            remedy = "Check the address, that grpc:// or grpc+tls:// is what the server uses, and that it runs."
-            return GatedVAEError(f"No service answers at {self.address}.", why, remedy)
+            reason = from_flight(error, self.address).why, "Check the address, and that the service runs."
+            return GatedVAEError(f"No service answers at {self.address}.", *(self.tls_trouble() or reason))
         if isinstance(error, flight.FlightUnauthenticatedError):
             remedy = f"Let {TOKEN_VARIABLE} name the file that holds the server's token."
             return GatedVAEError(f"{self.address} refuses this client.", "The token is missing or wrong.", remedy)
@@ -118,10 +131,12 @@ class ServiceBatches:
     def __len__(self) -> int:
         return sum(self._steps)
 
-    def epoch(self, seed: int, epoch: int, first_step: int = 0, *, images: bool = True) -> Iterator[Batch]:
-        """Yield this rank's batch of every step from `first_step` to the end of the epoch.
+    def epoch(
+        self, seed: int, epoch: int, first_step: int = 0, *, every: int = 1, images: bool = True
+    ) -> Iterator[Batch]:
+        """Yield this rank's batch of every so-many-th step from `first_step` to the end of the epoch.
 
-        When the service goes away, it is tried again, later and later, from the step that is next.
+        The service sends the others, too. When it goes away, it is tried again, later and later, from the step that is next.
 
         Raises
         ------
@@ -134,13 +149,15 @@ class ServiceBatches:
             ticket = Ticket(cut.partitions, seed, epoch, cut.rank, cut.world_size, cut.batch_size, step, images)
             try:
                 for rows in self._service.stream(ticket):
-                    index, _ = partition_of_step(step, self._steps)
-                    yield from_arrow(rows, cut.partitions[index], shape)
+                    if (step - first_step) % every == 0:
+                        index, _ = partition_of_step(step, self._steps)
+                        yield from_arrow(rows, cut.partitions[index], shape)
                     step, attempt = step + 1, 0
             except _AWAY as error:
                 if attempt == len(DELAYS):
                     address = self._service.address
-                    why = f"It was tried {attempt + 1} times. {from_flight(error, address).why}"
+                    reason, *_ = self._service.tls_trouble() or (from_flight(error, address).why,)
+                    why = f"It was tried {attempt + 1} times. {reason}"
                     remedy = "Start `pipe serve` again, then run the same command again: it goes on where it stopped."
                     raise GatedVAEError(f"The service at {address} went away.", why, remedy) from None
                 time.sleep(DELAYS[attempt])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import count
 
 import numpy as np
 import numpy.typing as npt
@@ -39,10 +40,12 @@ class Together:
     def __len__(self) -> int:
         return len(self._sources[0])
 
-    def epoch(self, seed: int, epoch: int, first_step: int = 0, *, images: bool = True) -> Iterator[Batch]:
-        """Yield the batch of every step from `first_step` to the end of the epoch."""
-        sources = (source.epoch(seed, epoch, first_step, images=images) for source in self._sources)
-        for step, batches in enumerate(zip(*sources, strict=True), first_step):
+    def epoch(
+        self, seed: int, epoch: int, first_step: int = 0, *, every: int = 1, images: bool = True
+    ) -> Iterator[Batch]:
+        """Yield the batch of every so-many-th step from `first_step` to the end of the epoch."""
+        sources = (source.epoch(seed, epoch, first_step, every=every, images=images) for source in self._sources)
+        for step, batches in zip(count(first_step, every), zip(*sources, strict=True), strict=False):
             _, input_id, target_id, group, _, target, _ = map(list, zip(*batches, strict=True))
             if any(not np.array_equal(input_id[0], other) for other in input_id[1:]):
                 raise _apart()

@@ -50,14 +50,14 @@ def cluster(
 
     from gated_vae.pairing.cluster import ClusterOptions, cluster_store, parse_near
     from gated_vae.pipelines import console
-    from gated_vae.preprocessing.compute import dashboard
+    from gated_vae.preprocessing.scheduler.dask import dashboard
 
     labels, clusters = parse_near(near or [])
     clusters |= {name: k for name, k in {"pose": pose, "expression": expression}.items() if k is not None}
     options = ClusterOptions(clusters, labels, chosen, draws, seed, device)
     if scheduler is not None:
         console.say(dashboard(scheduler))
-    with console.progress("cluster") as update:
+    with console.progress("cluster", "pairs") as update:
         reports = cluster_store(store, options, overwrite=overwrite, scheduler=scheduler, progress=update)
     rows: dict[str, object] = {"store": store}
     for report in reports:

@@ -30,7 +30,7 @@ def encode(
     from gated_vae.pipelines.evaluation.opened import encode_store, open_run
     from gated_vae.preprocessing.store import open_store
 
-    with console.progress("encode") as update:
+    with console.progress("encode", "images") as update:
         report = encode_store(
             open_run(run, device=device), open_store(store), out, partition=partition, progress=update
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,13 +17,16 @@ def evaluate(
     ] = None,
     truth: Truth = None,
     store: MovedStore = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for metrics.json and figures.", show_default="the run's")
+    ] = None,
     seed: Seed = 0,
     as_json: AsJson = False,
 ) -> None:
     """Measure a run: metrics.json, tables, Hinton diagrams, swaps.
 
     A store of known factors is judged by them. Faces are judged by pose and action units, on held-out people: linear probes and
-    random forests are fitted on others.
+    random forests are fitted on others. Without labels there are the reconstruction and the KL divergence.
 
     Example: pipe evaluate run
     """
@@ -31,8 +35,9 @@ def evaluate(
     from gated_vae.pipelines.evaluation.opened import open_run
     from gated_vae.pipelines.evaluation.pictures import draw_score_figures
 
-    opened = open_run(run, store)
-    scores = probes.evaluate(opened, samples=samples, seed=seed, truth=truth)
+    opened = open_run(run, store).writing_to(out)
+    with console.progress("evaluate") as update:
+        scores = probes.evaluate(opened, samples=samples, seed=seed, truth=truth, progress=update)
     opened.files.add_metrics("evaluate", console.plain(scores.values))
     pictures = draw_score_figures(opened, scores)
     rows = {

@@ -36,7 +36,8 @@ def finetune(
     from gated_vae.models.methods.vae import Ungated
     from gated_vae.pipelines import console
     from gated_vae.pipelines.training import trainer
-    from gated_vae.pipelines.training.run import open_run
+    from gated_vae.pipelines.training.process import choose_device
+    from gated_vae.pipelines.training.run import open_run, recorded
 
     base = open_run(run, store)
     images = base.store()
@@ -49,9 +50,12 @@ def finetune(
         model=replace(base.config.model, method=Ungated()),  # target = input
         decoder_only=True,
         initial=str(run),
-        initial_step=base.newest().step,
+        initial_weights=base.weights_digest(),
     )
-    options = trainer.TrainOptions(out or run / "finetuned", device=device, overwrite=overwrite)
-    with console.progress("finetune") as update:
+    out = out or run / "finetuned"
+    before = None if overwrite else recorded(out)
+    where = choose_device(device, before.device if before else None)
+    options = trainer.TrainOptions(out, device=where, overwrite=overwrite)
+    with console.progress("finetune", "steps") as update:
         report = trainer.train(config, options, update, images)
     show_training(report, as_json=as_json)

@@ -13,7 +13,10 @@ from gated_vae.pipelines.options import AsJson
 def inspect(
     path: Annotated[Path, typer.Argument(help="A store or a run.", show_default=False)],
     pairs: Annotated[
-        Path | None, typer.Option(help="PNG to draw: some images beside their partners.", show_default="not drawn")
+        Path | None,
+        typer.Option(
+            help="Picture to draw (.png, .jpg, .pdf, .svg): images beside their partners.", show_default="not drawn"
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -47,6 +50,8 @@ def _store(path: Path, pairs: Path | None, *, as_json: bool) -> None:
         "source": manifest["source_digest"],
         "made with": store.parameters,
     }
+    if store.splits:
+        rows["splits"] = {**store.splits, "none": len(store) - sum(store.splits.values())}
     for name, made in store.partitions.items():
         rows[f"partition {name}"] = {key: value for key, value in made.items() if not isinstance(value, dict | list)}
     if not store.partitions:

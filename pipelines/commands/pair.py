@@ -30,7 +30,7 @@ def pair(
     from gated_vae.preprocessing.store import open_store
 
     opened, shares = open_store(store), parse_columns("--share", share)
-    with console.progress("pair") as update:
+    with console.progress("pair", "pairs") as update:
         made = pair_exactly(opened, shares, draws=draws, seed=seed, overwrite=overwrite, progress=update)
     done = {True: "was there", False: "written"}
     rows = [[it.name, "+".join(it.shared), it.groups, it.merged, it.draws, done[it.already_done]] for it in made]

@@ -48,6 +48,10 @@ def celeba(
     ] = None,
     partitions: Annotated[Path | None, typer.Option(help="list_eval_partition.txt or its like.")] = None,
     attributes: Annotated[Path | None, typer.Option(help="list_attr_celeba.txt or its like.")] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(help="Who trains, where no list says it: train=.8,valid=.1,test=.1.", show_default="all"),
+    ] = None,
     crop: Annotated[
         str | None,
         one_of(CROPS, "What of a picture is stored; landmarks if there are pictures and CSVs with them.", "by itself"),
@@ -66,8 +70,9 @@ def celeba(
     Example: pipe preprocess celeba --openface processed --identities identity_CelebA.txt --out store
     """
     from gated_vae.pipelines import console
-    from gated_vae.preprocessing.compute import dashboard
+    from gated_vae.preprocessing.scheduler.dask import dashboard
     from gated_vae.preprocessing.sources.celeba.build import CelebaOptions, preprocess_celeba
+    from gated_vae.preprocessing.sources.splits import parse_split
 
     if scheduler is not None:
         console.say(dashboard(scheduler))
@@ -77,6 +82,7 @@ def celeba(
         identities=identities,
         partitions=partitions,
         attributes=attributes,
+        split=parse_split(split) if split else None,
         crop=crop,
         face=face,
         size=size,
@@ -95,6 +101,7 @@ def celeba(
         "left out": "; ".join(f"{', '.join(names)} ({why})" for why, names in _by_value(report.left_out).items())
         or None,
         "without identity": report.without_identity,
+        "splits": report.splits or None,
         "without split": report.without_split,
         "": "nothing to do: it was finished" if report.already_done else f"written in {report.seconds:.1f} s",
     }

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
 from gated_vae.pipelines.options import AsJson, MovedStore, RunPath
 
 
-def report(run: RunPath, store: MovedStore = None, as_json: AsJson = False) -> None:
+def report(
+    run: RunPath,
+    store: MovedStore = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for it and its pictures, or its own name.html.", show_default="the run's"),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
     """Write one HTML file about a run.
 
-    RUN/report.html: configuration, scores, traversals, swaps, pairs. It opens offline and holds pictures of the store.
+    report.html: configuration, scores, traversals, swaps, pairs. It opens offline and holds pictures of the store.
 
     Run `pipe evaluate` first to have the scores in it.
 
@@ -18,7 +31,8 @@ def report(run: RunPath, store: MovedStore = None, as_json: AsJson = False) -> N
     from gated_vae.pipelines.evaluation.opened import open_run
     from gated_vae.pipelines.evaluation.report import write_report
 
-    made = write_report(open_run(run, store))
+    page = out if out and out.suffix == ".html" else None
+    made = write_report(open_run(run, store).writing_to(page.parent if page else out), page)
     rows: dict[str, object] = {"report": made.path, "size": f"{made.size / 1e6:.1f} MB"}
     if not made.has_scores:
         rows["scores"] = f"none yet: run `pipe evaluate {run}`, then this again"

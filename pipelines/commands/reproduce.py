@@ -53,15 +53,17 @@ def reproduce(
     from gated_vae.pipelines import console
     from gated_vae.pipelines.experiments import runner
     from gated_vae.pipelines.training.process import choose_device, choose_precision
+    from gated_vae.pipelines.training.run import recorded
 
     if name not in EXPERIMENTS:
         raise typer.BadParameter(f"There is no {name!r}; choose from {', '.join(EXPERIMENTS)}.")
     device, folder = choose_device(device), out or Path("out") / name
+    before = next(filter(None, map(recorded, sorted(folder.glob("*-*/")))), None)
     given: dict[str, Any] = {"out": folder, "store": store, "truth": truth, "seeds": seeds, "steps": steps}
-    given["precision"] = choose_precision("auto", device)
+    given["precision"] = choose_precision("auto", device, before.precision if before else None)
     experiment = runner.make_experiment(name, given, settings or [])
     names = experiment.chosen(only)
-    with console.progress(name) as update:
+    with console.progress(name, "runs") as update:
         results = runner.reproduce(
             experiment, names, beside=beside or [], workers=workers, stacked=stack, device=device, progress=update
         )

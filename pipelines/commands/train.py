@@ -66,13 +66,15 @@ def train(
     from dataclasses import replace
 
     from gated_vae.models.methods.vae import Ungated
-    from gated_vae.pairing.stream.loader import is_address, open_source
+    from gated_vae.pairing.stream.loader import open_source
     from gated_vae.pipelines import console
     from gated_vae.pipelines.training import process, stack, trainer
     from gated_vae.pipelines.training.config import TrainConfig
     from gated_vae.pipelines.training.presets import read_hidden, read_kl_weights, read_latent, with_beta
+    from gated_vae.pipelines.training.run import recorded
 
-    where = process.choose_device(device)
+    before = None if overwrite else recorded(out)
+    where = process.choose_device(device, before.device if before else None)
     opened = open_source(store)
     chosen = PRESETS[preset or DEFAULT_PRESET.get(opened.kind, "faces")]
     if not gate and method is not None:
@@ -93,7 +95,7 @@ def train(
         objective=wanted,
     )
     config = TrainConfig(
-        store=store if is_address(store) else str(Path(store)),
+        store=store,
         model=model,
         steps=steps,
         epochs=epochs or (None if steps else chosen.epochs),
@@ -101,14 +103,14 @@ def train(
         lr=chosen.lr if lr is None else lr,
         schedule=schedule or chosen.schedule,
         seed=seed,
-        precision=process.choose_precision(precision, where),
+        precision=process.choose_precision(precision, where, before.precision if before else None),
     )
-    options = trainer.TrainOptions(out, device=device, resume=resume, overwrite=overwrite)
-    with process.joined(device) as first:
+    options = trainer.TrainOptions(out, device=where, resume=resume, overwrite=overwrite)
+    with process.joined(where) as first:
         if not first:
             trainer.train(config, options, store=opened)
             return
-        with console.progress("train") as update:
+        with console.progress("train", "steps") as update:
             report = stack.train(config, options, update, opened)
     show_training(report, as_json=as_json)
 

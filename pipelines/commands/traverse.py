@@ -20,7 +20,11 @@ def traverse(
     ] = 2.0,
     steps: Annotated[int, typer.Option(min=2, help="Pictures in a row.")] = 9,
     out: Annotated[
-        Path | None, typer.Option(help="Where to write it.", show_default="RUN/figures/traversals.png")
+        Path | None,
+        typer.Option(
+            help="Where to write it: .png, .jpg, .pdf, .svg, or .gif, which moves.",
+            show_default="RUN/figures/traversals.png",
+        ),
     ] = None,
     store: MovedStore = None,
     as_json: AsJson = False,

@@ -26,7 +26,8 @@ def verify(
     from gated_vae.pipelines.verify import verify as check
     from gated_vae.preprocessing.errors import GatedVAEError
 
-    report = check(path)
+    with console.progress("verify"):
+        report = check(path)
     found = [[str(problem.path), problem.what, problem.remedy] for problem in report.problems]
     whole = console.grid(["file", "what is wrong", "what mends it"], found) if found else "whole"
     console.show(report, {"checked": path, **report.holds, "found": whole}, as_json=as_json)

@@ -27,30 +27,56 @@ Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
-class FaceLabels:
-    """The labels of n images.
+class Judges:
+    """The images that a run is judged by.
 
     Attributes
     ----------
     ids:
         Which images of the store (n,), ascending.
+    split, split_by:
+        Rows to fit on and to judge on, and how they were chosen, in words.
+    people:
+        ``unseen`` where none of them has trained a network or been in a pair, ``trained on`` where they have.
+    """
+
+    ids: npt.NDArray[np.int64]
+    split: Split
+    split_by: str
+    people: str
+
+
+@dataclass(frozen=True, eq=False)
+class FaceLabels:
+    """The labels of n images.
+
+    Attributes
+    ----------
+    judges:
+        The images.
     factors, values:
         Names, and what they are (n, K): pitch and yaw in radians, action units in 0 .. 5. Only those that vary on both sides.
     constant:
         Names of those that do not, or hardly where they would be judged by (see `can_judge`).
-    split, split_by:
-        Rows to fit on and to judge on, and how they were chosen, in words.
     source:
-        ``labels`` (the store's) or ``truth``.
+        ``labels`` (the store's) or ``truth``; None where there are none.
     """
 
-    ids: npt.NDArray[np.int64]
+    judges: Judges
     factors: tuple[str, ...]
     values: Floats
     constant: tuple[str, ...]
-    split: Split
-    split_by: str
-    source: str
+    source: str | None
+
+    @property
+    def ids(self) -> npt.NDArray[np.int64]:
+        """Which images of the store (n,), ascending."""
+        return self.judges.ids
+
+    @property
+    def split(self) -> Split:
+        """Rows to fit on and to judge on."""
+        return self.judges.split
 
 
 def random_ids(count: int, of: int, seed: int) -> npt.NDArray[np.int64]:
@@ -87,25 +113,43 @@ def read_labels(store: Store, samples: int, *, seed: int = 0, truth: Path | None
     if len(store) < FEWEST_IMAGES:
         why = f"It has {len(store)} images; {FEWEST_IMAGES} are the least to fit and to judge on."
         raise GatedVAEError(f"{store.path} is too small to be judged by.", why, "Preprocess more images.")
-    ids = random_ids(samples, len(store), seed)
     table = _stored_labels(store) if truth is None else _true_labels(store, truth)
-    table = table.iloc[ids]
-    split, split_by = _split(store, ids, seed)
-    values = table.to_numpy(np.float64)
-    varying = can_judge(values[split.train], values[split.test])
+    judges = choose_judges(store, samples, seed)
+    values = table.iloc[judges.ids].to_numpy(np.float64)
+    varying = can_judge(values[judges.split.train], values[judges.split.test])
     if not varying.any():
         why = "Every label has one value only." if len(varying) else "It has no pose_Rx, pose_Ry or AU*_r."
         raise GatedVAEError(f"{truth or store.path} has nothing to judge by.", why, "Use labels that vary.")
     names = np.array(table.columns)
     return FaceLabels(
-        ids=ids,
+        judges=judges,
         factors=tuple(names[varying]),
         values=values[:, varying],
         constant=tuple(names[~varying]),
-        split=split,
-        split_by=split_by,
         source="labels" if truth is None else "truth",
     )
+
+
+def no_labels(store: Store, samples: int, *, seed: int = 0) -> FaceLabels:
+    """Images to be judged by without labels: all, or `samples` random ones; a few are on both sides."""
+    judges = choose_judges(store, samples, seed)
+    return FaceLabels(judges, (), np.empty((len(judges.ids), 0)), (), None)
+
+
+def choose_judges(store: Store, samples: int, seed: int) -> Judges:
+    """All images, or `samples` random ones; of a store with splits the valid ones to fit on and the test ones to judge on."""
+    valid, test = store.split("valid"), store.split("test")
+    if not len(test):
+        ids = random_ids(samples, len(store), seed)
+        return Judges(ids, *_split(store, ids, seed), "trained on")
+    first = valid.start if len(valid) else test.start
+    ids = first + random_ids(samples, test.stop - first, seed)
+    fit, judge = np.flatnonzero(ids < test.start), np.flatnonzero(ids >= test.start)
+    if min(len(fit), len(judge)) < FEWEST_IMAGES // 2:
+        split, how = _split(store, ids, seed)
+        return Judges(ids, split, f"unseen, {how}", "unseen")
+    how = f"unseen: fitted on {len(fit):,} valid images, judged on {len(judge):,} test images"
+    return Judges(ids, Split(fit, judge), how, "unseen")
 
 
 def _factors(columns: list[str]) -> list[str]:
@@ -142,6 +186,9 @@ def _true_labels(store: Store, path: Path) -> pd.DataFrame:
 
 
 def _split(store: Store, ids: npt.NDArray[np.int64], seed: int) -> tuple[Split, str]:
+    if len(ids) < FEWEST_IMAGES:
+        rows = np.arange(len(ids))
+        return Split(rows, rows), f"all on both sides: there are {len(ids)} only"
     person = number_classes(store, IDENTITY)
     if person is None:
         return random_split(len(ids), seed=seed), "at random: the store has no identities"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,9 +16,9 @@ from gated_vae.models.vae import GatedVAE
 from gated_vae.pipelines.training import run as runs
 from gated_vae.pipelines.training.process import choose_device
 from gated_vae.preprocessing.errors import GatedVAEError
-from gated_vae.preprocessing.files import parquet_writer
+from gated_vae.preprocessing.files import ending_of, parquet_writer
 from gated_vae.preprocessing.progress import Progress, ignore
-from gated_vae.preprocessing.store import Store
+from gated_vae.preprocessing.store import Store, images_path, open_store
 
 BATCH = 1024
 
@@ -60,6 +60,10 @@ class OpenRun:
     device: str = "cpu"
     other: Store | None = None
 
+    def writing_to(self, out: Path | None) -> OpenRun:
+        """See `Run.writing_to`."""
+        return replace(self, files=self.files.writing_to(out))
+
     @cached_property
     def model(self) -> GatedVAE:
         """The model of the newest checkpoint, in evaluation mode; `GatedVAEError` where there is none that is whole."""
@@ -68,11 +72,11 @@ class OpenRun:
     @cached_property
     def tuned(self) -> OpenRun | None:
         """The run that `pipe finetune` has made of these weights in the run's folder, if it has."""
-        path, latest = self.files.path / "finetuned", self.files.latest()
-        if latest is None or not (path / "checkpoints").is_dir():
+        path = self.files.path / "finetuned"
+        if not (path / "checkpoints").is_dir():
             return None
         tuned = open_run(path)
-        return tuned if tuned.files.config.initial_step == latest.step else None
+        return tuned if tuned.files.config.initial_weights == self.files.weights_digest() else None
 
     @cached_property
     def store(self) -> Store:
@@ -132,14 +136,29 @@ class OpenRun:
 
 
 def open_run(path: str | Path, store: str | Path | None = None, *, device: str = "cpu") -> OpenRun:
-    """Open a run that was trained; its store is at `store` if not where it was trained from.
+    """Open a run that was trained.
+
+    Parameters
+    ----------
+    store:
+        The folder of its store, if that has moved; or another store of images of the same size, to be judged on.
 
     Raises
     ------
     GatedVAEError
-        When it is missing, damaged or of another schema version.
+        When it is missing, damaged or of another schema version; or the other store's images are of another size.
     """
-    return OpenRun(runs.open_run(Path(path), None if store is None else Path(store)), choose_device(device))
+    device = choose_device(device)
+    if store is None:
+        return OpenRun(runs.open_run(Path(path)), device)
+    given, files = open_store(store), runs.open_run(Path(path), Path(store))
+    if given.digest_of(images_path) == files.store_digest:
+        return OpenRun(files, device)
+    shape = tuple(given.manifest["image_shape"])
+    if shape != files.config.model.image_shape:
+        why = f"Its images are {shape}, the run's are {files.config.model.image_shape}."
+        raise GatedVAEError(f"{path} cannot be judged on {store}.", why, "Preprocess with the same --size.")
+    return OpenRun(files, device, given)
 
 
 @dataclass(frozen=True)
@@ -170,6 +189,7 @@ def encode_store(
     GatedVAEError
         When the run has no such partition, or its model was made for images of another size.
     """
+    ending_of(out, ("parquet",))
     if partition is not None and partition not in run.partitions:
         remedy = f"Choose from {', '.join(run.partitions)}, or leave --partition out."
         raise GatedVAEError(f"{run.files.path} has no partition {partition}.", "", remedy)

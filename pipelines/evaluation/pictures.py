@@ -16,15 +16,16 @@ from gated_vae.models.figures.grids import (
     reconstruction_grid,
     sample_grid,
     swap_grid,
+    traversal_frames,
     traversal_grid,
 )
-from gated_vae.models.figures.sheet import png
+from gated_vae.models.figures.sheet import FORMATS, gif, render
 from gated_vae.pairing.tables import PairTable
 from gated_vae.pipelines.evaluation.labels import random_ids
 from gated_vae.pipelines.evaluation.opened import OpenRun
 from gated_vae.pipelines.evaluation.scores import Scores
 from gated_vae.preprocessing.errors import GatedVAEError
-from gated_vae.preprocessing.files import write_bytes
+from gated_vae.preprocessing.files import ending_of, write_bytes
 from gated_vae.preprocessing.store import Store, pairs_path
 
 DEAD_KL = 0.05  # nats below which a dimension carries next to nothing
@@ -52,7 +53,11 @@ def draw_traversals(
     ----------
     sample:
         The image to encode; by default the one whose code is nearest to the mean code of 2,000 images.
+    out:
+        Where to write it, in the form that the name's ending says; a GIF moves.
     """
+    path = out or run.files.figures / "traversals.png"
+    form = ending_of(path, (*FORMATS, "gif"))
     store = run.store
     if sample is not None and not 0 <= sample < len(store):
         raise GatedVAEError(f"There is no sample {sample}.", f"The store has {len(store):,}.", "Choose a smaller one.")
@@ -66,16 +71,13 @@ def draw_traversals(
     for dim in range(len(base)):
         moved[dim, :, dim] = values
     images = run.decode(moved.reshape(-1, len(base)))
-    activity = codes.kl()
-    figure = traversal_grid(
-        images.reshape(len(base), steps, *images.shape[1:]),
-        partitions=run.partitions,
-        values=values.tolist(),
-        activity=activity,
-        dead_below=DEAD_KL,
-    )
-    path = out or run.files.figures / "traversals.png"
-    save(figure, path)
+    images = images.reshape(len(base), steps, *images.shape[1:])
+    activity, partitions = codes.kl(), run.partitions
+    if form == "gif":
+        write_bytes(path, gif(traversal_frames(images, partitions=partitions, activity=activity)))
+    else:
+        told = {"values": values.tolist(), "activity": activity, "dead_below": DEAD_KL}
+        save(traversal_grid(images, partitions=partitions, **told), path)
     return Traversals(path, sample, {f"z{dim}": value for dim, value in enumerate(activity)})
 
 
@@ -99,7 +101,8 @@ def draw_reconstructions(run: OpenRun, columns: int = 12) -> Path:
     rows: dict[str, Any] = {"input": images[ids], "decoded": run.decode(codes)}
     if run.tuned is not None:
         rows["fine-tuned"] = run.tuned.decode(codes)
-    rows |= {f"target: {name}": images[_partners(run.store, name, ids, 1)[:, 0]] for name in run.partitions}
+    paired = [name for name in run.partitions if name in run.store.partitions]
+    rows |= {f"target: {name}": images[_partners(run.store, name, ids, 1)[:, 0]] for name in paired}
     return save(reconstruction_grid(rows), run.files.figures / "reconstructions.png")
 
 
@@ -131,8 +134,9 @@ def draw_pairs(store: Store, out: Path, *, rows: int = 8, partners: int = 4, see
     Raises
     ------
     GatedVAEError
-        When the store has no pairs yet.
+        When the store has no pairs yet, or the picture can have no such name.
     """
+    ending_of(out, FORMATS)
     if not store.partitions:
         raise GatedVAEError(f"{store.path} has no pairs yet.", "", "Run `pipe cluster` or `pipe pair` on it first.")
     images, ids = np.asarray(store.images), random_ids(rows, len(store), seed)
@@ -158,6 +162,6 @@ def _spread(values: Floats, count: int) -> Ids:
 
 
 def save(figure: Figure, path: Path) -> Path:
-    """Write a figure as PNG, atomically."""
-    write_bytes(path, png(figure))
+    """Write a figure in the form that its name says, atomically."""
+    write_bytes(path, render(figure, ending_of(path, FORMATS)))
     return path

@@ -13,20 +13,29 @@ import numpy as np
 import numpy.typing as npt
 
 from gated_vae.models.metrics import (
-    PartitionScores,
     Split,
     circular_uninformativeness,
     dci,
     mig,
     modularity,
+    partition_r2,
     partition_scores,
     sap,
 )
-from gated_vae.pipelines.evaluation.labels import FaceLabels, owner_of, random_ids, read_labels
+from gated_vae.models.metrics.partition import FULL
+from gated_vae.pipelines.evaluation.labels import (
+    FEWEST_IMAGES,
+    FaceLabels,
+    no_labels,
+    owner_of,
+    random_ids,
+    read_labels,
+)
 from gated_vae.pipelines.evaluation.opened import Codes, OpenRun
-from gated_vae.pipelines.evaluation.scores import Columns, Scores, summarise
+from gated_vae.pipelines.evaluation.scores import ONE_PARTITION, Columns, Scores, summarise
 from gated_vae.pipelines.evaluation.swap import swap_test
 from gated_vae.preprocessing.errors import GatedVAEError, UsageError
+from gated_vae.preprocessing.progress import Progress, ignore
 from gated_vae.preprocessing.store import Store
 
 FACES, SPRITES = 20_000, 10_000  # how many images are encoded, at most
@@ -39,29 +48,40 @@ STEP = 2 * np.pi / 39  # radians between rotation classes of dSprites
 Factors = npt.NDArray[np.int64]
 
 
-def evaluate(run: OpenRun, *, samples: int | None = None, seed: int = 0, truth: Path | None = None) -> Scores:
-    """Score a run by its store's factors where they are known exactly, else as one of faces.
+def evaluate(
+    run: OpenRun,
+    *,
+    samples: int | None = None,
+    seed: int = 0,
+    truth: Path | None = None,
+    progress: Progress = ignore,
+) -> Scores:
+    """Score a run by its store's factors where they are known exactly and images are enough, else as one of faces.
 
     Raises
     ------
     GatedVAEError
         See `evaluate_faces`; or a truth is given for exact factors.
     """
-    if "factors" not in run.store.manifest:
-        return evaluate_faces(run, samples=samples or FACES, seed=seed, truth=truth)
+    if "factors" not in run.store.manifest or len(run.store) < FEWEST_IMAGES:
+        return evaluate_faces(run, samples=samples or FACES, seed=seed, truth=truth, progress=progress)
     if truth is not None:
         raise UsageError("--truth is for faces.", "This run's store has exact factors.", "Leave it out.")
-    return evaluate_factors(run, samples=samples or SPRITES, seed=seed)
+    return evaluate_factors(run, samples=samples or SPRITES, seed=seed, progress=progress)
 
 
-def evaluate_factors(run: OpenRun, *, samples: int = SPRITES, seed: int = 0) -> Scores:
+def evaluate_factors(run: OpenRun, *, samples: int = SPRITES, seed: int = 0, progress: Progress = ignore) -> Scores:
     """Encode random images and score their codes, posterior means, against the exactly known factors of the store."""
+    progress(0, 3, "encoding")
     codes, factors = encode_sample(run, samples, seed)
     names = tuple(run.store.manifest["factors"])
     shared_by = sharers(run.store, names, run.partitions)
     owner = {factor: partitions[0] for factor, partitions in shared_by.items() if partitions}
-    table = None
-    if len(run.partitions) > 1 and owner:
+    table, left_out = None, {}
+    progress(1, 3, "partitions")
+    if len(run.partitions) < 2 or not owner:
+        left_out["partition scores"] = ONE_PARTITION if owner else "no partition shares a factor"
+    else:
         table = partition_scores(
             codes.mean,
             factors[:, [names.index(name) for name in owner]],
@@ -71,6 +91,7 @@ def evaluate_factors(run: OpenRun, *, samples: int = SPRITES, seed: int = 0) -> 
             regressor="random_forest",
             seed=seed,
         )
+    progress(2, 3, "other scores")
     return Scores(
         {
             "samples": len(factors),
@@ -78,12 +99,13 @@ def evaluate_factors(run: OpenRun, *, samples: int = SPRITES, seed: int = 0) -> 
             "constant": [name for name, column in zip(names, factors.T, strict=True) if (column == column[0]).all()],
             "dci": score_dci(codes, factors, names, seed=seed),
             "rotation_circular": _rotation(codes.mean, factors, names, seed),
-            "partition_r2": r2_of(table) if table else {},
+            "partition_r2": by_partition(table.r2, run.partitions, table.factors) if table else {},
             "partition_score": table.per_factor if table else {},
             "mig": mig(codes.mean, factors).score,
             "sap": sap(codes.mean, factors, classes=[names.index(name) for name in CLASSES if name in names]).score,
             "modularity": modularity(codes.mean, factors).score,
             "kl": codes.kl(),
+            "left_out": left_out,
         }
     )
 
@@ -122,8 +144,11 @@ def evaluate_faces(
     truth: Path | None = None,
     probes: Sequence[str] = PROBES,
     regressors: Sequence[str] = REGRESSORS,
+    progress: Progress = ignore,
 ) -> Scores:
     """Encode faces and predict pitch, yaw and each action unit from each partition and from the full latent.
+
+    Where the store's labels will not do, what needs them is left out.
 
     Parameters
     ----------
@@ -137,33 +162,43 @@ def evaluate_faces(
     Raises
     ------
     GatedVAEError
-        When the run has a single partition, or the labels will not do (see `read_labels`).
+        When a truth is given that will not do (see `read_labels`).
     """
-    if len(run.partitions) < 2:
-        why = f"Its only partition is {', '.join(run.partitions)}."
-        raise GatedVAEError(f"{run.files.path} has no partitions to tell apart.", why, "Train with two or more.")
-    labels = read_labels(run.store, samples, seed=seed, truth=truth)
+    left_out = {"own - other": ONE_PARTITION} if len(run.partitions) < 2 else {}
+    try:
+        labels = read_labels(run.store, samples, seed=seed, truth=truth)
+    except GatedVAEError as error:
+        if truth is not None:
+            raise
+        left_out = {"probes, DCI, swap test": f"{error.what} {error.why}"}
+        labels = no_labels(run.store, samples, seed=seed)
+    progress(0, 4, "encoding")
     codes = run.encode(run.store.images, labels.ids)
-    r2 = probe_faces(codes, labels, run.partitions, probes=probes, seed=seed)
-    owner = {factor: owner_of(factor) for factor in labels.factors}
-    summary = {
-        name: {kind: summarise(table, owner) for kind, table in by_codes.items()} for name, by_codes in r2.items()
+    scores: dict[str, Any] = {
+        "images": len(labels.ids),
+        "held_out": len(labels.split.test),
+        "judged_by": labels.source,
+        "split_by": labels.judges.split_by,
+        "people": "of another store" if run.other else labels.judges.people,
+        "constant": list(labels.constant),
+        "left_out": left_out,
+        **{name: {} for name in ("r2", "summary", "dci")},
+        "reconstruction": _reconstruction(run, codes, labels),
+        "swap": None,
+        "kl": codes.kl(),
     }
-    return Scores(
-        {
-            "images": len(labels.ids),
-            "held_out": len(labels.split.test),
-            "judged_by": labels.source,
-            "split_by": labels.split_by,
-            "constant": list(labels.constant),
-            "r2": r2,
-            "summary": summary,
-            "dci": score_dci(codes, labels.values, labels.factors, regressors, seed=seed, split=labels.split),
-            "reconstruction": _reconstruction(run, codes, labels),
-            "swap": swap_test(run, codes, labels, seed=seed),
-            "kl": codes.kl(),
+    if labels.factors:
+        progress(1, 4, "probes")
+        r2 = probe_faces(codes, labels, run.partitions, probes=probes, seed=seed)
+        owner = {factor: owner_of(factor) for factor in labels.factors}
+        summary = {
+            name: {kind: summarise(table, owner) for kind, table in by_codes.items()} for name, by_codes in r2.items()
         }
-    )
+        progress(2, 4, "DCI")
+        dci = score_dci(codes, labels.values, labels.factors, regressors, seed=seed, split=labels.split)
+        progress(3, 4, "swaps")
+        scores |= {"r2": r2, "summary": summary, "dci": dci, "swap": swap_test(run, codes, labels, seed=seed)}
+    return Scores(scores)
 
 
 def probe_faces(
@@ -178,22 +213,18 @@ def probe_faces(
 
     `sample` is one draw from each posterior, which is what the decoder is trained on, `mean` its mean, which a probe may rescale.
     """
-    owner = dict.fromkeys(labels.factors, next(iter(partitions)))  # any: they enter no R2
     found: dict[str, dict[str, Columns]] = {probe: {} for probe in probes}
     for probe in probes:
         for kind, given in (("sample", codes.sample(seed)), ("mean", codes.mean)):
-            table = partition_scores(
-                given, labels.values, partitions, owner, regressor=probe, seed=seed, split=labels.split
-            )
-            found[probe][kind] = r2_of(table)
+            r2 = partition_r2(given, labels.values, partitions, regressor=probe, seed=seed, split=labels.split)
+            found[probe][kind] = by_partition(r2, partitions, labels.factors)
     return found
 
 
-def r2_of(table: PartitionScores) -> dict[str, dict[str, float]]:
-    """Partition, or the full latent -> factor -> held-out R2."""
+def by_partition(r2: npt.NDArray[np.float64], partitions: Iterable[str], factors: Sequence[str]) -> Columns:
+    """Partition, or the full latent -> factor -> held-out R2, of what `partition_r2` gives."""
     return {
-        name: dict(zip(table.factors, line, strict=True))
-        for name, line in zip(table.partitions, table.r2.tolist(), strict=True)
+        name: dict(zip(factors, line, strict=True)) for name, line in zip((*partitions, FULL), r2.tolist(), strict=True)
     }
 
 

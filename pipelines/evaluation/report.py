@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from gated_vae.models.registry import METHODS, OBJECTIVES, describe
@@ -27,8 +28,8 @@ class Report:
     has_scores: bool
 
 
-def write_report(run: OpenRun) -> Report:
-    """Draw a run's pictures and write them with its scores to ``report.html``.
+def write_report(run: OpenRun, path: Path | None = None) -> Report:
+    """Draw a run's pictures and write them with its scores to ``report.html`` where its results go, or to `path` alone.
 
     Raises
     ------
@@ -37,9 +38,12 @@ def write_report(run: OpenRun) -> Report:
     """
     metrics = run.files.read_metrics()
     scores = Scores(metrics["evaluate"]) if "evaluate" in metrics else None
-    sections = [_facts(run, metrics.get("train", {})), _scores(scores), *_pictures(run)]
+    hinton = run.files.figures / "hinton_random_forest.png" if scores and scores.values["dci"] else None
+    with TemporaryDirectory() as scratch:
+        drawn = run if path is None else run.writing_to(Path(scratch))
+        sections = [_facts(drawn, metrics.get("train", {})), _scores(scores), *_pictures(drawn, hinton)]
     page = html.page(f"Run {run.files.path.resolve().name}", sections)
-    path = run.files.path / "report.html"
+    path = path or run.files.written / "report.html"
     write_bytes(path, page)
     return Report(path, len(page), scores is not None)
 
@@ -71,11 +75,10 @@ def _scores(scores: Scores | None) -> str:
     return html.section("Scores", html.note(told), *map(html.table, scores.tables()))
 
 
-def _pictures(run: OpenRun) -> list[str]:
+def _pictures(run: OpenRun, hinton: Path | None) -> list[str]:
     traversals = draw_traversals(run)
     swaps = draw_swaps(run)
-    pairs = draw_pairs(run.store, run.files.figures / "pairs.png")
-    hinton = run.files.figures / "hinton_random_forest.png"
+    pairs = draw_pairs(run.store, run.files.figures / "pairs.png") if run.store.partitions else None
     shown = [
         (
             "Traversals",

@@ -13,6 +13,7 @@ from gated_vae.models.metrics.partition import FULL
 DCI = ("disentanglement", "completeness", "uninformativeness")
 OTHERS = ("mig", "sap", "modularity")
 SUMMARY = {"own": "own partition", "other": "best other", "full": "full latent", "score": "own - other"}
+ONE_PARTITION = "there is one partition only"
 SWAP = {"pose": "A's pose", "expression": "B's expression", "both": "both"}
 JUDGES = {"by_probe": "probe", "by_labels": "labels", "unswapped_by_labels": "labels, not swapped"}
 
@@ -47,9 +48,11 @@ class Scores:
         Plain values, as filed in ``metrics.json``. Of any store: `dci` (by regressor, from posterior means: scores, per code
         and per factor, `importance`), `constant` (factors left out) and `kl` (of every latent dimension, in nats). Of a grid of
         factors: `samples`, `rotation_circular`, `partition_r2` (partition -> factor -> held-out R2), `partition_score` (by
-        factor), `mig`, `sap`, `modularity`. Of faces: `images`, `held_out`, `judged_by` (labels or truth), `split_by`,
+        factor), `mig`, `sap`, `modularity`. Of faces: `images`, `held_out`, `judged_by` (labels or truth), `split_by`, `people`
+        (unseen, trained on, of another store),
         `r2` (probe -> codes -> partition -> factor -> held-out R2), `summary` (probe -> codes -> partition: see `summarise`),
-        `reconstruction` (root mean squared errors per pixel, pixels in 0 .. 1) and `swap` (see `swap_test`).
+        `reconstruction` (root mean squared errors per pixel, pixels in 0 .. 1) and `swap` (see `swap_test`). `left_out` says what
+        there is not, and why: without labels, `r2`, `summary` and `dci` are empty and `judged_by` is None.
     """
 
     values: Values
@@ -57,24 +60,25 @@ class Scores:
     def facts(self) -> dict[str, str]:
         """What was judged, by what, and what could not be."""
         values = self.values
+        left_out = {what: f"none: {why}" for what, why in values.get("left_out", {}).items()}
         if "r2" not in values:
             facts = {"judged by": f"a quarter of {values['samples']:,} random images"}
         else:
-            judge = "the truth" if values["judged_by"] == "truth" else "OpenFace's labels"
+            judge = {"truth": "the truth", "labels": "OpenFace's labels"}.get(values["judged_by"], "their pixels")
             judged = f"{values['held_out']:,} of {values['images']:,} images judge, by {judge}"
-            facts = {"judged by": judged, "split": str(values["split_by"])}
+            facts = {"judged by": judged, "split": str(values["split_by"]), "people": str(values["people"])}
         if values["constant"]:
             facts["left out"] = f"{', '.join(values['constant'])}: (nearly) the same in every image of one side"
-        if values.get("swap", ()) is None:
+        if values.get("swap", ()) is None and values["judged_by"]:
             facts["swap test"] = "none: it needs partitions pose and expression"
-        return facts
+        return facts | left_out
 
     def tables(self) -> list[Table]:
         """Everything worth telling: factor by factor what ridge regression reads, as a forest reads much the same."""
         values = self.values
         found = _face_tables(values) if "r2" in values else _factor_tables(values)
         dci = {name: {key: score[key] for key in DCI} for name, score in values["dci"].items()}
-        return [*found, Table("DCI, from posterior means", dci)]
+        return [table for table in (*found, Table("DCI, from posterior means", dci)) if table.rows]
 
 
 def _factor_tables(values: Values) -> Iterator[Table]:
@@ -92,9 +96,10 @@ def _factor_tables(values: Values) -> Iterator[Table]:
 def _face_tables(values: Values) -> Iterator[Table]:
     for probe, by_codes in values["summary"].items():
         for codes, summary in by_codes.items():
-            columns = {title: {name: found[key] for name, found in summary.items()} for key, title in SUMMARY.items()}
+            told = {key: title for key, title in SUMMARY.items() if all(key in found for found in summary.values())}
+            columns = {title: {name: found[key] for name, found in summary.items()} for key, title in told.items()}
             yield Table(f"Mean R2 of a partition's factors ({probe.replace('_', ' ')}, posterior {codes}s)", columns)
-    for codes, r2 in values["r2"]["ridge"].items():
+    for codes, r2 in values["r2"].get("ridge", {}).items():
         yield Table(f"R2 of each factor by partition (ridge, posterior {codes}s)", _worded(r2))
     if values["swap"] is not None:
         found = {f"nearer by {JUDGES[key]}": shares for key, shares in values["swap"].items() if key in JUDGES}
@@ -121,7 +126,7 @@ def summarise(r2: Columns, owner: Mapping[str, str]) -> dict[str, dict[str, floa
     Returns
     -------
     Partition -> `own` (from that partition), `other` (from the best other one, factor by factor), `full` (from the full
-    latent) and `score` (own - other).
+    latent) and `score` (own - other); without another partition only the first and the third.
     """
     floored = {name: {factor: max(0.0, value) for factor, value in found.items()} for name, found in r2.items()}
     summary = {}
@@ -130,9 +135,11 @@ def summarise(r2: Columns, owner: Mapping[str, str]) -> dict[str, dict[str, floa
             mine = [factor for factor, partition in owner.items() if partition == name]
             others = [found for other, found in floored.items() if other not in (name, FULL)]
             own = float(np.mean([floored[name][factor] for factor in mine]))
-            other = float(np.mean([max(found[factor] for found in others) for factor in mine]))
             full = float(np.mean([floored[FULL][factor] for factor in mine]))
-            summary[name] = {"own": own, "other": other, "full": full, "score": own - other}
+            summary[name] = {"own": own, "full": full}
+            if others:
+                other = float(np.mean([max(found[factor] for found in others) for factor in mine]))
+                summary[name] = {"own": own, "other": other, "full": full, "score": own - other}
     return summary
 
 

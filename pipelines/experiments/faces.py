@@ -113,6 +113,7 @@ class Faces(Experiment):
         """Refuse another kind of store, and runs that were judged by something else, lest one table mixes them."""
         if "factors" in self.opened().manifest:
             raise GatedVAEError(f"{self.store} holds no faces.", "", "Use `pipe reproduce table1` for dSprites.")
+        read_labels(self.opened(), FACES, truth=self.truth)  # refuses what cannot be judged before it is trained on
         judge, other = ("truth", "labels") if self.truth else ("labels", "truth")
         if any(run.scores.values["judged_by"] != judge for run in finished_runs(self)):
             why = f"They were judged by the {other}, not by the {judge}."
@@ -192,7 +193,7 @@ class Faces(Experiment):
         height, width = store.manifest["image_shape"]
         hidden = f", hidden {self.hidden}" if self.hidden else ""
         weights = f", times {self.kl_weights} where there is a gate" if self.kl_weights else ""
-        split_by = read_labels(store, FACES, truth=self.truth).split_by
+        split_by = read_labels(store, FACES, truth=self.truth).judges.split_by
         return (
             f"# Faces ({self.data}), {self.steps:,} steps\n\n"
             f"{len(store):,} images of {width}x{height}. Pairs: {pairs}. Every run: the faces' preset ({PRESET.network} network"

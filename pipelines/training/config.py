@@ -13,12 +13,12 @@ from gated_vae.preprocessing.errors import GatedVAEError, UsageError
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Everything that decides a run.
+    """Everything that decides a run, and where it was found, which does not count where configurations are compared.
 
     Attributes
     ----------
     store:
-        The store's folder, or the address of a pairing service.
+        The store's folder, or the address of a pairing service. A run knows what is in it by digests.
     model:
         Partitions, network, method and objective.
     steps, epochs:
@@ -30,17 +30,18 @@ class TrainConfig:
     seed:
         Decides initial weights, order of the pairs and noise.
     precision:
-        ``fp32`` or ``bf16``.
+        ``fp32``, ``tf32`` or ``bf16``.
+    device:
+        Where it was begun: ``cpu`` or ``cuda``.
     stacked:
         Whether it was trained as one of a stack of models, or as a stack of one, which rounds otherwise in the last bits.
-        It does not count where configurations are compared, as the device does not.
     decoder_only:
         Fine-tuning: the encoder stays as it is.
-    initial, initial_step:
-        The run whose weights to start from, and how far it was trained (fine-tuning).
+    initial, initial_weights:
+        The run whose weights to start from, and their SHA-256 (fine-tuning).
     """
 
-    store: str
+    store: str = field(compare=False)
     model: GatedVAEConfig
     steps: int | None = None
     epochs: int | None = None
@@ -49,10 +50,11 @@ class TrainConfig:
     schedule: str = "constant"
     seed: int = 0
     precision: str = "fp32"
+    device: str = field(default="cpu", compare=False)
     stacked: bool = field(default=False, compare=False)
     decoder_only: bool = False
-    initial: str | None = None
-    initial_step: int | None = None
+    initial: str | None = field(default=None, compare=False)
+    initial_weights: str | None = None
 
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.epochs is None):

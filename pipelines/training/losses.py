@@ -64,15 +64,16 @@ class RunningLosses:
 
 
 class EventLog:
-    """Appends scalars to a new event file in `folder`; whatever earlier files say of steps from `first_step` on is void."""
+    """Appends scalars to a new event file in `folder`; what earlier files say of steps after `step`, the last saved, is void."""
 
-    def __init__(self, folder: Path, first_step: int) -> None:
+    def __init__(self, folder: Path, step: int) -> None:
         host = socket.gethostname()
-        path = folder / f"events.out.tfevents.{int(time.time()):010d}.{host}.{os.getpid()}.{first_step}"
+        # In the order of their names: of two in one second, the one that goes on from a later step is the later one.
+        path = folder / f"events.out.tfevents.{int(time.time()):010d}.{step:09d}.{host}.{os.getpid()}"
         self._file = path.open("ab")
         self._records = RecordWriter(self._file)
         self._write(file_version="brain.Event:2")
-        self._write(step=first_step, session_log=SessionLog(status=SessionLog.START))
+        self._write(step=step + 1, session_log=SessionLog(status=SessionLog.START))  # a reader drops this step, too
 
     def add(self, step: int, scalars: Mapping[str, float]) -> None:
         """Write the values of one step by name."""

@@ -34,10 +34,10 @@ def keep_freed_memory() -> None:
     mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
-def choose_device(name: str) -> str:
-    """``auto`` is CUDA where there is one; CUDA where there is none is an error, and so is any other name than these and cpu."""
+def choose_device(name: str, before: str | None = None) -> str:
+    """``auto`` is CUDA where there is one and the run was not begun elsewhere (`before`); CUDA where there is none is an error."""
     if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        return "cuda" if torch.cuda.is_available() and before != "cpu" else "cpu"
     if name.partition(":")[0] not in ("cpu", "cuda"):
         raise UsageError(f"There is no device {name}.", "", "Use --device auto, cpu or cuda.")
     if name.startswith("cuda") and not torch.cuda.is_available():
@@ -45,10 +45,14 @@ def choose_device(name: str) -> str:
     return name
 
 
-def choose_precision(name: str, device: str) -> str:
-    """``auto`` is the fastest: tf32 on CUDA from Ampere on (docs/gpu.md), bf16 on processors that multiply it faster, else fp32."""
+def choose_precision(name: str, device: str, before: str | None = None) -> str:
+    """``auto`` is what the run was begun in (`before`), else the fastest: tf32 on CUDA from Ampere on (docs/gpu.md), bf16 on
+    processors that multiply it faster, else fp32.
+    """
     if name != "auto":
         return name
+    if before is not None:
+        return before
     if device.startswith("cuda"):
         return "tf32" if torch.cuda.get_device_capability(device) >= (8, 0) else "fp32"
     return "bf16" if _multiplies_bfloat16_faster() else "fp32"

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
-from gated_vae.models.checkpoint import Checkpoint, checkpoints, load_weights
+from gated_vae.models.checkpoint import Checkpoint, checkpoints, load_weights, weights_digest
 from gated_vae.models.methods.base import self_reconstruction_at
 from gated_vae.models.vae import GatedVAE
-from gated_vae.pairing.stream.loader import is_address
+from gated_vae.pairing.stream.address import is_address
+from gated_vae.pairing.stream.batches import pairs_digest
 from gated_vae.pipelines.training.config import TrainConfig
 from gated_vae.preprocessing.errors import GatedVAEError
-from gated_vae.preprocessing.files import digest, locked, read_json, write_json
-from gated_vae.preprocessing.store import Store, open_store
+from gated_vae.preprocessing.files import locked, read_json, write_json
+from gated_vae.preprocessing.store import Store, images_path, open_store
 
-RUN_SCHEMA_VERSION = 3
+RUN_SCHEMA_VERSION = 4
 
 
 @dataclass(frozen=True)
@@ -29,21 +31,32 @@ class Run:
     Attributes
     ----------
     store_digest, pairs_digest:
-        Of the samples it was trained on, and of how the pairs of its partitions were made.
+        Of the images it was trained on, and of their labels and how the pairs of its partitions were made.
+    from_here:
+        The way from its folder to its store, for when both have moved.
     moved:
-        Where its store lies if not where it was trained from.
+        Where its store is said to lie.
+    results:
+        Where what is measured and drawn goes if not into its folder.
     """
 
     path: Path
     config: TrainConfig
     store_digest: str
     pairs_digest: str
-    moved: Path | None = None
+    from_here: str = field(default="", compare=False)
+    moved: Path | None = field(default=None, compare=False)
+    results: Path | None = field(default=None, compare=False)
+
+    @property
+    def written(self) -> Path:
+        """Where what is measured and drawn goes."""
+        return self.results or self.path
 
     @property
     def figures(self) -> Path:
         """Where pictures go."""
-        return self.path / "figures"
+        return self.written / "figures"
 
     @property
     def checkpoints(self) -> Path:
@@ -56,29 +69,51 @@ class Run:
         return self.path / "metrics.json"
 
     def read_metrics(self) -> dict[str, Any]:
-        """What has been measured so far, by command."""
-        return read_json(self.metrics, "Evaluate the run again.") if self.metrics.exists() else {}
+        """What has been measured so far, by command; elsewhere what was measured of these weights."""
+        own, others = (_read_metrics(folder / "metrics.json") for folder in (self.path, self.written))
+        return {**own, **others} if others.get("train") == own.get("train") else own
 
     def finish(self, steps: int, losses: dict[str, Any]) -> None:
         """File that training is done, unless that was filed already; what was measured of a checkpoint on the way goes."""
         if self.read_metrics().get("train", {}).get("steps") != steps:
             write_json(self.metrics, {"train": {"steps": steps, "losses": losses}})
 
+    def is_trained(self, steps: int) -> bool:
+        """Whether training has filed so many steps and has saved the weights after them."""
+        latest = self.latest()
+        return latest is not None and latest.step == self.read_metrics().get("train", {}).get("steps") == steps
+
     def add_metrics(self, command: str, values: dict[str, Any]) -> None:
         """Write one command's figures beside the others'."""
-        write_json(self.metrics, {**self.read_metrics(), command: values})
+        write_json(self.written / "metrics.json", {**self.read_metrics(), command: values})
+
+    def writing_to(self, out: Path | None) -> Run:
+        """The run with another folder for what is measured and drawn; refused where nothing can be written there, or to its own."""
+        folder = out or self.path
+        if out and _config_path(out).exists() and not out.samefile(self.path):
+            raise GatedVAEError(f"{out} is another run.", "", "Give a folder of its own: --out FOLDER.")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            for place in filter(Path.exists, (folder, folder / "figures")):
+                TemporaryFile(dir=place).close()
+        except OSError as error:
+            why = f"{os.strerror(error.errno or 0)}."
+            raise GatedVAEError(
+                f"Nothing can be written to {folder}.", why, "Give another folder: --out FOLDER."
+            ) from None
+        return replace(self, results=out)
 
     def forget_metrics(self) -> None:
         """Remove what has been measured: the weights change."""
         self.metrics.unlink(missing_ok=True)
 
     def latest(self) -> Checkpoint | None:
-        """The newest complete checkpoint."""
+        """The newest checkpoint."""
         found = checkpoints(self.checkpoints)
         return found[-1] if found else None
 
     def newest(self) -> Checkpoint:
-        """The newest complete checkpoint; refused where there is none."""
+        """The newest checkpoint; refused where there is none."""
         checkpoint = self.latest()
         if checkpoint is None:
             raise GatedVAEError(f"{self.path} has no checkpoint yet.", "", "Train it first: `pipe train ... --out` it.")
@@ -92,19 +127,36 @@ class Run:
             load_weights(checkpoint, model)
         return model.to(device).eval()
 
+    def weights_digest(self) -> str:
+        """The SHA-256 of the newest checkpoint's weights."""
+        checkpoint = self.newest()
+        with usable(checkpoint):
+            return weights_digest(checkpoint)
+
+    def using(self, config: TrainConfig) -> Run:
+        """The run with its store and initial run where an equal configuration has them."""
+        return replace(self, config=replace(self.config, store=config.store, initial=config.initial))
+
+    def store_path(self) -> Path:
+        """Where its store is said to lie, or was, or should be if it has moved together with the run."""
+        if self.moved is not None:
+            return self.moved
+        recorded, beside = Path(self.config.store), self.path / self.from_here
+        return beside if self.from_here and beside.is_dir() and not recorded.is_dir() else recorded
+
     def store(self) -> Store:
         """The store it was trained on; refused when that was replaced meanwhile, or is behind a service."""
-        if self.moved is None and is_address(self.config.store):
+        path = self.store_path()
+        if not path.is_dir() and self.moved is None and is_address(self.config.store):
             why = f"It was trained from the service at {self.config.store}, which serves pairs alone."
             remedy = "Give the folder that the service serves, or a copy: --store FOLDER."
             raise GatedVAEError(f"The images of {self.path} are needed.", why, remedy)
-        path = self.moved or Path(self.config.store)
         if not path.is_dir():
-            remedy = "Say where it is now: --store FOLDER (a relative path starts from this folder)."
+            remedy = "Say where it is now: --store FOLDER."
             raise GatedVAEError(f"The store of {self.path} is gone.", f"There is no folder {path}.", remedy)
         store = open_store(path)
-        if store.manifest["source_digest"] != self.store_digest:
-            why = "The store holds other samples than those it was trained on."
+        if store.digest_of(images_path) != self.store_digest:
+            why = "The store holds other images than those it was trained on."
             remedy = "Train again, restore the store, or say where it is now: --store FOLDER."
             raise GatedVAEError(f"{self.path} does not fit {store.path}.", why, remedy)
         return store
@@ -115,11 +167,21 @@ def usable(checkpoint: Checkpoint) -> Iterator[None]:
     """Say what to do about a checkpoint that cannot be used."""
     try:
         yield
+    except FileNotFoundError as error:
+        remedy = (
+            f"Put it back, or delete {checkpoint.weights.name} and train from the checkpoint before it or anew."
+            " Codes, scores and pictures need the weights alone."
+        )
+        raise GatedVAEError("Training cannot go on.", f"{error}.", remedy) from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         remedy = (
             f"Delete {checkpoint.weights.name}, then run the same command again: training goes on from an earlier one."
         )
         raise GatedVAEError("A checkpoint cannot be used.", f"{error}.", remedy) from None
+
+
+def _read_metrics(path: Path) -> dict[str, Any]:
+    return read_json(path, "Evaluate the run again.") if path.exists() else {}
 
 
 def _config_path(path: Path) -> Path:
@@ -141,19 +203,24 @@ def open_run(path: Path, store: Path | None = None) -> Run:
         raise GatedVAEError(f"{path} cannot be opened.", why, "Train it again.")
     try:
         config = TrainConfig.from_dict(values["train"])
-        return Run(path, config, values["store_digest"], values["pairs_digest"], store)
+        return Run(path, config, values["store_digest"], values["pairs_digest"], values["store_from_here"], store)
     except (KeyError, TypeError, ValueError) as error:
         raise GatedVAEError(f"{_config_path(path)} is damaged.", str(error), remedy) from None
 
 
 def run_of(path: Path, config: TrainConfig, store: Store) -> Run:
     """The run that training on `store` makes: what `open_run` gives then."""
-    records = (json.dumps([name, store.partitions.get(name)], sort_keys=True) for name in config.model.latent)
-    return Run(path, config, store.manifest["source_digest"], digest(*records))
+    from_here = "" if is_address(config.store) else os.path.relpath(config.store, path)
+    return Run(path, config, store.digest_of(images_path), pairs_digest(store, config.model.latent), from_here)
+
+
+def recorded(path: Path) -> TrainConfig | None:
+    """The configuration of the run in a folder; None where there is none."""
+    return open_run(path).config if _config_path(path).exists() else None
 
 
 def create_run(path: Path, config: TrainConfig, store: Store, *, extend: bool = False) -> Run:
-    """Write ``config.json`` for a new run, or open the one that is there when it says the same.
+    """Write ``config.json`` for a new run, or open the one that is there when it says the same, wherever its store lies now.
 
     Parameters
     ----------
@@ -168,30 +235,48 @@ def create_run(path: Path, config: TrainConfig, store: Store, *, extend: bool = 
         When the folder holds a run of another configuration.
     """
     run = run_of(path, config, store)
-    values = {
-        "schema_version": RUN_SCHEMA_VERSION,
-        "store_digest": run.store_digest,
-        "pairs_digest": run.pairs_digest,
-        "train": config.to_dict(),
-    }
     if not _config_path(path).exists():
-        write_json(_config_path(path), values)
-        return run
+        return _record(run)
     there = open_run(path)
     as_long = replace(config, steps=there.config.steps, epochs=there.config.epochs)
     if extend and there != run and there == replace(run, config=as_long):
         _check_longer(path, config, there.config)
-        write_json(_config_path(path), values)
-        return run
-    refuse_another(there, run, "Choose another --out, or --overwrite.")
+        return _record(run)
+    refuse_another(there, run, "Choose another --out. (--overwrite would remove that run.)")
+    if not is_address(config.store) and not _has_its_store(there):
+        return _record(replace(there.using(config), from_here=run.from_here))
     return there
+
+
+def _has_its_store(run: Run) -> bool:
+    try:
+        run.store()
+    except GatedVAEError:
+        return False
+    return True
+
+
+def _record(run: Run) -> Run:
+    """Write ``config.json``: paths as they are from anywhere."""
+    config = run.config
+    store = config.store if is_address(config.store) else str(Path(config.store).absolute())
+    initial = config.initial and str(Path(config.initial).absolute())
+    values = {
+        "schema_version": RUN_SCHEMA_VERSION,
+        "store_digest": run.store_digest,
+        "pairs_digest": run.pairs_digest,
+        "store_from_here": run.from_here,
+        "train": {**config.to_dict(), "store": store, "initial": initial},
+    }
+    write_json(_config_path(run.path), values)
+    return run
 
 
 def refuse_another(there: Run, run: Run, remedy: str) -> None:
     """Refuse the run that is there when it is not `run`, saying in what they differ."""
     if there == run:
         return
-    found = _differences(there.config.to_dict(), run.config.to_dict())
+    found = _differences(_compared(there.config), _compared(run.config))
     if there.store_digest != run.store_digest:
         found.append("the store was made anew")
     elif there.pairs_digest != run.pairs_digest:
@@ -207,6 +292,11 @@ def _check_longer(path: Path, config: TrainConfig, there: TrainConfig) -> None:
         raise GatedVAEError(f"{path} cannot go on beyond its end.", why, "Choose another --out, or --overwrite.")
     if (config.steps or 0) < (there.steps or 0) or (config.epochs or 0) < (there.epochs or 0):
         raise GatedVAEError(f"{path} is longer already.", asked, "Ask for more, in the same unit.")
+
+
+def _compared(config: TrainConfig) -> dict[str, Any]:
+    values = config.to_dict()
+    return {key.name: values[key.name] for key in fields(config) if key.compare}
 
 
 def _differences(there: dict[str, Any], here: dict[str, Any], prefix: str = "") -> list[str]:

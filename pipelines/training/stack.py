@@ -19,7 +19,7 @@ from gated_vae.models.noise import hashed_noise
 from gated_vae.models.objectives import Posterior, Terms
 from gated_vae.models.stacked import Stack
 from gated_vae.models.vae import GatedVAE, draw_noise
-from gated_vae.pairing.stream.loader import is_address
+from gated_vae.pairing.stream.address import is_address
 from gated_vae.pipelines.training import trainer
 from gated_vae.pipelines.training.chunks import IdChunk, id_chunks
 from gated_vae.pipelines.training.config import TrainConfig
@@ -90,7 +90,8 @@ def train_stack(
     """
     if why := why_not_stacked(configs):
         raise GatedVAEError("These runs cannot be stacked.", why, "Train them one by one.")
-    configs = [replace(config, stacked=True) for config in configs]
+    device = choose_device(options.device)
+    configs = [replace(config, stacked=True, device=torch.device(device).type) for config in configs]
     store = store or open_store(configs[0].store)
     loader = trainer.open_loader(configs[0], store)  # refuses what does not fit before there is a run of it
     steps = configs[0].steps or (configs[0].epochs or 0) * len(loader)
@@ -100,15 +101,19 @@ def train_stack(
                 clear_run(out)
             stack.enter_context(locked(out))
             create_run(out, config, store, extend=options.resume)
-        runs = [open_run(out) for out in outs]
+        runs = [open_run(out).using(config) for config, out in zip(configs, outs, strict=True)]
+        if all(run.is_trained(steps) for run in runs):
+            for run in runs:  # a death may have come between saving the last checkpoints and removing older ones
+                prune(run.checkpoints, KEPT_CHECKPOINTS)
+            return [TrainReport(run.path, steps, 0, run.read_metrics()["train"]["losses"]) for run in runs]
         try:
-            stacked = StackTrainer(runs, store, steps, choose_device(options.device))
+            stacked = StackTrainer(runs, store, steps, device)
             start = stacked.step
             if start < steps:
                 for run in runs:
                     run.forget_metrics()
                 stacked.fit(options, progress)
-            else:  # a death may have come between saving the last checkpoints and removing older ones
+            else:
                 for run in runs:
                     prune(run.checkpoints, KEPT_CHECKPOINTS)
         except torch.OutOfMemoryError as error:
@@ -126,6 +131,8 @@ def why_not_stacked(configs: Sequence[TrainConfig]) -> str:
         if config.decoder_only or config.initial:
             return "Fine-tuning trains a part of a model."
         alike = replace(config.model, objective=first.model.objective, kl_weights=first.model.kl_weights)
+        if config.store != first.store:
+            return "They are trained on different stores."
         if replace(config, seed=first.seed, model=alike) != first:
             return "They differ in more than seed, objective and KL weights."
     return ""
@@ -201,7 +208,7 @@ class StackTrainer:
         chunks = id_chunks([run.config for run in self.runs], self._positions, self.step, self.steps, **how)
         with stop_signals() as stopped, ExitStack() as stack:
             events = [stack.enter_context(closing(EventLog(run.path, self.step))) for run in self.runs]
-            for chunk in chunks:
+            for chunk in self._saved_at_the_end_of(chunks):
                 due = self.step // options.checkpoint_every
                 for ids in self._steps_of(chunk):
                     self.step += 1
@@ -217,6 +224,15 @@ class StackTrainer:
                     why = f"The state after {self.step} of {self.steps} steps is saved."
                     remedy = "Run the same command again to go on."
                     raise InterruptedTrainingError("Training was interrupted.", why, remedy)
+
+    def _saved_at_the_end_of(self, chunks: Iterator[IdChunk]) -> Iterator[IdChunk]:
+        """The chunks; where no more come (their store is gone, a worker has died), the state is saved first."""
+        try:
+            yield from chunks
+        except Exception:
+            if self.step:
+                self._save()
+            raise
 
     def _steps_of(self, chunk: IdChunk) -> Iterator[StepBatch]:
         """A chunk's steps, moved to the device at once: batches of ids in place of images."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -14,7 +14,8 @@ from gated_vae.models.checkpoint import Checkpoint, load_state, load_weights, op
 from gated_vae.models.distributed import Shares
 from gated_vae.models.methods.base import StepBatch, self_reconstruction_at
 from gated_vae.models.vae import GatedVAE, draw_noise
-from gated_vae.pairing.stream.loader import PairBatch, PairLoader, is_address
+from gated_vae.pairing.stream.address import is_address
+from gated_vae.pairing.stream.loader import PairBatch, PairLoader
 from gated_vae.pipelines.training.config import TrainConfig
 from gated_vae.pipelines.training.losses import EventLog, RunningLosses
 from gated_vae.pipelines.training.process import choose_device, choose_products, keep_freed_memory, stop_signals
@@ -68,6 +69,8 @@ def train(
         When SIGINT or SIGTERM came; the state is saved.
     """
     first = distributed.rank() == 0  # the rank that writes
+    device = choose_device(options.device)
+    config = replace(config, device=torch.device(device).type)
     if first and options.overwrite and options.out.exists():
         clear_run(options.out)
     with locked(options.out) if first else nullcontext():
@@ -75,16 +78,20 @@ def train(
         if first:
             create_run(options.out, config, loader.store, extend=options.resume)
         distributed.everyone(0)  # so that all ranks find it
-        run = open_run(options.out)
+        run = open_run(options.out).using(config)
         steps = config.steps or (config.epochs or 0) * len(loader)
-        trainer = Trainer(run, loader, steps, choose_device(options.device))
+        if run.is_trained(steps):
+            if first:  # a death may have come between saving the last checkpoint and removing older ones
+                prune(run.checkpoints, KEPT_CHECKPOINTS)
+            return TrainReport(options.out, steps, 0, run.read_metrics()["train"]["losses"])
+        trainer = Trainer(run, loader, steps, device)
         start = trainer.step
         _agree(start, options)
         if start < steps:
             if first:
                 run.forget_metrics()
             trainer.fit(options, progress)
-        elif first:  # a death may have come between saving the last checkpoint and removing older ones
+        elif first:
             prune(run.checkpoints, KEPT_CHECKPOINTS)
         if first:
             run.finish(steps, trainer.losses.means)
@@ -136,15 +143,16 @@ class Trainer:
         choose_products(self.config.precision, device)
         self.model = GatedVAE(self.config.model, self.config.precision).to(device)
         distributed.synchronise_batch_norm(self.model)
-        if self.config.initial:
+        latest = run.latest()
+        if self.config.initial and latest is None:
             self.model.load_state_dict(open_run(Path(self.config.initial)).model(device).state_dict())
         if self.config.decoder_only:
             self.model.encoder.requires_grad_(requires_grad=False)
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
         self.optimiser = torch.optim.Adam(trained, lr=self.config.lr, fused=True)
         self.step = self._saved = 0
+        self._position = loader.state_dict()  # after that step
         self.losses = RunningLosses()
-        latest = run.latest()
         if latest is not None:
             self._restore(latest)
 
@@ -155,6 +163,7 @@ class Trainer:
             self.loader.load_state_dict(position["loader"])
             self.losses.load_state_dict(position)
             self.step = self._saved = position["step"]
+            self._position = position["loader"]
 
     def fit(self, options: TrainOptions, progress: Progress) -> None:
         """Train to the last step, saving on the way and when told to stop."""
@@ -163,7 +172,7 @@ class Trainer:
             self.model.encoder.eval()  # batch normalisation keeps its statistics too
         log = closing(EventLog(self.run.path, self.step)) if distributed.rank() == 0 else nullcontext()
         with stop_signals() as stopped, log as events:
-            for batch, shares in self._batches():
+            for batch, shares in self._batches(stopped):
                 self._train_on(batch, shares)
                 last = self.step == self.steps
                 if last or self.step % options.log_every == 0:
@@ -173,20 +182,34 @@ class Trainer:
                 if last or stop or self.step % options.checkpoint_every == 0:
                     self._save()
                 if stop and not last:
-                    why = f"The state after {self.step} of {self.steps} steps is saved."
-                    remedy = "Run the same command again to go on (without --overwrite)."
-                    raise InterruptedTrainingError("Training was interrupted.", why, remedy)
+                    raise self._interrupted()
 
-    def _batches(self) -> Iterator[tuple[PairBatch, Shares]]:
-        """Batches until the last step; the last of an epoch is left out where it is too small for batch statistics."""
-        while self.step < self.steps:
-            for batch in self.loader:
-                shares = Shares.of(len(batch.input))
-                if shares.whole >= 2:
-                    self.step += 1
-                    yield batch, shares
-                if self.step == self.steps:
-                    return
+    def _batches(self, stopped: list[int]) -> Iterator[tuple[PairBatch, Shares]]:
+        """Batches until the last step; the last of an epoch is left out where it is too small for batch statistics.
+
+        Where no more come (their source is away, or a signal came meanwhile), the state is saved first.
+        """
+        self.loader.stop = lambda: bool(stopped)
+        try:
+            while self.step < self.steps:
+                for batch in self.loader:
+                    shares = Shares.of(len(batch.input))
+                    if shares.whole >= 2:
+                        self.step, self._position = self.step + 1, self.loader.state_dict()
+                        yield batch, shares
+                    if self.step == self.steps:
+                        return
+        except Exception:
+            if self.step > self._saved:
+                self._save()
+            if stopped:
+                raise self._interrupted() from None
+            raise
+
+    def _interrupted(self) -> InterruptedTrainingError:
+        why = f"The state after {self.step} of {self.steps} steps is saved." if self.step else "It had not begun."
+        remedy = "Run the same command again to go on (without --overwrite)."
+        return InterruptedTrainingError("Training was interrupted.", why, remedy)
 
     def _train_on(self, pairs: PairBatch, shares: Shares) -> None:
         turn = (self.step - 1) // len(self.loader.partitions)
@@ -226,7 +249,7 @@ class Trainer:
         self._saved = self.step
         if distributed.rank() != 0:
             return
-        position = {"step": self.step, "loader": self.loader.state_dict(), **self.losses.state_dict()}
+        position = {"step": self.step, "loader": self._position, **self.losses.state_dict()}
         checkpoint = Checkpoint.at(self.run.checkpoints, self.step)
         slots = optimiser_slots(self.model, self.optimiser)
         save_checkpoint(checkpoint, self.model.state_dict(), slots, position, atomic_path)

@@ -15,9 +15,8 @@ from typing import TypeVar
 
 Result = TypeVar("Result")
 
-_MATTERS = re.compile(
-    "Corrupt JPEG data|libpng error|incorrect data check"
-)  # the rest is about what is not in the pixels
+# The rest is about what is not in the pixels.
+_MATTERS = re.compile("Corrupt JPEG data|libpng error|incorrect data check")
 _UNBUFFERED = 2  # _IONBF of stdio.h
 _BYTES = 4096  # what comes later is not heard
 

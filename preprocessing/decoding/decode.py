@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import string
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -28,7 +29,8 @@ _JPEG_END = b"\xff\xd9"
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 _MARKER = re.compile(rb"\xff[^\0\xff]")
 _PROGRESSIVE, _TABLES, _RESTARTS = 0xC2, 0xC4, range(0xD0, 0xD8)  # markers of JPEG
-_HOLE = bytes(16)  # Huffman codes of pixels hardly ever make so many zeros
+_HOLE = bytes(32)  # Huffman codes of pixels hardly ever make so many zeros
+_TEXT = string.printable.encode()
 _HOLES_TRIED = 8  # each by decoding once more
 
 
@@ -136,7 +138,8 @@ def _in_words(data: bytes, kind: str, damage: str) -> str:
     if not data.strip(b"\0"):
         return "nothing but zeros" if data else "empty file"
     if not kind:
-        return f"not a picture that OpenCV can decode, it begins with {data[:16]!r}"
+        is_text = not data[:64].strip(_TEXT)
+        return "text: an error page, or what Git LFS leaves" if is_text else "not a picture that OpenCV can decode"
     told = damage.strip().rpartition("\n")[2].partition(": ")[2]  # after "libpng error" or "Corrupt JPEG data"
     return (
         f"damaged {kind}: {told}" if told else f"{kind} that OpenCV cannot decode: damaged, cut short or of a rare kind"

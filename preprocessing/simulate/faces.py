@@ -18,11 +18,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from gated_vae.preprocessing.compute import count_workers, processes, stream_tasks
+from gated_vae.preprocessing.compute import count_workers, processes
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import locked, read_json, write_bytes, write_json, write_parquet
 from gated_vae.preprocessing.images import use_one_thread
 from gated_vae.preprocessing.progress import Progress, ignore
+from gated_vae.preprocessing.scheduler.dask import stream_tasks
 from gated_vae.preprocessing.simulate.images import (
     IMPOSSIBLE,
     LOW_CONFIDENCE,

@@ -19,8 +19,8 @@ from gated_vae.pairing.groups.columns import LabelColumns, training_rows
 from gated_vae.pairing.groups.kmeans import cut_blocks, fit_kmeans
 from gated_vae.pairing.rules import Rule
 from gated_vae.pipelines import cli
-from gated_vae.preprocessing.compute import stream_tasks
 from gated_vae.preprocessing.errors import GatedVAEError
+from gated_vae.preprocessing.scheduler.dask import stream_tasks
 from gated_vae.preprocessing.store import open_store, samples_path
 from tests.pairing.test_cluster import POSE, UNITS, contents, faces, store_of
 
@@ -83,14 +83,14 @@ def test_the_rows_asked_for_come_from_every_shard(
     labels = LabelColumns(open_store(store), POSE)
     rows = np.sort(np.random.default_rng(0).integers(0, MANY, 500))
     assert np.array_equal(labels.take(rows), samples[POSE].to_numpy()[rows])
-    assert np.array_equal(labels.all(), samples[POSE].to_numpy())
+    assert np.array_equal(labels.training(), samples[POSE].to_numpy())
 
 
 def test_a_table_with_other_rows_than_the_store_is_refused(tmp_path: Path) -> None:
     store = store_of(tmp_path / "store", faces(100))
     faces(99).to_parquet(samples_path(store))
     with pytest.raises(GatedVAEError, match="99 rows"):
-        LabelColumns(open_store(store), POSE).all()
+        LabelColumns(open_store(store), POSE).training()
 
 
 def test_shards_change_no_byte(tmp_path: Path, request: pytest.FixtureRequest) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from gated_vae.models.checkpoint import checkpoints, read_state
 from gated_vae.models.methods.base import NO_GATE, StepBatch
@@ -29,10 +30,12 @@ from gated_vae.pipelines.evaluation.opened import OpenRun
 from gated_vae.pipelines.training.config import TrainConfig
 from gated_vae.pipelines.training.run import open_run
 from gated_vae.pipelines.training.trainer import InterruptedTrainingError, TrainOptions, train
+from gated_vae.pipelines.verify import verify
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import locked
 from gated_vae.preprocessing.progress import Progress
 from gated_vae.preprocessing.store import Store, open_store
+from tests.pipelines.test_cli import pipe
 from tests.stores import make_grid_store
 
 MODEL = GatedVAEConfig({"pose": 2, "expression": 3}, image_shape=(16, 16), network="fc", hidden=(16, 16))
@@ -160,6 +163,60 @@ def test_a_death_between_checkpoints_ends_in_the_same_bytes(tmp_path: Path, stor
     assert contents(tmp_path / "run") == contents(tmp_path / "whole")
 
 
+def logged(run: Path) -> dict[str, list[tuple[int, float]]]:
+    """What TensorBoard shows of a run: the steps and values of every curve."""
+    events = EventAccumulator(str(run), size_guidance={"scalars": 0}).Reload()
+    return {name: [(it.step, it.value) for it in events.Scalars(name)] for name in events.Tags()["scalars"]}
+
+
+@pytest.mark.parametrize(("every", "saved"), [(4, 8), (4, 10), (5, 10), (3, 17)])
+def test_tensorboard_shows_every_point_of_a_stopped_and_killed_run_once(
+    tmp_path: Path, store: Store, every: int, saved: int
+) -> None:
+    """Stopped at its first log and its first checkpoint, then killed between two, at times beyond a log."""
+
+    def die(done: int, total: int, note: str = "") -> None:  # noqa: ARG001
+        if done == 19:
+            raise RuntimeError("killed")
+
+    whole, parts = (TrainOptions(tmp_path / name, log_every=every, checkpoint_every=saved) for name in ("a", "b"))
+    train(config(store), whole)
+    for stop in (every, saved):
+        with pytest.raises(InterruptedTrainingError):
+            train(config(store), parts, stop_at(stop))
+    with pytest.raises(RuntimeError, match="killed"):
+        train(config(store), parts, die)
+    train(config(store), parts)
+    assert logged(parts.out) == logged(whole.out)
+    assert [step for step, _ in logged(parts.out)["learning_rate"]] == [*range(every, 30, every), 30]
+
+
+def test_without_its_state_a_run_can_be_used_but_not_trained_on(
+    tmp_path: Path, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = TrainOptions(tmp_path / "run", log_every=4, checkpoint_every=10)
+    with pytest.raises(InterruptedTrainingError):
+        train(config(store), options, stop_at(13))
+    last = checkpoints(options.out / "checkpoints")[-1]
+    last.state.unlink()
+    (problem,) = verify(options.out).problems
+    assert problem.path == last.state
+    assert "is missing" in problem.what
+    for command in (("encode", options.out, store.path, "--out", tmp_path / "c.parquet"), ("traverse", options.out)):
+        assert pipe(*command) == 0
+    with pytest.raises(GatedVAEError, match=r"state\.safetensors is missing") as refused:
+        train(config(store), options)
+    assert f"delete {last.weights.name}" in refused.value.remedy
+    last.weights.unlink()
+    assert train(config(store), options).steps_now == 20, "from the checkpoint before"
+    for checkpoint in checkpoints(options.out / "checkpoints"):
+        checkpoint.state.unlink()
+    capsys.readouterr()
+    assert train(config(store), options).steps_now == 0, "it was finished"
+    assert pipe("report", options.out) == 0
+    assert pipe("finetune", options.out, "--steps", "2") == 0
+
+
 def test_a_finished_run_is_left_alone_and_another_refused(tmp_path: Path, store: Store) -> None:
     options = TrainOptions(tmp_path / "run")
     train(config(store), options)
@@ -229,7 +286,8 @@ def test_what_cannot_be_trained_leaves_no_run(
 
 def test_overwriting_takes_away_all_that_other_commands_have_made_of_the_run(tmp_path: Path, store: Store) -> None:
     train(config(store, steps=3), TrainOptions(tmp_path / "run"))
-    tuned = config(store, steps=2, decoder_only=True, initial=str(tmp_path / "run"), initial_step=3)
+    weights = open_run(tmp_path / "run").weights_digest()
+    tuned = config(store, steps=2, decoder_only=True, initial=str(tmp_path / "run"), initial_weights=weights)
     train(tuned, TrainOptions(tmp_path / "run" / "finetuned"))
     (tmp_path / "run" / "report.html").write_text("of the former weights")
     assert OpenRun(open_run(tmp_path / "run")).tuned is not None
@@ -239,7 +297,8 @@ def test_overwriting_takes_away_all_that_other_commands_have_made_of_the_run(tmp
 
 def test_a_decoder_tuned_to_earlier_weights_is_not_used(tmp_path: Path, store: Store) -> None:
     train(config(store, steps=3), TrainOptions(tmp_path / "run"))
-    tuned = config(store, steps=2, decoder_only=True, initial=str(tmp_path / "run"), initial_step=3)
+    weights = open_run(tmp_path / "run").weights_digest()
+    tuned = config(store, steps=2, decoder_only=True, initial=str(tmp_path / "run"), initial_weights=weights)
     train(tuned, TrainOptions(tmp_path / "run" / "finetuned"))
     train(config(store, steps=4), TrainOptions(tmp_path / "run", resume=True))
     assert OpenRun(open_run(tmp_path / "run")).tuned is None
@@ -277,7 +336,7 @@ def test_a_run_of_an_earlier_form_is_told_from_a_damaged_one(tmp_path: Path, sto
     with pytest.raises(GatedVAEError, match="damaged"):
         open_run(tmp_path / "run")
     path.write_text(json.dumps({**values, "schema_version": 1}))
-    with pytest.raises(GatedVAEError, match="schema version 1; this version reads 3"):
+    with pytest.raises(GatedVAEError, match="schema version 1; this version reads 4"):
         open_run(tmp_path / "run")
 
 

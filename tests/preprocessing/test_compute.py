@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -14,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from gated_vae.preprocessing.compute import RunTasks, cluster, processes, read_ahead, stream_tasks, threads
+from gated_vae.preprocessing.compute import RunTasks, processes, read_ahead, threads
 from gated_vae.preprocessing.errors import GatedVAEError
 
 
@@ -51,19 +50,10 @@ def run_all(
         return list(run(function, tasks))
 
 
-@pytest.fixture(scope="module")
-def scheduler() -> Iterator[str]:
-    from distributed import LocalCluster
-
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as local:
-        yield local.scheduler_address
-
-
 @pytest.mark.parametrize("workers", [1, 2, 5])
 def test_results_come_in_the_order_of_the_tasks(workers: int) -> None:
     tasks = [(number, 0.02 if number % 2 else 0.0) for number in range(9)]
     assert run_all(threads(workers), wait_and_square, tasks) == [n * n for n in range(9)]
-    assert list(stream_tasks(wait_and_square, tasks)) == [n * n for n in range(9)]
 
 
 def test_workers_work_at_the_same_time() -> None:
@@ -152,39 +142,6 @@ def test_items_are_read_ahead_in_another_thread(depth: int) -> None:
     assert len(made) <= 1 + depth
     with pytest.raises(ZeroDivisionError):
         list(read_ahead(1 // number for number in (1, 0)))
-
-
-def test_a_scheduler_that_is_not_there_is_told_at_once() -> None:
-    with socket.socket() as closed:
-        closed.bind(("127.0.0.1", 0))
-        port = closed.getsockname()[1]
-    start = time.perf_counter()
-    for address in (f"tcp://127.0.0.1:{port}", f"127.0.0.1:{port}", "nonsense"):
-        with pytest.raises(GatedVAEError, match="No Dask scheduler answers"):
-            run_all(cluster(address), wait_and_square, [(1, 0.0)])
-    assert time.perf_counter() - start < 3
-
-
-@pytest.mark.slow
-def test_a_cluster_gives_the_same(scheduler: str) -> None:
-    tasks = [(number, 0.02 if number % 2 else 0.0) for number in range(9)]
-    assert run_all(cluster(scheduler), wait_and_square, tasks) == [n * n for n in range(9)]
-    assert list(stream_tasks(wait_and_square, tasks, scheduler=scheduler)) == [n * n for n in range(9)]
-
-
-@pytest.mark.slow
-def test_a_cluster_drops_what_has_not_begun_after_a_failure(scheduler: str, tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="No space left"):
-        run_all(cluster(scheduler), fail_first, [(str(tmp_path), number) for number in range(50)])
-    time.sleep(0.3)
-    assert len(list(tmp_path.iterdir())) < 10
-
-
-@pytest.mark.slow
-def test_the_task_of_a_worker_that_dies_is_done_again(scheduler: str, tmp_path: Path) -> None:
-    tasks = [(str(tmp_path), number) for number in range(6)]
-    assert run_all(cluster(scheduler), die_once, tasks) == list(range(6))
-    assert (tmp_path / "died").exists()
 
 
 def test_a_process_ends_when_the_one_that_started_it_is_killed(tmp_path: Path) -> None:

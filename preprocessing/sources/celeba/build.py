@@ -19,9 +19,10 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-from gated_vae.preprocessing.compute import RunTasks, cluster, processes, threads
+from gated_vae.preprocessing.compute import RunTasks, processes, threads
 from gated_vae.preprocessing.errors import BadSourceError
 from gated_vae.preprocessing.progress import Progress, ignore
+from gated_vae.preprocessing.scheduler.dask import cluster
 from gated_vae.preprocessing.sources.base import Made, make_store
 from gated_vae.preprocessing.sources.celeba.faces import CUT, INTENSITIES, POSE, Wanted
 from gated_vae.preprocessing.sources.celeba.options import CelebaOptions
@@ -29,6 +30,7 @@ from gated_vae.preprocessing.sources.celeba.samples import sample_table, undetec
 from gated_vae.preprocessing.sources.celeba.select import choose_faces, find_whole_pictures, leave_out_columns
 from gated_vae.preprocessing.sources.celeba.survey import survey
 from gated_vae.preprocessing.sources.celeba.tasks import cut_shards, decode_shard, load_faces, read_shard
+from gated_vae.preprocessing.sources.splits import in_order
 from gated_vae.preprocessing.store import rejected_path
 from gated_vae.preprocessing.store_writer import REGION_IMAGES, Plan, StoreWriter
 
@@ -49,6 +51,7 @@ class CelebaReport:
     rejected: dict[str, int]  # count by reason, most frequent first; `taken` and these add up to `seen`
     without_identity: int | None  # samples that the lists do not name; None without a list
     without_split: int | None
+    splits: dict[str, int]  # how many samples train, validate and test; empty where all train
     left_out: dict[str, str]  # labels that few files have, and which
     seconds: float
     already_done: bool  # True when the store was there already and nothing was written
@@ -104,6 +107,9 @@ class CelebaSource:
         failed: dict[int, tuple[str, str]] = {}
         if labels and len(faces):
             samples = sample_table(faces, self.found.people, whole=self.found.pictures is not None)
+            if "split" in samples.column_names:
+                order = in_order(samples["split"].to_pylist())
+                faces, samples = faces.iloc[order], samples.take(order)
             self._decode(faces, writer, run, progress)
             failed = writer.failed()
         bad = faces.iloc[list(failed)][["source", "row"]].to_dict("records")
@@ -194,6 +200,7 @@ def _report(made: Made, left_out: dict[str, str], seconds: float) -> CelebaRepor
         rejected=dict(Counter(reasons.to_pylist()).most_common()),
         without_identity=absent.get("identity"),
         without_split=absent.get("split"),
+        splits=store.splits,
         left_out=left_out,
         seconds=seconds,
         already_done=made.already_done,

@@ -19,9 +19,10 @@ import pandas as pd
 from gated_vae.preprocessing.errors import BadSourceError, GatedVAEError, raise_trouble
 from gated_vae.preprocessing.files import regular
 from gated_vae.preprocessing.openface.pictures import Parts, is_picture, path_parts, shared_end, stem
+from gated_vae.preprocessing.sources.splits import SPLITS, Split
 
-SPLITS = {"0": "train", "1": "valid", "2": "test"}  # as CelebA's README numbers them
-SPLITS |= {name: name for name in SPLITS.values()} | {"val": "valid"}
+_SPLITS = {str(number): name for number, name in enumerate(SPLITS)}  # as CelebA's README numbers them
+_SPLITS |= {name: name for name in SPLITS} | {"val": "valid"}
 
 _FORM = "Every line must be like `000001.jpg 2880`: the official file or Kaggle's CSV, as UTF-8 text."
 _PICTURE = re.compile(r'\s*"?(.+?\.(?:bmp|jpe?g|png))"?\s*[,;\t ]\s*(.*)', re.IGNORECASE)  # then what follows the name
@@ -43,6 +44,7 @@ class People:
 
     lists: Sequence[NamedValues]
     by_folder: bool  # whether the folder that a picture lies in says who it is
+    split: Split | None = None  # by shares, where no list says it
 
 
 def read_identities(path: Path) -> NamedValues:
@@ -55,7 +57,7 @@ def read_identities(path: Path) -> NamedValues:
 
 def read_splits(path: Path) -> NamedValues:
     """Read ``list_eval_partition.txt``: ``train``, ``valid`` or ``test``, or their numbers; raises as `read_identities`."""
-    return _read(path, ("split",), SPLITS.__getitem__)
+    return _read(path, ("split",), _SPLITS.__getitem__)
 
 
 def read_attributes(path: Path) -> NamedValues:

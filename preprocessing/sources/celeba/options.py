@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gated_vae.preprocessing.errors import GatedVAEError
+from gated_vae.preprocessing.sources.splits import Split
 
 CROPS = ("aligned", "landmarks", "centre")  # what of a picture is stored
 FACES = ("confident", "largest")  # which of several faces in a picture is taken
@@ -26,6 +27,8 @@ class CelebaOptions:
         ``identity_CelebA.txt`` or a list in its form; `FOLDER` where people lie in folders; or None.
     partitions, attributes:
         ``list_eval_partition.txt`` and ``list_attr_celeba.txt``, also as Kaggle has them, or None.
+    split:
+        Shares of samples that train, validate and test, where no list of partitions says it; see `splits.Split`.
     crop:
         One of `CROPS`: OpenFace's ``aligned`` faces; or whole pictures, cut by their ``landmarks`` as OpenFace would align them,
         or the ``centre`` of them. When None: aligned without `images`, else landmarks if the CSVs have them.
@@ -46,6 +49,7 @@ class CelebaOptions:
     identities: Path | None = None
     partitions: Path | None = None
     attributes: Path | None = None
+    split: Split | None = None
     crop: str | None = None
     face: str = "confident"
     size: int = 64
@@ -65,6 +69,8 @@ class CelebaOptions:
             "face": (self.face in FACES, " or ".join(FACES)),
             "max_angle": (0 < self.max_angle < float("inf"), "above 0 (radians)"),
         }
+        if self.split and self.partitions:
+            raise GatedVAEError("Both --split and --partitions say who trains.", "", "Give one of them.")
         for name, (possible, allowed) in limits.items():
             if not possible:
                 raise GatedVAEError(f"{name} is {getattr(self, name)}.", "", f"It must be {allowed}.")

@@ -53,8 +53,14 @@ def sample_table(faces: pd.DataFrame, people: People, *, whole: bool) -> pa.Tabl
         samples = samples.join(table)
     if people.by_folder:
         samples["identity"] = _folders(faces, whole)
+    frames = faces["frame"] != WHOLE_IMAGE
     if "identity" in samples:
-        samples["identity"] = _tell_faces(samples, faces["frame"] != WHOLE_IMAGE)
+        samples["identity"] = _tell_faces(samples, frames)
+    if people.split:
+        samples["split"] = people.split.assign(_kept_together(samples, frames))
+    if "split" in samples and not (samples["split"] == "train").any():
+        why = "The list of partitions has none of them in train."
+        raise BadSourceError("No sample is left to train on.", why, "Give CelebA's list, or --split.")
     return pa.Table.from_pandas(samples, preserve_index=False)
 
 
@@ -101,6 +107,17 @@ def _folders(faces: pd.DataFrame, whole: bool) -> list[str]:
         remedy = "Put each person's pictures or CSVs into a folder, or give a list with --identities."
         raise BadSourceError("Folders do not tell who is who.", f"The picture of {csv} lies in none.", remedy)
     return [printable(folder) for folder in folders]
+
+
+def _kept_together(samples: pd.DataFrame, frames: pd.Series) -> list[str]:
+    """What must lie in one split with what: images of a person, else of a sequence, else each by itself."""
+    known = samples.get("identity", pd.Series(index=samples.index, dtype=object))
+    rows = zip(known, known.isna(), frames, samples["source"], samples["image"], strict=True)
+    several = samples["source"].duplicated(keep=False)  # a sequence, or a table of many images
+    return [
+        f"person {person}" if not unknown else f"{source}" if frame or not many else f"{source}:{image}"
+        for (person, unknown, frame, source, image), many in zip(rows, several, strict=True)
+    ]
 
 
 def _tell_faces(samples: pd.DataFrame, frames: pd.Series) -> pd.Series:

@@ -62,7 +62,7 @@ def survey(options: CelebaOptions) -> Source:
         sizes={name: files[name].size for name in csvs},
         lonely_details=[name for name in files if name.endswith(DETAILS) and name.removesuffix(DETAILS) not in stems],
         pictures=pictures,
-        people=People([read(path) for read, path in lists if path], by_folder),
+        people=People([read(path) for read, path in lists if path], by_folder, options.split),
         crop=crop,
         plan=Plan(
             kind="celeba",
@@ -77,6 +77,7 @@ def survey(options: CelebaOptions) -> Source:
                 "face": options.face,
                 "identities": "folder" if by_folder else options.identities is not None,
                 "partitions": options.partitions is not None,
+                "split": {**options.split.shares, "seed": options.split.seed} if options.split else None,
                 "attributes": options.attributes is not None,
             },
             image_shape=(options.size, options.size),

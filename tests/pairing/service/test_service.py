@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -18,14 +20,16 @@ import numpy as np
 import pytest
 import torch
 from pyarrow import flight
+from torch.utils.data import DataLoader
 
 from gated_vae.models.vae import GatedVAEConfig
 from gated_vae.pairing.service.access import ServiceOptions
 from gated_vae.pairing.service.server import PairService
 from gated_vae.pairing.stream import remote
+from gated_vae.pairing.stream.address import Address
 from gated_vae.pairing.stream.loader import PairBatch, PairLoader
 from gated_vae.pipelines.training.config import TrainConfig
-from gated_vae.pipelines.training.trainer import TrainOptions, train
+from gated_vae.pipelines.training.trainer import InterruptedTrainingError, TrainOptions, train
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import write_json
 from gated_vae.preprocessing.store import Store, manifest_path, open_store
@@ -278,21 +282,81 @@ def test_a_port_in_use_and_a_store_without_pairs_say_so(serve: Callable[..., Pai
         serve()
 
 
-def test_tls(serve: Callable[..., PairService], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 -subj /CN=localhost"
-    command += f" -addext subjectAltName=DNS:localhost,IP:127.0.0.1 -keyout {key} -out {cert}"
-    try:
-        subprocess.run(command.split(), check=True, capture_output=True)
-    except FileNotFoundError:
-        pytest.skip("openssl is not installed: no certificate to test with")
-    address = serve(tls_cert=cert, tls_key=key).address
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, Path]]:
+    """Make a certificate for a host, as the options of a service that bring it."""
+
+    def make(names: str) -> dict[str, Path]:
+        folder = tmp_path_factory.mktemp("tls")
+        cert, key = folder / "cert.pem", folder / "key.pem"
+        command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 -subj /CN=service"
+        command += f" -addext subjectAltName={names} -keyout {key} -out {cert}"
+        try:
+            subprocess.run(command.split(), check=True, capture_output=True)
+        except FileNotFoundError:
+            pytest.skip("openssl is not installed: no certificate to test with")
+        return {"tls_cert": cert, "tls_key": key}
+
+    return make
+
+
+def test_tls_and_what_keeps_it_from_coming_about(
+    serve: Callable[..., PairService],
+    certificate: Callable[..., dict[str, Path]],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    ours, theirs = certificate("DNS:localhost,IP:127.0.0.1"), certificate("DNS:elsewhere.example")
+    address, elsewhere, plain = (serve(**options).address for options in (ours, theirs, {}))
     assert address.startswith("grpc+tls://")
-    for wrong in (address, address.replace("grpc+tls", "grpc")):  # an unknown certificate, and no TLS at all
-        with pytest.raises(GatedVAEError, match="No service answers"):
+
+    def refused(wrong: str, why: str, remedy: str) -> None:
+        with pytest.raises(GatedVAEError, match="No service answers") as caught:
             PairLoader(wrong, 32)
-    monkeypatch.setenv("GATED_VAE_TLS_ROOTS", str(cert))
+        assert re.search(why, caught.value.why)
+        assert remedy in caught.value.remedy
+
+    refused(address, "certificate is refused: ", "Let GATED_VAE_TLS_ROOTS name the file")
+    refused(address.replace("+tls", ""), "wants TLS", "Write grpc+tls:// in place of grpc://")
+    refused(address.replace("+tls", "+tcp"), "wants TLS", "Write grpc+tls://")
+    refused(plain.replace("grpc", "grpc+tls"), "does not speak TLS", "Write grpc:// in place of grpc+tls://")
+    monkeypatch.setenv("GATED_VAE_TLS_ROOTS", str(theirs["tls_cert"]))
+    refused(address, "certificate is refused: ", "Let GATED_VAE_TLS_ROOTS name the file")
+    refused(elsewhere, "not valid for '127.0.0.1'", "Write the host as the certificate names it")
+    (tmp_path / "empty.pem").write_text("no certificate")
+    monkeypatch.setenv("GATED_VAE_TLS_ROOTS", str(tmp_path / "empty.pem"))
+    refused(address, "GATED_VAE_TLS_ROOTS names holds no certificate", "Let it name another")
+    assert len(PairLoader(plain, 32)) == 20
+    monkeypatch.setenv("GATED_VAE_TLS_ROOTS", str(ours["tls_cert"]))
     assert len(list(PairLoader(address, 32))) == 20
+
+
+def test_a_proxy_for_the_web_is_not_asked(service: PairService, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("http_proxy", "https_proxy"):
+        monkeypatch.setenv(variable, "http://127.0.0.1:9")  # where nobody listens
+    machine = Address.parse("grpc://10.0.0.7:8815")
+    assert not machine.by_proxy
+    monkeypatch.setenv("grpc_proxy", "http://127.0.0.1:9")
+    assert machine.by_proxy
+    for host in ("127.0.0.1", "localhost", "[::1]"):
+        assert not Address.parse(f"grpc://{host}:8815").by_proxy
+    assert len(list(PairLoader(service.address, 32))) == 20
+
+
+def test_addresses_in_every_form(service: PairService) -> None:
+    for address in (service.address.replace("grpc", "grpc+tcp"), service.address.replace("grpc", "GRPC")):
+        assert len(list(PairLoader(address, 32))) == 20
+    assert str(Address.parse("grpc+tls://[::1]:8815")) == "grpc+tls://[::1]:8815"
+    for wrong in (
+        "http://127.0.0.1:8815",
+        "grpc://127.0.0.1",
+        "grpc://:8815",
+        "grpc://host:port",
+        "grpc+unix:///socket",
+    ):
+        with pytest.raises(GatedVAEError, match="no address of a pairing service") as caught:
+            PairLoader(wrong, 32)
+        assert "grpc://HOST:PORT or grpc+tls://HOST:PORT" in caught.value.remedy
 
 
 class Process:
@@ -305,6 +369,9 @@ class Process:
         self.line = self._process.stdout.readline()
         self.address = self.line.split()[-1]
         self.port = int(self.address.rpartition(":")[2])
+
+    def send(self, number: int) -> None:
+        self._process.send_signal(number)
 
     def kill(self) -> None:
         self._process.kill()
@@ -425,17 +492,105 @@ def test_targets_are_not_composed_from_a_service(service: PairService) -> None:
         PairLoader(service.address, 8, batches="composed")
 
 
+def config(source: object) -> TrainConfig:
+    model = GatedVAEConfig({"expression": 3, "pose": 2}, image_shape=(16, 16), network="fc", hidden=(16, 16))
+    return TrainConfig(str(source), model, steps=25, batch_size=32, lr=1e-3)
+
+
+def weights(run: Path) -> list[str]:
+    return sorted(path.name for path in (run / "checkpoints").iterdir() if ".state" not in path.name)
+
+
+def last(run: Path) -> bytes:
+    return (run / "checkpoints" / "step-000000025.safetensors").read_bytes()
+
+
 def test_training_from_the_service_gives_the_folders_weights(
     service: PairService, store: Store, tmp_path: Path
 ) -> None:
-    model = GatedVAEConfig({"expression": 3, "pose": 2}, image_shape=(16, 16), network="fc", hidden=(16, 16))
-    config = TrainConfig(str(store.path), model, steps=25, batch_size=32, lr=1e-3)
-    train(config, TrainOptions(tmp_path / "folder"))
-    train(replace(config, store=service.address), TrainOptions(tmp_path / "service"))
-    weights = [
-        (tmp_path / name / "checkpoints" / "step-000000025.safetensors").read_bytes() for name in ("folder", "service")
-    ]
-    assert weights[0] == weights[1]
+    train(config(store.path), TrainOptions(tmp_path / "folder"))
+    train(config(service.address), TrainOptions(tmp_path / "service"))
+    assert last(tmp_path / "folder") == last(tmp_path / "service")
+
+
+def test_when_the_service_stays_away_the_state_is_saved(
+    serve: Callable[..., PairService], store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "DELAYS", (0.01, 0.02))
+    service, options = serve(), TrainOptions(tmp_path / "run")
+
+    def close(done: int, total: int, note: str = "") -> None:  # noqa: ARG001
+        if done == 3:
+            service.close()
+
+    with pytest.raises(GatedVAEError, match="went away"):
+        train(config(service.address), options, close)
+    (saved,) = weights(options.out)
+    assert 3 <= int(saved[5:14]) < 25
+    serve(port=service.port)
+    assert train(config(service.address), options).steps_now == 25 - int(saved[5:14])
+    train(config(store.path), TrainOptions(tmp_path / "whole"))
+    assert last(options.out) == last(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(("how", "told"), [(signal.SIGKILL, signal.SIGTERM), (signal.SIGSTOP, signal.SIGINT)])
+def test_a_signal_is_heard_while_the_service_is_away(tmp_path: Path, how: int, told: int) -> None:
+    """Killed, it is tried again after ever longer waits; stopped, its answers do not come."""
+    store = make_store(tmp_path / "store", 3000)
+    process, wanted = Process(store.path), replace(config(""), steps=1000)
+    sent: list[float] = []
+
+    def send() -> None:
+        sent.append(time.monotonic())
+        os.kill(os.getpid(), told)
+
+    def lose(done: int, total: int, note: str = "") -> None:  # noqa: ARG001
+        if done == 3:
+            process.send(how)
+            threading.Timer(0.7, send).start()
+
+    try:
+        with pytest.raises(InterruptedTrainingError, match="of 1000 steps is saved"):
+            train(replace(wanted, store=process.address), TrainOptions(tmp_path / "run"), lose)
+        assert time.monotonic() - sent[0] < 2
+    finally:
+        process.kill()
+    assert len(weights(tmp_path / "run")) == 1
+
+
+def test_a_signal_is_heard_while_a_service_is_opened() -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        start = time.monotonic()
+        threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT)).start()
+        with pytest.raises(KeyboardInterrupt):
+            PairLoader(f"grpc://127.0.0.1:{silent.getsockname()[1]}", 32)
+        assert time.monotonic() - start < 2
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded")
+def test_forked_workers_of_a_dataloader_are_told_to_be_started_instead(service: PairService) -> None:
+    """gRPC does not survive a fork: they would hang, now and then."""
+    loader = PairLoader(service.address, 32)
+    if (child := os.fork()) == 0:
+        signal.alarm(20)
+        try:
+            next(iter(loader))
+        except GatedVAEError as error:
+            os._exit(3 if 'multiprocessing_context="spawn"' in error.remedy else 1)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
+
+
+@pytest.mark.slow
+def test_started_workers_of_a_dataloader_share_the_services_batches(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "store")
+    process = Process(store.path)
+    loader = PairLoader(process.address, 32)
+    feeder = DataLoader(loader, batch_size=None, num_workers=2, multiprocessing_context="spawn")
+    assert all(equal(*pair) for pair in zip(feeder, PairLoader(store.path, 32), strict=True))
+    assert process.stop() == 0
 
 
 def test_the_plain_client_of_the_docs_works(service: PairService) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch.utils.data import ChainDataset, DataLoader
 
 from gated_vae.pairing.exact import pair_exactly
 from gated_vae.pairing.rules.uniform import draw_partners
@@ -20,6 +22,11 @@ from gated_vae.pairing.tables import write_pairs
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import write_json
 from gated_vae.preprocessing.store import Store, manifest_path, open_store
+from tests.stores import make_store
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:This DataLoader will create"
+)  # more workers than this machine has cores
 
 
 def pairs_of(batches: list[PairBatch]) -> Counter[tuple[str, int, int, int]]:
@@ -75,7 +82,7 @@ def test_order_depends_on_seed_and_epoch_alone(store: Store) -> None:
 
 @pytest.mark.usefixtures("window")
 @pytest.mark.parametrize("stop", [1, 7, 19, 20, 33])
-def test_a_state_of_four_integers_resumes_at_the_next_step(store: Store, stop: int) -> None:
+def test_a_state_of_five_integers_resumes_at_the_next_step(store: Store, stop: int) -> None:
     whole = PairLoader(store.path, 32, seed=3)
     expected = [batch.input_id.tolist() for _ in range(3) for batch in whole]
     first = PairLoader(store.path, 32, seed=3)
@@ -87,7 +94,7 @@ def test_a_state_of_four_integers_resumes_at_the_next_step(store: Store, stop: i
                 break
     state = json.loads(json.dumps(first.state_dict()))
     assert all(isinstance(value, int) for value in state.values())
-    second = PairLoader(store.path, 32, prefetch=0)
+    second = PairLoader(store.path, 32, seed=3, prefetch=0)
     second.load_state_dict(state)
     while len(seen) < len(expected):
         seen += [batch.input_id.tolist() for batch in second]
@@ -104,8 +111,6 @@ def test_ranks_share_every_step_of_the_one_rank_run(store: Store, world_size: in
 
 
 def test_exact_pairs_are_fresh_in_every_epoch_and_start_with_the_table(tmp_path: Path) -> None:
-    from tests.stores import make_store
-
     store = make_store(tmp_path / "grid", 4 * 5 * 6)
     shutil.rmtree(store.path / "pairs")
     write_json(manifest_path(store.path), {**store.manifest, "partitions": {}, "factors": {"a": 4, "b": 5, "c": 6}})
@@ -148,9 +153,6 @@ def test_wrong_uses_say_what_to_do(store: Store) -> None:
         PairLoader(store.path, 8, partitions=["colour"])
     with pytest.raises(GatedVAEError, match="no pairs yet"):
         PairLoader(store.with_partitions({}).path, 8)
-    loader = PairLoader(store.with_partitions(store.partitions).path, 8)
-    with pytest.raises(GatedVAEError, match="batches of 16"):
-        loader.load_state_dict({**loader.state_dict(), "global_batch": 16})
 
 
 @pytest.mark.usefixtures("window")
@@ -181,7 +183,7 @@ def test_together_goes_on_and_is_shared_like_turns(store: Store, itself: float) 
 
     whole = list(opened(32))
     resumed = opened(32)
-    resumed.load_state_dict({"seed": 5, "epoch": 0, "step": 4, "global_batch": 32})
+    resumed.load_state_dict({**resumed.state_dict(), "step": 4})
     assert [batch.target_id.tolist() for batch in resumed] == [batch.target_id.tolist() for batch in whole[4:]]
     ranks = [list(opened(16, rank=rank, world_size=2)) for rank in range(2)]
     for batch, *parts in zip(whole, *ranks, strict=True):
@@ -217,3 +219,126 @@ def test_partitions_of_different_draws_do_not_come_together(store: Store, monkey
     write_pairs(store.path, "pose", group, lambda ids, draw: draw_partners(group, draw=draw)[ids], 2)
     with pytest.raises(GatedVAEError, match="do not come together"):
         list(PairLoader(store.path, 32, batches="together"))
+
+
+def test_positions_of_other_loaders_are_refused(store: Store, tmp_path: Path) -> None:
+    def position(source: Store = store, batch_size: int = 16, **options: object) -> dict[str, int]:
+        return PairLoader(source, batch_size, **options).state_dict()  # type: ignore[arg-type]
+
+    loader = PairLoader(store.path, 16)
+    others = {
+        "batches of 8 pairs": position(batch_size=8),
+        "batches of 32 pairs ": position(world_size=2),
+        "seed 1": position(seed=1),
+        "other partitions": position(partitions=["pose"]),
+        "partitions or": position(partitions=["expression", "pose"]),
+        "kind of batches": position(batches="together"),
+        "another source": position(make_store(tmp_path / "other", 310)),
+        "no such position": {**loader.state_dict(), "step": 39},
+        "step 0 of epoch -1": {**loader.state_dict(), "epoch": -1},
+        "seed None": {},
+    }
+    made_anew = {**store.partitions, "pose": {**store.partitions["pose"], "seed": 7}}
+    others["another source,"] = position(store.with_partitions(made_anew))
+    for message, state in others.items():
+        with pytest.raises(GatedVAEError, match=f"(?i){message}"):
+            loader.load_state_dict(state)
+    assert loader.state_dict()["step"] == 0
+    loader.load_state_dict({**loader.state_dict(), "step": 38})
+    ranks = PairLoader(
+        store.with_partitions({**made_anew, "more": {}}), 8, partitions=["pose", "expression"], world_size=2
+    )
+    with pytest.raises(GatedVAEError, match="another source"):
+        ranks.load_state_dict(loader.state_dict())
+    same = store.with_partitions({**made_anew, "pose": {**made_anew["pose"], "seed": 0}, "more": {}})
+    ranks = PairLoader(same, 8, partitions=["pose", "expression"], rank=1, world_size=2)
+    ranks.load_state_dict(loader.state_dict())  # as many pairs in a step, and a partition that is not asked for
+
+
+def same(ours: PairBatch, theirs: PairBatch) -> bool:
+    tensors = zip(ours[1:6], theirs[1:6], strict=True)
+    return ours.partition == theirs.partition and all(map(torch.equal, *zip(*tensors, strict=True)))
+
+
+@pytest.mark.parametrize("batches", ["turns", "together"])
+@pytest.mark.parametrize(("workers", "persistent"), [(0, False), (1, False), (2, False), (2, True), (3, False)])
+def test_a_dataloader_gives_every_batch_once_and_in_the_same_order(
+    store: Store, workers: int, persistent: bool, batches: str
+) -> None:
+    options = {"seed": 3, "batches": batches}
+    plain, ours = (PairLoader(store.path, 32, **options) for _ in range(2))  # type: ignore[arg-type]
+    for loader in (plain, ours):
+        loader.load_state_dict({**loader.state_dict(), "step": 4})
+    feeder = DataLoader(ours, batch_size=None, num_workers=workers, persistent_workers=persistent)
+    assert len(feeder) == len(plain)
+    for _epoch in range(3):
+        received = list(feeder)
+        assert all(isinstance(batch, PairBatch) for batch in received)
+        assert all(same(*pair) for pair in zip(received, plain, strict=True))
+        assert ours.state_dict() == plain.state_dict()  # the workers have finished the epoch
+
+
+@pytest.mark.parametrize(("workers", "persistent"), [(0, False), (1, False), (2, False), (2, True), (3, False)])
+def test_whoever_counts_batches_instead_of_asking_for_the_end_gets_the_next_epoch(
+    store: Store, workers: int, persistent: bool
+) -> None:
+    """As Lightning does: with the last of `len` batches an epoch is over."""
+    loader, plain = PairLoader(store.path, 32), PairLoader(store.path, 32)
+    feeder = DataLoader(loader, batch_size=None, num_workers=workers, persistent_workers=persistent)
+    for _epoch in range(3):
+        received = [batch for _, batch in zip(range(len(feeder)), feeder, strict=False)]
+        assert all(same(*pair) for pair in zip(received, plain, strict=True))
+
+
+def test_a_dataloader_with_other_workers_goes_on_where_the_former_ended(store: Store) -> None:
+    loader, plain = PairLoader(store.path, 32), PairLoader(store.path, 32)
+    for workers in (2, 3, 1, 0, 2):
+        received = list(DataLoader(loader, batch_size=None, num_workers=workers))
+        assert all(same(*pair) for pair in zip(received, plain, strict=True))
+
+
+def test_within_an_epoch_batches_received_from_workers_are_counted_by_whoever_reads(store: Store) -> None:
+    loader, expected = PairLoader(store.path, 32), list(PairLoader(store.path, 32))
+    alone = DataLoader(loader, batch_size=None)
+    assert same(next(iter(alone)), expected[0])
+    assert loader.state_dict()["step"] == 1
+    feeder = DataLoader(loader, batch_size=None, num_workers=2)
+    received = [batch for batch, _ in zip(feeder, range(5), strict=False)]
+    state = loader.state_dict()
+    assert state["step"] == 1
+    loader.load_state_dict({**state, "step": state["step"] + len(received)})
+    received += list(feeder)
+    assert all(same(*pair) for pair in zip(received, expected[1:], strict=True))
+
+
+def test_a_dataloader_that_would_put_batches_together_is_refused(store: Store) -> None:
+    loader = PairLoader(store.path, 32)
+    assert same(next(iter(DataLoader(loader))), next(iter(PairLoader(store.path, 32))))
+    with pytest.raises(GatedVAEError, match="batch_size=None"):
+        next(iter(DataLoader(loader, batch_size=4)))
+
+
+def test_within_another_dataset_nothing_is_doubled(store: Store) -> None:
+    two = ChainDataset([PairLoader(store.path, 32, partitions=[name]) for name in ("pose", "expression")])
+    assert pairs_of(list(DataLoader(two, batch_size=None, num_workers=2))) == table(store, 0)
+
+
+def test_a_pickled_loader_goes_on_where_it_was(store: Store) -> None:
+    loader = PairLoader(store.path, 32, seed=3, partitions=["expression"], rank=1, world_size=2, prefetch=1)
+    next(iter(loader))
+    assert len(pickle.dumps(loader)) < 20_000  # nothing of the store
+    copy = pickle.loads(pickle.dumps(loader))
+    assert copy.state_dict() == loader.state_dict()
+    assert all(same(*pair) for pair in zip(copy, loader, strict=True))
+    store.with_partitions({**store.partitions, "expression": {**store.partitions["expression"], "seed": 7}})
+    with pytest.raises(GatedVAEError, match="another source"):
+        pickle.loads(pickle.dumps(loader))
+
+
+@pytest.mark.slow
+def test_started_workers_count_epochs_like_forked_ones(store: Store) -> None:
+    loader, plain = PairLoader(store.path, 32), PairLoader(store.path, 32)
+    feeder = DataLoader(loader, batch_size=None, num_workers=2, multiprocessing_context="spawn")
+    for _epoch in range(2):
+        assert all(same(*pair) for pair in zip(feeder, plain, strict=True))
+    assert loader.state_dict() == plain.state_dict()

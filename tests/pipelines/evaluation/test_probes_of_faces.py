@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,7 +18,7 @@ from gated_vae.models.metrics import random_split
 from gated_vae.models.vae import GatedVAEConfig
 from gated_vae.pairing.labels import LABELS, Label
 from gated_vae.pipelines.cli import main
-from gated_vae.pipelines.evaluation.labels import FaceLabels, owner_of, read_labels
+from gated_vae.pipelines.evaluation.labels import FaceLabels, Judges, no_labels, owner_of, read_labels
 from gated_vae.pipelines.evaluation.opened import Codes, OpenRun, open_run
 from gated_vae.pipelines.evaluation.pictures import _partners, draw_pairs
 from gated_vae.pipelines.evaluation.probes import evaluate_faces, probe_faces
@@ -27,6 +29,7 @@ from gated_vae.pipelines.training.trainer import TrainOptions, train
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import write_parquet
 from gated_vae.preprocessing.store import SCHEMA_VERSION, Store, open_store, samples_path
+from tests.stores import Given, make_store, make_store_of
 
 FACTORS = ("pose_Rx", "pose_Ry", "AU06_r", "AU12_r")
 PARTS = {"pose": slice(0, 2), "expression": slice(2, 4)}
@@ -46,7 +49,9 @@ def label_store(store: Store, **columns: Any) -> Store:
 
 def made_labels(count: int = 400) -> FaceLabels:
     values = np.random.default_rng(0).normal(size=(count, 4))
-    return FaceLabels(np.arange(count), FACTORS, values, (), random_split(count), "at random", "labels")
+    return FaceLabels(
+        Judges(np.arange(count), random_split(count), "at random", "trained on"), FACTORS, values, (), "labels"
+    )
 
 
 def table_of(r2: Columns) -> np.ndarray:
@@ -141,7 +146,9 @@ def test_no_person_is_on_both_sides_and_unknown_ones_stand_alone(store: Store) -
     labels = read_labels(label_store(store, identity=pa.array(identity, from_pandas=True)), 300)
     fit, judge = (set(identity[side].dropna()) for side in (labels.split.train, labels.split.test))
     assert not fit & judge
-    assert labels.split_by == "by person: fitted on 56, judged on 19 others"  # 50 unknown, 25 known; round(75 / 4) = 19
+    assert (
+        labels.judges.split_by == "by person: fitted on 56, judged on 19 others"
+    )  # 50 unknown, 25 known; round(75 / 4) = 19
     assert labels.factors == FACTORS
     assert labels.constant == ("AU45_r",)
 
@@ -160,7 +167,7 @@ def test_a_label_that_hardly_varies_among_those_held_out_is_left_out_and_named(s
     ("identity", "words"), [(None, "no identities"), (np.arange(300) % 3, "persons on both sides: there are 3 only")]
 )
 def test_a_split_that_is_not_by_person_says_so(store: Store, identity: Any, words: str) -> None:
-    assert words in read_labels(label_store(store, identity=identity), 300).split_by
+    assert words in read_labels(label_store(store, identity=identity), 300).judges.split_by
 
 
 def test_truth_judges_by_image_name_in_any_order(store: Store, tmp_path: Path) -> None:
@@ -221,10 +228,124 @@ def test_a_registered_label_gets_its_row_of_the_evaluation(
     assert "age" in [line[0] for line in told.lines()]
 
 
-def test_one_partition_is_refused(store: Store, tmp_path: Path) -> None:
+def contents(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """Every file's time and bytes."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path): (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
+
+
+def shown(words: str) -> str:
+    return " ".join(words.split())
+
+
+def rmse_by_hand(run: Path, images: np.ndarray) -> float:
+    opened = open_run(run)
+    return float(np.sqrt(np.mean((images / 255 - opened.decode(opened.encode(images).mean)) ** 2)))
+
+
+def test_one_partition_is_judged_alone(store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = train_tiny(label_store(store), tmp_path / "run", {"pose": 2})
-    with pytest.raises(GatedVAEError, match="only partition is pose"):
-        evaluate_faces(open_run(run))
+    assert pipe("evaluate", run) == 0
+    assert "own - other none: there is one partition only" in shown(capsys.readouterr().out)
+    scores = open_run(run).files.read_metrics()["evaluate"]
+    r2 = scores["r2"]["ridge"]["mean"]
+    assert r2["pose"] == r2["full"], "the only partition is the full latent"
+    own = np.mean([max(0, r2["pose"][name]) for name in ("pose_Rx", "pose_Ry")])
+    assert scores["summary"]["ridge"]["mean"] == {"pose": {"own": pytest.approx(own), "full": pytest.approx(own)}}
+    assert pipe("report", run) == 0
+
+
+@pytest.mark.parametrize(
+    ("columns", "why"),
+    [
+        (dict.fromkeys((*FACTORS, "AU45_r")), "no pose_Rx, pose_Ry or AU*_r"),
+        (dict.fromkeys(FACTORS, np.zeros(300)), "one value only"),
+        ({"AU06_r": np.where(np.arange(300) == 7, np.nan, 1.0)}, "first is sample 7"),
+    ],
+)
+@pytest.mark.parametrize("latent", [{"pose": 2}, {"pose": 2, "expression": 1}])
+def test_without_labels_there_are_reconstruction_and_divergence(
+    columns: dict[str, Any],
+    why: str,
+    latent: dict[str, int],
+    store: Store,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    labelled = label_store(store, **columns)
+    run = train_tiny(labelled, tmp_path / "run", latent)
+    assert pipe("evaluate", run) == 0
+    told = shown(capsys.readouterr().out)
+    assert "probes, DCI, swap test none:" in told
+    assert why in told
+    scores = open_run(run).files.read_metrics()["evaluate"]
+    assert (scores["r2"], scores["dci"], scores["swap"]) == ({}, {}, None)
+    assert len(scores["kl"]) == sum(latent.values())
+    held_out = no_labels(labelled, 300).split.test
+    assert len(held_out) == scores["held_out"] < 100
+    assert scores["reconstruction"]["rmse"] == pytest.approx(rmse_by_hand(run, labelled.images[held_out]), rel=1e-4)
+    assert pipe("report", run) == 0
+    assert why in (run / "report.html").read_text()
+
+
+def test_a_handful_of_images_is_judged_by_all_of_them(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "store", 80)
+    run = train_tiny(store, tmp_path / "run", {"pose": 2, "expression": 2})
+    few, _ = make_store_of(Given(store.images[:9]), tmp_path / "few")
+    scores = evaluate_faces(replace(open_run(run), other=few)).values
+    assert scores["reconstruction"]["rmse"] == pytest.approx(rmse_by_hand(run, few.images), rel=1e-4)
+    assert "It has 9 images; 40 are the least" in scores["left_out"]["probes, DCI, swap test"]
+
+
+def test_a_truth_that_will_not_do_is_refused(run: Path, tmp_path: Path) -> None:
+    pd.DataFrame({"image": ["a"], "pose_Rx": [0.1]}).to_parquet(tmp_path / "truth.parquet")
+    assert pipe("evaluate", run, "--truth", tmp_path / "truth.parquet") == 1
+
+
+def test_a_run_that_may_not_be_written_to_is_judged_elsewhere(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = contents(run)
+    out = tmp_path / "results"
+    assert pipe("evaluate", run, "--out", out) == 0
+    assert pipe("report", run, "--out", out) == 0
+    assert pipe("report", run, "--out", tmp_path / "alone" / "it.html") == 0
+    assert contents(run) == before
+    assert {"train", "evaluate"} == set(json.loads((out / "metrics.json").read_text()))
+    assert (out / "figures" / "traversals.png").exists()
+    for page in (out / "report.html", tmp_path / "alone" / "it.html"):
+        assert page.read_text().count("<img") == 4 + (page.parent == out)
+    assert "Disentanglement" in (out / "report.html").read_text().title()
+    assert [path.name for path in (tmp_path / "alone").iterdir()] == ["it.html"]
+    capsys.readouterr()
+    assert pipe("inspect", run) == 0
+    assert "measured train" in shown(capsys.readouterr().out)
+
+
+def test_that_nothing_can_be_written_is_said_before_the_work(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(dir: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(dir))
+
+    monkeypatch.setattr("gated_vae.pipelines.training.run.TemporaryFile", refuse)
+    monkeypatch.setattr(OpenRun, "encode", None)
+    for words in (("evaluate", run), ("report", run), ("evaluate", run, "--out", tmp_path / "out")):
+        assert pipe(*words) == 1
+        told = capsys.readouterr().err
+        assert "Nothing can be written to" in told
+        assert "--out FOLDER" in told
+
+
+def test_results_of_other_weights_are_not_reported(run: Path, tmp_path: Path) -> None:
+    assert pipe("evaluate", run, "--out", tmp_path / "out") == 0
+    values = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    values["train"]["steps"] += 1
+    (tmp_path / "out" / "metrics.json").write_text(json.dumps(values))
+    assert "evaluate" not in open_run(run).writing_to(tmp_path / "out").files.read_metrics()
+    other = train_tiny(open_run(run).store, tmp_path / "other", {"pose": 2, "expression": 2})
+    with pytest.raises(GatedVAEError, match="is another run"):
+        open_run(run).writing_to(other)
 
 
 def test_the_command_gives_no_nan_and_fits_80_columns(

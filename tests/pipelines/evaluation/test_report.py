@@ -71,7 +71,14 @@ def test_scores_are_those_that_were_measured(run: Path) -> None:
     dci = dict.fromkeys(("disentanglement", "completeness", "uninformativeness"), 0.25)
     r2 = {"pose": {"yaw<": 0.815, "AU12": -0.004}, "expression": {"yaw<": 0.12, "AU12": 0.4}}
     swap = {"pairs": 1234} | {key: {"pose": 0.9, "expression": 0.8, "both": 0.7} for key in ("by_probe", "by_labels")}
-    scores = {"images": 100, "held_out": 25, "judged_by": "truth", "split_by": "by person", "constant": ["AU45_r"]}
+    scores = {
+        "images": 100,
+        "held_out": 25,
+        "judged_by": "truth",
+        "split_by": "by person",
+        "people": "unseen",
+        "constant": ["AU45_r"],
+    }
     scores |= {
         "r2": {"ridge": {"sample": r2, "mean": r2}},
         "swap": swap,

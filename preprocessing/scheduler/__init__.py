@@ -1,0 +1,1 @@
+"""Tasks on the workers of a scheduler, on this machine or others."""

@@ -1,0 +1,75 @@
+"""Progress where there is no terminal: plain lines in a job's log, in time, and none where a command ends soon."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from gated_vae.pipelines import console
+from gated_vae.pipelines.console import Lines
+from gated_vae.preprocessing.store import Store
+from tests.pipelines.evaluation.test_probes_of_faces import label_store
+from tests.pipelines.test_cli import TINY, pipe
+
+
+def test_a_line_tells_steps_losses_and_the_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 6,000 steps 1,000 were done before; 500 more took 50 s, so that the 4,500 that are left take 450 s."""
+    now = 100.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    lines = Lines("train", "steps")
+    assert lines.line(107.0) == "0:00:07 so far"
+    now = 110.0
+    lines.update(1000, 6000)
+    assert lines.line(111.0) == "1,000 of 6,000 steps, 0:00:11 so far"
+    now = 160.0
+    lines.update(1500, 6000, "pose 512.3  expression 498.1")
+    assert lines.line(160.0) == "1,500 of 6,000 steps, pose 512.3  expression 498.1, 0:01:00 so far, 0:07:30 left"
+
+
+@pytest.mark.parametrize("forced", [False, True])
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("train", "STORE", "--out", "RUN", *TINY[:-6], "--steps", "400", "--batch-size", "16"), r"\d+ of 400 steps, "),
+        (("evaluate", "RUN"), r"\d of 4, (encoding|probes|DCI|swaps), "),
+        (
+            ("cluster", "STORE", "--pose", "9", "--expression", "9", "--draws", "99", "--overwrite"),
+            r"[\d,]+ of 59,400 pairs, pose: \w+, ",
+        ),
+        (("simulate", "faces", "--n", "9", "--out", "FACES", "--workers", "1"), r"\d of 9, pictures, "),
+    ],
+    ids=lambda words: words[0] if isinstance(words, tuple) else "",
+)
+def test_commands_tell_how_far_they_are_in_plain_lines(
+    words: tuple[str, ...],
+    told: str,
+    forced: bool,
+    store: Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Also where the environment asks for colours, as that of CI often does."""
+    label_store(store)
+    if words[0] == "evaluate":
+        assert pipe("train", store.path, "--out", tmp_path / "run", *TINY) == 0
+    if forced:
+        monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setattr(Lines, "FIRST", 0.002)
+    monkeypatch.setattr(Lines, "EVERY", 0.002)
+    capsys.readouterr()
+    places = {"STORE": store.path, "RUN": tmp_path / "run", "FACES": tmp_path / "faces"}
+    assert pipe(*(places.get(word, word) for word in words)) == 0
+    lines = capsys.readouterr().err
+    assert re.search(rf"^{words[0]}: {told}\d:\d\d:\d\d so far", lines, re.MULTILINE)
+    assert not set(lines) & {"\r", "\x1b"}
+    assert all(re.fullmatch(rf"{words[0]}: .*\d:\d\d:\d\d so far(, .* left)?", line) for line in lines.splitlines())
+
+
+def test_a_command_that_ends_soon_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    with console.progress("quick") as update:
+        update(1, 2)
+    assert capsys.readouterr().err == ""
+    assert 1 <= Lines.FIRST <= 10 <= Lines.EVERY <= 30
