@@ -186,8 +186,8 @@ class PairTable:
             input_id, target_id, group = (part[name].to_numpy().astype(np.int64) for name in names)
         if not np.array_equal(input_id, np.arange(start, start + size)):
             raise self._unfit("Its rows are not in the order they were written in.")
-        if not 0 <= target_id.min(initial=0) <= target_id.max(initial=0) < self.rows:
-            raise self._unfit("Some of its targets are no samples.")
+        if outside := int(np.count_nonzero((target_id < 0) | (target_id >= self.rows))):
+            raise self._unfit(f"{outside} targets are no samples.")
         return input_id, target_id, group
 
     def _unfit(self, why: str) -> GatedVAEError:

@@ -16,6 +16,7 @@ import stat
 import zlib
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -55,7 +56,7 @@ def opened(path: str | bytes) -> Iterator[int]:
 
 
 @contextmanager
-def open_binary(path: Path) -> Iterator[BinaryIO]:
+def open_binary(path: Path) -> Iterator[BufferedReader]:
     """As `opened`, as a file of Python's."""
     with opened(os.fspath(path)) as handle, os.fdopen(handle, "rb", closefd=False) as file:
         yield file
@@ -75,15 +76,17 @@ def naming(path: str | bytes | Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        error.filename = error.filename or os.fspath(path)
+        if error.errno and not error.filename:  # without a number it is Arrow's word on what a file holds
+            error.filename = os.fspath(path)
         raise
 
 
 @contextmanager
-def readable(path: Path, remedy: str) -> Iterator[None]:
+def readable(path: Path, remedy: str, *troubles: int) -> Iterator[None]:
     """Read a store's or a run's own file by a library: whatever it raises becomes a `GatedVAEError` that names the file.
 
-    So does what is no regular file, which might be waited on without end. The machine's troubles stay what they are.
+    So does what is no regular file, which might be waited on without end. The machine's troubles stay what they are, and more of
+    them if named (see `raise_trouble`).
     """
     try:
         with naming(path):
@@ -97,7 +100,7 @@ def readable(path: Path, remedy: str) -> Iterator[None]:
     except Exception as error:  # NumPy's and Arrow's on damaged files are of a dozen kinds
         why = str(error)
         if isinstance(error, OSError) and error.errno:
-            raise_trouble(error)
+            raise_trouble(error, *troubles)
             why = f"{os.strerror(error.errno)}."
         raise GatedVAEError(f"{path} cannot be read.", why, remedy) from None
 
@@ -238,7 +241,7 @@ def write_json(path: Path, value: Any) -> None:
 
 def read_json(path: Path, remedy: str) -> dict[str, Any]:
     """Read a JSON object; raise `GatedVAEError` with `remedy` when it is missing, cut or not an object."""
-    with readable(path, remedy):
+    with readable(path, remedy, errno.EIO):
         value = json.loads(read_bytes(path, _JSON_BYTES))
     if not isinstance(value, dict):
         raise GatedVAEError(f"{path} is not a JSON object.", "", remedy)

@@ -5,6 +5,7 @@ This module owns the layout on disk, the schema version and the manifest; nothin
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
 from collections.abc import Callable, Iterator
@@ -204,17 +205,32 @@ def open_store(path: str | Path) -> Store:
         remedy = "Run the same `pipe preprocess` command again: it goes on where it stopped."
         raise GatedVAEError(f"{path} is not a finished store.", "It has no store.json, which is written last.", remedy)
     manifest = read_json(manifest_path(path), REBUILD)
+    check_manifest(manifest, manifest_path(path))
+    return Store(path, manifest)
+
+
+def check_manifest(manifest: dict[str, Any], path: Path) -> None:
+    """Raise `GatedVAEError` unless this is a manifest's form and nothing in it contradicts the rest; `path` is where it is from."""
     version = manifest.get("schema_version")
     if version != SCHEMA_VERSION:
         why = f"It was written with schema version {version}; this version reads {SCHEMA_VERSION}."
         raise GatedVAEError(f"{path} cannot be opened.", why, REBUILD)
     missing = [key for key in _REQUIRED if key not in manifest]
     if missing:
-        raise GatedVAEError(f"{manifest_path(path)} is incomplete.", f"It lacks {', '.join(missing)}.", REBUILD)
+        raise GatedVAEError(f"{path} is incomplete.", f"It lacks {', '.join(missing)}.", REBUILD)
     wrong = next((key for key, fits in _FORMS.items() if key in manifest and not fits(manifest[key])), None)
     if wrong:
-        raise GatedVAEError(f"{manifest_path(path)} is damaged.", f"Its {wrong} cannot be what it says.", REBUILD)
-    return Store(path, manifest)
+        raise GatedVAEError(f"{path} is damaged.", f"Its {wrong} cannot be what it says.", REBUILD)
+    seen, taken, rejected = (manifest[key] for key in ("seen", "taken", "rejected"))
+    combinations = math.prod(manifest.get("factors", {0: taken}).values())
+    split = sum(manifest.get("splits", {0: taken}).values())
+    contradictions = {
+        f"{taken} taken and {rejected} rejected are not the {seen} seen.": taken + rejected != seen,
+        f"Its factors have {combinations} combinations, it holds {taken} samples.": combinations != taken,
+        f"Its splits have {split} samples, it holds {taken}.": split != taken,
+    }
+    if why := next((what for what, found in contradictions.items() if found), ""):
+        raise GatedVAEError(f"{path} contradicts itself.", why, REBUILD)
 
 
 def _is_count(value: Any) -> bool:
@@ -233,7 +249,7 @@ def _is_partition(name: str, record: Any) -> bool:
     """Whether a partition's name cannot lead out of the store and its record says how it was made."""
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name) or not isinstance(record, dict):
         return False
-    counts = _is_count(record.get("draws")) and all(_is_count(record.get(key, 0)) for key in ("k", "groups", "merged"))
+    counts = all(_is_count(record.get(key, 0)) for key in ("draws", "k", "groups", "merged")) and record.get("draws", 0) > 0
     seeds = [record.get(key, 0) for key in ("seed", "stream")]
     shared = record.get("shared")
     return (

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -110,13 +109,3 @@ def schema_faults(file: pq.ParquetFile, columns: dict[str, Callable[[pa.DataType
 
 def _is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
-
-
-def manifest_faults(manifest: dict[str, Any]) -> list[str]:
-    """What is wrong with the account in a manifest."""
-    seen, taken, rejected = (manifest.get(key) for key in ("seen", "taken", "rejected"))
-    if not all(isinstance(count, int) for count in (seen, taken, rejected)):
-        return [f"It does not give seen, taken and rejected as counts: {seen}, {taken}, {rejected}."]
-    if taken + rejected != seen:  # type: ignore[operator]
-        return [f"{taken} taken and {rejected} rejected are not the {seen} seen."]
-    return []

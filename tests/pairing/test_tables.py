@@ -41,14 +41,14 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def written(store: Path, group: np.ndarray, draws: int = 3) -> Path:
-    write_pairs(store, "pose", group, uniform(group), draws)
+    write_pairs(pairs_path(store, "pose"), group, uniform(group), draws)
     return pairs_path(store, "pose")
 
 
 @pytest.mark.usefixtures("small_blocks")
 def test_pandas_reads_every_sample_as_an_input_once_per_draw(tmp_path: Path, group: np.ndarray) -> None:
-    assert write_pairs(tmp_path, "pose", group, uniform(group), 3) == 3000
-    write_pairs(tmp_path, "expression", group, uniform(group), 2)
+    assert write_pairs(pairs_path(tmp_path, "pose"), group, uniform(group), 3) == 3000
+    write_pairs(pairs_path(tmp_path, "expression"), group, uniform(group), 2)
     pairs = pd.read_parquet(tmp_path / "pairs")
     assert {"partition", "draw", "group", "input_id", "target_id"} == set(pairs)
     assert {str(pairs[name].dtype) for name in ("draw", "group", "input_id", "target_id")} == {"int32"}
@@ -89,7 +89,7 @@ def test_the_same_pairs_are_the_same_bytes(tmp_path: Path, group: np.ndarray) ->
 @pytest.mark.parametrize("groups", [2500, 4000])
 def test_a_row_takes_at_most_three_bytes(tmp_path: Path, groups: int) -> None:
     group = grouping(202_599, groups)
-    rows = write_pairs(tmp_path, "pose", group, uniform(group), tables.DRAWS)
+    rows = write_pairs(pairs_path(tmp_path, "pose"), group, uniform(group), tables.DRAWS)
     assert pairs_path(tmp_path, "pose").stat().st_size <= 3 * rows
 
 
@@ -119,7 +119,7 @@ def test_a_damaged_table_is_refused(tmp_path: Path, group: np.ndarray) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 3] ^= 0xFF
     path.write_bytes(data)
-    with pytest.raises(GatedVAEError, match="cannot be used"):
+    with pytest.raises(GatedVAEError, match="CRC checksum verification failed"):
         PairTable(path).block(0, 0)
     path.write_bytes(data[: len(data) // 2])
     with pytest.raises(GatedVAEError, match="cannot be read"):
@@ -138,14 +138,14 @@ def test_partners_that_break_their_promise_leave_the_old_table(
     path = written(tmp_path, group)
     before = path.read_bytes()
     with pytest.raises(GatedVAEError, match="partners are the input or of another group"):
-        write_pairs(tmp_path, "pose", group, wrong, 3)
+        write_pairs(pairs_path(tmp_path, "pose"), group, wrong, 3)
     assert path.read_bytes() == before
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
 def test_groups_come_back(tmp_path: Path, group: np.ndarray) -> None:
     distance = np.random.default_rng(0).random(1000, np.float32)
-    write_groups(tmp_path, "pose", group, distance)
+    write_groups(groups_path(tmp_path, "pose"), group, distance)
     found = read_groups(tmp_path, "pose")
     assert np.array_equal(found[0], group)
     assert np.array_equal(found[1], distance)
@@ -155,7 +155,7 @@ def test_groups_come_back(tmp_path: Path, group: np.ndarray) -> None:
 
 
 def test_groups_in_another_order_are_refused(tmp_path: Path, group: np.ndarray) -> None:
-    write_groups(tmp_path, "pose", group, np.zeros(1000, np.float32))
+    write_groups(groups_path(tmp_path, "pose"), group, np.zeros(1000, np.float32))
     path = groups_path(tmp_path, "pose")
     pd.read_parquet(path, partitioning=None).sort_values("group").to_parquet(path)
     with pytest.raises(GatedVAEError, match="not in sample order"):

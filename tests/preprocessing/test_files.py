@@ -152,8 +152,10 @@ def test_what_is_no_file_is_not_waited_on(tmp_path: Path, make: Callable[[Path],
     make(tmp_path / "store.json")
     with pytest.raises(GatedVAEError, match="regular"):
         files.read_json(tmp_path / "store.json", "")
-    with pytest.raises(GatedVAEError, match="regular"):
-        files.regular(tmp_path / "store.json", "")
+    with pytest.raises(GatedVAEError, match="regular"), files.readable(tmp_path / "store.json", ""):
+        raise AssertionError
+    with pytest.raises(OSError, match=r"(?i)regular|directory"):
+        files.read_bytes(tmp_path / "store.json", 10)
 
 
 @pytest.mark.parametrize("text", [b"[" * 200_000, b'{"a":' * 200_000, b" " * (17 << 20), b"1" * 10_000])

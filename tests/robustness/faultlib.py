@@ -1,4 +1,4 @@
-"""Commands run with one fault each: at every call that changes or reads a file, counted, not picked (see `tests/robustness/faults/`)."""
+"""Commands run with one fault each: at every call that changes or reads a file, counted, not picked (see `faults/`)."""
 
 from __future__ import annotations
 

@@ -40,9 +40,9 @@ MARKER = b"nobody's business: 4f1c8a"
 SHOWN = {MARKER} | {base64.b64encode(b"." * n + MARKER)[4 : 8 * len(MARKER) // 6 - 4] for n in range(3)}
 HEAVY = "tensorboard.summary.writer torch._dynamo faiss matplotlib.pyplot gated_vae.pipelines.experiments.faces gated_vae.pipelines"
 HEAVY += ".verify gated_vae.pipelines.evaluation.report gated_vae.pairing.service.server gated_vae.pairing.cluster gated_vae.pairing.exact"
-TINY = "--network fc --hidden 8 --batch-size 8 --latent pose=2,expression=2 --steps 4 --precision fp32".split()
-CLUSTER = "--pose 3 --expression 2 --draws 2".split()
-EXPERIMENT = "--out RESULTS --seeds 1 --steps 4 --only gated --workers 1".split()
+TINY = ["--network", "fc", "--hidden", "8", "--batch-size", "8", "--latent", "pose=2,expression=2", "--steps", "4", "--precision", "fp32"]
+CLUSTER = ["--pose", "3", "--expression", "2", "--draws", "2"]
+EXPERIMENT = ["--out", "RESULTS", "--seeds", "1", "--steps", "4", "--only", "gated", "--workers", "1"]
 READS_STORE = [
     "inspect STORE",
     "inspect STORE --pairs OUT/pairs.png",
@@ -332,9 +332,7 @@ def _faults(ended: Ended, *, moved: bool) -> Iterator[str]:
     lines = ended.said.strip().splitlines()
     if ended.code not in (0, 1, 2):
         yield f"{ended.code}: {ended.said[-300:]!r}"
-    elif ended.code and not 1 <= len(lines) <= 3:
-        yield f"says {ended.said[-900:]!r}"
-    elif "Unexpected" in ended.said or "Traceback" in ended.said:
+    elif (ended.code and not 1 <= len(lines) <= 3) or "Unexpected" in ended.said or "Traceback" in ended.said:
         yield f"says {ended.said[-900:]!r}"
     elif ended.code == 0 and lines:
         yield f"ends well and says {ended.said[-500:]!r}"

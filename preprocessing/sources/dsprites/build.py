@@ -23,7 +23,7 @@ import pyarrow.compute as pc
 
 from gated_vae.preprocessing.compute import RunTasks
 from gated_vae.preprocessing.errors import BadSourceError, raise_trouble
-from gated_vae.preprocessing.files import digest, file_digest, regular
+from gated_vae.preprocessing.files import digest, file_digest, naming
 from gated_vae.preprocessing.image_file import Region
 from gated_vae.preprocessing.progress import Progress
 from gated_vae.preprocessing.sources.dsprites.render import PLACES, RENDERER_VERSION, SIZE, Images, draw_everywhere
@@ -31,6 +31,7 @@ from gated_vae.preprocessing.store_writer import Plan, StoreWriter
 
 FACTORS = {"shape": 3, "scale": 6, "orientation": 40, "posX": PLACES, "posY": PLACES}  # row order, posY fastest
 
+_NPZ_BYTES = 1 << 33  # more than the images take without compression
 _FETCH = "Download dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz again, or leave --npz out to have the images drawn."
 
 
@@ -138,7 +139,9 @@ def sample_table(factors: Mapping[str, int]) -> pa.Table:
 
 def _npz_digest(path: Path) -> str:
     try:
-        return file_digest(regular(path, _FETCH))
+        if path.stat().st_size > _NPZ_BYTES:
+            raise BadSourceError(f"{path} is not the dSprites file.", f"It is larger than {_NPZ_BYTES} bytes.", _FETCH)
+        return file_digest(path)
     except OSError as error:
         raise_trouble(error)
         raise BadSourceError(f"{path} cannot be read.", error.strerror or str(error), _FETCH) from None
@@ -148,7 +151,8 @@ def _npz_digest(path: Path) -> str:
 def _reading(npz: Path) -> Iterator[None]:
     """Turn whatever a damaged archive raises into one message."""
     try:
-        yield
+        with naming(npz):
+            yield
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
         if isinstance(error, OSError):
             raise_trouble(error)

@@ -20,7 +20,8 @@ from typing import Any
 
 HEAVY = (
     "torch._dynamo tensorboard.summary.writer pyarrow.parquet dask.threaded faiss cv2 gated_vae.preprocessing.sources.celeba.build"
-    " gated_vae.preprocessing.simulate.faces gated_vae.preprocessing.sources.dsprites.build gated_vae.pairing.cluster gated_vae.pairing.exact"
+    " gated_vae.preprocessing.sources.dsprites.build gated_vae.preprocessing.simulate.faces"
+    " gated_vae.pairing.cluster gated_vae.pairing.exact"
     " gated_vae.pipelines.training.trainer gated_vae.pipelines.evaluation.opened gated_vae.pipelines.verify"
 )
 
