@@ -38,10 +38,14 @@ _PARQUET = {"compression": "zstd", "write_page_checksum": True}  # unless told o
 def open_file(path: str | bytes) -> int:
     """Open a file of somebody else's to read from; `OSError` when it is no regular file. Whoever calls closes the handle."""
     handle = os.open(path, _READ)
-    if stat.S_ISREG(os.fstat(handle).st_mode):
-        return handle
-    os.close(handle)
-    raise OSError(errno.EINVAL, "Not a regular file", os.fsdecode(path))
+    try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, "Not a regular file")
+    except OSError as error:
+        os.close(handle)
+        error.filename = os.fsdecode(path)
+        raise
+    return handle
 
 
 @contextmanager
@@ -114,7 +118,8 @@ def atomic_path(path: Path, *, durable: bool = True) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
-    handle = _reserve(partial, f"{path} is being written by another process.")
+    with naming(path):
+        handle = _reserve(partial, f"{path} is being written by another process.")
     try:
         yield partial
         if durable:

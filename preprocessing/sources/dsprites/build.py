@@ -106,7 +106,7 @@ def read_official(npz: Path, factors: Mapping[str, int]) -> Iterator[Images]:
     `GatedVAEError` when the file is damaged, lacks an array, or an array's dtype, shape, rows or pixels are not those of dSprites.
     """
     rows = math.prod(factors.values())
-    with _reading(npz), zipfile.ZipFile(npz) as archive:
+    with naming(npz), _reading(npz), zipfile.ZipFile(npz) as archive:
         for key, expected in _expected_latents(factors).items():
             (found,) = _member(archive, key, expected.dtype, expected.shape, rows)
             wrong = ~np.isclose(found, expected, rtol=0, atol=1e-6).all(axis=1)
@@ -151,11 +151,11 @@ def _npz_digest(path: Path) -> str:
 def _reading(npz: Path) -> Iterator[None]:
     """Turn whatever a damaged archive raises into one message."""
     try:
-        with naming(npz):
-            yield
+        yield
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
-        if isinstance(error, OSError):
-            raise_trouble(error)
+        met = error if isinstance(error, OSError) else error.__context__  # which zipfile takes for the end of the file
+        if isinstance(met, OSError):
+            raise_trouble(met)
         raise BadSourceError(f"{npz} is damaged or not an npz file.", str(error), _FETCH) from None
     except (ValueError, KeyError, NotImplementedError, RuntimeError) as error:
         raise BadSourceError(f"{npz} is not the dSprites file.", str(error), _FETCH) from None
