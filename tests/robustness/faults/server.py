@@ -53,7 +53,9 @@ def _save_often() -> None:
 
 def _make_dsprites_small() -> None:
     """The command line has only all 737,280."""
-    import_module("gated_vae.preprocessing.sources.dsprites.build").FACTORS.update(json.loads(os.environ["FAULTS_GRID"]))
+    import_module("gated_vae.preprocessing.sources.dsprites.build").FACTORS.update(
+        json.loads(os.environ["FAULTS_GRID"])
+    )
 
 
 def _fork(faults: Any, request: dict[str, Any], said: int) -> int:
