@@ -22,7 +22,7 @@ from gated_vae.preprocessing.compute import read_ahead
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import parquet_writer, readable, write_parquet
 from gated_vae.preprocessing.progress import Progress, ignore
-from gated_vae.preprocessing.store import SCHEMA_VERSION, groups_path
+from gated_vae.preprocessing.store import SCHEMA_VERSION, Store, groups_path, pairs_path
 
 DRAWS = 8  # pairings of every sample: enough that an epoch rarely repeats a pair, at 2.5 bytes a row
 BLOCK_ROWS = 1 << 20
@@ -163,6 +163,15 @@ class PairTable:
             raise self._unfit(f"It says that it has {self.draws} draws of {self.rows} inputs, but has {sum(found)} rows.")
         if found != [size * self.draws for size in self.block_sizes]:
             raise self._unfit("Its row groups are not those it was written with.")
+
+    @classmethod
+    def of(cls, store: Store, partition: str) -> PairTable:
+        """The pairs of a store's partition; `GatedVAEError` when they are of other samples."""
+        table, draws = cls(pairs_path(store.path, partition)), store.partitions[partition]["draws"]
+        if (table.rows, table.draws) != (store.training, draws):
+            why = f"It has {table.draws} draws of {table.rows} inputs, not {draws} of {store.training}."
+            raise table._unfit(why)
+        return table
 
     @property
     def block_sizes(self) -> list[int]:

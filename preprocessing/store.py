@@ -224,9 +224,12 @@ def check_manifest(manifest: dict[str, Any], path: Path) -> None:
     seen, taken, rejected = (manifest[key] for key in ("seen", "taken", "rejected"))
     combinations = math.prod(manifest.get("factors", {0: taken}).values())
     split = sum(manifest.get("splits", {0: taken}).values())
+    shared = {it for made in manifest.get("partitions", {}).values() if made["method"] == "exact" for it in made["shared"]}
+    strange = sorted(shared - {*manifest.get("factors", shared)})
     contradictions = {
         f"{taken} taken and {rejected} rejected are not the {seen} seen.": taken + rejected != seen,
         f"Its factors have {combinations} combinations, it holds {taken} samples.": combinations != taken,
+        f"Its pairs share {', '.join(strange)}, which is no factor.": bool(strange),
         f"Its splits have {split} samples, it holds {taken}.": split != taken,
     }
     if why := next((what for what, found in contradictions.items() if found), ""):
@@ -255,6 +258,7 @@ def _is_partition(name: str, record: Any) -> bool:
     return (
         counts
         and isinstance(record.get("method"), str)
+        and (record["method"] != "exact" or "stream" in record)
         and all(type(seed) is int and seed >= 0 for seed in seeds)
         and isinstance(shared, list)
         and all(isinstance(column, str) for column in shared)

@@ -19,7 +19,7 @@ from gated_vae.pairing.stream.order import Shuffle, partition_of_step, share_of_
 from gated_vae.pairing.tables import PairTable, Rows
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import digest
-from gated_vae.preprocessing.store import Store, pairs_path, samples_path
+from gated_vae.preprocessing.store import Store, samples_path
 
 WINDOW_ROWS = 2**20  # pairs shuffled together: about 24 MB a partition
 
@@ -73,7 +73,7 @@ def pair_source(store: Store, partition: str) -> PairSource:
     made = partition_record(store, partition)
     if made["method"] == "exact" and (grid := FactorGrid.of(store)):
         return ExactPairs(grid, made["shared"], made["stream"])
-    return PairTable(pairs_path(store.path, partition))
+    return PairTable.of(store, partition)
 
 
 class PairStream:

@@ -13,6 +13,7 @@ from gated_vae.pairing.rules.uniform import UniformPartners
 from gated_vae.pairing.tables import PairTable, read_groups, write_groups, write_pairs
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.store import groups_path, pairs_path
+from tests.stores import make_store
 
 
 def grouping(samples: int, groups: int, seed: int = 0) -> np.ndarray:
@@ -124,6 +125,27 @@ def test_a_damaged_table_is_refused(tmp_path: Path, group: np.ndarray) -> None:
     path.write_bytes(data[: len(data) // 2])
     with pytest.raises(GatedVAEError, match="cannot be read"):
         PairTable(path)
+
+
+@pytest.mark.parametrize("key", ["inputs", "draws", "block"])
+@pytest.mark.parametrize("value", ["0", "-1", "many", str(2**60)])
+def test_a_layout_that_cannot_be_is_refused(tmp_path: Path, group: np.ndarray, key: str, value: str) -> None:
+    path = written(tmp_path, group)
+    table = pq.read_table(path, partitioning=None)
+    layout = {**table.schema.metadata, f"gated_vae.{key}".encode(): value}
+    pq.write_table(table.replace_schema_metadata(layout), path)
+    if (key, value) == ("block", str(2**60)):  # all in one block, as they are
+        assert len(PairTable(path).block(0, 0)[0]) == 1000
+        return
+    with pytest.raises(GatedVAEError, match="cannot be used|cannot be read"):
+        PairTable(path)
+
+
+def test_pairs_of_another_store_are_refused(tmp_path: Path, group: np.ndarray) -> None:
+    store = make_store(tmp_path / "store", 90)
+    write_pairs(pairs_path(store.path, "pose"), group, uniform(group), 3)
+    with pytest.raises(GatedVAEError, match="3 draws of 1000 inputs, not 3 of 90"):
+        PairTable.of(store, "pose")
 
 
 def test_a_missing_table_is_named(tmp_path: Path) -> None:

@@ -214,7 +214,7 @@ TABLES: dict[str, Callable[[pa.Table], pa.Table]] = {
     "every row twice": lambda table: pa.concat_tables([table, table]),
     **{
         f"{key} = {value}": lambda table, key=key, value=value: table.replace_schema_metadata(
-            {**(table.schema.metadata or {}), f"gated_vae.{key}": value}
+            {**(table.schema.metadata or {}), f"gated_vae.{key}".encode(): value}
         )
         for key in ("inputs", "draws", "block")
         for value in ("0", "-1", str(2**60), "many")
