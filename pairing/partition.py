@@ -93,7 +93,7 @@ def make_partitions(
     """
     made = set() if overwrite else {plan.name for plan in plans if _is_made(store, plan)}
     missing = [plan for plan in plans if plan.name not in made]
-    _refuse_links(store, missing)
+    _refuse_others(store, missing)
     sizes = [store.training * plan.record["draws"] for plan in missing]
     for place, plan in enumerate(missing):
         record = _make(store, plan, sum(sizes[:place]), sum(sizes), progress)
@@ -120,11 +120,13 @@ def _is_made(store: Store, plan: Plan) -> bool:
     return True
 
 
-def _refuse_links(store: Store, plans: Sequence[Plan]) -> None:
-    """Raise where a table to be replaced lies behind a link: it may be somebody else's."""
+def _refuse_others(store: Store, plans: Sequence[Plan]) -> None:
+    """Raise where a table to be replaced is none, or lies behind a link: it may be somebody else's."""
     for path in (path_in(store.path, plan.name) for plan in plans for path_in in _TABLES):
-        if path.exists() and store.path.resolve() not in path.parent.resolve().parents:
-            why, remedy = "A link leads to where it lies.", "Remove that file or the link, then run the same command again."
+        is_ours = store.path.resolve() in path.parent.resolve().parents
+        if path.exists() and not (is_ours and path.is_file()):
+            why = "It is no regular file." if is_ours else "A link leads to where it lies."
+            remedy = "Remove it, or the link, then run the same command again."
             raise GatedVAEError(f"{path} cannot be replaced.", why, remedy)
 
 

@@ -161,7 +161,11 @@ def _reserve(partial: Path, taken: str) -> int:
 def commit(partial: Path, path: Path) -> None:
     """Sync `partial` to disk and rename it to `path` (both in one folder)."""
     sync(partial)
-    partial.replace(path)
+    try:
+        partial.replace(path)
+    except OSError as error:
+        error.filename = os.fspath(path)  # nobody knows the other
+        raise
     sync(path.parent)
 
 

@@ -104,7 +104,7 @@ def schema_faults(file: pq.ParquetFile, columns: dict[str, Callable[[pa.DataType
         yield f"Its schema version is {version}; this version writes {SCHEMA_VERSION}."
     wrong = [name for name, fits in columns.items() if name not in schema.names or not fits(schema.field(name).type)]
     if wrong:
-        raise ValueError(f"it lacks a column {wrong[0]} of the right type.")
+        raise ValueError(f"It lacks a column {wrong[0]} of the right type.")
 
 
 def _is_text(kind: pa.DataType) -> bool:
