@@ -41,12 +41,13 @@ class BadSourceError(GatedVAEError):
     """The source cannot become a store: a better one must not find what was begun with it in its way."""
 
 
-def raise_trouble(error: OSError) -> None:
+def raise_trouble(error: OSError, *more: int) -> None:
     """Raise an error that the machine has had, not the file: too many open files, no memory, a network drive that is away.
 
-    For those who go on without a file that cannot be read: they would do without good ones.
+    For those who go on without a file that cannot be read: they would do without good ones. `more` are other errors (numbers of
+    `errno`) that they cannot go on from.
     """
-    if error.errno in _TROUBLES:
+    if error.errno in {*_TROUBLES, *more}:
         raise error
 
 
