@@ -20,7 +20,7 @@ from io import BufferedReader, BufferedWriter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from gated_vae.preprocessing.errors import GatedVAEError, UsageError, raise_trouble
+from gated_vae.preprocessing.errors import GatedVAEError, UsageError, naming, raise_trouble
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -83,17 +83,6 @@ def read_bytes(path: Path, most: int) -> bytes:
         if os.fstat(file.fileno()).st_size > most:
             raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
         return file.read(most)
-
-
-@contextmanager
-def naming(path: str | bytes | Path) -> Iterator[None]:
-    """Have errors name the path where they name none: those of reading and writing, and all of Arrow's."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno and not error.filename:  # without a number it is Arrow's word on what a file holds
-            error.filename = os.fspath(path)
-        raise
 
 
 @contextmanager

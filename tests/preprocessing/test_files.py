@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from gated_vae.preprocessing import files
+from gated_vae.preprocessing import errors, files
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import (
     atomic_file,
@@ -163,9 +163,9 @@ def test_errors_name_what_was_read(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"1234")
     with pytest.raises(OSError, match=f"File too large: '{tmp_path}/a'"):
         files.read_bytes(tmp_path / "a", 3)
-    with pytest.raises(OSError, match=r"Stale.*a'"), files.naming(tmp_path / "a"):
+    with pytest.raises(OSError, match=r"Stale.*a'"), errors.naming(tmp_path / "a"):
         raise OSError(errno.ESTALE, "Stale")
-    with pytest.raises(OSError, match=r"^torn page$"), files.naming(tmp_path / "a"):
+    with pytest.raises(OSError, match=r"^torn page$"), errors.naming(tmp_path / "a"):
         raise OSError("torn page")  # as Arrow does
 
 
