@@ -61,7 +61,7 @@ def tables(groups: int, count: int, repeats: int, folder: Path) -> Iterator[Reco
     rows, path = SAMPLES * count, pairs_path(folder, "ours")
 
     def ours() -> None:
-        write_pairs(folder, "ours", group, lambda ids, draw: rule.partners(ids, seed=0, draw=draw), count)
+        write_pairs(pairs_path(folder, "ours"), group, lambda ids, draw: rule.partners(ids, seed=0, draw=draw), count)
 
     ours()
     frame = pd.read_parquet(path, partitioning=None)

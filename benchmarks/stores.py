@@ -14,7 +14,7 @@ from gated_vae.pairing.tables import write_groups, write_pairs
 from gated_vae.preprocessing.compute import RunTasks
 from gated_vae.preprocessing.progress import Progress
 from gated_vae.preprocessing.sources import base
-from gated_vae.preprocessing.store import Store
+from gated_vae.preprocessing.store import Store, groups_path, pairs_path
 from gated_vae.preprocessing.store_writer import Plan, StoreWriter
 
 
@@ -42,8 +42,8 @@ def make_store(path: Path, samples: int) -> Store:
     for name, groups in (("pose", 1000), ("expression", 1500)):
         group = np.random.default_rng(1).permutation(samples).astype(np.int32) % groups
         rule = UniformPartners(Members.of(group))
-        write_groups(path, name, group, np.zeros(samples, np.float32))
-        write_pairs(path, name, group, lambda ids, draw, of=rule: of.partners(ids, seed=0, draw=draw), 1)
+        write_groups(groups_path(path, name), group, np.zeros(samples, np.float32))
+        write_pairs(pairs_path(path, name), group, lambda ids, draw, of=rule: of.partners(ids, seed=0, draw=draw), 1)
     return store.with_partitions(
         {name: {"method": "kmeans", "shared": [], "seed": 0, "draws": 1} for name in ("pose", "expression")}
     )

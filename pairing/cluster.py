@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from gated_vae.pairing.groups.columns import LabelColumns
 from gated_vae.pairing.groups.kmeans import Groups, merge_singletons
@@ -25,7 +24,7 @@ from gated_vae.preprocessing.errors import GatedVAEError, UsageError
 from gated_vae.preprocessing.files import locked
 from gated_vae.preprocessing.progress import Progress, ignore
 from gated_vae.preprocessing.scheduler.dask import dashboard
-from gated_vae.preprocessing.store import Store, open_store, samples_path
+from gated_vae.preprocessing.store import Store, open_store
 
 _VARY = "Preprocess from labels that differ, or from CSVs without these columns."
 
@@ -179,7 +178,7 @@ class _Clustering:
     @cached_property
     def columns(self) -> dict[str, list[str]]:
         """Label -> its columns in the store, of those labels that have some."""
-        schema = pq.read_schema(samples_path(self.store.path))
+        schema = self.store.schema
         for label in self.options.near:
             _check_named(label, schema)
         found = {name: label.find(schema.names) for name, label in self.labels.items()}

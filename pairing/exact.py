@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from gated_vae.pairing.groups.equal import group_by_labels
 from gated_vae.pairing.groups.grid import FactorGrid
@@ -17,7 +16,7 @@ from gated_vae.pairing.rules.uniform import UniformPartners
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import locked
 from gated_vae.preprocessing.progress import Progress, ignore
-from gated_vae.preprocessing.store import Store, open_store, samples_path
+from gated_vae.preprocessing.store import Store, open_store
 
 
 @dataclass(frozen=True)
@@ -98,8 +97,7 @@ def shareable(store: Store) -> tuple[str, ...]:
     """What pairs of a store can share: the factors of a grid, else the columns that describe samples."""
     if grid := FactorGrid.of(store):
         return grid.names
-    columns = pq.read_schema(samples_path(store.path)).names
-    return tuple(name for name in columns if name not in ("sample_id", "image"))
+    return tuple(name for name in store.schema.names if name not in ("sample_id", "image"))
 
 
 def _draws(store: Store, name: str, made_now: Mapping[str, object], overwrite: bool) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,15 @@ from gated_vae.pairing.labels import registered
 from gated_vae.pairing.rules.base import Floats, Partners, partition_stream
 from gated_vae.pairing.tables import write_centroids, write_groups, write_pairs
 from gated_vae.preprocessing.errors import GatedVAEError, UsageError, check_seed
+from gated_vae.preprocessing.files import commit
 from gated_vae.preprocessing.progress import Progress, ignore
-from gated_vae.preprocessing.store import PARTITION_NAME, Store
+from gated_vae.preprocessing.store import PARTITION_NAME, Store, centroids_path, groups_path, pairs_path
 
 Record = dict[str, Any]
 
 RESERVED = "full"  # `gated_vae.models.metrics.partition.FULL`
 MOST_DRAWS = 2**20
+_TABLES = (groups_path, centroids_path, pairs_path)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,12 +98,15 @@ def make_partitions(
     """
     made = set() if overwrite else {plan.name for plan in plans if _is_made(store, plan)}
     missing = [plan for plan in plans if plan.name not in made]
-    replaced = store.partitions.keys() & {plan.name for plan in missing}
-    if replaced:  # before their files change, so that no record describes a half-made table
-        store = store.with_partitions({name: it for name, it in store.partitions.items() if name not in replaced})
+    _refuse_others(store, missing)
     sizes = [store.training * plan.record["draws"] for plan in missing]
     for place, plan in enumerate(missing):
-        records = {**store.partitions, plan.name: _make(store, plan, sum(sizes[:place]), sum(sizes), progress)}
+        record = _make(store, plan, sum(sizes[:place]), sum(sizes), progress)
+        others = {name: it for name, it in store.partitions.items() if name != plan.name}
+        if len(others) < len(store.partitions):  # before its files change, so that no record describes others
+            store = store.with_partitions(others)
+        _put_in(store, plan)
+        records = {**others, plan.name: record}
         first = [label.name for label in registered("near") if label.name in records]
         store = store.with_partitions({name: records[name] for name in (*first, *records)})
     return {plan.name: (store.partitions[plan.name], plan.name in made) for plan in plans}
@@ -119,8 +125,32 @@ def _is_made(store: Store, plan: Plan) -> bool:
     return True
 
 
+def _refuse_others(store: Store, plans: Sequence[Plan]) -> None:
+    """Raise where a table to be replaced is none, or lies behind a link: it may be somebody else's."""
+    for path in (path_in(store.path, plan.name) for plan in plans for path_in in _TABLES):
+        is_ours = store.path.resolve() in path.parent.resolve().parents
+        if path.exists() and not (is_ours and path.is_file()):
+            why = "It is no regular file." if is_ours else "A link leads to where it lies."
+            remedy = "Remove it, or the link, then run the same command again."
+            raise GatedVAEError(f"{path} cannot be replaced.", why, remedy)
+
+
+def _staged(path: Path) -> Path:
+    """Where a table waits until all of its partition are complete: hidden from whoever reads the folder."""
+    return path.with_name(f".{path.name}.new")
+
+
+def _put_in(store: Store, plan: Plan) -> None:
+    """Put the tables of a partition into their places; what is there and was not made anew goes."""
+    for path in (path_in(store.path, plan.name) for path_in in _TABLES):
+        if _staged(path).exists():
+            commit(_staged(path), path)
+        else:
+            path.unlink(missing_ok=True)
+
+
 def _make(store: Store, plan: Plan, before: int, pairs: int, progress: Progress) -> Record:
-    """Make one partition, of whose command `before` of `pairs` pairs are written; return its record."""
+    """Make one partition, of whose command `before` of `pairs` pairs are written, and leave it staged; return its record."""
     name, draws = plan.name, plan.record["draws"]
 
     def told(done: int, _total: int, note: str = "pairs") -> None:
@@ -128,10 +158,14 @@ def _make(store: Store, plan: Plan, before: int, pairs: int, progress: Progress)
 
     told(0, 0, "groups")
     found = plan.group()
-    write_groups(store.path, name, found.group, found.distance)
+    groups, centroids, pairs_to = (_staged(path_in(store.path, name)) for path_in in _TABLES)
+    write_groups(groups, found.group, found.distance)
     paired = found.group[: store.training]
-    write_centroids(store.path, name, plan.record["shared"], paired, found.centroids)
+    if found.centroids is None:
+        centroids.unlink(missing_ok=True)
+    else:
+        write_centroids(centroids, plan.record["shared"], paired, found.centroids)
     told(0, 0)
-    written = write_pairs(store.path, name, paired, found.partners, draws, progress=told)
+    written = write_pairs(pairs_to, paired, found.partners, draws, progress=told)
     told(written, 0, "measuring")
     return {**plan.record, **found.results, **found.measure()}

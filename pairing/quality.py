@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow.parquet as pq
 
 from gated_vae.pairing.groups.equal import number_classes
 from gated_vae.pairing.labels import Label, owner, registered
 from gated_vae.pairing.rules.base import Partners
-from gated_vae.preprocessing.store import Store, samples_path
+from gated_vae.preprocessing.store import Store
 
 MEASURED_PAIRS = 1 << 18
 
@@ -70,7 +69,7 @@ def measure_pairs(
     target = partners(ids, 0)
     rows = np.concatenate([ids, target, uniform(ids, 0)])
     quality = {}
-    for column in pq.read_schema(samples_path(store.path)).names:
+    for column in store.schema.names:
         label = owner(column, labels)
         if label is not None:
             values = store.sample_columns([column])[column].to_numpy()[rows]

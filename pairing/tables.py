@@ -20,9 +20,9 @@ import pyarrow.parquet as pq
 from gated_vae.pairing.rules.base import BLOCK, Floats, Ids, Ints, Partners
 from gated_vae.preprocessing.compute import read_ahead
 from gated_vae.preprocessing.errors import GatedVAEError
-from gated_vae.preprocessing.files import parquet_writer, regular, write_parquet
+from gated_vae.preprocessing.files import parquet_writer, readable, write_parquet
 from gated_vae.preprocessing.progress import Progress, ignore
-from gated_vae.preprocessing.store import SCHEMA_VERSION, centroids_path, groups_path, pairs_path
+from gated_vae.preprocessing.store import SCHEMA_VERSION, Store, groups_path, pairs_path
 
 DRAWS = 8  # pairings of every sample: enough that an epoch rarely repeats a pair, at 2.5 bytes a row
 BLOCK_ROWS = 1 << 20
@@ -33,7 +33,7 @@ _LAYOUT_KEYS = (b"gated_vae.inputs", b"gated_vae.draws", b"gated_vae.block")
 _REMAKE = "Make the pairs again: `pipe cluster` or `pipe pair` with --overwrite."
 
 
-def write_groups(store: Path, partition: str, group: Ints, distance: Floats) -> None:
+def write_groups(path: Path, group: Ints, distance: Floats) -> None:
     """Write which group each sample of a partition is in, and how far it lies from the group's centroid."""
     columns = {
         "sample_id": np.arange(len(group), dtype=index_type(len(group))),
@@ -41,25 +41,22 @@ def write_groups(store: Path, partition: str, group: Ints, distance: Floats) -> 
         "distance": distance.astype(np.float32, copy=False),
     }
     packing = {"schema_version": SCHEMA_VERSION, **_packing("sample_id")}
-    write_parquet(groups_path(store, partition), pa.table(columns), **packing)
+    write_parquet(path, pa.table(columns), **packing)
 
 
 def read_groups(store: Path, partition: str) -> tuple[npt.NDArray[np.int32], Floats]:
     """Read group (N,) and distance (N,) of a partition, in sample order."""
     path = groups_path(store, partition)
-    table = _open(path).read(columns=["sample_id", "group", "distance"])
-    sample, group, distance = (column.to_numpy() for column in table.columns)
+    with readable(path, _REMAKE), _open(path) as file:
+        table = file.read(columns=["sample_id", "group", "distance"])
+        sample, group, distance = (column.to_numpy() for column in table.columns)
     if not np.array_equal(sample, np.arange(len(sample))):
         raise GatedVAEError(f"{path} cannot be used.", "Its rows are not in sample order.", _REMAKE)
     return group, distance
 
 
-def write_centroids(store: Path, partition: str, columns: Sequence[str], group: Ints, centroids: Floats | None) -> None:
-    """Write where each group of a partition lies, float32 (groups, d), and its size; remove what is there when None."""
-    path = centroids_path(store, partition)
-    if centroids is None:
-        path.unlink(missing_ok=True)
-        return
+def write_centroids(path: Path, columns: Sequence[str], group: Ints, centroids: Floats) -> None:
+    """Write where each group of a partition lies, float32 (groups, d), and its size."""
     count = len(centroids)
     sizes = np.bincount(group, minlength=count).astype(np.int32)
     table = {"group": np.arange(count, dtype=np.int32), "size": sizes}
@@ -67,9 +64,7 @@ def write_centroids(store: Path, partition: str, columns: Sequence[str], group: 
     write_parquet(path, pa.table(table), schema_version=SCHEMA_VERSION)
 
 
-def write_pairs(
-    store: Path, partition: str, group: Ints, partners: Partners, draws: int, *, progress: Progress = ignore
-) -> int:
+def write_pairs(path: Path, group: Ints, partners: Partners, draws: int, *, progress: Progress = ignore) -> int:
     """Write the pairs of a partition and return how many; a few blocks are in memory, each drawn while the last is written.
 
     Parameters
@@ -99,7 +94,7 @@ def write_pairs(
     blocks = [(start, min(start + size, len(group))) for start in range(0, len(group), size)]
     made = (_row_group(schema, group, block, _draw(group, partners, draws, *block)) for block in blocks)
     written = 0
-    with parquet_writer(pairs_path(store, partition), schema, **packing) as writer, closing(read_ahead(made)) as ready:
+    with parquet_writer(path, schema, **packing) as writer, closing(read_ahead(made)) as ready:
         for row_group in ready:
             writer.write_table(row_group, row_group_size=size * draws)
             written += len(row_group)
@@ -157,14 +152,28 @@ class PairTable:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file = _open(path)
-        metadata = self._file.schema_arrow.metadata or {}
-        if not all(key in metadata for key in _LAYOUT_KEYS):
-            raise self._unfit("It does not say how its rows are laid out; another program may have saved it again.")
-        self.rows, self.draws, self.block_size = (int(metadata[key]) for key in _LAYOUT_KEYS)
-        found = [self._file.metadata.row_group(b).num_rows for b in range(self._file.num_row_groups)]
+        with readable(path, _REMAKE):
+            self._file = _open(path)
+            metadata = self._file.schema_arrow.metadata or {}
+            if not all(key in metadata for key in _LAYOUT_KEYS):
+                raise self._unfit("It does not say how its rows are laid out; another program may have saved it again.")
+            self.rows, self.draws, self.block_size = layout = [int(metadata[key]) for key in _LAYOUT_KEYS]
+            found = [self._file.metadata.row_group(b).num_rows for b in range(self._file.num_row_groups)]
+        if min(layout) < 1 or self.rows * self.draws != sum(found):  # before as many blocks as it says are counted
+            raise self._unfit(
+                f"It says that it has {self.draws} draws of {self.rows} inputs, but has {sum(found)} rows."
+            )
         if found != [size * self.draws for size in self.block_sizes]:
             raise self._unfit("Its row groups are not those it was written with.")
+
+    @classmethod
+    def of(cls, store: Store, partition: str) -> PairTable:
+        """The pairs of a store's partition; `GatedVAEError` when they are of other samples."""
+        table, draws = cls(pairs_path(store.path, partition)), store.partitions[partition]["draws"]
+        if (table.rows, table.draws) != (store.training, draws):
+            why = f"It has {table.draws} draws of {table.rows} inputs, not {draws} of {store.training}."
+            raise table._unfit(why)
+        return table
 
     @property
     def block_sizes(self) -> list[int]:
@@ -179,17 +188,17 @@ class PairTable:
         Raises
         ------
         GatedVAEError
-            When the file is damaged or its rows are in another order than they were written in.
+            When the file is damaged, its rows are in another order than they were written in, or targets are no samples.
         """
         start, size = index * self.block_size, self.block_sizes[index]
-        try:
-            table = self._file.read_row_group(index, columns=["input_id", "target_id", "group"])
-        except (OSError, pa.ArrowException) as error:
-            raise self._unfit(str(error)) from None
-        part = table.slice(draw % self.draws * size, size)
-        input_id, target_id, group = (part[name].to_numpy().astype(np.int64) for name in table.column_names)
+        names = ["input_id", "target_id", "group"]
+        with readable(self.path, _REMAKE):
+            part = self._file.read_row_group(index, columns=names).slice(draw % self.draws * size, size)
+            input_id, target_id, group = (part[name].to_numpy().astype(np.int64) for name in names)
         if not np.array_equal(input_id, np.arange(start, start + size)):
             raise self._unfit("Its rows are not in the order they were written in.")
+        if outside := int(np.count_nonzero((target_id < 0) | (target_id >= self.rows))):
+            raise self._unfit(f"{outside} targets are no samples.")
         return input_id, target_id, group
 
     def _unfit(self, why: str) -> GatedVAEError:
@@ -197,12 +206,7 @@ class PairTable:
 
 
 def _open(path: Path) -> pq.ParquetFile:
-    try:
-        return pq.ParquetFile(regular(path, _REMAKE), memory_map=True, page_checksum_verification=True)
-    except FileNotFoundError:
-        raise GatedVAEError(f"{path} does not exist.", "", _REMAKE) from None
-    except (OSError, pa.ArrowException) as error:
-        raise GatedVAEError(f"{path} cannot be read.", str(error), _REMAKE) from None
+    return pq.ParquetFile(path, memory_map=True, page_checksum_verification=True)
 
 
 def _packing(ordered: str) -> dict[str, Any]:

@@ -55,14 +55,10 @@ def _groups(store: Store, name: str, keep: list[Groups]) -> Iterator[str]:
 
 
 def _pairs(store: Store, name: str, groups: list[Groups]) -> Iterator[str]:
-    path, wanted = pairs_path(store.path, name), store.partitions[name]["draws"]
     kinds = dict.fromkeys(("input_id", "target_id", "group", "draw"), pa.types.is_integer)
-    file = open_parquet(path)
+    file = open_parquet(pairs_path(store.path, name))
     yield from schema_faults(file, kinds)
-    table = PairTable(path)
-    if (table.rows, table.draws) != (store.training, wanted):
-        yield f"It has {table.draws} draws of {table.rows} inputs, not {wanted} of {store.training}."
-        return
+    table = PairTable.of(store, name)
     for block, size in enumerate(table.block_sizes):
         draws = file.read_row_group(block, columns=["draw"])["draw"].to_numpy()
         if not np.array_equal(draws, np.repeat(np.arange(table.draws), size)):
@@ -75,11 +71,8 @@ def _pairs(store: Store, name: str, groups: list[Groups]) -> Iterator[str]:
 
 
 def _pair_faults(table: PairTable, block: int, draw: int, groups: list[Groups]) -> list[str]:
-    """Check one draw of one block; `PairTable.block` has checked that each input comes once."""
+    """Check one draw of one block; `PairTable.block` has checked that each input comes once and targets are samples."""
     input_id, target_id, group = table.block(block, draw)
-    outside = int(np.count_nonzero((target_id < 0) | (target_id >= table.rows)))
-    if outside:
-        return [f"{outside} targets are no samples."]
     faults = {"targets are their own input": target_id == input_id}
     if groups:  # else they could not be read, which was said
         own = groups[0]

@@ -15,7 +15,7 @@ from gated_vae.pipelines.evaluation.scores import Scores
 from gated_vae.pipelines.training.run import Run, check_position, open_run, usable
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.store import Store, manifest_path, open_store
-from gated_vae.preprocessing.verify import Problem, manifest_faults, verify_store
+from gated_vae.preprocessing.verify import Problem, verify_store
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,6 @@ def verify(path: Path) -> VerifyReport:
 
 
 def _store_problems(store: Store) -> Iterator[Problem]:
-    manifest = manifest_path(store.path)
-    remedy = "Run the same `pipe preprocess` again with --overwrite."
-    yield from (Problem(manifest, fault, remedy) for fault in manifest_faults(store.manifest))
     yield from verify_store(store)
     yield from verify_partitions(store)
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from operator import index
+from pathlib import Path
 
 SEEDS = 2**63  # as many as everything that takes a seed can tell apart
 # The machine's troubles, not the file's: another try may well succeed.
@@ -41,12 +45,13 @@ class BadSourceError(GatedVAEError):
     """The source cannot become a store: a better one must not find what was begun with it in its way."""
 
 
-def raise_trouble(error: OSError) -> None:
+def raise_trouble(error: OSError, *more: int) -> None:
     """Raise an error that the machine has had, not the file: too many open files, no memory, a network drive that is away.
 
-    For those who go on without a file that cannot be read: they would do without good ones.
+    For those who go on without a file that cannot be read: they would do without good ones. `more` are other errors (numbers of
+    `errno`) that they cannot go on from.
     """
-    if error.errno in _TROUBLES:
+    if error.errno in {*_TROUBLES, *more}:
         raise error
 
 
@@ -55,3 +60,14 @@ def check_seed(seed: int, name: str = "seed", below: int = SEEDS) -> int:
     if not 0 <= index(seed) < below:
         raise GatedVAEError(f"The {name} {seed} cannot be used.", "", f"Give a whole number from 0 to {below - 1}.")
     return index(seed)
+
+
+@contextmanager
+def naming(path: str | bytes | Path) -> Iterator[None]:
+    """Have errors name the path where they name none: those of reading and writing, and all of Arrow's."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno and not error.filename:  # without a number it is Arrow's word on what a file holds
+            error.filename = os.fspath(path)
+        raise

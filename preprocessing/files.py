@@ -16,11 +16,11 @@ import stat
 import zlib
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from io import BufferedWriter
+from io import BufferedReader, BufferedWriter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from gated_vae.preprocessing.errors import GatedVAEError, UsageError, raise_trouble
+from gated_vae.preprocessing.errors import GatedVAEError, UsageError, naming, raise_trouble
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -49,27 +49,64 @@ _PARQUET = {"compression": "zstd", "write_page_checksum": True}  # unless told o
 def open_file(path: str | bytes) -> int:
     """Open a file of somebody else's to read from; `OSError` when it is no regular file. Whoever calls closes the handle."""
     handle = os.open(path, _READ)
-    if stat.S_ISREG(os.fstat(handle).st_mode):
-        return handle
-    os.close(handle)
-    raise OSError(errno.EINVAL, "Not a regular file", os.fsdecode(path))
-
-
-def regular(path: Path, remedy: str) -> Path:
-    """The path, if a regular file lies there or nothing; `GatedVAEError` for a pipe or device, which might be waited on."""
-    if path.exists() and not path.is_file():
-        raise GatedVAEError(f"{path} cannot be read.", "It is no regular file.", remedy)
-    return path
+    try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, "Not a regular file")
+    except OSError as error:
+        os.close(handle)
+        error.filename = os.fsdecode(path)
+        raise
+    return handle
 
 
 @contextmanager
 def opened(path: str | bytes) -> Iterator[int]:
-    """As `open_file`, closed when the block ends."""
-    handle = open_file(path)
+    """As `open_file`, closed when the block ends; errors of reading name the path, too."""
+    with naming(path):
+        handle = open_file(path)
+        try:
+            yield handle
+        finally:
+            os.close(handle)
+
+
+@contextmanager
+def open_binary(path: Path) -> Iterator[BufferedReader]:
+    """As `opened`, as a file of Python's."""
+    with opened(os.fspath(path)) as handle, os.fdopen(handle, "rb", closefd=False) as file:
+        yield file
+
+
+def read_bytes(path: Path, most: int) -> bytes:
+    """Read a regular file; `OSError` when it cannot be read or is larger than `most` bytes."""
+    with open_binary(path) as file:
+        if os.fstat(file.fileno()).st_size > most:
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
+        return file.read(most)
+
+
+@contextmanager
+def readable(path: Path, remedy: str, *troubles: int) -> Iterator[None]:
+    """Read a store's or a run's own file by a library: whatever it raises becomes a `GatedVAEError` that names the file.
+
+    So does what is no regular file, which might be waited on without end. The machine's troubles stay what they are, and more of
+    them if named (see `raise_trouble`).
+    """
     try:
-        yield handle
-    finally:
-        os.close(handle)
+        with naming(path):
+            if not stat.S_ISREG(path.stat().st_mode):
+                raise ValueError("It is no regular file.")
+            yield
+    except FileNotFoundError:
+        raise GatedVAEError(f"{path} does not exist.", "", remedy) from None
+    except (GatedVAEError, MemoryError):
+        raise
+    except Exception as error:  # NumPy's and Arrow's on damaged files are of a dozen kinds
+        why = str(error)
+        if isinstance(error, OSError) and error.errno:
+            raise_trouble(error, *troubles)
+            why = f"{os.strerror(error.errno)}."
+        raise GatedVAEError(f"{path} cannot be read.", why, remedy) from None
 
 
 @contextmanager
@@ -81,7 +118,9 @@ def atomic_file(path: Path, *, durable: bool = True) -> Iterator[BufferedWriter]
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
-    file = os.fdopen(_reserve(partial, f"{path} is being written by another process."), "wb")
+    with naming(path):
+        handle = _reserve(partial, f"{path} is being written by another process.")
+    file = os.fdopen(handle, "wb")
     try:
         yield file
         file.flush()
@@ -91,7 +130,7 @@ def atomic_file(path: Path, *, durable: bool = True) -> Iterator[BufferedWriter]
         if durable:
             sync(path.parent)
     except BaseException as error:
-        if isinstance(error, OSError):
+        if isinstance(error, OSError) and error.filename in (None, os.fspath(partial)):
             error.filename = os.fspath(path)  # writing names none, and nobody knows the temporary name
         with suppress(OSError):  # on a disk that fails it may fail, too: the next writing overwrites it
             partial.unlink(missing_ok=True)
@@ -127,7 +166,11 @@ def _reserve(partial: Path, taken: str) -> int:
 def commit(partial: Path, path: Path) -> None:
     """Sync `partial` to disk and rename it to `path` (both in one folder)."""
     sync(partial)
-    partial.replace(path)
+    try:
+        partial.replace(path)
+    except OSError as error:
+        error.filename = os.fspath(path)  # nobody knows the other
+        raise
     sync(path.parent)
 
 
@@ -140,7 +183,8 @@ def sync(path: Path) -> None:
     """Flush one file or folder to disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(handle)
+        with naming(path):
+            os.fsync(handle)
     finally:
         os.close(handle)
 
@@ -161,7 +205,8 @@ def write_sealed(path: Path, data: bytes | pa.Buffer) -> None:
 def read_sealed(path: Path) -> memoryview | None:
     """What `write_sealed` wrote; None where there is nothing or a machine has torn it by stopping."""
     try:
-        content = memoryview(path.read_bytes())
+        with open_binary(path) as file:
+            content = memoryview(file.read())
     except FileNotFoundError:
         return None
     data = content[_SEAL_BYTES:]
@@ -195,12 +240,9 @@ def write_at(path: Path, offset: int, data: bytes | memoryview) -> None:
 @contextmanager
 def _written(path: Path, flags: int = 0) -> Iterator[BinaryIO]:
     """Open a file for writing only, as it is: a network drive then sends what is written, not the whole pages around it."""
-    try:
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC | flags, 0o644), "wb") as file:
-            yield file
-    except OSError as error:
-        error.filename = os.fspath(path)  # writing names none
-        raise
+    flags |= os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+    with naming(path), os.fdopen(os.open(path, flags, 0o644), "wb") as file:
+        yield file
 
 
 def ending_of(path: Path, known: Collection[str]) -> str:
@@ -237,19 +279,8 @@ def write_json(path: Path, value: Any) -> None:
 
 def read_json(path: Path, remedy: str) -> dict[str, Any]:
     """Read a JSON object; raise `GatedVAEError` with `remedy` when it is missing, cut or not an object."""
-    try:
-        with os.fdopen(open_file(os.fspath(path)), "rb") as file:
-            data = file.read(_JSON_BYTES + 1)
-        if len(data) > _JSON_BYTES:
-            raise ValueError(f"It is larger than {_JSON_BYTES >> 20} MiB.")
-        value = json.loads(data)
-    except FileNotFoundError:
-        raise GatedVAEError(f"{path} does not exist.", "", remedy) from None
-    except OSError as error:
-        raise_trouble(error)
-        raise GatedVAEError(f"{path} cannot be read.", f"{error.strerror}.", remedy) from None
-    except (ValueError, RecursionError) as error:
-        raise GatedVAEError(f"{path} cannot be read.", str(error), remedy) from None
+    with readable(path, remedy, errno.EIO):
+        value = json.loads(read_bytes(path, _JSON_BYTES))
     if not isinstance(value, dict):
         raise GatedVAEError(f"{path} is not a JSON object.", "", remedy)
     return value
@@ -290,7 +321,11 @@ def parquet_writer(path: Path, schema: pa.Schema, *, schema_version: int, **opti
 def remove(path: Path) -> None:
     """Remove a file, a folder and all in it, or a link, but not what that leads to; nothing if it is not there."""
     if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
+        try:
+            shutil.rmtree(path)
+        except OSError as error:
+            error.filename = os.fspath(path)  # what is named may be relative to a folder in it
+            raise
     else:
         path.unlink(missing_ok=True)
 
@@ -367,7 +402,7 @@ def digest(*parts: bytes | str) -> str:
 
 def file_digest(path: Path) -> str:
     """SHA-256 of a file's bytes, as ``sha256:<hex>``."""
-    with path.open("rb") as file:
+    with open_binary(path) as file:
         return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
@@ -386,7 +421,8 @@ def locked(folder: Path) -> Iterator[None]:
             raise
         raise GatedVAEError(f"{folder} cannot be used.", "Its .lock is a link.", "Remove that link.") from None
     try:
-        _lock(handle, f"{folder} is in use by another process.", "Wait for it to finish, or choose another folder.")
+        with naming(folder):
+            _lock(handle, f"{folder} is in use by another process.", "Wait for it to finish, or choose another folder.")
         yield
     finally:
         os.close(handle)

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gated_vae.preprocessing.compute import read_ahead
-from gated_vae.preprocessing.files import damaged, make_room, read_sealed, write_at, write_sealed
+from gated_vae.preprocessing.files import damaged, make_room, open_binary, read_sealed, write_at, write_sealed
 
 Pixels = npt.NDArray[np.uint8]
 Shape = tuple[int, ...]  # of one image
@@ -94,7 +94,7 @@ class Region:
         return None if data is None else _Note(*json.loads(bytes(data)))
 
     def _read(self) -> bytes:
-        with Path(self.path).open("rb") as file:
+        with open_binary(Path(self.path)) as file:
             file.seek(self.offset)
             return file.read(self.size)
 

@@ -8,20 +8,22 @@ from __future__ import annotations
 import math
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gated_vae.preprocessing.errors import GatedVAEError
-from gated_vae.preprocessing.files import check_name, file_digest, read_json, regular, write_json
+from gated_vae.preprocessing.files import check_name, file_digest, read_json, readable, write_json
 from gated_vae.preprocessing.sources.splits import SPLITS
 
 if TYPE_CHECKING:  # commands that read neither images nor tables need not wait for them
     import numpy as np
     import pandas as pd
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 SCHEMA_VERSION = 2
 PARTITION_NAME = "[A-Za-z0-9_-]+"  # as a regular expression: it names folders, columns and groups of losses
@@ -99,7 +101,8 @@ class Store:
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # numpy's word on a damaged header that it can still read
-            images = np.load(regular(images_path(self.path), REBUILD), mmap_mode="r", allow_pickle=False)
+            with readable(images_path(self.path), REBUILD):
+                images = np.load(images_path(self.path), mmap_mode="r", allow_pickle=False)
         expected = (len(self), *self.manifest["image_shape"])
         if images.dtype != np.uint8 or images.shape != expected:
             why = f"It holds {images.dtype} {images.shape}, store.json says uint8 {expected}."
@@ -115,11 +118,27 @@ class Store:
         """Read only some columns of samples.parquet (all when None)."""
         import pandas as pd
 
-        samples = pd.read_parquet(regular(samples_path(self.path), REBUILD), columns=columns)
-        if len(samples) != len(self):
-            why = f"It has {len(samples)} rows, store.json says {len(self)}."
-            raise GatedVAEError(f"{samples_path(self.path)} does not fit its store.", why, REBUILD)
-        return samples
+        with self.open_samples():
+            return pd.read_parquet(samples_path(self.path), columns=columns)
+
+    @cached_property
+    def schema(self) -> pa.Schema:
+        """Names and types of the columns of samples.parquet."""
+        with self.open_samples() as file:
+            return file.schema_arrow
+
+    @contextmanager
+    def open_samples(self) -> Iterator[pq.ParquetFile]:
+        """Open samples.parquet while the block lasts; `GatedVAEError` when it cannot be read or has not a row for each image."""
+        import pyarrow.parquet as pq
+
+        path = samples_path(self.path)
+        with readable(path, REBUILD), pq.ParquetFile(path) as file:
+            rows = file.metadata.num_rows
+            if rows != len(self):
+                why = f"It has {rows} rows, store.json says {len(self)}."
+                raise GatedVAEError(f"{path} does not fit its store.", why, REBUILD)
+            yield file
 
     def with_partitions(self, partitions: dict[str, dict[str, Any]]) -> Store:
         """Record how partitions were made (replacing the manifest atomically) and return the store as it now is."""
@@ -207,9 +226,14 @@ def check_manifest(manifest: dict[str, Any], path: Path) -> None:
     seen, taken, rejected = (manifest[key] for key in ("seen", "taken", "rejected"))
     combinations = math.prod(manifest.get("factors", {0: taken}).values())
     split = sum(manifest.get("splits", {0: taken}).values())
+    shared = {
+        it for made in manifest.get("partitions", {}).values() if made["method"] == "exact" for it in made["shared"]
+    }
+    strange = sorted(shared - {*manifest.get("factors", shared)})
     contradictions = {
         f"{taken} taken and {rejected} rejected are not the {seen} seen.": taken + rejected != seen,
         f"Its factors have {combinations} combinations, it holds {taken} samples.": combinations != taken,
+        f"Its pairs share {', '.join(strange)}, which is no factor.": bool(strange),
         f"Its splits have {split} samples, it holds {taken}.": split > taken,  # some may be in none
     }
     if why := next((what for what, found in contradictions.items() if found), ""):
@@ -232,12 +256,15 @@ def _is_partition(name: str, record: Any) -> bool:
     """Whether a partition's name cannot lead out of the store and its record says how it was made."""
     if not re.fullmatch(PARTITION_NAME, name) or not isinstance(record, dict):
         return False
-    counts = _is_count(record.get("draws")) and all(_is_count(record.get(key, 0)) for key in ("k", "groups", "merged"))
+    counts = (
+        all(_is_count(record.get(key, 0)) for key in ("draws", "k", "groups", "merged")) and record.get("draws", 0) > 0
+    )
     seeds = [record.get(key, 0) for key in ("seed", "stream")]
     shared = record.get("shared")
     return (
         counts
         and isinstance(record.get("method"), str)
+        and (record["method"] != "exact" or "stream" in record)
         and all(type(seed) is int and seed >= 0 for seed in seeds)
         and isinstance(shared, list)
         and all(isinstance(column, str) for column in shared)

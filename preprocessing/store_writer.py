@@ -20,6 +20,7 @@ from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import (
     commit,
     file_digest,
+    read_bytes,
     read_json,
     refuse_filled,
     refuse_overlap,
@@ -118,8 +119,10 @@ class StoreWriter:
 
     def is_current(self) -> bool:
         """Whether the files of the finished store's source are surely those that it was made from."""
-        times = _times_path(self._out)
-        return not self._plan.times or (times.exists() and times.read_text() == self._plan.times)
+        wanted = self._plan.times.encode()
+        with suppress(FileNotFoundError):
+            return not wanted or read_bytes(_times_path(self._out), len(wanted)) == wanted
+        return False
 
     def begin(self) -> None:
         """Go on with the unfinished work on this store; work on any other is thrown away."""
@@ -204,7 +207,8 @@ class StoreWriter:
     def _unfinished(self) -> dict[str, Any] | None:
         """The plan of the work that lies here; None where there is none, or a machine has torn it by stopping."""
         with suppress(GatedVAEError):
-            return read_json(self._plan_path, REBUILD)
+            plan = read_json(self._plan_path, REBUILD)
+            return plan if isinstance(plan.get("parameters"), dict) else None
         return None
 
     def _refuse_foreign(self) -> None:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gated_vae.preprocessing.errors import GatedVAEError
-from gated_vae.preprocessing.files import SCHEMA_KEY, file_digest
+from gated_vae.preprocessing.files import SCHEMA_KEY, file_digest, readable
 from gated_vae.preprocessing.store import REBUILD, SCHEMA_VERSION, Store, images_path, rejected_path, samples_path
 
 
@@ -41,20 +40,18 @@ def verify_store(store: Store) -> Iterator[Problem]:
         rejected_path(store.path): _rejected,
     }
     for path, check in checks.items():
-        faults = checked(path, lambda: [*check(store), *_digest(store, path)])  # noqa: B023
+        faults = checked(path, lambda: [*check(store)] or [*_digest(store, path)])  # noqa: B023
         yield from (Problem(path, what, REBUILD) for what in faults)
 
 
 def checked(path: Path, check: Callable[[], list[str]]) -> list[str]:
     """What a check of a file finds; what keeps it from being read is a finding, too."""
     try:
-        return check()
-    except FileNotFoundError:
-        return ["It does not exist."]
+        with readable(path, ""):
+            return check()
     except GatedVAEError as error:
-        return [error.why or error.what]
-    except (OSError, ValueError, pa.ArrowException) as error:
-        return [f"It cannot be read: {' '.join(str(error).split()).removeprefix(str(path))[:200]}"]
+        what = error.what.replace(str(path), "It")
+        return [" ".join(f"{what if what.startswith('It ') else ''} {error.why}".split())[:300]]
 
 
 def _images(store: Store) -> Iterator[str]:
@@ -107,18 +104,8 @@ def schema_faults(file: pq.ParquetFile, columns: dict[str, Callable[[pa.DataType
         yield f"Its schema version is {version}; this version writes {SCHEMA_VERSION}."
     wrong = [name for name, fits in columns.items() if name not in schema.names or not fits(schema.field(name).type)]
     if wrong:
-        raise ValueError(f"it lacks a column {wrong[0]} of the right type.")
+        raise ValueError(f"It lacks a column {wrong[0]} of the right type.")
 
 
 def _is_text(kind: pa.DataType) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
-
-
-def manifest_faults(manifest: dict[str, Any]) -> list[str]:
-    """What is wrong with the account in a manifest."""
-    seen, taken, rejected = (manifest.get(key) for key in ("seen", "taken", "rejected"))
-    if not all(isinstance(count, int) for count in (seen, taken, rejected)):
-        return [f"It does not give seen, taken and rejected as counts: {seen}, {taken}, {rejected}."]
-    if taken + rejected != seen:  # type: ignore[operator]
-        return [f"{taken} taken and {rejected} rejected are not the {seen} seen."]
-    return []

@@ -16,7 +16,7 @@ from gated_vae.pairing.tables import write_groups, write_pairs
 from gated_vae.preprocessing.compute import RunTasks
 from gated_vae.preprocessing.progress import Progress
 from gated_vae.preprocessing.sources.base import make_store as make_store_of
-from gated_vae.preprocessing.store import Store
+from gated_vae.preprocessing.store import Store, groups_path, pairs_path
 from gated_vae.preprocessing.store_writer import Plan, StoreWriter
 
 
@@ -54,8 +54,8 @@ def make_store(path: Path, count: int = 300, *, size: int = 16, draws: int = 3) 
     for seed, (name, groups) in enumerate(partitions.items()):
         group = (np.arange(count, dtype=np.int32) * 7 + seed) % groups
         rule = UniformPartners(Members.of(group))
-        write_groups(path, name, group, np.zeros(count, np.float32))
-        write_pairs(path, name, group, lambda ids, draw: rule.partners(ids, seed=0, draw=draw), draws)  # noqa: B023
+        write_groups(groups_path(path, name), group, np.zeros(count, np.float32))
+        write_pairs(pairs_path(path, name), group, lambda ids, draw: rule.partners(ids, seed=0, draw=draw), draws)  # noqa: B023
     made = {name: {"method": "kmeans", "shared": [], "seed": 0, "draws": draws} for name in partitions}
     return store.with_partitions(made)
 

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from gated_vae.pairing.groups.kmeans import Centroids, Groups, cut_blocks, fit_kmeans
 from gated_vae.pairing.rules.base import Floats, Ids, random_below
-from gated_vae.preprocessing.errors import GatedVAEError
+from gated_vae.preprocessing.files import readable
 from gated_vae.preprocessing.scheduler.dask import stream_tasks
 from gated_vae.preprocessing.store import REBUILD, Store, samples_path
 
@@ -48,18 +48,16 @@ class LabelColumns:
 
     def _cut(self, count: int) -> list[tuple[int, int]]:
         """Cut the first `count` rows into shards."""
-        rows = pq.read_metadata(self._path).num_rows
-        if rows != len(self.store):
-            why = f"It has {rows} rows, store.json says {len(self.store)}."
-            raise GatedVAEError(f"{self._path} does not fit its store.", why, REBUILD)
-        return cut_blocks(count, SHARD_ROWS)
+        with self.store.open_samples():
+            return cut_blocks(count, SHARD_ROWS)
 
     @property
     def vary(self) -> bool:
         """Whether any of the columns holds more than one value, or may do: the file's own statistics are asked."""
-        file = pq.read_metadata(self._path)
-        place = {file.schema.column(index).path: index for index in range(file.num_columns)}
-        return any(_varies(file, place[name]) for name in self.names)
+        with self.store.open_samples() as opened:
+            file = opened.metadata
+            place = {file.schema.column(index).path: index for index in range(file.num_columns)}
+            return any(_varies(file, place[name]) for name in self.names)
 
     @property
     def _path(self) -> Path:
@@ -117,7 +115,7 @@ def training_rows(samples: int, size: int, seed: int) -> Ids:
 
 def read_rows(path: Path, names: Sequence[str], start: int, stop: int, chosen: Ids | None = None) -> Points:
     """Read rows start .. stop - 1 of some columns of a Parquet file, (stop - start, d), or those `chosen` of them, (n, d)."""
-    with pq.ParquetFile(path) as file:
+    with readable(path, REBUILD), pq.ParquetFile(path) as file:
         rows = [file.metadata.row_group(index).num_rows for index in range(file.num_row_groups)]
         ends = np.cumsum([0, *rows])
         first, last = int(np.searchsorted(ends, start, "right")) - 1, int(np.searchsorted(ends, stop))

@@ -5,12 +5,11 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import pyarrow.parquet as pq
 
 from gated_vae.pairing.labels import Label
 from gated_vae.pairing.rules.base import Ids
 from gated_vae.preprocessing.errors import GatedVAEError
-from gated_vae.preprocessing.store import Store, samples_path
+from gated_vae.preprocessing.store import Store
 
 
 def group_by_labels(labels: pd.DataFrame, training: int | None = None) -> tuple[npt.NDArray[np.int32], int]:
@@ -72,7 +71,7 @@ def _nearest_shared(sizes: npt.NDArray[np.int64]) -> Ids:
 
 def number_classes(store: Store, label: Label) -> Ids | None:
     """Number what a label says of every sample (N,), each unknown one apart; None where nothing is known."""
-    columns = label.find(pq.read_schema(samples_path(store.path)).names)
+    columns = label.find(store.schema.names)
     if not columns:
         return None
     classes = store.sample_columns(columns).groupby(columns, sort=False).ngroup()

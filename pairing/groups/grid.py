@@ -16,7 +16,7 @@ import numpy as np
 from gated_vae.pairing.labels import choose_columns
 from gated_vae.pairing.rules.base import BLOCK, Ids, Partners, random_below
 from gated_vae.preprocessing.errors import GatedVAEError
-from gated_vae.preprocessing.store import REBUILD, Store
+from gated_vae.preprocessing.store import Store
 
 Digits = list[tuple[int, int]]  # size and stride of digits of a mixed-radix number: (number // stride) % size
 
@@ -30,21 +30,9 @@ class FactorGrid:
 
     @classmethod
     def of(cls, store: Store) -> FactorGrid | None:
-        """The grid of a store's samples; None where its manifest names no factors.
-
-        Raises
-        ------
-        GatedVAEError
-            When the store has not as many samples as there are combinations.
-        """
+        """The grid of a store's samples; None where its manifest names no factors."""
         factors = store.manifest.get("factors")
-        if factors is None:
-            return None
-        grid = cls(tuple(factors), tuple(factors.values()))
-        if grid.size != len(store):
-            why = f"Its factors have {grid.size} combinations, it holds {len(store)} samples."
-            raise GatedVAEError(f"{store.path} is not a full factor grid.", why, REBUILD)
-        return grid
+        return None if factors is None else cls(tuple(factors), tuple(factors.values()))
 
     @property
     def size(self) -> int:

@@ -19,7 +19,7 @@ from gated_vae.pairing.stream.order import Shuffle, partition_of_step, share_of_
 from gated_vae.pairing.tables import PairTable, Rows
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import digest
-from gated_vae.preprocessing.store import Store, pairs_path, samples_path
+from gated_vae.preprocessing.store import Store, samples_path
 
 _DECIDES = ("method", "shared", "k", "rule", "independent_of", "seed", "stream", "draws")  # of a partition's record
 
@@ -80,7 +80,7 @@ def pair_source(store: Store, partition: str) -> PairSource:
     made = partition_record(store, partition)
     if made["method"] == "exact" and (grid := FactorGrid.of(store)):
         return ExactPairs(grid, made["shared"], made["stream"])
-    return PairTable(pairs_path(store.path, partition))
+    return PairTable.of(store, partition)
 
 
 class PairStream:

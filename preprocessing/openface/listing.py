@@ -6,12 +6,13 @@ listed once, under its own name where it has one: links to folders come after al
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from gated_vae.preprocessing.errors import GatedVAEError, raise_trouble
+from gated_vae.preprocessing.errors import GatedVAEError, naming, raise_trouble
 
 CSV = ".csv"
 DETAILS = "_of_details.txt"
@@ -47,13 +48,13 @@ def find_files(root: Path, suffixes: tuple[str, ...], remedy: str) -> Iterator[t
             known.add(place)
             entries = os.scandir(f"{root}/{folder}")
         except OSError as error:
-            raise_trouble(error)
+            raise_trouble(error, errno.EIO)
             if not folder:
                 raise GatedVAEError(f"{root} cannot be listed.", error.strerror or str(error), remedy) from None
             yield folder.rstrip("/"), None
             continue
         stems, inner = set(), []
-        with entries:
+        with entries, naming(f"{root}/{folder}"):
             for entry in entries:
                 name = entry.name
                 if name.startswith("."):
@@ -73,7 +74,7 @@ def ask(question: Callable[[], bool]) -> bool:
     try:
         return question()
     except OSError as error:
-        raise_trouble(error)
+        raise_trouble(error, errno.EIO)
         return False
 
 

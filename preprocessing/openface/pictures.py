@@ -6,6 +6,7 @@ backwards as far as it takes, since folders are moved. What is found lies in the
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import unicodedata
@@ -16,7 +17,7 @@ from operator import eq
 from pathlib import Path
 from typing import NamedTuple
 
-from gated_vae.preprocessing.errors import GatedVAEError, raise_trouble
+from gated_vae.preprocessing.errors import GatedVAEError, naming, raise_trouble
 from gated_vae.preprocessing.files import opened
 from gated_vae.preprocessing.openface.listing import (
     ALIGNED,
@@ -46,12 +47,12 @@ def list_aligned(root: str, csv: str) -> list[tuple[str, Stamp]]:
     """Path in `root` and stamp of each file in one CSV's folder of aligned faces, sorted."""
     folder, found = csv[: -len(CSV)] + ALIGNED, []
     try:
-        with os.scandir(f"{root}/{folder}") as entries:
+        with naming(f"{root}/{folder}"), os.scandir(f"{root}/{folder}") as entries:
             for entry in entries:
                 if ask(entry.is_file):
                     found.append((f"{folder}/{entry.name}", stamp_of(entry.stat())))
     except OSError as error:
-        raise_trouble(error)
+        raise_trouble(error, errno.EIO)
     return sorted(found)
 
 
@@ -88,9 +89,8 @@ def read_details(path: str) -> Details:
             text = b"\n" + os.read(handle, DETAILS_BYTES)
     except OSError as error:
         raise_trouble(error)
-        raise GatedVAEError(
-            f"{path} cannot be read.", f"{error.strerror}.", "Run OpenFace on this image again."
-        ) from None
+        remedy = "Run OpenFace on this image again."
+        raise GatedVAEError(f"{path} cannot be read.", f"{error.strerror}.", remedy) from error
     full, given, csv = (_value(text, key) for key in (b"Input full path", b"Input", b"Output csv"))
     return Details(full or given, csv)
 

@@ -137,6 +137,7 @@ class Shard:
         except UnreadableError as error:
             self.rejected.append((file, self.rows or -1, error.reason, error.detail))
         except OSError as error:
+            error.filename = path  # reading names none
             raise_trouble(error)
             dangling = isinstance(error, FileNotFoundError) and Path(path).is_symlink()
             detail = "It is a link to nothing." if dangling else f"{error.strerror}."

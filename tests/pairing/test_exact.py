@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pyarrow as pa
 import pytest
 
 from gated_vae.pairing.exact import pair_exactly, shareable
+from gated_vae.pairing.verify import verify_partitions
 from gated_vae.preprocessing import store as layout
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import write_json, write_parquet
@@ -158,15 +160,30 @@ def test_an_interrupted_run_goes_on_and_ends_in_the_same_bytes(grid_store: Store
     assert all((whole.path / file).read_bytes() == (grid_store.path / file).read_bytes() for file in files)
 
 
-def test_replacing_a_partition_never_leaves_a_record_of_what_is_gone(grid_store: Store) -> None:
+def test_a_partition_stays_until_what_replaces_it_is_complete(grid_store: Store) -> None:
     pair_exactly(grid_store, {"p": ("a",)})
+    before = {path: path.read_bytes() for path in grid_store.path.rglob("*.*")}
 
     def die(*_: int) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         pair_exactly(grid_store, {"p": ("b",)}, overwrite=True, progress=die)
-    assert open_store(grid_store.path).partitions == {}
+    assert before == {path: path.read_bytes() for path in before}
+
+
+def test_nothing_is_replaced_behind_a_link(grid_store: Store, tmp_path: Path) -> None:
+    """Pairs that were moved are read, and others are written beside them."""
+    pair_exactly(grid_store, {"p": ("a",)})
+    shutil.move(grid_store.path / "pairs", tmp_path / "disk")
+    (grid_store.path / "pairs").symlink_to(tmp_path / "disk")
+    before = (tmp_path / "disk" / "partition=p" / "pairs.parquet").read_bytes()
+    pair_exactly(grid_store, {"q": ("a",)})
+    assert (tmp_path / "disk" / "partition=q" / "pairs.parquet").exists()
+    with pytest.raises(GatedVAEError, match="A link leads to where it lies"):
+        pair_exactly(grid_store, {"p": ("b",)}, overwrite=True)
+    assert (tmp_path / "disk" / "partition=p" / "pairs.parquet").read_bytes() == before
+    assert not list(verify_partitions(open_store(grid_store.path)))
 
 
 def test_clusters_of_the_same_name_leave_no_centroids(grid_store: Store) -> None:

@@ -13,6 +13,7 @@ from gated_vae.pairing.rules.uniform import UniformPartners
 from gated_vae.pairing.tables import PairTable, read_groups, write_groups, write_pairs
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.store import groups_path, pairs_path
+from tests.stores import make_store
 
 
 def grouping(samples: int, groups: int, seed: int = 0) -> np.ndarray:
@@ -41,14 +42,14 @@ def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def written(store: Path, group: np.ndarray, draws: int = 3) -> Path:
-    write_pairs(store, "pose", group, uniform(group), draws)
+    write_pairs(pairs_path(store, "pose"), group, uniform(group), draws)
     return pairs_path(store, "pose")
 
 
 @pytest.mark.usefixtures("small_blocks")
 def test_pandas_reads_every_sample_as_an_input_once_per_draw(tmp_path: Path, group: np.ndarray) -> None:
-    assert write_pairs(tmp_path, "pose", group, uniform(group), 3) == 3000
-    write_pairs(tmp_path, "expression", group, uniform(group), 2)
+    assert write_pairs(pairs_path(tmp_path, "pose"), group, uniform(group), 3) == 3000
+    write_pairs(pairs_path(tmp_path, "expression"), group, uniform(group), 2)
     pairs = pd.read_parquet(tmp_path / "pairs")
     assert {"partition", "draw", "group", "input_id", "target_id"} == set(pairs)
     assert {str(pairs[name].dtype) for name in ("draw", "group", "input_id", "target_id")} == {"int32"}
@@ -89,7 +90,7 @@ def test_the_same_pairs_are_the_same_bytes(tmp_path: Path, group: np.ndarray) ->
 @pytest.mark.parametrize("groups", [2500, 4000])
 def test_a_row_takes_at_most_three_bytes(tmp_path: Path, groups: int) -> None:
     group = grouping(202_599, groups)
-    rows = write_pairs(tmp_path, "pose", group, uniform(group), tables.DRAWS)
+    rows = write_pairs(pairs_path(tmp_path, "pose"), group, uniform(group), tables.DRAWS)
     assert pairs_path(tmp_path, "pose").stat().st_size <= 3 * rows
 
 
@@ -119,11 +120,32 @@ def test_a_damaged_table_is_refused(tmp_path: Path, group: np.ndarray) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 3] ^= 0xFF
     path.write_bytes(data)
-    with pytest.raises(GatedVAEError, match="cannot be used"):
+    with pytest.raises(GatedVAEError, match="CRC checksum verification failed"):
         PairTable(path).block(0, 0)
     path.write_bytes(data[: len(data) // 2])
     with pytest.raises(GatedVAEError, match="cannot be read"):
         PairTable(path)
+
+
+@pytest.mark.parametrize("key", ["inputs", "draws", "block"])
+@pytest.mark.parametrize("value", ["0", "-1", "many", str(2**60)])
+def test_a_layout_that_cannot_be_is_refused(tmp_path: Path, group: np.ndarray, key: str, value: str) -> None:
+    path = written(tmp_path, group)
+    table = pq.read_table(path, partitioning=None)
+    layout = {**table.schema.metadata, f"gated_vae.{key}".encode(): value}
+    pq.write_table(table.replace_schema_metadata(layout), path)
+    if (key, value) == ("block", str(2**60)):  # all in one block, as they are
+        assert len(PairTable(path).block(0, 0)[0]) == 1000
+        return
+    with pytest.raises(GatedVAEError, match=r"cannot be (used|read)"):
+        PairTable(path)
+
+
+def test_pairs_of_another_store_are_refused(tmp_path: Path, group: np.ndarray) -> None:
+    store = make_store(tmp_path / "store", 90)
+    write_pairs(pairs_path(store.path, "pose"), group, uniform(group), 3)
+    with pytest.raises(GatedVAEError, match="3 draws of 1000 inputs, not 3 of 90"):
+        PairTable.of(store, "pose")
 
 
 def test_a_missing_table_is_named(tmp_path: Path) -> None:
@@ -138,14 +160,14 @@ def test_partners_that_break_their_promise_leave_the_old_table(
     path = written(tmp_path, group)
     before = path.read_bytes()
     with pytest.raises(GatedVAEError, match="partners are the input or of another group"):
-        write_pairs(tmp_path, "pose", group, wrong, 3)
+        write_pairs(pairs_path(tmp_path, "pose"), group, wrong, 3)
     assert path.read_bytes() == before
     assert [file.name for file in path.parent.iterdir()] == [path.name]
 
 
 def test_groups_come_back(tmp_path: Path, group: np.ndarray) -> None:
     distance = np.random.default_rng(0).random(1000, np.float32)
-    write_groups(tmp_path, "pose", group, distance)
+    write_groups(groups_path(tmp_path, "pose"), group, distance)
     found = read_groups(tmp_path, "pose")
     assert np.array_equal(found[0], group)
     assert np.array_equal(found[1], distance)
@@ -155,7 +177,7 @@ def test_groups_come_back(tmp_path: Path, group: np.ndarray) -> None:
 
 
 def test_groups_in_another_order_are_refused(tmp_path: Path, group: np.ndarray) -> None:
-    write_groups(tmp_path, "pose", group, np.zeros(1000, np.float32))
+    write_groups(groups_path(tmp_path, "pose"), group, np.zeros(1000, np.float32))
     path = groups_path(tmp_path, "pose")
     pd.read_parquet(path, partitioning=None).sort_values("group").to_parquet(path)
     with pytest.raises(GatedVAEError, match="not in sample order"):

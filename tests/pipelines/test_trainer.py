@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -56,7 +55,7 @@ def contents(run: Path) -> dict[str, str]:
 def stop_at(step: int, number: int = signal.SIGINT) -> Progress:
     def progress(done: int, total: int, note: str = "") -> None:  # noqa: ARG001
         if done == step:
-            os.kill(os.getpid(), number)
+            signal.raise_signal(number)  # to this thread: another might tell this one a step later
 
     return progress
 

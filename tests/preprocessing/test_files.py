@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import time
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from gated_vae.preprocessing import files
+from gated_vae.preprocessing import errors, files
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import (
     atomic_file,
@@ -152,8 +153,32 @@ def test_what_is_no_file_is_not_waited_on(tmp_path: Path, make: Callable[[Path],
     make(tmp_path / "store.json")
     with pytest.raises(GatedVAEError, match="regular"):
         files.read_json(tmp_path / "store.json", "")
-    with pytest.raises(GatedVAEError, match="regular"):
-        files.regular(tmp_path / "store.json", "")
+    with pytest.raises(GatedVAEError, match="regular"), files.readable(tmp_path / "store.json", ""):
+        raise AssertionError
+    with pytest.raises(OSError, match=r"(?i)regular|directory"):
+        files.read_bytes(tmp_path / "store.json", 10)
+
+
+def test_errors_name_what_was_read(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"1234")
+    with pytest.raises(OSError, match=f"File too large: '{tmp_path}/a'"):
+        files.read_bytes(tmp_path / "a", 3)
+    with pytest.raises(OSError, match=r"Stale.*a'"), errors.naming(tmp_path / "a"):
+        raise OSError(errno.ESTALE, "Stale")
+    with pytest.raises(OSError, match=r"^torn page$"), errors.naming(tmp_path / "a"):
+        raise OSError("torn page")  # as Arrow does
+
+
+@pytest.mark.parametrize("error", [ValueError("bad"), KeyError("bad"), OSError("bad"), OSError(errno.EIO, "bad")])
+def test_whatever_a_file_raises_names_it_and_the_machines_troubles_stay(tmp_path: Path, error: Exception) -> None:
+    (tmp_path / "a").touch()
+    told = pytest.raises(GatedVAEError, match=r"a cannot be read\.\n(.bad|bad|Input).*\nMend it\.")
+    with told, files.readable(tmp_path / "a", "Mend it."):
+        raise error
+    with pytest.raises(OSError, match=r"files.*a'"), files.readable(tmp_path / "a", ""):
+        raise OSError(errno.EMFILE, "Too many open files")
+    with pytest.raises(GatedVAEError, match="does not exist"), files.readable(tmp_path / "b", ""):
+        raise AssertionError
 
 
 @pytest.mark.parametrize("text", [b"[" * 200_000, b'{"a":' * 200_000, b" " * (17 << 20), b"1" * 10_000])

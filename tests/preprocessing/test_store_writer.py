@@ -19,7 +19,7 @@ from gated_vae.preprocessing.files import digest, file_digest
 from gated_vae.preprocessing.image_file import Region
 from gated_vae.preprocessing.progress import Progress
 from gated_vae.preprocessing.sources.base import make_store
-from gated_vae.preprocessing.store import groups_path, images_path, manifest_path, rejected_path
+from gated_vae.preprocessing.store import groups_path, images_path, manifest_path, open_store, rejected_path
 from gated_vae.preprocessing.store_writer import Plan, StoreWriter
 from tests.folders import read_tree
 
@@ -93,6 +93,35 @@ def test_the_store_holds_what_the_source_gave(source: Digits, tmp_path: Path) ->
     assert (store.kind, store.parameters, manifest["image_shape"]) == ("digits", {"side": 10}, [10, 10])
     assert manifest["digests"] == {name: file_digest(store.path / name) for name in manifest["digests"]}
     assert len(manifest["digests"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"seen": 26}, "21 taken and 4 rejected are not the 26 seen"),
+        ({"factors": {"a": 3, "b": 8}}, "24 combinations, it holds 21"),
+        ({"factors": {"a": 2**39, "b": 2**39}}, "it holds 21"),
+        ({"splits": {"train": 9, "valid": 2, "test": 30}}, "41 samples, it holds 21"),
+        ({"taken": 2**60}, "Its taken"),
+        ({"image_shape": [float("nan"), 1]}, "Its image_shape"),
+        ({"partitions": {"a": {"method": "kmeans", "shared": [], "draws": 0}}}, "Its partitions"),
+        ({"partitions": {"a": {"method": "exact", "shared": ["c"], "draws": 1}}}, "Its partitions"),
+        (
+            {
+                "factors": {"a": 3, "b": 7},
+                "partitions": {"a": {"method": "exact", "shared": ["c"], "draws": 1, "stream": 1}},
+            },
+            "share c, which is no factor",
+        ),
+    ],
+)
+def test_a_manifest_that_contradicts_itself_is_refused(
+    source: Digits, tmp_path: Path, change: dict[str, object], why: str
+) -> None:
+    store, _ = make_store(source, tmp_path / "store")
+    manifest_path(store.path).write_text(json.dumps({**store.manifest, **change}))
+    with pytest.raises(GatedVAEError, match=why):
+        open_store(store.path)
 
 
 @pytest.mark.parametrize("stop", range(4, 25, 4))

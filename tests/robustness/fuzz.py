@@ -20,7 +20,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -456,32 +456,37 @@ def change_json(chance: random.Random, data: bytes) -> bytes:
     return json.dumps(value, indent=2).encode()
 
 
-def make_artefacts(folder: Path) -> Path:
+def make_artefacts(folder: Path, faces: int = 12, options: Sequence[str] = ()) -> Path:
     """A small store with pairs and a run."""
-    for number in range(12):
+    for number in range(faces):
         write_image_faces(folder / "of", f"{number:02d}", [{"pose_Rx": number % 3 * 0.3, "AU12_r": number % 2 * 4.0}])
     tally, store, run = Tally(), folder / "made" / "store", folder / "made" / "run"
     tiny = ["--network", "fc", "--hidden", "8", "--batch-size", "8", "--latent", "pose=2,expression=2", "--steps", "4"]
     assert pipe(tally, "preprocess", "celeba", "--openface", folder / "of", "--out", store, "--size", "16") == 0
     assert pipe(tally, "cluster", store, "--pose", "3", "--expression", "2", "--draws", "2") == 0
-    assert pipe(tally, "train", store, "--out", run, *tiny, "--precision", "fp32") == 0
+    assert pipe(tally, "train", store, "--out", run, *tiny, "--precision", "fp32", *options) == 0
     return folder / "made"
 
 
 FACTORS = {"shape": 3, "scale": 2, "orientation": 2, "posX": 2, "posY": 2}
 
 
-def npz_step(chance: random.Random, tally: Tally, folder: Path) -> None:
-    classes = np.indices(tuple(FACTORS.values())).reshape(5, -1).T
-    ends = [(1, 3), (0.5, 1), (0, 2 * np.pi), (0, 1), (0, 1)]
+def sprite_arrays(factors: Mapping[str, int] = FACTORS) -> dict[str, Any]:
+    """The arrays of an npz as that of dSprites, for a grid of other sizes."""
+    classes = np.indices(tuple(factors.values())).reshape(5, -1).T
+    ends = [(1, factors["shape"]), (0.5, 1), (0, 2 * np.pi), (0, 1), (0, 1)]
     values = [
-        np.linspace(*end, size)[column] for end, size, column in zip(ends, FACTORS.values(), classes.T, strict=True)
+        np.linspace(*end, size)[column] for end, size, column in zip(ends, factors.values(), classes.T, strict=True)
     ]
-    arrays: dict[str, Any] = {
+    return {
         "imgs": (classes[:, :1, None] % 2 + np.zeros((1, 64, 64))).astype(np.uint8),
-        "latents_classes": _by_rows([np.zeros((48, 1), np.int64), classes]),
-        "latents_values": _by_rows([np.ones((48, 1)), np.stack(values, axis=1)]),
+        "latents_classes": _by_rows([np.zeros((len(classes), 1), np.int64), classes]),
+        "latents_values": _by_rows([np.ones((len(classes), 1)), np.stack(values, axis=1)]),
     }
+
+
+def npz_step(chance: random.Random, tally: Tally, folder: Path) -> None:
+    arrays = sprite_arrays()
     if chance.random() < 0.2:  # an array of objects would have to be unpickled
         arrays[chance.choice(list(arrays))] = np.array([Hostile()] * 48, object)
     np.savez_compressed(folder / "d.npz", **arrays)

@@ -1,13 +1,14 @@
-"""Whatever happens at any write of any command: a clear message, nothing lost, the same bytes after running it again."""
+"""Whatever happens at any write or read of any command: a clear message, nothing lost, the same bytes after running it again."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from gated_vae.pairing.verify import UNRECORDED
@@ -15,7 +16,8 @@ from gated_vae.pipelines.verify import verify
 from gated_vae.preprocessing.files import locked
 from gated_vae.preprocessing.sources.celeba.build import CelebaOptions, preprocess_celeba
 from tests.folders import write_image_faces
-from tests.robustness.faultlib import FAULTS, TERM, Campaign, Command, Server, read_tree
+from tests.robustness.faultlib import READS, TERM, WRITES, Campaign, Command, Fault, Server, read_tree
+from tests.robustness.fuzz import FACTORS, sprite_arrays
 
 pytestmark = [
     pytest.mark.slow,
@@ -23,12 +25,13 @@ pytestmark = [
 ]
 
 TINY = ["--network", "fc", "--hidden", "8", "--batch-size", "16", "--latent", "pose=2,expression=2", "--steps", "7"]
+GRID = {**FACTORS, "shape": 2, "scale": 1}
 CLUSTER = ["--pose", "3", "--expression", "2", "--draws", "2"]
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    server = Server(tmp_path_factory.mktemp("library"))
+    server = Server(tmp_path_factory.mktemp("library"), GRID)
     yield server
     server.close()
 
@@ -37,10 +40,15 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def made(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Sources, a store without pairs, one with pairs, a run: each made by an undisturbed command."""
     folder = tmp_path_factory.mktemp("made")
+    (folder / "few").mkdir()
     for number in range(14):
         face = {"pose_Rx": number % 3 * 0.3, "AU12_r": number % 2 * 4.0}
         write_image_faces(folder / "of", f"{number:02d}", [face] * (1 + (number == 3)))
     (folder / "of" / "05_aligned" / "face_det_000000.bmp").write_bytes(b"BM")
+    for path in (path for path in (folder / "of").iterdir() if path.name[:2] in ("03", "04", "05", "06")):
+        (shutil.copytree if path.is_dir() else shutil.copy)(path, folder / "few" / path.name)
+    (folder / "npz").mkdir()
+    np.savez_compressed(folder / "npz" / "dsprites.npz", **sprite_arrays(GRID))
 
     def run(*words: str) -> None:
         outcome = server.run(list(words), folder)
@@ -61,22 +69,34 @@ def unsound(root: Path) -> list[str]:
 
 
 def commands(made: Path) -> dict[str, Command]:
-    preprocess = ["preprocess", "celeba", "--openface", f"{made}/of", "--out", "ROOT", "--size", "8", "--workers", "1"]
-    train = ["train", f"{made}/paired", "--out", "ROOT"]
-    pair = ["pair", "ROOT", "--share", "smile=AU12_r", "--draws", "2"]
+    of, npz, paired, plain, run = (made / name for name in ("few", "npz", "paired", "plain", "run"))
+    faces = ["preprocess", "celeba", "--openface", str(of), "--out", "ROOT", "--size", "8", "--workers", "1"]
+    sprites = ["preprocess", "dsprites", "--out", "ROOT"]
+    train = ["train", str(paired), "--out", "ROOT", *TINY]
+    cluster = ["cluster", "ROOT", *CLUSTER]
     found = [
         Command("simulate", ["simulate", "faces", "--out", "ROOT", "--n", "1", "--workers", "1"]),
-        Command("preprocess", preprocess, None, unsound),
-        Command("preprocess --overwrite", [*preprocess, "--overwrite"], made / "paired", unsound),
-        Command("cluster", ["cluster", "ROOT", *CLUSTER], made / "plain", unsound),
-        Command(
-            "cluster --overwrite", ["cluster", "ROOT", *CLUSTER, "--seed", "1", "--overwrite"], made / "paired", unsound
-        ),
-        Command("pair", pair, made / "plain", unsound),
-        Command("train", [*train, *TINY], None, unsound),
-        Command("train --overwrite", [*train, *TINY, "--seed", "1", "--overwrite"], made / "run", unsound),
-        Command("finetune", ["finetune", "ROOT", "--steps", "4"], made / "run", unsound),
-        Command("encode", ["encode", f"{made}/run", f"{made}/paired", "--out", "ROOT/codes.parquet"]),
+        Command("preprocess", faces, None, of, unsound),
+        Command("preprocess --overwrite", [*faces, "--overwrite"], paired, of, unsound),
+        Command("preprocess dsprites", sprites, None, None, unsound),
+        Command("preprocess dsprites --npz", [*sprites, "--npz", f"{npz}/dsprites.npz"], None, npz, unsound),
+        Command("cluster", cluster, plain, None, unsound),
+        Command("cluster --overwrite", [*cluster, "--seed", "1", "--overwrite"], paired, None, unsound),
+        Command("pair", ["pair", "ROOT", "--share", "smile=AU12_r", "--draws", "2"], plain, None, unsound),
+        Command("train", train, None, paired, unsound),
+        Command("train --overwrite", [*train, "--seed", "1", "--overwrite"], run, paired, unsound, keeps=False),
+        Command("finetune", ["finetune", "ROOT", "--steps", "4"], run, paired, unsound),
+        Command("encode", ["encode", str(run), str(paired), "--out", "ROOT/codes.parquet"], None, made),
+    ]
+    return {command.name: command for command in found}
+
+
+def readers(made: Path) -> dict[str, Command]:
+    """Commands that change nothing."""
+    found = [
+        Command(f"{name} {kind}", [name, "ROOT"], made / kind, made / "paired")
+        for name in ("inspect", "verify")
+        for kind in ("paired", "run")
     ]
     return {command.name: command for command in found}
 
@@ -86,12 +106,21 @@ NAMES = list(commands(Path()))
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_fault_at_every_write(name: str, server: Server, made: Path, tmp_path: Path) -> None:
-    campaign = Campaign(server, tmp_path)
     # Only training listens to SIGTERM; the others die of it as of kill -9.
-    campaign.run(commands(made)[name], (*FAULTS, TERM) if name == "train" else FAULTS)
-    print(f"\n{name}: {sum(campaign.injected.values())} faults injected:", campaign.injected)
+    _try_all(Campaign(server, tmp_path), commands(made)[name], (*WRITES, TERM) if name == "train" else WRITES)
+
+
+@pytest.mark.parametrize("name", [*NAMES, *readers(Path())])
+def test_a_fault_at_every_read(name: str, server: Server, made: Path, tmp_path: Path) -> None:
+    _try_all(Campaign(server, tmp_path), (commands(made) | readers(made))[name], READS)
+
+
+def _try_all(campaign: Campaign, command: Command, faults: Sequence[Fault]) -> None:
+    campaign.run(command, faults)
+    count = sum(campaign.injected.values())
+    print(f"\n{command.name}: {count} faults injected, {len(campaign.failures)} failures:", campaign.injected)
     assert not campaign.failures, "\n".join(campaign.failures[:20])
-    assert sum(campaign.injected.values()) > 3
+    assert count > 3
 
 
 def test_a_worker_of_a_cluster_that_dies_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from gated_vae.preprocessing.compute import RunTasks, processes, threads
 from gated_vae.preprocessing.errors import BadSourceError
+from gated_vae.preprocessing.files import readable
 from gated_vae.preprocessing.progress import Progress, ignore
 from gated_vae.preprocessing.scheduler.dask import cluster
 from gated_vae.preprocessing.sources.base import Made, make_store
@@ -31,7 +32,7 @@ from gated_vae.preprocessing.sources.celeba.select import choose_faces, find_who
 from gated_vae.preprocessing.sources.celeba.survey import survey
 from gated_vae.preprocessing.sources.celeba.tasks import cut_shards, decode_shard, load_faces, read_shard
 from gated_vae.preprocessing.sources.splits import in_order
-from gated_vae.preprocessing.store import rejected_path
+from gated_vae.preprocessing.store import REBUILD, rejected_path
 from gated_vae.preprocessing.store_writer import REGION_IMAGES, Plan, StoreWriter
 
 __all__ = ["CelebaOptions", "CelebaReport", "preprocess_celeba"]
@@ -190,14 +191,15 @@ class CelebaSource:
 
 def _report(made: Made, left_out: dict[str, str], seconds: float) -> CelebaReport:
     store = made.store
-    reasons = pq.read_table(rejected_path(store.path), columns=["reason"])["reason"]
+    with readable(rejected_path(store.path), REBUILD):
+        reasons = Counter(pq.read_table(rejected_path(store.path), columns=["reason"])["reason"].to_pylist())
     columns = {"identity": store.parameters["identities"], "split": store.parameters["partitions"]}
     absent = {name: int(store.sample_columns([name])[name].isna().sum()) for name, given in columns.items() if given}
     return CelebaReport(
         store=store.path,
         seen=store.manifest["seen"],
         taken=len(store),
-        rejected=dict(Counter(reasons.to_pylist()).most_common()),
+        rejected=dict(reasons.most_common()),
         without_identity=absent.get("identity"),
         without_split=absent.get("split"),
         splits=store.splits,

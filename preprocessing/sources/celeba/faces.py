@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +22,8 @@ from gated_vae.preprocessing.openface.pictures import (
     read_details,
     stem,
 )
-from gated_vae.preprocessing.openface.reader import read_csvs
+from gated_vae.preprocessing.openface.reader import OpenFaceTable, read_csvs
+from gated_vae.preprocessing.openface.text import Reason
 from gated_vae.preprocessing.store import rejected_schema
 
 POSE = ("pose_Rx", "pose_Ry", "pose_Rz")
@@ -62,13 +63,13 @@ def read_faces(root: str, names: Sequence[str], wanted: Wanted) -> pa.Table:
     """
     columns = [*PLACES, *LABELS, *NAMES, *(SIZES if wanted.sizes else ()), *(LANDMARKS if wanted.landmarks else ())]
     table = read_csvs([f"{root}/{name}" for name in names], names, columns)
-    rows, spelled = table.rows, {printable(name): name for name in names}
+    csv_of = {printable(name): name for name in names}
+    rows, told = _look_up_inputs(root, csv_of, table)
     sources = rows["source"].tolist()
-    csvs = [spelled[source] for source in sources]
+    csvs = [csv_of[source] for source in sources]
     frame = _whole(_column(rows, "frame"), WHOLE_IMAGE)
     face = _whole(np.where(np.isnan(face := _column(rows, "face")), _column(rows, "face_id"), face), 0)
-    told = {csv: _input(f"{root}/{csv}") for csv in dict.fromkeys(csvs)}
-    inputs = [told[csv] for csv in csvs]
+    inputs = [told[source] for source in sources]
     homes = csvs  # CSVs beside whose folder the aligned faces lie
     for name in [name for name in NAMES if name in rows]:
         given = [value if isinstance(value, str) and is_picture(value) else None for value in rows[name]]
@@ -99,6 +100,25 @@ def read_faces(root: str, names: Sequence[str], wanted: Wanted) -> pa.Table:
     return pa.concat_tables([faces, rejected], promote_options="permissive")
 
 
+def _look_up_inputs(
+    root: str, csv_of: Mapping[str, str], table: OpenFaceTable
+) -> tuple[pd.DataFrame, dict[str, str | None]]:
+    """Rows whose details are there and can be read, or are not there, and what they name as input; others are rejected."""
+    told: dict[str, str | None] = {}
+    lost: dict[str, str] = {}
+    for source in table.rows["source"].unique():
+        try:
+            told[source] = _input(f"{root}/{csv_of[source]}")
+        except GatedVAEError as error:
+            lost[source] = f"{error.why.rstrip('.')}: its details"
+    if not lost:
+        return table.rows, told
+    bad = table.rows["source"].isin(lost)
+    for source, row in table.rows.loc[bad, ["source", "row"]].itertuples(index=False):
+        table.rejected.append({"source": source, "row": row, "reason": Reason.UNREADABLE, "detail": lost[source]})
+    return table.rows[~bad], told
+
+
 def inputs_of(faces: pd.DataFrame) -> list[str | None]:
     """OpenFace's input of each face, None where it is unknown."""
     return [given if isinstance(given, str) else None for given in faces["input"]]
@@ -122,8 +142,10 @@ def _whole(values: Floats, missing: int) -> npt.NDArray[np.int64]:
 
 
 def _input(csv: str) -> str | None:
-    """What the details beside a CSV name as its input."""
+    """What the details beside a CSV name as its input; None where there are none."""
     try:
         return read_details(csv[: -len(CSV)] + DETAILS).input
-    except GatedVAEError:
-        return None
+    except GatedVAEError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            return None
+        raise

@@ -17,13 +17,14 @@ from typing import Any
 import pandas as pd
 
 from gated_vae.preprocessing.errors import BadSourceError, GatedVAEError, raise_trouble
-from gated_vae.preprocessing.files import regular
+from gated_vae.preprocessing.files import read_bytes
 from gated_vae.preprocessing.openface.pictures import Parts, is_picture, path_parts, shared_end, stem
 from gated_vae.preprocessing.sources.splits import SPLITS, Split
 
 _SPLITS = {str(number): name for number, name in enumerate(SPLITS)}  # as CelebA's README numbers them
 _SPLITS |= {name: name for name in SPLITS} | {"val": "valid"}
 
+_LIST_BYTES = 1 << 28  # at most; CelebA's attributes, the largest of its lists, have 25 MB
 _FORM = "Every line must be like `000001.jpg 2880`: the official file or Kaggle's CSV, as UTF-8 text."
 _PICTURE = re.compile(r'\s*"?(.+?\.(?:bmp|jpe?g|png))"?\s*[,;\t ]\s*(.*)', re.IGNORECASE)  # then what follows the name
 _HEADER = re.compile(r"(image|file|picture|img|path|name)[ _-]?(id|name|path)?s?", re.IGNORECASE)  # above the names
@@ -45,6 +46,11 @@ class People:
     lists: Sequence[NamedValues]
     by_folder: bool  # whether the folder that a picture lies in says who it is
     split: Split | None = None  # by shares, where no list says it
+
+
+def read_list(path: Path) -> bytes:
+    """Bytes of a list; `OSError` when it cannot be read or is no list, by its size."""
+    return read_bytes(path, _LIST_BYTES)
 
 
 def read_identities(path: Path) -> NamedValues:
@@ -167,8 +173,7 @@ def _is_header(first: Sequence[str]) -> bool:
 
 def _text_lines(path: Path) -> list[str]:
     try:
-        data = regular(path, _FORM).read_bytes()
-        return re.split(r"\r\n|\r|\n", data.decode("utf-8-sig"))
+        return re.split(r"\r\n|\r|\n", read_list(path).decode("utf-8-sig"))
     except OSError as error:
         raise_trouble(error)
         raise GatedVAEError(f"{path} cannot be read.", f"{error.strerror}.", _FORM) from None

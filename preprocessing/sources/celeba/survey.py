@@ -13,7 +13,13 @@ from gated_vae.preprocessing.errors import raise_trouble
 from gated_vae.preprocessing.files import digest, opened
 from gated_vae.preprocessing.openface.listing import CSV, DETAILS, OUTPUT, Stamp, list_files, pick_csvs
 from gated_vae.preprocessing.openface.pictures import WholePictures, list_aligned
-from gated_vae.preprocessing.sources.celeba.lists import People, read_attributes, read_identities, read_splits
+from gated_vae.preprocessing.sources.celeba.lists import (
+    People,
+    read_attributes,
+    read_identities,
+    read_list,
+    read_splits,
+)
 from gated_vae.preprocessing.sources.celeba.options import FOLDER, CelebaOptions
 from gated_vae.preprocessing.store_writer import Plan
 
@@ -66,7 +72,7 @@ def survey(options: CelebaOptions) -> Source:
         crop=crop,
         plan=Plan(
             kind="celeba",
-            source_digest=digest(listing.sizes.digest(), *(path.read_bytes() if path else b"" for _, path in lists)),
+            source_digest=digest(listing.sizes.digest(), *(read_list(path) if path else b"" for _, path in lists)),
             inputs=tuple(path for path in (options.openface, options.images, *(path for _, path in lists)) if path),
             times=digest(listing.times.digest()),
             parameters={

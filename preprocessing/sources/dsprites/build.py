@@ -22,8 +22,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gated_vae.preprocessing.compute import RunTasks
-from gated_vae.preprocessing.errors import BadSourceError, raise_trouble
-from gated_vae.preprocessing.files import digest, file_digest, regular
+from gated_vae.preprocessing.errors import BadSourceError, naming, raise_trouble
+from gated_vae.preprocessing.files import digest, file_digest
 from gated_vae.preprocessing.image_file import Region
 from gated_vae.preprocessing.progress import Progress
 from gated_vae.preprocessing.sources.dsprites.render import PLACES, RENDERER_VERSION, SIZE, Images, draw_everywhere
@@ -31,6 +31,7 @@ from gated_vae.preprocessing.store_writer import Plan, StoreWriter
 
 FACTORS = {"shape": 3, "scale": 6, "orientation": 40, "posX": PLACES, "posY": PLACES}  # row order, posY fastest
 
+_NPZ_BYTES = 1 << 33  # more than the images take without compression
 _FETCH = "Download dsprites_ndarray_co1sh3sc6or40x32y32_64x64.npz again, or leave --npz out to have the images drawn."
 
 
@@ -105,7 +106,7 @@ def read_official(npz: Path, factors: Mapping[str, int]) -> Iterator[Images]:
     `GatedVAEError` when the file is damaged, lacks an array, or an array's dtype, shape, rows or pixels are not those of dSprites.
     """
     rows = math.prod(factors.values())
-    with _reading(npz), zipfile.ZipFile(npz) as archive:
+    with naming(npz), _reading(npz), zipfile.ZipFile(npz) as archive:
         for key, expected in _expected_latents(factors).items():
             (found,) = _member(archive, key, expected.dtype, expected.shape, rows)
             wrong = ~np.isclose(found, expected, rtol=0, atol=1e-6).all(axis=1)
@@ -138,7 +139,9 @@ def sample_table(factors: Mapping[str, int]) -> pa.Table:
 
 def _npz_digest(path: Path) -> str:
     try:
-        return file_digest(regular(path, _FETCH))
+        if path.stat().st_size > _NPZ_BYTES:
+            raise BadSourceError(f"{path} is not the dSprites file.", f"It is larger than {_NPZ_BYTES} bytes.", _FETCH)
+        return file_digest(path)
     except OSError as error:
         raise_trouble(error)
         raise BadSourceError(f"{path} cannot be read.", error.strerror or str(error), _FETCH) from None
@@ -150,8 +153,9 @@ def _reading(npz: Path) -> Iterator[None]:
     try:
         yield
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
-        if isinstance(error, OSError):
-            raise_trouble(error)
+        met = error if isinstance(error, OSError) else error.__context__  # which zipfile takes for the end of the file
+        if isinstance(met, OSError):
+            raise_trouble(met)
         raise BadSourceError(f"{npz} is damaged or not an npz file.", str(error), _FETCH) from None
     except (ValueError, KeyError, NotImplementedError, RuntimeError) as error:
         raise BadSourceError(f"{npz} is not the dSprites file.", str(error), _FETCH) from None

@@ -21,7 +21,7 @@ from gated_vae.pairing.stream.loader import PairBatch, PairLoader
 from gated_vae.pairing.tables import write_pairs
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import write_json
-from gated_vae.preprocessing.store import Store, manifest_path, open_store
+from gated_vae.preprocessing.store import Store, manifest_path, open_store, pairs_path
 from tests.stores import make_store
 
 pytestmark = pytest.mark.filterwarnings(
@@ -216,7 +216,8 @@ def test_together_a_sample_stands_in_for_its_own_partner_as_often_as_asked(store
 def test_partitions_of_different_draws_do_not_come_together(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gated_vae.pairing.tables.BLOCK_ROWS", 256)
     group = np.arange(len(store), dtype=np.int32) % 20
-    write_pairs(store.path, "pose", group, lambda ids, draw: draw_partners(group, draw=draw)[ids], 2)
+    write_pairs(pairs_path(store.path, "pose"), group, lambda ids, draw: draw_partners(group, draw=draw)[ids], 2)
+    store.with_partitions({**store.partitions, "pose": {**store.partitions["pose"], "draws": 2}})
     with pytest.raises(GatedVAEError, match="do not come together"):
         list(PairLoader(store.path, 32, batches="together"))
 

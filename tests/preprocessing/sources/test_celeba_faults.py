@@ -13,13 +13,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
+import pandas as pd
 import pytest
 
 from gated_vae.preprocessing import files, image_file
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.sources.celeba import tasks as shards
 from gated_vae.preprocessing.sources.celeba.build import CelebaOptions, preprocess_celeba
-from gated_vae.preprocessing.store import groups_path, images_path, manifest_path, open_store
+from gated_vae.preprocessing.store import groups_path, images_path, manifest_path, open_store, rejected_path
 from tests.folders import picture, read_tree, write_image_faces
 
 
@@ -426,6 +427,63 @@ def test_a_few_bad_sectors_cost_their_faces_and_many_end_the_command(
     monkeypatch.setattr("gated_vae.preprocessing.sources.celeba.build.FEW_BAD", 8)
     with pytest.raises(GatedVAEError, match=r"(?s)11 files could not be read, the first is a\.csv: Input/output error"):
         preprocess_celeba(source, tmp_path / "other")
+
+
+@pytest.mark.parametrize(("call", "name"), [("scandir", "b_aligned"), ("scandir", "of/"), ("stat", "of/")])
+def test_a_folder_on_a_bad_sector_ends_the_command(
+    source: CelebaOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, name: str
+) -> None:
+    """Nobody knows how many faces it hides."""
+    real = getattr(os, call)
+
+    def fail(path: object, *more: object, **keys: object) -> object:
+        if str(path).endswith(name):
+            raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+        return real(path, *more, **keys)
+
+    monkeypatch.setattr(os, call, fail)
+    with pytest.raises(OSError, match=f"Input/output error.*{name}"):
+        preprocess_celeba(source, tmp_path / "store", workers=1)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        (lambda path: (path.unlink(), os.mkfifo(path)), "Not a regular file: its details"),
+        (lambda path: (path.unlink(), path.symlink_to(path)), "Too many levels of symbolic links: its details"),
+        (lambda path: path.unlink(), None),  # no details are no trouble: the CSV's stem decides
+    ],
+)
+def test_a_face_whose_details_cannot_be_read_is_rejected(
+    source: CelebaOptions, tmp_path: Path, spoil: Callable[[Path], object], why: str | None
+) -> None:
+    """Else its picture would silently get another name."""
+    spoil(source.openface / "c_of_details.txt")
+    report = preprocess_celeba(source, tmp_path / "store", workers=1)
+    assert report.seen == report.taken + sum(report.rejected.values())
+    rejected = pd.read_parquet(rejected_path(tmp_path / "store"))
+    told = rejected[(rejected["source"] == "c.csv") & (rejected["reason"] == "unreadable")]
+    assert told["detail"].tolist() == ([why] * 2 if why else [])
+    assert sorted(told["row"]) == ([0, 1] if why else [])
+
+
+def test_what_was_begun_is_not_thrown_away_for_a_bad_sector(
+    source: CelebaOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, real = tmp_path / "store", os.open
+    with pytest.raises(KeyboardInterrupt):
+        preprocess_celeba(source, out, workers=1, progress=Interrupt(3, KeyboardInterrupt()))
+    begun = sorted((out / ".work").rglob("*"))
+
+    def fail(path: object, *more: object, **keys: object) -> int:
+        if str(path).endswith("plan.json"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO), path)
+        return real(path, *more, **keys)  # type: ignore[arg-type,call-overload,no-any-return]
+
+    monkeypatch.setattr(os, "open", fail)
+    with pytest.raises(OSError, match=r"plan\.json"):
+        preprocess_celeba(source, out, workers=1)
+    assert sorted((out / ".work").rglob("*")) == begun
 
 
 def test_only_stores_are_replaced(source: CelebaOptions, expected: dict[str, bytes], tmp_path: Path) -> None:

@@ -20,7 +20,8 @@ from typing import Any
 
 HEAVY = (
     "torch._dynamo tensorboard.summary.writer pyarrow.parquet dask.threaded faiss cv2 gated_vae.preprocessing.sources.celeba.build"
-    " gated_vae.preprocessing.simulate.faces gated_vae.pairing.cluster gated_vae.pairing.exact"
+    " gated_vae.preprocessing.sources.dsprites.build gated_vae.preprocessing.simulate.faces"
+    " gated_vae.pairing.cluster gated_vae.pairing.exact"
     " gated_vae.pipelines.training.trainer gated_vae.pipelines.evaluation.opened gated_vae.pipelines.verify"
 )
 
@@ -31,6 +32,7 @@ def main(library: str) -> None:
     for name in HEAVY.split():
         import_module(name)
     _save_often()
+    _make_dsprites_small()
     for line in sys.stdin:
         request = json.loads(line)
         with tempfile.TemporaryFile() as said:
@@ -49,6 +51,13 @@ def _save_often() -> None:
     )
 
 
+def _make_dsprites_small() -> None:
+    """The command line has only all 737,280."""
+    import_module("gated_vae.preprocessing.sources.dsprites.build").FACTORS.update(
+        json.loads(os.environ["FAULTS_GRID"])
+    )
+
+
 def _fork(faults: Any, request: dict[str, Any], said: int) -> int:
     pid = os.fork()
     if pid:
@@ -63,9 +72,8 @@ def _fork(faults: Any, request: dict[str, Any], said: int) -> int:
         os.dup2(said, 2)
         sys.stdout, sys.stderr = (os.fdopen(number, "w") for number in (1, 2))
         os.chdir(Path(request["root"]).parent)
-        faults.faults_arm(
-            request["root"].encode(), request["at"], request["error"], request["kinds"], request["lasting"]
-        )
+        folders = (request[name].encode() for name in ("root", "inputs"))
+        faults.faults_arm(*folders, request["at"], request["error"], request["kinds"], request["lasting"])
         cli.main(request["words"])
         code = 0
     except SystemExit as stop:
