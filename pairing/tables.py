@@ -160,7 +160,9 @@ class PairTable:
             self.rows, self.draws, self.block_size = layout = [int(metadata[key]) for key in _LAYOUT_KEYS]
             found = [self._file.metadata.row_group(b).num_rows for b in range(self._file.num_row_groups)]
         if min(layout) < 1 or self.rows * self.draws != sum(found):  # before as many blocks as it says are counted
-            raise self._unfit(f"It says that it has {self.draws} draws of {self.rows} inputs, but has {sum(found)} rows.")
+            raise self._unfit(
+                f"It says that it has {self.draws} draws of {self.rows} inputs, but has {sum(found)} rows."
+            )
         if found != [size * self.draws for size in self.block_sizes]:
             raise self._unfit("Its row groups are not those it was written with.")
 
@@ -204,7 +206,7 @@ class PairTable:
 
 
 def _open(path: Path) -> pq.ParquetFile:
-    return pq.ParquetFile(path, memory_map=True, page_checksum_verification=True)
+    return pq.ParquetFile(path, page_checksum_verification=True)  # not mapped: a disk that fails would end the process
 
 
 def _packing(ordered: str) -> dict[str, Any]:

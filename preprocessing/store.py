@@ -224,7 +224,9 @@ def check_manifest(manifest: dict[str, Any], path: Path) -> None:
     seen, taken, rejected = (manifest[key] for key in ("seen", "taken", "rejected"))
     combinations = math.prod(manifest.get("factors", {0: taken}).values())
     split = sum(manifest.get("splits", {0: taken}).values())
-    shared = {it for made in manifest.get("partitions", {}).values() if made["method"] == "exact" for it in made["shared"]}
+    shared = {
+        it for made in manifest.get("partitions", {}).values() if made["method"] == "exact" for it in made["shared"]
+    }
     strange = sorted(shared - {*manifest.get("factors", shared)})
     contradictions = {
         f"{taken} taken and {rejected} rejected are not the {seen} seen.": taken + rejected != seen,
@@ -252,7 +254,9 @@ def _is_partition(name: str, record: Any) -> bool:
     """Whether a partition's name cannot lead out of the store and its record says how it was made."""
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name) or not isinstance(record, dict):
         return False
-    counts = all(_is_count(record.get(key, 0)) for key in ("draws", "k", "groups", "merged")) and record.get("draws", 0) > 0
+    counts = (
+        all(_is_count(record.get(key, 0)) for key in ("draws", "k", "groups", "merged")) and record.get("draws", 0) > 0
+    )
     seeds = [record.get(key, 0) for key in ("seed", "stream")]
     shared = record.get("shared")
     return (

@@ -217,6 +217,7 @@ def test_partitions_of_different_draws_do_not_come_together(store: Store, monkey
     monkeypatch.setattr("gated_vae.pairing.tables.BLOCK_ROWS", 256)
     group = np.arange(len(store), dtype=np.int32) % 20
     write_pairs(pairs_path(store.path, "pose"), group, lambda ids, draw: draw_partners(group, draw=draw)[ids], 2)
+    store.with_partitions({**store.partitions, "pose": {**store.partitions["pose"], "draws": 2}})
     with pytest.raises(GatedVAEError, match="do not come together"):
         list(PairLoader(store.path, 32, batches="together"))
 
