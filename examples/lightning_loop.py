@@ -40,8 +40,9 @@ class Pairs(lightning.LightningDataModule):
         return DataLoader(self.loader, batch_size=None, num_workers=self.workers, **how)
 
     def state_dict(self) -> dict[str, int]:
-        """Lightning saves it in its checkpoints: at the end of an epoch, the beginning of the next."""
-        return self.loader.state_dict()
+        """Lightning saves it in its checkpoints. It does not ask for an epoch's end: with the last batch that is over."""
+        state = self.loader.state_dict()
+        return {**state, "epoch": state["epoch"] + 1, "step": 0} if state["step"] == len(self.loader) else state
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         """Go on from a checkpoint; positions of other pairs are refused."""

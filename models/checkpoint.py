@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import nn
 
 Tensors = Mapping[str, torch.Tensor]
-AtomicPath = Callable[[Path], AbstractContextManager[Path]]
+AtomicFile = Callable[[Path], AbstractContextManager[BinaryIO]]
+
+_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64}
 
 
 @dataclass(frozen=True)
@@ -45,7 +47,7 @@ def save_checkpoint(
     weights: Tensors,
     slots: Tensors,
     position: Mapping[str, Any],
-    atomic_path: AtomicPath,
+    atomic_file: AtomicFile,
 ) -> None:
     """Save a model, its optimiser and their position; the weights come last, so a checkpoint that has them is whole.
 
@@ -59,15 +61,15 @@ def save_checkpoint(
         What the optimiser keeps, as `optimiser_slots` gives it.
     position:
         What is not a tensor (step, loader state): kept as JSON in the metadata.
-    atomic_path:
+    atomic_file:
         How a file is written so that it is there whole or not at all.
     """
     slots, weights = ({name: value.cpu().contiguous() for name, value in given.items()} for given in (slots, weights))
     # As bytes: safetensors writes files under temporary names of its own, which a death would leave behind.
-    with atomic_path(checkpoint.state) as path:
-        path.write_bytes(save(slots, {"position": json.dumps({**position, "sha256": _digest(slots)})}))
-    with atomic_path(checkpoint.weights) as path:
-        path.write_bytes(save(weights, {"sha256": _digest(weights)}))
+    with atomic_file(checkpoint.state) as file:
+        file.write(save(slots, {"position": json.dumps({**position, "sha256": _digest(slots)})}))
+    with atomic_file(checkpoint.weights) as file:
+        file.write(save(weights, {"sha256": _digest(weights)}))
 
 
 def optimiser_slots(model: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
@@ -79,26 +81,10 @@ def optimiser_slots(model: nn.Module, optimiser: torch.optim.Optimizer) -> dict[
     }
 
 
-def read_state(checkpoint: Checkpoint) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """The optimiser's tensors and the position; `FileNotFoundError` when the file is missing, `ValueError` when it is damaged."""
-    if not checkpoint.state.exists():
-        raise FileNotFoundError(f"{checkpoint.state} is missing: what the optimiser keeps, and the loader's position")
-    tensors, metadata = _read(checkpoint.state)
-    try:
-        position = dict(json.loads(metadata["position"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{checkpoint.state} has no position: {error}") from error
-    _compare(checkpoint.state, tensors, position.pop("sha256", None))
-    return tensors, position
-
-
 def weights_digest(checkpoint: Checkpoint) -> str:
     """The SHA-256 that the weights were saved with; `ValueError` when the file is damaged."""
-    try:
-        with safe_open(checkpoint.weights, framework="pt") as file:
-            return str((file.metadata() or {}).get("sha256"))
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{checkpoint.weights} cannot be loaded: {str(error).splitlines()[0]}") from error
+    with _opened(checkpoint.weights) as file:
+        return str((file.metadata() or {}).get("sha256"))
 
 
 def prune(folder: Path, keep: int) -> None:
@@ -120,13 +106,37 @@ def _digest(tensors: Tensors) -> str:
     return hasher.hexdigest()
 
 
-def _read(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """Tensors and metadata of a safetensors file; `ValueError` where it is damaged."""
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """A safetensors file; `ValueError` where it is damaged, `OSError` where the machine cannot read it."""
+    if not path.is_file():  # a pipe would be waited on
+        raise ValueError(f"{path} cannot be loaded: it is no regular file")
+    path.open("rb").close()  # for its errors: safetensors says of all of them that there is no such file
     try:
         with safe_open(path, framework="pt") as file:
-            return load_file(path), file.metadata() or {}
-    except (SafetensorError, OSError, ValueError) as error:
+            yield file
+    except SafetensorError as error:
         raise ValueError(f"{path} cannot be loaded: {str(error).splitlines()[0]}") from error
+
+
+def _read(path: Path, wanted: Tensors) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Tensors and metadata of a safetensors file, read once its header says that they have the names and forms of `wanted`.
+
+    An optimiser trusts what it is given: with a state of another shape it would write beyond its end.
+    """
+    with _opened(path) as file:
+        headers = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
+        found = {name: (_DTYPES.get(it.get_dtype()), tuple(it.get_shape())) for name, it in headers.items()}
+        expected = {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in wanted.items()}
+        if found != expected:
+            name = min(name for name in {*found, *expected} if found.get(name) != expected.get(name))
+            fault = f"{name} is {_told(found.get(name))}, of the model {_told(expected.get(name))}"
+            raise ValueError(f"{path} does not fit the model: {fault}")
+        return {name: file.get_tensor(name) for name in wanted}, file.metadata() or {}
+
+
+def _told(form: tuple[torch.dtype | None, tuple[int, ...]] | None) -> str:
+    return "not there" if form is None else f"{str(form[0]).removeprefix('torch.')} {form[1]}"
 
 
 def _compare(path: Path, tensors: Tensors, expected: str | None) -> None:
@@ -134,26 +144,28 @@ def _compare(path: Path, tensors: Tensors, expected: str | None) -> None:
         raise ValueError(f"{path} cannot be loaded: its tensors were changed after they were saved")
 
 
-def load_weights(checkpoint: Checkpoint, model: nn.Module) -> None:
-    """Load a checkpoint's weights into a model of the same configuration.
+def read_weights(checkpoint: Checkpoint, model: nn.Module) -> dict[str, torch.Tensor]:
+    """The weights of a model of the same configuration, which may be on the meta device: nothing is loaded into it.
 
     Raises
     ------
     ValueError
         When the file is damaged or belongs to another model.
     """
-    tensors, metadata = _read(checkpoint.weights)
+    tensors, metadata = _read(checkpoint.weights, model.state_dict())
     _compare(checkpoint.weights, tensors, metadata.get("sha256"))
-    try:
-        model.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise ValueError(
-            f"{checkpoint.weights} does not fit the model: {' '.join(str(error).split())[:200]}"
-        ) from error
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in tensors.values()):
+        raise ValueError(f"{checkpoint.weights} has weights that are not finite")
+    return tensors
 
 
-def load_state(checkpoint: Checkpoint, model: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Any]:
-    """Load the optimiser's state; return the position.
+def read_state(checkpoint: Checkpoint, model: nn.Module) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+    """What Adam keeps of the parameters that a model trains, as `optimiser_slots` gives it, and the position.
+
+    Parameters
+    ----------
+    model:
+        One of the same configuration, which may be on the meta device.
 
     Raises
     ------
@@ -162,14 +174,31 @@ def load_state(checkpoint: Checkpoint, model: nn.Module, optimiser: torch.optim.
     ValueError
         When it is damaged or belongs to another model.
     """
-    tensors, position = read_state(checkpoint)
+    if not checkpoint.state.exists():
+        raise FileNotFoundError(f"{checkpoint.state} is missing: what the optimiser keeps, and the loader's position")
+    scalar = torch.empty((), device="meta")
+    wanted = {
+        f"{name}/{slot}": scalar if slot == "step" else parameter
+        for name, parameter in model.named_parameters()
+        for slot in ("step", "exp_avg", "exp_avg_sq")
+        if parameter.requires_grad
+    }
+    tensors, metadata = _read(checkpoint.state, wanted)
     try:
-        trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
-        state: dict[int, dict[str, torch.Tensor]] = {}
-        for slot, value in tensors.items():
-            name, _, key = slot.rpartition("/")
-            state.setdefault(trained.index(name), {})[key] = value  # an optimiser numbers its parameters
-        optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{checkpoint.state} does not fit the model: {' '.join(str(error).split())[:200]}") from error
+        position = dict(json.loads(metadata["position"]))
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
+        raise ValueError(f"{checkpoint.state} has no position: {error}") from error
+    _compare(checkpoint.state, tensors, position.pop("sha256", None))
+    return tensors, position
+
+
+def load_state(checkpoint: Checkpoint, model: nn.Module, optimiser: torch.optim.Adam) -> dict[str, Any]:
+    """Load Adam's state; return the position. Errors are those of `read_state`."""
+    tensors, position = read_state(checkpoint, model)
+    trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    state: dict[int, dict[str, torch.Tensor]] = {}
+    for slot, value in tensors.items():
+        name, _, key = slot.rpartition("/")
+        state.setdefault(trained.index(name), {})[key] = value  # an optimiser numbers its parameters
+    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
     return position

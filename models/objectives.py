@@ -5,6 +5,7 @@ Every loss is a sum over pixels or latent dimensions and a mean over the batch, 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -114,7 +115,7 @@ class VAE:
     beta: float = 1.0
 
     def __post_init__(self) -> None:
-        if not self.beta >= 0:
+        if not 0 <= self.beta < math.inf:
             raise ValueError(f"beta must be 0 or more, got {self.beta}.")
 
     def terms(
@@ -146,7 +147,11 @@ class InfoVAE:
     lambda_: float = 500.0
 
     def __post_init__(self) -> None:
-        if self.alpha + self.lambda_ < 1:
+        if not self.alpha <= 1:
+            raise ValueError(
+                f"alpha must be at most 1, got {self.alpha}: the weight of the KL divergence is 1 - alpha."
+            )
+        if not 1 <= self.alpha + self.lambda_ < math.inf:
             raise ValueError(
                 f"alpha + lambda must be at least 1, got {self.alpha} + {self.lambda_}: "
                 "the weight of the discrepancy, alpha + lambda - 1, would be negative and push q(z) away from p(z)."
@@ -171,7 +176,7 @@ class DIPVAE2:
     lambda_d: float = 250.0
 
     def __post_init__(self) -> None:
-        if not (self.beta >= 0 and self.lambda_od >= 0 and self.lambda_d >= 0):
+        if not all(0 <= weight < math.inf for weight in (self.beta, self.lambda_od, self.lambda_d)):
             raise ValueError(f"beta, lambda_od and lambda_d must be 0 or more, got {self}.")
 
     def terms(

@@ -127,8 +127,13 @@ def _value(key: str, text: str, kind: type) -> float | bool | int:
         if text not in ("true", "false"):
             raise ValueError(f"{key} is true or false, not {text!r}.")
         return text == "true"
+    return number(key, text, kind)
+
+
+def number(key: str, text: str, kind: type = float) -> float | int:
+    """Read a finite number of a kind, int or float, in any notation (1e4 is a whole one); `ValueError` says what `key` is."""
     with suppress(ValueError, OverflowError):
-        value: float = kind(text)
-        if math.isfinite(value):
-            return value
+        value = kind(float(text))
+        if math.isfinite(value) and value == float(text):
+            return value  # type: ignore[no-any-return]
     raise ValueError(f"{key} is a {'whole ' if kind is int else ''}number, not {text!r}.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -10,11 +11,13 @@ import torch
 from torch import nn
 
 from gated_vae.models.distributed import Shares, sum_over_ranks
-from gated_vae.models.methods.base import Method, StepBatch, partition_masks, partition_slices
+from gated_vae.models.methods.base import Method, StepBatch, is_size, partition_masks, partition_slices
 from gated_vae.models.methods.gate import Gate
 from gated_vae.models.noise import hashed_noise
 from gated_vae.models.objectives import VAE, Objective, Posterior, Terms, bernoulli_loss
 from gated_vae.models.registry import METHODS, NETWORKS, OBJECTIVES, PRECISIONS, describe, parse
+
+MOST_PARAMETERS = 2**30
 
 
 @dataclass(frozen=True)
@@ -50,13 +53,24 @@ class GatedVAEConfig:
 
     def __post_init__(self) -> None:
         partition_slices(self.latent)
-        if not self.kl_weights.keys() <= self.latent.keys() or any(weight < 0 for weight in self.kl_weights.values()):
+        for name, sizes in (("image_shape", self.image_shape), ("hidden", self.hidden)):
+            if not all(map(is_size, sizes)) or len(self.image_shape) != 2:
+                raise ValueError(f"{name} {sizes} are not whole numbers from 1 to 2**20.")
+        weights = self.kl_weights.values()
+        if not self.kl_weights.keys() <= self.latent.keys() or not all(0 <= weight < math.inf for weight in weights):
             raise ValueError(
                 f"KL weights {dict(self.kl_weights)} are not 0 or more for some of {', '.join(self.latent)}."
             )
         network = NETWORKS[self.network]
         if not self.hidden:
             object.__setattr__(self, "hidden", network.default_hidden(self.image_shape))
+        for name, size, most in (
+            ("pixels", math.prod(self.image_shape), 2**26),
+            ("hidden layers", len(self.hidden), 2**6),
+            ("latent dimensions", self.latent_size, 2**12),
+        ):
+            if size > most:
+                raise ValueError(f"The model has {size:,} {name}; {most:,} are the most.")
 
     @property
     def latent_size(self) -> int:
@@ -142,11 +156,10 @@ class GatedVAE(nn.Module):
         Raises
         ------
         ValueError
-            When noise and batch do not fit.
+            When noise, batch and model do not fit, or images are neither uint8 nor floating point in 0 .. 1.
         """
-        if noise.shape != (3, len(batch.target), self.config.latent_size):
-            needed = f"(3, {len(batch.target)}, {self.config.latent_size})"
-            raise ValueError(f"The noise is {tuple(noise.shape)}; the batch needs {needed}.")
+        for images in (batch.input, batch.target):
+            _check_images(images, self.config.image_shape)
         terms: Terms = self(self.opened(batch), noise, shares or Shares((len(batch.target),)))
         total = torch.stack(list(terms.values())).sum()
         detached = {name: term.detach() for name, term in terms.items()}
@@ -154,6 +167,8 @@ class GatedVAE(nn.Module):
 
     def opened(self, batch: StepBatch) -> StepBatch:
         """The batch as tensors alone: its partition as the dimensions that gradients pass."""
+        if batch.partition is not None and batch.partition not in self.partitions:
+            raise ValueError(f"There is no partition {batch.partition!r}; there are {', '.join(self.partitions)}.")
         through = None if batch.partition is None else self.masks[[*self.partitions].index(batch.partition)]
         return replace(batch, partition=None, through=through, label="")
 
@@ -161,6 +176,9 @@ class GatedVAE(nn.Module):
         self, batch: StepBatch, noise: torch.Tensor, shares: Shares, objective: Objective | None = None
     ) -> Terms:
         """The terms of `loss`, of a batch that is `opened`; a pure function of tensors (but for batch statistics)."""
+        needed = (3, len(batch.target), self.config.latent_size)
+        if noise.shape != needed or not noise.is_floating_point():
+            raise ValueError(f"The noise is {tuple(noise.shape)} {noise.dtype}; the batch needs {needed} float32.")
         step = self.config.method.step(self, batch, noise)
         posterior = step.posterior
         mean, logvar, sample, prior = shares.gather(posterior.mean, posterior.logvar, step.sample, noise[2])
@@ -168,6 +186,30 @@ class GatedVAE(nn.Module):
         terms = objective.terms(Posterior(mean, logvar), sample, prior, self.kl_weights)
         terms["reconstruction"] = bernoulli_loss(self.decode(step.codes), self.pixels(batch.target), shares.whole)
         return terms
+
+
+def outline(config: GatedVAEConfig, precision: str = "fp32") -> GatedVAE:
+    """The model on the meta device: shapes and dtypes of its tensors, which take no memory.
+
+    Raises
+    ------
+    ValueError
+        When there can be no such model, or it would be absurdly large.
+    """
+    with torch.device("meta"):
+        model = GatedVAE(config, precision)
+    count = sum(parameter.numel() for parameter in model.parameters())
+    if count > MOST_PARAMETERS:
+        raise ValueError(f"The model has {count:,} parameters; {MOST_PARAMETERS:,} are the most.")
+    return model
+
+
+def _check_images(images: torch.Tensor, shape: tuple[int, ...]) -> None:
+    most = 1 if images.is_floating_point() else 255 if images.dtype != torch.bool else -1
+    inside = images.dtype == torch.uint8 or bool(((images >= 0) & (images <= most)).all())
+    if not inside or images.shape[-len(shape) :] != shape:
+        found = f"{images.dtype} {tuple(images.shape)}"
+        raise ValueError(f"Images are {found}; the model takes uint8, or floating point in 0 .. 1, of {shape}.")
 
 
 def draw_noise(config: GatedVAEConfig, batch: int, *, seed: int, step: int, device: str | torch.device) -> torch.Tensor:

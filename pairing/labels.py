@@ -14,6 +14,7 @@ from fnmatch import fnmatchcase
 from typing import Literal
 
 from gated_vae.preprocessing.errors import GatedVAEError, UsageError
+from gated_vae.preprocessing.store import PARTITION_NAME
 
 Alike = Literal["near", "equal"]
 
@@ -111,7 +112,7 @@ def parse_columns(option: str, texts: Iterable[str]) -> dict[str, tuple[str, ...
     for text in texts:
         name, equals, listed = text.partition("=")
         name, columns = name.strip(), tuple(column.strip() for column in listed.split(","))
-        if not equals or not re.fullmatch(r"[A-Za-z0-9_-]+", name) or not all(columns):
+        if not equals or not re.fullmatch(PARTITION_NAME, name) or not all(columns):
             why = "A name of letters, digits, _ or - and at least one column are needed."
             raise UsageError(f"{option} {text} cannot be read.", why, remedy)
         if len(set(columns)) < len(columns):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +14,15 @@ import numpy.typing as npt
 from gated_vae.pairing.labels import registered
 from gated_vae.pairing.rules.base import Floats, Partners, partition_stream
 from gated_vae.pairing.tables import write_centroids, write_groups, write_pairs
-from gated_vae.preprocessing.errors import GatedVAEError
+from gated_vae.preprocessing.errors import GatedVAEError, UsageError, check_seed
 from gated_vae.preprocessing.files import commit, real
 from gated_vae.preprocessing.progress import Progress, ignore
-from gated_vae.preprocessing.store import Store, centroids_path, groups_path, pairs_path
+from gated_vae.preprocessing.store import PARTITION_NAME, Store, centroids_path, groups_path, pairs_path
 
 Record = dict[str, Any]
 
+RESERVED = "full"  # `gated_vae.models.metrics.partition.FULL`
+MOST_DRAWS = 2**20
 _TABLES = (groups_path, centroids_path, pairs_path)
 
 
@@ -64,12 +67,14 @@ def describe(name: str, method: str, shared: Sequence[str], draws: int, seed: in
     Raises
     ------
     GatedVAEError
-        When `draws` or `seed` cannot be.
+        When `name`, `draws` or `seed` cannot be.
     """
-    if draws < 1 or seed < 0:
-        why = f"Got draws {draws} and seed {seed}."
-        raise GatedVAEError("Pairs cannot be drawn.", why, "Give draws >= 1, seed >= 0.")
-    drawn = {"seed": seed, "stream": partition_stream(seed, name), "draws": draws}
+    if not re.fullmatch(PARTITION_NAME, name) or name == RESERVED:
+        why = "Scores call the whole latent so." if name == RESERVED else "Names are letters, digits, _ and - alone."
+        raise UsageError(f"No partition can be called {name!r}.", why, "Choose another name.")
+    if not 1 <= draws <= MOST_DRAWS:
+        raise UsageError("Pairs cannot be drawn.", f"Got draws {draws}.", f"Give draws >= 1 and <= {MOST_DRAWS:,}.")
+    drawn = {"seed": check_seed(seed), "stream": partition_stream(seed, name), "draws": draws}
     return {"method": method, "shared": [*shared], **more, **drawn}
 
 

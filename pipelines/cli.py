@@ -14,6 +14,7 @@ from importlib import import_module
 
 import typer
 
+from gated_vae.pipelines import channels
 from gated_vae.preprocessing.errors import GatedVAEError, UsageError
 
 app = typer.Typer(
@@ -41,8 +42,16 @@ for name in (*GROUPS, *VERBS):
         app.command(name)(getattr(command, name))
 
 
+# How often OpenMP's threads look before they sleep, read when PyTorch is loaded. As often as they do by themselves, a step takes
+# ten times as long beside other work on the same cores; on idle ones so few cost nothing (`python -m benchmarks.threads`).
+SPINS = "1000"
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run `pipe` and exit: 0 done, 1 failed (what, why and what to do, in three lines at most), 2 wrong usage."""
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
+    channels.prepare()
     words = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in words
     code = 0
@@ -51,12 +60,13 @@ def main(arguments: list[str] | None = None) -> None:
     except Exception as error:
         if debug:
             raise
-        sys.stderr.write(f"{explain(error)}\n")
+        sys.stderr.write(f"{channels.clean(explain(error))}\n")
         code = 2 if isinstance(error, UsageError) else 1
     except SystemExit as ended:
         code = int(ended.code or 0)
         if code == 128 + signal.SIGINT:
             sys.stderr.write("Interrupted. The same command, run again, goes on from what is finished.\n")
+    channels.finish()
     if "RANK" in os.environ and words[:1] == ["train"]:
         from gated_vae.pipelines.training.process import leave
 
@@ -78,6 +88,9 @@ def explain(error: Exception) -> str:
         remedy = remedies.get(error.errno or 0, "Check the path, then run the same command again.")
         reason = os.strerror(error.errno) if error.errno else error.strerror or error
         return f"{os.fsdecode(error.filename or 'The operating system')}: {reason}.\n{remedy}"
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error)):
+        remedy = "Ask for less at a time (sizes, --batch-size, --stack, --workers), or use a machine with more."
+        return f"Memory does not suffice.\n{' '.join(str(error).split())[:200]}\n{remedy}"
     if isinstance(error, ValueError):
         return f"{' '.join(str(error).split())}\nCheck the options; --debug shows where it was found."
     lines = f"Unexpected {type(error).__name__}: {' '.join(str(error).split())[:300]}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsed
 from rich.progress import Progress as Bar
 from rich.table import Table
 
+from gated_vae.pipelines.channels import clean, printing
 from gated_vae.preprocessing.progress import Progress
 
 
@@ -28,7 +30,7 @@ def messages() -> Console:
 
 def say(text: str) -> None:
     """Print a message to standard error."""
-    messages().print(text, markup=False)
+    messages().print(clean(text), markup=False)
 
 
 @contextmanager
@@ -64,7 +66,7 @@ def _bar(description: str, console: Console) -> Iterator[Progress]:
         task = bar.add_task(description, total=None, note="")
 
         def update(done: int, total: int, note: str = "") -> None:
-            bar.update(task, completed=done, total=total, note=note)
+            bar.update(task, completed=done, total=total, note=clean(note))
 
         yield update
 
@@ -90,7 +92,7 @@ class Lines:
         """Write lines until the end."""
         wait = self.FIRST
         while not self.ended.wait(wait):
-            sys.stderr.write(f"{self._description}: {self.line(time.monotonic())}\n")
+            sys.stderr.write(f"{self._description}: {clean(self.line(time.monotonic()))}\n")
             sys.stderr.flush()
             wait = self.EVERY
 
@@ -112,24 +114,27 @@ def _clock(seconds: float) -> str:
 
 def show(result: Any, rows: Mapping[str, object], *, as_json: bool, tables: Mapping[str, Table] | None = None) -> None:
     """Print a result: for people `rows` as an aligned list, then tables under their titles; or all of `result` as JSON."""
-    if as_json:
-        json.dump(plain(result), sys.stdout, indent=2)
-        sys.stdout.write("\n")
-        return
+    with printing():
+        sys.stdout.write(json.dumps(plain(result), indent=2) + "\n" if as_json else _for_people(rows, tables or {}))
+
+
+def _for_people(rows: Mapping[str, object], tables: Mapping[str, Table]) -> str:
     table = Table.grid(padding=(0, 2))
     table.add_column(style="bold", no_wrap=True)
     table.add_column(overflow="fold")
     for name, value in rows.items():
-        table.add_row(name, value if isinstance(value, Table) else number(value))
+        table.add_row(number(name), value if isinstance(value, Table) else number(value))
     console = Console(highlight=False, markup=False)
-    console.print(table)
-    for title, below in (tables or {}).items():
-        console.print(f"\n{title}", style="bold")
-        console.print(below)
+    with console.capture() as printed:  # as rich ends the process where it finds a closed pipe
+        console.print(table)
+        for title, below in tables.items():
+            console.print(f"\n{number(title)}", style="bold")
+            console.print(below)
+    return printed.get()
 
 
 def number(value: object) -> str:
-    """Write a value for people: thousands separated, floats to four digits, mappings as a list."""
+    """Write a value for people, in one line: thousands separated, floats to four digits, mappings as a list."""
     if value is None:
         return "-"
     if isinstance(value, bool):
@@ -139,15 +144,15 @@ def number(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.4g}"
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {number(item)}" for key, item in value.items()) or "none"
-    return str(value)
+        return ", ".join(f"{number(key)} {number(item)}" for key, item in value.items()) or "none"
+    return clean(" ".join(str(value).splitlines()))
 
 
 def grid(header: Sequence[str], rows: Sequence[Sequence[object]]) -> Table:
     """A small table for `show`."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for index, name in enumerate(header):
-        table.add_column(name, justify="right" if index else "left")
+        table.add_column(number(name), justify="right" if index else "left")
     for row in rows:
         table.add_row(*(number(value) for value in row))
     return table
@@ -165,6 +170,6 @@ def plain(value: Any) -> Any:
         return str(value)
     if hasattr(value, "tolist"):
         return plain(value.tolist())
-    if isinstance(value, float) and value != value:
+    if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from gated_vae.models.registry import PRECISIONS, Registry, parse
+from gated_vae.preprocessing.errors import SEEDS
 
 
 def one_of(names: Iterable[str], help: str, show_default: bool | str = True) -> Any:
@@ -52,7 +53,7 @@ Truth = Annotated[
 OutStore = Annotated[Path, typer.Option("--out", help="Folder of the store to write.", show_default=False)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what was made there with other options.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-Seed = Annotated[int, typer.Option(min=0, help="Same seed, same result.")]
+Seed = Annotated[int, typer.Option(min=0, max=SEEDS - 1, help="Same seed, same result.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda; auto takes a GPU where there is one.")]
 Workers = Annotated[
     int | None, typer.Option(min=1, help="Tasks at a time; every core by default. The result is the same.")

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from gated_vae.models.checkpoint import Checkpoint, checkpoints, load_weights, read_state
+from gated_vae.models.checkpoint import Checkpoint, checkpoints, read_state, read_weights
 from gated_vae.models.vae import GatedVAE
 from gated_vae.pairing.verify import verify_partitions
-from gated_vae.pipelines.training.run import Run, open_run, usable
+from gated_vae.pipelines.evaluation.scores import Scores
+from gated_vae.pipelines.training.run import Run, check_position, open_run, usable
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.store import Store, manifest_path, open_store
 from gated_vae.preprocessing.verify import Problem, verify_store
@@ -62,32 +62,26 @@ def _store_problems(store: Store) -> Iterator[Problem]:
 
 
 def _run_problems(run: Run) -> Iterator[Problem]:
-    try:
-        run.read_metrics()
-    except GatedVAEError as error:
-        yield Problem.of(run.metrics, error)
+    model = run.outline()
+    checks: list[tuple[Path, Callable[[], object]]] = [(run.metrics, lambda: Scores.of(run))]
     for checkpoint in checkpoints(run.checkpoints):
-        for path, check in ((checkpoint.weights, _check_weights), (checkpoint.state, _check_state)):
-            try:
-                with usable(checkpoint):
-                    check(run, checkpoint)
-            except GatedVAEError as error:
-                yield Problem.of(path, error)
+        checks += [(checkpoint.weights, partial(_check_weights, checkpoint, model))]
+        checks += [(checkpoint.state, partial(_check_state, checkpoint, model))]
     if run.store_path().is_dir():  # else a service's address, or the store has moved
+        checks += [(run.store_path(), run.store)]
+    for path, check in checks:
         try:
-            run.store()
+            check()
         except GatedVAEError as error:
-            yield Problem.of(run.store_path(), error)
+            yield Problem.of(path, error)
 
 
-def _check_weights(run: Run, checkpoint: Checkpoint) -> None:
-    model = GatedVAE(run.config.model)
-    load_weights(checkpoint, model)
-    if not all(bool(torch.isfinite(weight).all()) for weight in model.parameters()):
-        raise ValueError(f"{checkpoint.weights} has weights that are not finite")
+def _check_weights(checkpoint: Checkpoint, model: GatedVAE) -> None:
+    with usable(checkpoint):
+        read_weights(checkpoint, model)
 
 
-def _check_state(run: Run, checkpoint: Checkpoint) -> None:  # noqa: ARG001
-    _, position = read_state(checkpoint)
-    if position["step"] != checkpoint.step or not {"loader", "losses", "sums"} <= position.keys():
-        raise ValueError(f"{checkpoint.state} has the position of step {position['step']}")
+def _check_state(checkpoint: Checkpoint, model: GatedVAE) -> None:
+    with usable(checkpoint):
+        _, position = read_state(checkpoint, model)
+        check_position(checkpoint, position)

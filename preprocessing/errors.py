@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from operator import index
+from pathlib import Path
 
+SEEDS = 2**63  # as many as everything that takes a seed can tell apart
 # The machine's troubles, not the file's: another try may well succeed.
 _TROUBLES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.ETIMEDOUT}
 
@@ -47,3 +53,21 @@ def raise_trouble(error: OSError, *more: int) -> None:
     """
     if error.errno in {*_TROUBLES, *more}:
         raise error
+
+
+def check_seed(seed: int, name: str = "seed", below: int = SEEDS) -> int:
+    """Give a seed as an int; `GatedVAEError` when it is negative or not `below` a bound, TypeError when it is no whole number."""
+    if not 0 <= index(seed) < below:
+        raise GatedVAEError(f"The {name} {seed} cannot be used.", "", f"Give a whole number from 0 to {below - 1}.")
+    return index(seed)
+
+
+@contextmanager
+def naming(path: str | bytes | Path) -> Iterator[None]:
+    """Have errors name the path where they name none: those of reading and writing, and all of Arrow's."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno and not error.filename:  # without a number it is Arrow's word on what a file holds
+            error.filename = os.fspath(path)
+        raise

@@ -16,11 +16,11 @@ import stat
 import zlib
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from io import BufferedReader
+from io import BufferedReader, BufferedWriter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from gated_vae.preprocessing.errors import GatedVAEError, UsageError, raise_trouble
+from gated_vae.preprocessing.errors import GatedVAEError, UsageError, naming, raise_trouble
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -31,6 +31,17 @@ _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC  # never waiting on a pipe th
 _OWN = os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC  # for files that are nobody else's
 _JSON_BYTES = 16 << 20  # of a manifest at most
 _MANIFESTS = ("store.json", "config.json")  # in the folder of a store, of a run
+_BEGINNINGS = {  # of the files that we write where the user says
+    "parquet": b"PAR1",
+    "png": b"\x89PNG\r\n\x1a\n",
+    "jpg": b"\xff\xd8\xff",
+    "jpeg": b"\xff\xd8\xff",
+    "gif": b"GIF8",
+    "pdf": b"%PDF-",
+    "svg": b'<?xml version="1.0" encoding="utf-8" standalone="no"?>\n<!DOCTYPE svg',
+    "html": b"<!DOCTYPE html>\n",
+}
+_PICTURE_BYTES = 64 << 20  # of a figure at most
 _SEAL_BYTES = 64  # as many as keep Arrow's buffers aligned
 _PARQUET = {"compression": "zstd", "write_page_checksum": True}  # unless told otherwise
 
@@ -75,17 +86,6 @@ def read_bytes(path: Path, most: int) -> bytes:
 
 
 @contextmanager
-def naming(path: str | bytes | Path) -> Iterator[None]:
-    """Have errors name the path where they name none: those of reading and writing, and all of Arrow's."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno and not error.filename:  # without a number it is Arrow's word on what a file holds
-            error.filename = os.fspath(path)
-        raise
-
-
-@contextmanager
 def readable(path: Path, remedy: str, *troubles: int) -> Iterator[None]:
     """Read a store's or a run's own file by a library: whatever it raises becomes a `GatedVAEError` that names the file.
 
@@ -110,8 +110,8 @@ def readable(path: Path, remedy: str, *troubles: int) -> Iterator[None]:
 
 
 @contextmanager
-def atomic_path(path: Path, *, durable: bool = True) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success sync it and rename it to `path`, on failure remove it.
+def atomic_file(path: Path, *, durable: bool = True) -> Iterator[BufferedWriter]:
+    """Yield a new file to write to; on success sync it and give it the name `path`, on failure remove it.
 
     Without `durable` it is not synced: whole whatever befalls the command, but perhaps torn when the machine stops.
     `GatedVAEError` when another process is writing `path`.
@@ -120,24 +120,27 @@ def atomic_path(path: Path, *, durable: bool = True) -> Iterator[Path]:
     partial = path.with_name(f".{path.name}.partial")
     with naming(path):
         handle = _reserve(partial, f"{path} is being written by another process.")
+    file = os.fdopen(handle, "wb")
     try:
-        yield partial
+        yield file
+        file.flush()
         if durable:
-            commit(partial, path)
-        else:
-            partial.replace(path)
+            os.fsync(file.fileno())
+        partial.replace(path)
+        if durable:
+            sync(path.parent)
     except BaseException as error:
         if isinstance(error, OSError) and error.filename in (None, os.fspath(partial)):
-            error.filename = os.fspath(path)  # Arrow names none, and nobody knows the temporary name
+            error.filename = os.fspath(path)  # writing names none, and nobody knows the temporary name
         with suppress(OSError):  # on a disk that fails it may fail, too: the next writing overwrites it
             partial.unlink(missing_ok=True)
         raise
     finally:
-        os.close(handle)
+        file.raw.close()  # not `file.close()`, which would try again to write what could not be written
 
 
 def _reserve(partial: Path, taken: str) -> int:
-    """Create a file, or take over one that a dead process has left, and lock it; return its handle.
+    """Create an empty file, or take over one that a dead process has left, and lock it; return its handle.
 
     What else bears its name, a link to a file of somebody's above all, is removed and not written to.
     """
@@ -150,7 +153,9 @@ def _reserve(partial: Path, taken: str) -> int:
         try:
             _lock(handle, taken, "Wait for it to finish, or choose another name.")
             with suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(handle), partial.stat()):
+                status = os.fstat(handle)
+                if status.st_nlink == 1 and os.path.samestat(status, partial.lstat()):
+                    os.ftruncate(handle, 0)
                     return handle  # else its writer has renamed it meanwhile
         except BaseException:
             os.close(handle)
@@ -169,6 +174,11 @@ def commit(partial: Path, path: Path) -> None:
     sync(path.parent)
 
 
+def append_to(path: Path) -> BufferedWriter:
+    """Open a file of our own, or a new one, to write at its end; `OSError` where its name is a link's."""
+    return os.fdopen(os.open(path, _OWN | os.O_APPEND, 0o644), "ab")
+
+
 def sync(path: Path) -> None:
     """Flush one file or folder to disk."""
     handle = os.open(path, os.O_RDONLY)
@@ -181,13 +191,13 @@ def sync(path: Path) -> None:
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write `data` to `path` atomically."""
-    with atomic_path(path) as partial:
-        partial.write_bytes(data)
+    with atomic_file(path) as file:
+        file.write(data)
 
 
 def write_sealed(path: Path, data: bytes | pa.Buffer) -> None:
     """Write a work file, `data` after its checksum: atomically but not synced, as most never need to reach the disk."""
-    with atomic_path(path, durable=False) as partial, partial.open("wb") as file:
+    with atomic_file(path, durable=False) as file:
         file.write(_seal(data))
         file.write(data)
 
@@ -230,16 +240,35 @@ def write_at(path: Path, offset: int, data: bytes | memoryview) -> None:
 @contextmanager
 def _written(path: Path, flags: int = 0) -> Iterator[BinaryIO]:
     """Open a file for writing only, as it is: a network drive then sends what is written, not the whole pages around it."""
-    with naming(path), os.fdopen(os.open(path, os.O_WRONLY | os.O_CLOEXEC | flags, 0o644), "wb") as file:
+    flags |= os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+    with naming(path), os.fdopen(os.open(path, flags, 0o644), "wb") as file:
         yield file
 
 
 def ending_of(path: Path, known: Collection[str]) -> str:
-    """The form that a name asks for by its ending, in small letters; `UsageError` where it is not known, or the name a folder's."""
+    """The form that a name for a new file asks for by its ending, in small letters.
+
+    Raises
+    ------
+    UsageError
+        When it is not `known`, or the name is a folder's.
+    GatedVAEError
+        When something else than a file of that form has the name, or it leads among the files that make a store or a run.
+    """
     ending = path.suffix[1:].lower()
     if ending not in known or path.is_dir():
         why = "It is a folder." if path.is_dir() else f"It ends in .{ending}." if ending else "Its ending says nothing."
         raise UsageError(f"{path} cannot be written.", why, f"Give a name that ends in .{' or .'.join(known)}.")
+    place = path.parent.resolve() / path.name
+    folder = next(filter(is_ours, place.parents), place.parent)
+    if place.relative_to(folder).parts[:-1] not in ((), ("figures",)):
+        why = f"It would lie among the files of {folder}."
+        raise GatedVAEError(f"{path} cannot be written.", why, "Choose another name.")
+    if os.path.lexists(path):
+        beginning = read_own(path, len(_BEGINNINGS[ending]))
+        if beginning not in (b"", _BEGINNINGS[ending]):
+            what, remedy = f"{path} is not replaced.", "Remove it, or choose another name."
+            raise GatedVAEError(what, f"It is no {ending} file.", remedy)
     return ending
 
 
@@ -257,6 +286,22 @@ def read_json(path: Path, remedy: str) -> dict[str, Any]:
     return value
 
 
+def fits(value: Any, form: Any) -> bool:
+    """Whether what JSON says has a form.
+
+    Forms are a type, a tuple of forms that are alternatives, a list of the form of all items, and a dict of the forms of the
+    values that must be there by key, or of all values (``{str: form}``). Whole numbers are those that 64 bits can hold.
+    """
+    if isinstance(form, tuple):
+        return any(fits(value, one) for one in form)
+    if isinstance(form, list):
+        return isinstance(value, list) and all(fits(item, form[0]) for item in value)
+    if isinstance(form, dict):
+        wanted = dict.fromkeys(value, form[str]) if str in form and isinstance(value, dict) else form
+        return isinstance(value, dict) and all(key in value and fits(value[key], one) for key, one in wanted.items())
+    return type(value) is form and (form is not int or -(2**63) <= value < 2**63)
+
+
 def write_parquet(path: Path, table: pa.Table, *, schema_version: int, **options: Any) -> None:
     """Write an Arrow table as Parquet atomically: schema version in its metadata, page checksums, zstd unless told."""
     with parquet_writer(path, table.schema, schema_version=schema_version, **options) as writer:
@@ -269,7 +314,7 @@ def parquet_writer(path: Path, schema: pa.Schema, *, schema_version: int, **opti
     import pyarrow.parquet as pq  # where it is used: commands that write no table need not wait for it
 
     schema = schema.with_metadata({**(schema.metadata or {}), SCHEMA_KEY: str(schema_version).encode()})
-    with atomic_path(path) as partial, pq.ParquetWriter(partial, schema, **{**_PARQUET, **options}) as writer:
+    with atomic_file(path) as file, pq.ParquetWriter(file, schema, **{**_PARQUET, **options}) as writer:
         yield writer
 
 
@@ -285,6 +330,25 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def read_picture(path: Path, remedy: str) -> bytes:
+    """A PNG that a command of ours has drawn; refused where it is a link or something else."""
+    data = read_own(path, _PICTURE_BYTES + 1) or b""
+    if not data.startswith(_BEGINNINGS["png"]) or len(data) > _PICTURE_BYTES:
+        raise GatedVAEError(f"{path} is not shown.", "It is no png file.", remedy)
+    return data
+
+
+def read_own(path: Path, size: int) -> bytes | None:
+    """The beginning of a file that should be ours; None where it is no regular file, links among them."""
+    try:
+        with os.fdopen(os.open(path, _READ | os.O_NOFOLLOW), "rb") as file:
+            return file.read(size) if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else None
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):  # a link, a socket, a folder
+            return None
+        raise
+
+
 def real(path: Path) -> Path:
     """Where a path leads; as it is where that is a link to itself."""
     return Path(os.path.realpath(path))
@@ -298,9 +362,38 @@ def refuse_overlap(out: Path, inputs: Iterable[Path]) -> None:
         if place == there or place in there.parents or there in place.parents:
             how = "is" if place == there else "holds" if place in there.parents else "lies in"
             raise GatedVAEError(f"{out} cannot be written.", f"It {how} {read}, which is read.", remedy)
-    for folder in place.parents:
-        if any((folder / name).exists() for name in _MANIFESTS):
-            raise GatedVAEError(f"{out} cannot be written.", f"It lies in {folder}, a store or a run.", remedy)
+    refuse_ours(out, itself=False)
+
+
+def refuse_ours(out: Path, *, itself: bool = True) -> None:
+    """Raise `GatedVAEError` where a folder to be written lies in a store or a run, or is one `itself`."""
+    place = real(out)
+    for folder in filter(is_ours, [place, *place.parents] if itself else place.parents):
+        how = "is" if folder == place else f"lies in {folder},"
+        raise GatedVAEError(f"{out} cannot be written.", f"It {how} a store or a run.", "Choose a folder of its own.")
+
+
+def check_name(path: Path) -> None:
+    """Raise `GatedVAEError` for the path of a store or a run that is not UTF-8: Arrow and safetensors can open no other."""
+    try:
+        os.fspath(path).encode()
+    except UnicodeEncodeError:
+        raise GatedVAEError(f"{path} cannot be used.", "Its path is not UTF-8.", "Rename it, or use another.") from None
+
+
+def refuse_filled(out: Path, what: str) -> None:
+    """Raise `GatedVAEError` where a folder, which is not yet `what` it is to become, holds more than hidden files."""
+    if out.exists() and any(not entry.name.startswith(".") for entry in out.iterdir()):
+        raise GatedVAEError(f"{out} is not empty.", f"It holds files, but no {what}.", "Choose a new or empty folder.")
+
+
+def is_ours(folder: Path) -> bool:
+    """Whether a folder is a store or a run; other programs have a config.json, too."""
+    for name in _MANIFESTS:
+        with suppress(GatedVAEError):
+            if "schema_version" in read_json(folder / name, ""):
+                return True
+    return False
 
 
 def digest(*parts: bytes | str) -> str:
@@ -324,6 +417,7 @@ def locked(folder: Path) -> Iterator[None]:
 
     The kernel drops the lock when the process ends, however it ends, so a killed command leaves nothing to clean up.
     """
+    check_name(folder)
     folder.mkdir(parents=True, exist_ok=True)
     try:
         handle = os.open(folder / ".lock", _OWN, 0o644)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from gated_vae.preprocessing.errors import GatedVAEError
-from gated_vae.preprocessing.files import file_digest, read_json, readable, write_json
+from gated_vae.preprocessing.files import check_name, file_digest, read_json, readable, write_json
 from gated_vae.preprocessing.sources.splits import SPLITS
 
 if TYPE_CHECKING:  # commands that read neither images nor tables need not wait for them
@@ -26,6 +26,7 @@ if TYPE_CHECKING:  # commands that read neither images nor tables need not wait 
     import pyarrow.parquet as pq
 
 SCHEMA_VERSION = 2
+PARTITION_NAME = "[A-Za-z0-9_-]+"  # as a regular expression: it names folders, columns and groups of losses
 
 _REQUIRED = ("kind", "source_digest", "image_shape", "seen", "taken", "rejected", "parameters")
 
@@ -195,9 +196,10 @@ def open_store(path: str | Path) -> Store:
     Raises
     ------
     GatedVAEError
-        When the folder is missing, half written, or of another schema version.
+        When the folder is missing, half written, or of another schema version, or its path is not UTF-8.
     """
     path = Path(path)
+    check_name(path)
     if not path.is_dir():
         remedy = "Make one with `pipe preprocess celeba` or `pipe preprocess dsprites`."
         raise GatedVAEError(f"There is no store at {path}.", "The folder does not exist.", remedy)
@@ -232,7 +234,7 @@ def check_manifest(manifest: dict[str, Any], path: Path) -> None:
         f"{taken} taken and {rejected} rejected are not the {seen} seen.": taken + rejected != seen,
         f"Its factors have {combinations} combinations, it holds {taken} samples.": combinations != taken,
         f"Its pairs share {', '.join(strange)}, which is no factor.": bool(strange),
-        f"Its splits have {split} samples, it holds {taken}.": split != taken,
+        f"Its splits have {split} samples, it holds {taken}.": split > taken,  # some may be in none
     }
     if why := next((what for what, found in contradictions.items() if found), ""):
         raise GatedVAEError(f"{path} contradicts itself.", why, REBUILD)
@@ -252,7 +254,7 @@ def _is_partitions(value: Any) -> bool:
 
 def _is_partition(name: str, record: Any) -> bool:
     """Whether a partition's name cannot lead out of the store and its record says how it was made."""
-    if not re.fullmatch(r"[A-Za-z0-9_-]+", name) or not isinstance(record, dict):
+    if not re.fullmatch(PARTITION_NAME, name) or not isinstance(record, dict):
         return False
     counts = (
         all(_is_count(record.get(key, 0)) for key in ("draws", "k", "groups", "merged")) and record.get("draws", 0) > 0
@@ -289,7 +291,7 @@ _FORMS: dict[str, Callable[[Any], bool]] = {
     "taken": _is_count,
     "rejected": _is_count,
     "parameters": _is_dict,
-    "digests": _is_dict,
+    "digests": lambda value: isinstance(value, dict) and all(isinstance(digest, str) for digest in value.values()),
     "factors": _is_factors,
     "splits": _is_splits,
     "partitions": _is_partitions,

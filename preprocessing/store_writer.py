@@ -22,6 +22,7 @@ from gated_vae.preprocessing.files import (
     file_digest,
     read_bytes,
     read_json,
+    refuse_filled,
     refuse_overlap,
     remove,
     write_bytes,
@@ -110,10 +111,9 @@ class StoreWriter:
             self._refuse_other(open_store(self._out).manifest)
             return True
         plan = self._unfinished()
-        if plan is None and any(not path.name.startswith(".") for path in self._out.iterdir()):
-            remedy = "Choose a new or empty folder."
-            raise GatedVAEError(f"{self._out} is not empty.", "It holds files, but no store.", remedy)
-        if plan is not None and not overwrite:
+        if plan is None:
+            refuse_filled(self._out, "store")
+        elif not overwrite:
             self._refuse_other(plan)
         return False
 
@@ -212,7 +212,7 @@ class StoreWriter:
         return None
 
     def _refuse_foreign(self) -> None:
-        """Raise where another program's folder has a store.json; a damaged one of ours may be replaced, but no folder of that name."""
+        """Raise where another program's folder has a store.json, or a folder bears a file's name; what is damaged may go."""
         manifest = {"schema_version": "damaged"}
         with suppress(GatedVAEError):
             manifest = read_json(manifest_path(self._out), REBUILD)

@@ -88,10 +88,10 @@ def png(figure: Figure) -> bytes:
 
 def gif(figures: Sequence[Figure], milliseconds: int = 120) -> bytes:
     """Figures of one size as the bytes of a GIF file that shows one after the other, for ever."""
-    frames = [Image.open(BytesIO(render(figure, "png", dpi=DPI))).convert("RGB") for figure in figures]
-    palette = [frame.convert("P", palette=Image.Palette.ADAPTIVE) for frame in frames]
+    pictures = (Image.open(BytesIO(render(figure, "png", dpi=DPI))) for figure in figures)
+    first, *others = (picture.convert("RGB").quantize() for picture in pictures)
     buffer = BytesIO()
-    palette[0].save(buffer, "GIF", save_all=True, append_images=palette[1:], duration=milliseconds, loop=0)
+    first.save(buffer, "GIF", save_all=True, append_images=others, duration=milliseconds, loop=0)
     return buffer.getvalue()
 
 

@@ -88,15 +88,22 @@ def check_probability(value: float) -> None:
         raise ValueError(f"self_reconstruction is a probability, 0 .. 1, not {value}.")
 
 
+def is_size(value: object) -> bool:
+    """Whether it is a whole number that a layer can have units or an image pixels: 1 .. 2**20."""
+    return type(value) is int and 0 < value <= 2**20
+
+
 def partition_slices(latent: Mapping[str, int]) -> dict[str, slice]:
     """Lay partitions side by side: name -> the slice of latent dimensions it owns, in the order given.
 
     Raises
     ------
     ValueError
-        When there is no partition, or one has no dimension.
+        When there is no partition, or one has no dimension, or a name that stands for something else where losses are told.
     """
-    if not latent or min(latent.values()) < 1:
+    if {ALL, NO_GATE} & latent.keys():
+        raise ValueError(f"No partition can be called {ALL!r} or {NO_GATE!r}.")
+    if not latent or not all(map(is_size, latent.values())):
         raise ValueError(f"Every partition needs at least one latent dimension, got {dict(latent)}.")
     slices, start = {}, 0
     for name, size in latent.items():

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import distributions
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ import numpy.typing as npt
 from scipy.spatial import cKDTree
 
 from gated_vae.pairing.rules.base import Floats, Ids
-from gated_vae.preprocessing.errors import GatedVAEError
+from gated_vae.preprocessing.errors import GatedVAEError, check_seed
 
 MAX_POINTS_PER_CENTROID = 256  # above k times this many points, centroids are fitted to a random sample of that size
 BLOCK = 1 << 16  # points assigned at a time: a multiple of faiss's own blocks, so that cutting changes no rounding
@@ -115,7 +116,7 @@ def cut_blocks(count: int, size: int) -> list[tuple[int, int]]:
 
 def fit_kmeans(points: npt.ArrayLike, k: int, *, seed: int = 0, device: str = "auto") -> Centroids:
     """Fit k centroids; parameters and errors as in `group_kmeans`."""
-    points = np.asarray(points)
+    points, k, seed = np.asarray(points), index(k), check_seed(seed)
     if points.ndim != 2 or not points.size:
         raise GatedVAEError("Samples cannot be grouped.", f"They are {points.shape}; (N, d) numbers are needed.")
     _check_finite(points)

@@ -50,6 +50,7 @@ class NearestPartners:
             When a sample is alone in its group.
         """
         members.check()
+        count = min(count, len(points))
         available = np.minimum(members.sizes - 1, count)[members.group].astype(np.int32)
         near = np.full((len(points), int(available.max(initial=0))), -1, members.ids.dtype)
         for group in np.flatnonzero(members.sizes):

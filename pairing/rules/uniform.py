@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gated_vae.pairing.rules.base import BLOCK, Grouping, Ids, Ints, Members, random_below
+from gated_vae.preprocessing.errors import check_seed
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +52,7 @@ def draw_partners(group: npt.ArrayLike, *, seed: int = 0, draw: int = 0) -> Ids:
     group:
         Integer labels (N,).
     seed, draw:
-        Which of the possible pairings: non-negative integers.
+        Which of the possible pairings: whole numbers from 0, below 2**64 and 2**32.
 
     Returns
     -------
@@ -60,7 +61,7 @@ def draw_partners(group: npt.ArrayLike, *, seed: int = 0, draw: int = 0) -> Ids:
     Raises
     ------
     GatedVAEError
-        When some samples are alone in their group.
+        When some samples are alone in their group, or seed or draw cannot be.
     """
-    members = Members.of(group)
+    members, seed, draw = Members.of(group), check_seed(seed, below=2**64), check_seed(draw, "draw", 2**32)
     return UniformPartners(members).partners(np.arange(len(members.group)), seed=seed, draw=draw)

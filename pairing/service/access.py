@@ -10,10 +10,17 @@ from pathlib import Path
 from pyarrow import flight
 
 from gated_vae.pairing.stream.address import Address, is_loopback
-from gated_vae.pairing.stream.wire import read_secret
+from gated_vae.pairing.stream.wire import read_secret, to_flight
 from gated_vae.preprocessing.errors import GatedVAEError
 
 MIN_TOKEN_BYTES = 16
+_METHODS = {
+    flight.FlightMethod.LIST_FLIGHTS: "ListFlights",
+    flight.FlightMethod.GET_FLIGHT_INFO: "GetFlightInfo",
+    flight.FlightMethod.DO_GET: "DoGet",
+    flight.FlightMethod.DO_ACTION: "DoAction",
+    flight.FlightMethod.LIST_ACTIONS: "ListActions",
+}
 _REMEDY = "Give a file that can be."
 
 
@@ -64,18 +71,26 @@ class ServiceOptions:
         return token or None
 
 
-class TokenCheck(flight.ServerMiddlewareFactory):  # type: ignore[misc]
-    """Lets calls pass that bring the token."""
+class Admission(flight.ServerMiddlewareFactory):  # type: ignore[misc]
+    """Lets calls pass that bring the token, where one is wanted, and that a service which only reads can answer."""
 
-    def __init__(self, token: bytes) -> None:
+    def __init__(self, token: bytes | None) -> None:
         super().__init__()
-        self._expected = b"Bearer " + token
+        self._expected = b"Bearer " + token if token else None
 
-    def start_call(self, info: flight.CallInfo, headers: dict[str, list[str]]) -> None:  # noqa: ARG002
-        """Refuse a call without the token, in a time that does not tell how much of it was right."""
+    def start_call(self, info: flight.CallInfo, headers: dict[str, list[str]]) -> None:
+        """Refuse a call without the token, in a time that does not tell how much of it was right; and what is not answered.
+
+        Here, as what pyarrow says of a method that is not there, and of errors in GetSchema, is a traceback.
+        """
         given = "".join(headers.get("authorization", [])).encode(errors="replace")
-        if not hmac.compare_digest(given, self._expected):
+        if self._expected and not hmac.compare_digest(given, self._expected):
             raise flight.FlightUnauthenticatedError("The token is missing or wrong.")
+        if info.method not in _METHODS:
+            why = f"It answers {', '.join(_METHODS.values())}."
+            raise to_flight(
+                GatedVAEError("This service only reads its store.", why, "docs/service.md says how to ask.")
+            )
 
 
 def check_free(options: ServiceOptions) -> None:

@@ -7,6 +7,7 @@ a failure, of either side, asks for the step that is next.
 from __future__ import annotations
 
 import json
+import os
 import sys
 import threading
 import time
@@ -20,7 +21,8 @@ from typing import Any, TypeVar
 import pyarrow as pa
 from pyarrow import flight
 
-from gated_vae.pairing.service.access import ServiceOptions, TokenCheck, check_free
+from gated_vae.pairing.service.access import Admission, ServiceOptions, check_free
+from gated_vae.pairing.service.connections import PATIENCE_SECONDS, connections, end, peer_of, watch
 from gated_vae.pairing.stream.batches import StoreBatches, partition_record
 from gated_vae.pairing.stream.wire import Ticket, identity, to_arrow, to_flight
 from gated_vae.preprocessing.errors import GatedVAEError
@@ -56,9 +58,19 @@ def _told(error: Exception) -> Exception:
         return to_flight(error)
     if isinstance(error, flight.FlightError):
         return error  # type: ignore[no-any-return]
+    if isinstance(error, OSError) and error.errno:  # the machine's, not the store's: it may pass
+        why = f"The service cannot read its store: {os.strerror(error.errno)}."
+        return flight.FlightUnavailableError(why)  # type: ignore[no-any-return]
     text = f"Unexpected {type(error).__name__}: {' '.join(str(error).split())[:300]}"
     sys.stderr.write(f"{text}\n")
     return to_flight(GatedVAEError("The service failed to answer.", text, "Look at the server."))
+
+
+class _Stream:
+    """A stream that is open: to whom, and when a batch last went out."""
+
+    def __init__(self, peer: str) -> None:
+        self.peer, self.moved = peer_of(peer), 0.0
 
 
 class PairService(flight.FlightServerBase):  # type: ignore[misc]
@@ -76,18 +88,20 @@ class PairService(flight.FlightServerBase):  # type: ignore[misc]
             raise GatedVAEError(f"{path} has no pairs yet.", "", "Run `pipe cluster` or `pipe pair` on it first.")
         self._started, self._closing = time.time(), threading.Event()
         self._lock = threading.Lock()
-        self._counts = {"streams": 0, "streams_open": 0, "streams_refused": 0, "batches": 0, "pairs": 0}
+        self._counts = {"streams": 0, "streams_refused": 0, "batches": 0, "pairs": 0}
+        self._streams: list[_Stream] = []
         self._max_streams = options.max_streams
         token = options.token()
-        middleware = {"token": TokenCheck(token)} if token else {}
         location, certificates = options.location(options.port), options.certificates()
         check_free(options)
         try:
-            super().__init__(location, tls_certificates=certificates, middleware=middleware)
+            super().__init__(location, tls_certificates=certificates, middleware={"admission": Admission(token)})
         except pa.ArrowException as error:
             why = "Another program may have taken the port, or certificate and key do not belong together."
             raise GatedVAEError(f"{location} cannot be served.", why, str(error)) from None
         self.address = options.location(self.port)
+        watching = (self.port, self._closing, lambda: {stream.peer for stream in [*self._streams]})
+        threading.Thread(target=watch, args=watching, daemon=True).start()
 
     def close(self) -> bool:
         """End open streams, whose clients will try again, and stop listening; whether that was done within some seconds.
@@ -114,54 +128,71 @@ class PairService(flight.FlightServerBase):  # type: ignore[misc]
         """Describe the partition that a path names, or the stream of the ticket that a command holds."""
         if descriptor.descriptor_type == flight.DescriptorType.PATH:
             return self._info("/".join(part.decode(errors="replace") for part in descriptor.path))
+        if descriptor.descriptor_type != flight.DescriptorType.CMD:
+            raise GatedVAEError("The descriptor cannot be used.", "It has neither path nor command.", "Give either.")
+        self._open(descriptor.command)
         return self._flight(descriptor, descriptor.command, -1)
 
-    def get_schema(self, context: flight.ServerCallContext, descriptor: flight.FlightDescriptor) -> flight.SchemaResult:
-        """The columns of what `get_flight_info` describes."""
-        return flight.SchemaResult(self.get_flight_info(context, descriptor).schema)
-
     @_answered
-    def do_get(self, context: flight.ServerCallContext, ticket: flight.Ticket) -> flight.GeneratorStream:  # noqa: ARG002
+    def do_get(self, context: flight.ServerCallContext, ticket: flight.Ticket) -> flight.GeneratorStream:
         """Stream the batches of a ticket; one is made when the one before has gone out."""
-        wanted = Ticket.parse(ticket.ticket)
+        wanted, batches = self._open(ticket.ticket)
         schema = wanted.schema(self.store)
-        self._check_store()
-        batches = StoreBatches(self.store, wanted.cut(self.store))
-        self._check_store()  # again: what is open now is what the manifest describes
-        if wanted.first_step > len(batches):
-            why = f"The epoch has {len(batches)} steps."
-            raise GatedVAEError(f"There is no step {wanted.first_step}.", why, "Ask for an earlier one.")
-        return flight.GeneratorStream(schema, self._stream(wanted, batches, schema))
+        return flight.GeneratorStream(schema, self._stream(_Stream(context.peer()), wanted, batches, schema))
 
-    def _stream(self, ticket: Ticket, batches: StoreBatches, schema: pa.Schema) -> Iterator[pa.RecordBatchReader]:
+    def _open(self, text: bytes) -> tuple[Ticket, StoreBatches]:
+        """A ticket and the batches of its epoch; raises where it cannot be served."""
+        ticket = Ticket.parse(text)
+        ticket.schema(self.store)
+        self._check_store()
+        batches = StoreBatches(self.store, ticket.cut(self.store))
+        self._check_store()  # again: what is open now is what the manifest describes
+        if ticket.first_step > len(batches):
+            why = f"The epoch has {len(batches)} steps."
+            raise GatedVAEError(f"There is no step {ticket.first_step}.", why, "Ask for an earlier one.")
+        return ticket, batches
+
+    def _stream(
+        self, stream: _Stream, ticket: Ticket, batches: StoreBatches, schema: pa.Schema
+    ) -> Iterator[pa.RecordBatchReader]:
         together = max(1, MIN_SENT_BYTES // ticket.batch_bytes(self.store))
-        with self._slot():
+        with self._slot(stream):
             try:
                 made = batches.epoch(ticket.seed, ticket.epoch, ticket.first_step, images=ticket.images)
                 while group := list(islice(made, together)):
                     if self._closing.is_set():
                         raise flight.FlightUnavailableError("The service is shutting down.")
                     yield pa.RecordBatchReader.from_batches(schema, [to_arrow(batch, schema) for batch in group])
+                    stream.moved = time.monotonic()
                     self._counts["batches"] += len(group)
                     self._counts["pairs"] += sum(len(batch.input_id) for batch in group)
             except Exception as error:
                 raise _told(error) from None
 
     @contextmanager
-    def _slot(self) -> Iterator[None]:
+    def _slot(self, stream: _Stream) -> Iterator[None]:
         """Count a stream while it is open; taken when it starts, as one that never starts is never closed."""
-        counts = self._counts
+        stream.moved = time.monotonic()
         with self._lock:
-            if counts["streams_open"] >= self._max_streams:
-                counts["streams_refused"] += 1
+            if len(self._streams) >= self._max_streams:
+                self._counts["streams_refused"] += 1
+                self._end_stalled()
                 raise flight.FlightUnavailableError(f"All {self._max_streams} streams are taken; try again later.")
-            counts["streams"] += 1
-            counts["streams_open"] += 1
+            self._counts["streams"] += 1
+            self._streams.append(stream)
         try:
             yield
         finally:
             with self._lock:
-                counts["streams_open"] -= 1
+                self._streams.remove(stream)
+
+    def _end_stalled(self) -> None:
+        """End the connections of streams whose clients do not read, for others who wait; a trainer among them comes back."""
+        late = time.monotonic() - PATIENCE_SECONDS
+        stalled = {stream.peer for stream in self._streams if stream.moved < late}
+        for connection in connections(self.port) if stalled else ():
+            if connection.peer in stalled:
+                end(connection)
 
     def list_actions(self, context: flight.ServerCallContext) -> list[flight.ActionType]:  # noqa: ARG002
         """The actions there are."""
@@ -182,7 +213,8 @@ class PairService(flight.FlightServerBase):  # type: ignore[misc]
     def _statistics(self) -> dict[str, Any]:
         pairs = dict.fromkeys(self.store.partitions, self.store.training)
         with self._lock:
-            return {**self._counts, "seconds": time.time() - self._started, "pairs_per_epoch": pairs}
+            counts = {**self._counts, "streams_open": len(self._streams)}
+            return {**counts, "seconds": time.time() - self._started, "pairs_per_epoch": pairs}
 
     def _health(self) -> dict[str, Any]:
         self._check_store()

@@ -21,6 +21,8 @@ from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import digest
 from gated_vae.preprocessing.store import Store, samples_path
 
+_DECIDES = ("method", "shared", "k", "rule", "independent_of", "seed", "stream", "draws")  # of a partition's record
+
 WINDOW_ROWS = 2**20  # pairs shuffled together: about 24 MB a partition
 
 
@@ -62,9 +64,14 @@ def partition_record(store: Store, partition: str) -> dict[str, Any]:
     return made
 
 
+def decided(record: dict[str, Any]) -> dict[str, Any]:
+    """What decided a partition, of its record: not what came out and was measured, whose last digits differ by processor."""
+    return {key: record[key] for key in _DECIDES if key in record}
+
+
 def pairs_digest(store: Store, partitions: Iterable[str]) -> str:
     """SHA-256 of what decides the pairs of partitions: the samples' labels, and how each partition was made."""
-    records = (json.dumps([name, store.partitions.get(name)], sort_keys=True) for name in partitions)
+    records = (json.dumps([name, decided(store.partitions.get(name, {}))]) for name in partitions)
     return digest(store.digest_of(samples_path), *records)
 
 

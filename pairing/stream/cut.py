@@ -40,6 +40,8 @@ class Cut:
     world_size: int = 1
 
     def __post_init__(self) -> None:
+        if len(set(self.partitions)) < len(self.partitions):
+            raise GatedVAEError("The loader cannot cut such batches.", "A partition is named twice.", "Name each once.")
         if self.batch_size < 1 or not 0 <= self.rank < self.world_size:
             why = f"Got batch_size {self.batch_size}, rank {self.rank} of {self.world_size}."
             remedy = "Give a positive size and 0 <= rank < world."

@@ -17,13 +17,13 @@ from gated_vae.pairing.stream.composed import ComposedBatches, Composition
 from gated_vae.pairing.stream.cut import Batch, Batches, Cut
 from gated_vae.pairing.stream.together import Probability, Together, never
 from gated_vae.preprocessing.compute import read_ahead
-from gated_vae.preprocessing.errors import GatedVAEError
+from gated_vae.preprocessing.errors import GatedVAEError, check_seed
 from gated_vae.preprocessing.files import digest
 from gated_vae.preprocessing.store import Store, images_path, open_store
 
 Handed = TypeVar("Handed", Batch, "PairBatch")
 Kind = Literal["turns", "together", "composed"]
-MAX_WORKERS = 1024  # of a DataLoader
+MAX_WORKERS = 1024  # of a DataLoader, whose epochs are followed
 _WHOSE = {  # in a position: what has to be the same
     "seed": "seed {}",
     "global_batch": "batches of {} pairs over all ranks",
@@ -72,6 +72,27 @@ class PairBatch(NamedTuple):
     sources: torch.Tensor | None = None
 
 
+class _Share(NamedTuple):
+    """Which steps of an epoch are made here: all, or those of one worker of a DataLoader.
+
+    Attributes
+    ----------
+    first, every:
+        The first of them, counted from where the epoch goes on, and each so-many-th after it.
+    turned:
+        Shared by the loader and its workers: the epoch that each worker has come to.
+    """
+
+    first: int = 0
+    every: int = 1
+    turned: torch.Tensor | None = None
+
+    def tell(self, epoch: int) -> None:
+        """Note an epoch that is come to. All places have changed when all workers have, however many there were before."""
+        if self.turned is not None:
+            self.turned[self.first :: self.every] = epoch
+
+
 class PairLoader(IterableDataset[PairBatch]):
     """Iterate over the batches of an epoch; partitions take turns from step to step, or come together.
 
@@ -85,7 +106,7 @@ class PairLoader(IterableDataset[PairBatch]):
     one is at the next epoch when they all have handed one out, and within an epoch stays at its start, where a pass that was broken
     off begins again (persistent workers go on after what they had prepared). To go on from the middle, count the batches received
     and, before the DataLoader is iterated anew, ``load_state_dict({**state, "step": state["step"] + received})``; torchdata's
-    StatefulDataLoader, which keeps the state of every worker, needs no counting.
+    StatefulDataLoader, which keeps the state of every worker, needs no counting within an epoch.
 
     Parameters
     ----------
@@ -142,15 +163,14 @@ class PairLoader(IterableDataset[PairBatch]):
             raise GatedVAEError(
                 f"{self._source} has no pairs yet.", "", "Run `pipe cluster` or `pipe pair` on it first."
             )
-        self.seed, self.epoch, self.step = seed, epoch, 0
+        self.seed, self.epoch = check_seed(seed), check_seed(epoch, "epoch")
+        self.step, self._over = 0, False
         self.itself, self._prefetch, self._kind = itself, prefetch, batches
         self.stop: Callable[[], bool] = bool  # never
         self._cut = Cut(tuple(self.partitions), batch_size, rank, world_size)
         self._batches = self._open()
         whose = digest(self.store.digest_of(images_path), pairs_digest(self.store, self.partitions), batches)
         self._pairs = int(whose.rpartition(":")[2][:12], 16)
-        # The epoch that each worker of a DataLoader has come to, shared with them. One that finishes sets every n-th place, so that
-        # all of them have changed when all n workers have finished, however many there were before.
         self._turned = torch.zeros(MAX_WORKERS, dtype=torch.int64).share_memory_()  # type: ignore[no-untyped-call]
 
     def _open(self) -> Batches:
@@ -207,44 +227,46 @@ class PairLoader(IterableDataset[PairBatch]):
         if epoch < 0 or not 0 <= step <= len(self):
             why = f"It is step {step} of epoch {epoch}; an epoch has {len(self)} steps."
             raise GatedVAEError("There is no such position.", why, "Give one that `state_dict` returned.")
-        self.epoch, self.step = epoch, step
+        self.epoch, self.step, self._over = epoch, step, False
         self._turned.zero_()
 
     def _follow_workers(self) -> None:
         """Turn to the epoch that all workers of a DataLoader have come to, if they are ahead."""
         if (turned := int(self._turned.min())) > self.epoch:
-            self.epoch, self.step = turned, 0
+            self._turn(turned)
 
     def _begin(self) -> None:
-        """Turn to the next epoch where all of this one has been handed out, though nobody asked for its end."""
+        """Turn to the next epoch where this one has been handed out, though nobody asked for its end."""
         self._follow_workers()
-        if self.step >= len(self):
-            self.epoch, self.step = self.epoch + 1, 0
+        if self._over:
+            self._turn(self.epoch + 1)
+
+    def _turn(self, epoch: int) -> None:
+        self.epoch, self.step, self._over = epoch, 0, False
 
     def __iter__(self) -> Iterator[PairBatch]:
         """Yield the remaining batches of the epoch, then turn to the next epoch; in a DataLoader's worker, its share of them."""
         self._begin()
         worker = get_worker_info()
-        first, every = (worker.id, worker.num_workers) if worker else (0, 1)
-        turned = self._turned[first::every] if worker else self._turned[:0]
-        batches = map(_as_tensors, self._batches.epoch(self.seed, self.epoch, self.step + first, every=every))
-        made = read_ahead(batches, self._prefetch, self.stop) if self._prefetch else batches
-        for batch in self._handed_out(made, every):
-            if self.step + first >= len(self):  # told before the last is handed out: whoever has it may end the worker
-                turned.fill_(self.epoch + 1)
-            yield batch
-        turned.fill_(self.epoch)
+        share = _Share(worker.id, worker.num_workers, self._turned) if worker else _Share()
+        batches = self._batches.epoch(self.seed, self.epoch, self.step + share.first, every=share.every)
+        made = map(_as_tensors, batches)
+        return self._handed_out(read_ahead(made, self._prefetch, self.stop) if self._prefetch else made, share)
 
     def ids(self) -> Iterator[Batch]:
         """As iterating, but the batches' ids alone, as arrays, and all of them in a DataLoader's worker, too."""
         self._begin()
-        return self._handed_out(self._batches.epoch(self.seed, self.epoch, self.step, images=False))
+        return self._handed_out(self._batches.epoch(self.seed, self.epoch, self.step, images=False), _Share())
 
-    def _handed_out(self, batches: Iterator[Handed], every: int = 1) -> Iterator[Handed]:
+    def _handed_out(self, batches: Iterator[Handed], share: _Share) -> Iterator[Handed]:
         for batch in batches:
-            self.step += every  # counted as they are handed out, not as they are prepared
+            self.step += share.every  # counted as they are handed out, not as they are prepared
+            if self.step + share.first >= len(self):
+                self._over = True
+                share.tell(self.epoch + 1)  # now: whoever has the last one may end the worker
             yield batch
-        self.epoch, self.step = self.epoch + 1, 0
+        self._turn(self.epoch + 1)
+        share.tell(self.epoch)
 
 
 def _reopened(

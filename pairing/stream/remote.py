@@ -5,20 +5,32 @@ from __future__ import annotations
 import json
 import os
 import time
+import warnings
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 from pyarrow import flight
 
-from gated_vae.pairing.stream.address import ROOTS_VARIABLE, Address
+from gated_vae.pairing.stream.address import ROOTS_VARIABLE, Address, is_loopback
 from gated_vae.pairing.stream.batches import partition_record
 from gated_vae.pairing.stream.cut import Batch, Cut
-from gated_vae.pairing.stream.order import partition_of_step
-from gated_vae.pairing.stream.wire import STORE_KEY, Ticket, from_arrow, from_flight, identity, read_secret
+from gated_vae.pairing.stream.order import partition_of_step, share_of_rank
+from gated_vae.pairing.stream.wire import (
+    MAX_BATCH_BYTES,
+    STORE_KEY,
+    Ticket,
+    from_arrow,
+    from_flight,
+    identity,
+    read_secret,
+)
 from gated_vae.preprocessing.compute import read_ahead
 from gated_vae.preprocessing.errors import GatedVAEError
-from gated_vae.preprocessing.store import SCHEMA_VERSION, Store
+from gated_vae.preprocessing.store import Store, check_manifest, images_path, manifest_path, samples_path
 
 TOKEN_VARIABLE = "GATED_VAE_TOKEN_FILE"
 DELAYS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 10.0, 10.0, 10.0)  # seconds before each new attempt: 49 in all
@@ -30,6 +42,7 @@ _TRANSPORT = [
     ("grpc.use_local_subchannel_pool", 1),  # a new client tries at once, instead of sharing an old one's waiting time
     ("grpc.keepalive_time_ms", 330_000),  # a machine that went without a word; servers refuse to be asked more often
     ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.max_receive_message_length", 2 * MAX_BATCH_BYTES),
 ]
 
 
@@ -56,6 +69,8 @@ class Service:
         self.address, self._place = address, Address.parse(address)
         self._headers = [(b"authorization", b"Bearer " + token)] if (token := _read(TOKEN_VARIABLE).strip()) else []
         self._roots = _read(ROOTS_VARIABLE)
+        if self._headers and not self._place.tls and not is_loopback(self._place.host):
+            _warn_of_token(address)
         self.store = store or self._store()
 
     def stream(self, ticket: Ticket) -> Iterator[pa.RecordBatch]:
@@ -75,6 +90,8 @@ class Service:
                 if (reader.schema.metadata or {}).get(STORE_KEY) != identity(self.store).encode():
                     why, remedy = "Its manifest is not the one this run began with.", "Serve the former store again."
                     raise GatedVAEError(f"{self.address} serves another store now.", why, remedy)
+                if not reader.schema.equals(ticket.schema(self.store), check_metadata=True):
+                    raise self.unfit("Its batches have other columns.")
                 for chunk in reader:
                     yield chunk.data
             finally:
@@ -97,12 +114,21 @@ class Service:
             (answer,) = read_ahead(self._act("manifest"), stop=bool)  # elsewhere, so that signals are heard here
         except (flight.FlightError, pa.ArrowException) as error:
             raise self.failure(error) from None
-        manifest = json.loads(answer.body.to_pybytes())
-        version = manifest.get("schema_version")
-        if version != SCHEMA_VERSION:
-            why = f"Its store has schema version {version}; this version reads {SCHEMA_VERSION}."
-            raise GatedVAEError(f"{self.address} cannot be used.", why, "Install the same version on both sides.")
-        return Store(Path(self.address), manifest)
+        store = Store(Path(self.address), _object(answer.body.to_pybytes()))
+        try:
+            check_manifest(store.manifest, manifest_path(store.path))
+        except GatedVAEError as error:
+            raise self.unfit(error.why) from None
+        if (
+            not {images_path(store.path).name, samples_path(store.path).name}
+            <= store.manifest.get("digests", {}).keys()
+        ):
+            raise self.unfit("Its manifest lacks the digests of its images and samples.")
+        return store
+
+    def unfit(self, why: str) -> GatedVAEError:
+        """What the user reads when what came is not what a service of this version sends."""
+        return GatedVAEError(f"{self.address} cannot be used.", why, "Install the same version on both sides.")
 
     def tls_trouble(self) -> tuple[str, str] | None:
         """Why no TLS connection comes about and what to do; None where it is not that."""
@@ -126,7 +152,7 @@ class ServiceBatches:
         self._service, self._cut = service, cut
         for name in cut.partitions:
             partition_record(service.store, name)
-        self._steps = [cut.steps(len(service.store))] * len(cut.partitions)
+        self._steps = [cut.steps(service.store.training)] * len(cut.partitions)
 
     def __len__(self) -> int:
         return sum(self._steps)
@@ -143,16 +169,19 @@ class ServiceBatches:
         GatedVAEError
             When it stays away, refuses, or comes back with another store.
         """
-        cut, shape = self._cut, self._service.store.manifest["image_shape"]
+        cut = self._cut
         step, attempt = first_step, 0
         while step < len(self):
             ticket = Ticket(cut.partitions, seed, epoch, cut.rank, cut.world_size, cut.batch_size, step, images)
             try:
                 for rows in self._service.stream(ticket):
+                    if step == len(self):
+                        raise self._service.unfit("It sends more batches than an epoch has.")
                     if (step - first_step) % every == 0:
-                        index, _ = partition_of_step(step, self._steps)
-                        yield from_arrow(rows, cut.partitions[index], shape)
+                        yield self._checked(rows, step)
                     step, attempt = step + 1, 0
+                if step < len(self):
+                    raise flight.FlightUnavailableError("The stream ended early.")
             except _AWAY as error:
                 if attempt == len(DELAYS):
                     address = self._service.address
@@ -164,6 +193,35 @@ class ServiceBatches:
                 attempt += 1
             except (flight.FlightError, pa.ArrowException) as error:
                 raise self._service.failure(error) from None
+
+    def _checked(self, rows: pa.RecordBatch, step: int) -> Batch:
+        """The batch of a step; raises unless it is as large as the cut says and of samples that train."""
+        cut, store = self._cut, self._service.store
+        index, place = partition_of_step(step, self._steps)
+        batch = from_arrow(rows, cut.partitions[index], store.manifest["image_shape"])
+        whole = min(cut.global_batch, store.training - place * cut.global_batch)
+        share = share_of_rank(whole, cut.rank, cut.world_size)
+        if len(rows) != share.stop - share.start:
+            raise self._service.unfit(f"Its batch of step {step} has {len(rows)} pairs.")
+        ids = np.concatenate([batch.input_id, batch.target_id])
+        if ((ids < 0) | (ids >= store.training)).any():
+            raise self._service.unfit(f"Its batch of step {step} pairs samples that the store has not.")
+        return batch
+
+
+def _object(text: bytes) -> dict[str, Any]:
+    """A JSON object; an empty one where it is none."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+@lru_cache  # once
+def _warn_of_token(address: str) -> None:
+    told = f"The token travels to {address} unencrypted: others on the way can read it. Serve with --tls-cert."
+    warnings.warn(told, stacklevel=3)
 
 
 def _read(variable: str) -> bytes:

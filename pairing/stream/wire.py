@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # its log would bury the three lines that say what is wrong
 
@@ -19,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import flight
 
+from gated_vae.pairing.stream.batches import decided
 from gated_vae.pairing.stream.cut import Batch, Cut, Images
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import digest
@@ -76,7 +78,8 @@ class Ticket:
         if len(text) > MAX_TICKET_BYTES:
             raise _refused(f"It has {len(text):,} bytes; {MAX_TICKET_BYTES:,} are the most.")
         try:
-            values = json.loads(text.decode())
+            values = json.loads(text.decode(), object_pairs_hook=_once)
+            json.dumps(values, ensure_ascii=False).encode()  # halves of characters, which JSON can spell
         except (ValueError, RecursionError):
             raise _refused("It is not JSON in UTF-8.") from None
         if not isinstance(values, dict):
@@ -91,8 +94,8 @@ class Ticket:
         return ticket
 
     def _check(self) -> None:
-        names = self.partition if isinstance(self.partition, tuple) else (self.partition or "",)
-        if self.partition == () or not all(isinstance(name, str) for name in names):
+        names = self.partition if isinstance(self.partition, tuple) else (self.partition,)
+        if self.partition is not None and not (names and all(isinstance(name, str) for name in names)):
             raise _refused("`partition` is a name, a list of names, or null for all.")
         if len(set(names)) < len(names):
             raise _refused("`partition` names one twice.")
@@ -138,6 +141,13 @@ class Ticket:
         return pa.schema([pa.field(name, kind, nullable=False) for name, kind in columns.items()], metadata)
 
 
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        raise _refused("It has a key twice.")
+    return values
+
+
 def _refused(why: str) -> GatedVAEError:
     return GatedVAEError("The ticket cannot be used.", why, "docs/service.md describes tickets.")
 
@@ -151,8 +161,9 @@ def read_secret(path: str | Path | None, remedy: str) -> bytes:
 
 
 def identity(store: Store) -> str:
-    """What tells a store from one that took its place: a digest of its manifest."""
-    return digest(json.dumps(store.manifest))
+    """What tells a store from one that took its place: a digest of its manifest, without what was measured on pairs."""
+    made = {name: decided(record) for name, record in store.partitions.items()}
+    return digest(json.dumps({**store.manifest, "partitions": made}))
 
 
 def to_arrow(batch: Batch, schema: pa.Schema) -> pa.RecordBatch:
@@ -174,7 +185,16 @@ def _pixels(images: Images) -> pa.Array:
 
 
 def from_arrow(rows: pa.RecordBatch, partition: str, image_shape: Sequence[int]) -> Batch:
-    """A batch from what `to_arrow` made of it, with images if that had them; the arrays are copies that may be written to."""
+    """A batch from what `to_arrow` made of it, with images if that had them; the arrays are copies that may be written to.
+
+    Raises
+    ------
+    pyarrow.ArrowInvalid
+        When the record batch is none of its schema.
+    """
+    rows.validate()  # that no buffer is shorter than its column
+    if any(column.null_count for column in rows.columns):
+        raise pa.ArrowInvalid("Values are missing.")
     ids = (rows.column(name).to_numpy().copy() for name in ("input_id", "target_id", "group"))
     images = (_images(rows.column(name), image_shape) for name in ("input", "target") if name in rows.schema.names)
     return Batch(partition, *ids, *images)
@@ -196,8 +216,13 @@ def to_flight(error: GatedVAEError) -> Exception:
 def from_flight(error: Exception, address: str) -> GatedVAEError:
     """The error the service sent, as it was raised there; or what Flight says, in short."""
     try:
-        what, why, remedy = json.loads(getattr(error, "extra_info", b""))
+        what, why, remedy = map(_plain, json.loads(getattr(error, "extra_info", b"")))
         return GatedVAEError(what, why, remedy)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         why = str(error).partition(". Detail:")[0].partition(". gRPC client debug")[0]
-        return GatedVAEError(f"{address} does not serve pairs.", " ".join(why.split())[:300], "Look at the server.")
+        return GatedVAEError(f"{address} does not serve pairs.", _plain(why), "Look at the server.")
+
+
+def _plain(text: object) -> str:
+    """What a service says as one line that a terminal only shows."""
+    return " ".join("".join(sign if sign.isprintable() else " " for sign in str(text)).split())[:300]

@@ -37,7 +37,7 @@ def finetune(
     from gated_vae.pipelines import console
     from gated_vae.pipelines.training import trainer
     from gated_vae.pipelines.training.process import choose_device
-    from gated_vae.pipelines.training.run import open_run, recorded
+    from gated_vae.pipelines.training.run import TUNED, open_run, recorded
 
     base = open_run(run, store)
     images = base.store()
@@ -52,7 +52,7 @@ def finetune(
         initial=str(run),
         initial_weights=base.weights_digest(),
     )
-    out = out or run / "finetuned"
+    out = out or run / TUNED
     before = None if overwrite else recorded(out)
     where = choose_device(device, before.device if before else None)
     options = trainer.TrainOptions(out, device=where, overwrite=overwrite)

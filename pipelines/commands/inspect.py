@@ -65,9 +65,11 @@ def _store(path: Path, pairs: Path | None, *, as_json: bool) -> None:
 
 def _run(path: Path, *, as_json: bool) -> None:
     from gated_vae.pipelines import console
+    from gated_vae.pipelines.evaluation.scores import Scores
     from gated_vae.pipelines.training.run import open_run
 
     run = open_run(path)
+    Scores.of(run)  # refused where they are none
     config, latest = run.config, run.latest()
     metrics = run.read_metrics()
     model = config.model.to_dict()
@@ -76,7 +78,7 @@ def _run(path: Path, *, as_json: bool) -> None:
         "store": config.store,
         "latent": config.model.latent,
         "model": f"{model['network']}, method {model['method']}, objective {model['objective']}",
-        "training": f"{config.precision}, batch {config.batch_size}, seed {config.seed}",
+        "training": f"{config.precision} on {config.device}, batch {config.batch_size}, seed {config.seed}",
         "learning rate": f"{config.lr:g} {config.schedule}",
         "checkpoint": f"step {latest.step:,}" if latest else "none yet",
         "finished": "train" in metrics,

@@ -21,7 +21,7 @@ def reproduce(
         str, typer.Option(metavar="RUN[,RUN...]", help="Which runs; * is any letters.", show_default="the usual ones")
     ] = "",
     seeds: Annotated[
-        int | None, typer.Option(min=1, help="Seeds of every run.", show_default="the experiment's")
+        int | None, typer.Option(min=1, max=1000, help="Seeds of every run.", show_default="the experiment's")
     ] = None,
     steps: Annotated[
         int | None, typer.Option(min=1, help="Steps of every run.", show_default="the experiment's")

@@ -31,10 +31,12 @@ def serve(
     """
     import os
     import signal
+    from contextlib import suppress
 
     from gated_vae.pairing.service.access import ServiceOptions
     from gated_vae.pairing.service.server import PairService
-    from gated_vae.pipelines import console
+    from gated_vae.pipelines import channels, console
+    from gated_vae.preprocessing.errors import GatedVAEError
 
     stops = {signal.SIGINT, signal.SIGTERM}
     # Blocked in the server's threads, too, and waited for: a handler may run just before the wait, which then never ends.
@@ -43,7 +45,8 @@ def serve(
     service = PairService(store, options)
     if token_file and not tls_cert:
         console.say("The token travels unencrypted: give --tls-cert and --tls-key on a network that others use.")
-    print(f"serving {store} at {service.address}", flush=True)
+    with suppress(GatedVAEError), channels.printing():  # whoever has closed standard output may know the address
+        print(f"serving {store} at {service.address}")
     signal.sigwait(stops)
     if not service.close():
         os._exit(0)  # some client does not read; the server only reads, too, so nothing is lost

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -50,6 +51,11 @@ def train(
     seed: Seed = 0,
     device: Device = "auto",
     precision: Precision = "auto",
+    initial: Annotated[
+        Path | None,
+        typer.Option(help="A run of the same network, to start from its weights.", show_default="at random"),
+    ] = None,
+    checkpoint_every: Annotated[int, typer.Option(min=1, help="Steps between two checkpoints.")] = 1000,
     resume: Annotated[
         bool,
         typer.Option("--resume", help="Asked for more steps than the run there, go on beyond its end (constant rate)."),
@@ -66,15 +72,19 @@ def train(
     from dataclasses import replace
 
     from gated_vae.models.methods.vae import Ungated
+    from gated_vae.pairing.stream.address import is_address
     from gated_vae.pairing.stream.loader import open_source
     from gated_vae.pipelines import console
+    from gated_vae.pipelines.evaluation.opened import dead_partitions
     from gated_vae.pipelines.training import process, stack, trainer
     from gated_vae.pipelines.training.config import TrainConfig
     from gated_vae.pipelines.training.presets import read_hidden, read_kl_weights, read_latent, with_beta
-    from gated_vae.pipelines.training.run import recorded
+    from gated_vae.pipelines.training.run import open_run, recorded
 
     before = None if overwrite else recorded(out)
     where = process.choose_device(device, before.device if before else None)
+    if where != process.choose_device(device):
+        console.say(f"The run goes on as it was begun, on the {where}; --device cuda takes the GPU.")
     opened = open_source(store)
     chosen = PRESETS[preset or DEFAULT_PRESET.get(opened.kind, "faces")]
     if not gate and method is not None:
@@ -84,7 +94,10 @@ def train(
     if beta is not None:
         if not hasattr(wanted, "beta"):
             raise typer.BadParameter("InfoVAE has none: its KL divergence weighs 1 - alpha.", param_hint="'--beta'")
-        wanted = with_beta(wanted, beta)
+        try:
+            wanted = with_beta(wanted, beta)
+        except ValueError as error:
+            raise typer.BadParameter(str(error), param_hint="'--beta'") from None
     model = replace(
         model,
         latent=read_latent(latent, model.latent) if latent else model.latent,
@@ -105,22 +118,33 @@ def train(
         seed=seed,
         precision=process.choose_precision(precision, where, before.precision if before else None),
     )
-    options = trainer.TrainOptions(out, device=where, resume=resume, overwrite=overwrite)
+    if initial is not None:
+        start = open_run(initial)
+        start.refuse_network(model)
+        config = replace(config, initial=str(initial), initial_weights=start.weights_digest())
+    options = trainer.TrainOptions(
+        out, device=where, resume=resume, overwrite=overwrite, checkpoint_every=checkpoint_every
+    )
     with process.joined(where) as first:
         if not first:
             trainer.train(config, options, store=opened)
             return
         with console.progress("train", "steps") as update:
             report = stack.train(config, options, update, opened)
-    show_training(report, as_json=as_json)
+    dead = dead_partitions(open_run(out), opened) if report.steps_now and not is_address(store) else []
+    show_training(report, dead, as_json=as_json)
 
 
-def show_training(report: TrainReport, *, as_json: bool) -> None:
-    """Print what training did."""
+def show_training(report: TrainReport, dead: Sequence[str] = (), *, as_json: bool) -> None:
+    """Print what training did, and which partitions are dead."""
     from gated_vae.pipelines import console
+    from gated_vae.pipelines.evaluation.opened import DEAD
 
     terms = sorted({term for losses in report.losses.values() for term in losses})
     table = [[name, *(losses.get(term) for term in terms)] for name, losses in report.losses.items()]
     done = "nothing to do: it was finished" if report.steps_now == 0 else f"{report.steps_now:,} now"
     rows = {"run": report.out, "steps": f"{report.steps:,} ({done})", "losses": console.grid(["", *terms], table)}
-    console.show(report, rows, as_json=as_json)
+    if dead:
+        remedy = f"lower --beta, or their part of it with --kl-weights {dead[0]}=..."
+        rows["dead"] = f"{', '.join(dead)}: no dimension tells {DEAD} nats of an image; {remedy}"
+    console.show({**console.plain(report), "dead": [*dead]}, rows, as_json=as_json)

@@ -10,17 +10,19 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 
 from gated_vae.models.vae import GatedVAE
 from gated_vae.pipelines.training import run as runs
 from gated_vae.pipelines.training.process import choose_device
-from gated_vae.preprocessing.errors import GatedVAEError
+from gated_vae.preprocessing.errors import GatedVAEError, check_seed
 from gated_vae.preprocessing.files import ending_of, parquet_writer
 from gated_vae.preprocessing.progress import Progress, ignore
 from gated_vae.preprocessing.store import Store, images_path, open_store
 
 BATCH = 1024
+DEAD = 0.01  # nats: a dimension that tells less of an image is dead
 
 Floats = npt.NDArray[np.float32]
 
@@ -72,8 +74,8 @@ class OpenRun:
     @cached_property
     def tuned(self) -> OpenRun | None:
         """The run that `pipe finetune` has made of these weights in the run's folder, if it has."""
-        path = self.files.path / "finetuned"
-        if not (path / "checkpoints").is_dir():
+        path = self.files.path / runs.TUNED
+        if not (path / runs.CHECKPOINTS).is_dir():
             return None
         tuned = open_run(path)
         return tuned if tuned.files.config.initial_weights == self.files.weights_digest() else None
@@ -104,16 +106,20 @@ class OpenRun:
         Raises
         ------
         GatedVAEError
-            When they are of another size than those it was trained on.
+            When they are of another size than those it was trained on, or of other values.
         """
-        shape = self.files.config.model.image_shape
+        images = np.asarray(images)
+        shape, refused = self.files.config.model.image_shape, f"{self.files.path} cannot encode the images."
         if images.shape[1:] != shape:
             why = f"It was trained on images of {shape}, these are {images.shape[1:]}."
-            raise GatedVAEError(f"{self.files.path} cannot encode the images.", why, "Preprocess with the same --size.")
+            raise GatedVAEError(refused, why, "Preprocess with the same --size.")
+        most = {"f": 1, "i": 255, "u": 255}.get(images.dtype.kind, -1)
+        if images.dtype != np.uint8 and not ((images >= 0) & (images <= most)).all():
+            raise GatedVAEError(refused, f"They are {images.dtype}.", "Give uint8, or floating point in 0 .. 1.")
         ids = np.arange(len(images)) if ids is None else ids
         means, stds = [], []
-        for start in range(0, len(ids), BATCH):
-            batch = torch.from_numpy(np.asarray(images).take(ids[start : start + BATCH], axis=0))
+        for start in range(0, max(len(ids), 1), BATCH):
+            batch = torch.from_numpy(images.take(ids[start : start + BATCH], axis=0))
             posterior = self.model.encode(batch.to(self.device))
             means.append(posterior.mean.cpu().numpy())
             stds.append((0.5 * posterior.logvar).exp().cpu().numpy())
@@ -122,16 +128,22 @@ class OpenRun:
 
     @torch.no_grad()
     def decode(self, codes: npt.NDArray[Any]) -> Floats:
-        """Mean images (n, H, W), float32 in 0 .. 1, of codes (n, M)."""
+        """Mean images (n, H, W), float32 in 0 .. 1, of codes (n, M); `GatedVAEError` where there are not M finite numbers each."""
+        codes, size = np.asarray(codes), self.files.config.model.latent_size
+        if codes.shape[1:] != (size,) or not np.isfinite(codes).all():
+            why = f"They are {codes.shape}; it takes finite (n, {size})."
+            raise GatedVAEError(
+                f"{self.files.path} cannot decode the codes.", why, "Give means, samples or codes of your own."
+            )
         images = []
-        for start in range(0, len(codes), BATCH):
+        for start in range(0, max(len(codes), 1), BATCH):
             batch = torch.from_numpy(codes[start : start + BATCH].astype(np.float32, copy=False))
             images.append(torch.sigmoid(self.model.decode(batch.to(self.device)).float()).cpu().numpy())
         return np.concatenate(images)
 
     def sample(self, n: int, seed: int = 0) -> Floats:
         """Images (n, H, W) of n codes drawn from the prior: a pure function of the seed."""
-        size = self.files.config.model.latent_size
+        size, seed = self.files.config.model.latent_size, check_seed(seed)
         return self.decode(np.random.default_rng(seed).standard_normal((n, size), dtype=np.float32))
 
 
@@ -161,6 +173,26 @@ def open_run(path: str | Path, store: str | Path | None = None, *, device: str =
     return OpenRun(files, device, given)
 
 
+def dead_partitions(files: runs.Run, store: Store) -> list[str]:
+    """Partitions all of whose dimensions are dead, by the mean KL of images that the run was trained on."""
+    run = OpenRun(files)
+    ids = np.arange(0, store.training, -(-store.training // BATCH))
+    kl = run.encode(store.images, ids).kl()
+    return [name for name, part in run.partitions.items() if max(kl[part]) < DEAD]
+
+
+def _may_hold_codes(path: Path) -> bool:
+    """Whether nothing is lost where codes are written to a file: there is none, it is empty, or it has a table of codes."""
+    if not path.exists() or not path.stat().st_size:
+        return True
+    try:
+        with path.open("rb") as file:
+            first, *others = pq.read_schema(file)
+    except (pa.ArrowException, ValueError):
+        return False
+    return first.name == "sample_id" and {field.type for field in others} == {pa.float32()}
+
+
 @dataclass(frozen=True)
 class EncodeReport:
     """Where the codes are, of how many samples, under which names."""
@@ -181,15 +213,17 @@ def encode_store(
 ) -> EncodeReport:
     """Write the codes of every image of a store as Parquet: sample_id, NAME_i and NAME_i_std (float32).
 
-    `row_group` samples are in memory at a time (a multiple of the encoder's batch, so that every one is full). A file that is
-    there is replaced.
+    `row_group` samples are in memory at a time (a multiple of the encoder's batch, so that every one is full). Codes that are
+    there are replaced.
 
     Raises
     ------
     GatedVAEError
-        When the run has no such partition, or its model was made for images of another size.
+        When the run has no such partition, its model was made for images of another size, or the file holds something else.
     """
     ending_of(out, ("parquet",))
+    if not _may_hold_codes(out):
+        raise GatedVAEError(f"{out} is not replaced.", "It holds something else than codes.", "Choose another name.")
     if partition is not None and partition not in run.partitions:
         remedy = f"Choose from {', '.join(run.partitions)}, or leave --partition out."
         raise GatedVAEError(f"{run.files.path} has no partition {partition}.", "", remedy)

@@ -24,11 +24,12 @@ from gated_vae.pairing.tables import PairTable
 from gated_vae.pipelines.evaluation.labels import random_ids
 from gated_vae.pipelines.evaluation.opened import OpenRun
 from gated_vae.pipelines.evaluation.scores import Scores
-from gated_vae.preprocessing.errors import GatedVAEError
+from gated_vae.preprocessing.errors import GatedVAEError, UsageError
 from gated_vae.preprocessing.files import ending_of, write_bytes
 from gated_vae.preprocessing.store import Store, pairs_path
 
 DEAD_KL = 0.05  # nats below which a dimension carries next to nothing
+MOST_STEPS = 1000  # of a traversal
 ENCODED = 2000  # images that decide which dimensions are active, and which image is typical
 
 Floats = npt.NDArray[np.float32]
@@ -59,6 +60,9 @@ def draw_traversals(
     path = out or run.files.figures / "traversals.png"
     form = ending_of(path, (*FORMATS, "gif"))
     store = run.store
+    if not (0 < reach < np.inf and 2 <= steps <= MOST_STEPS):
+        why = f"Got reach {reach} and {steps} steps."
+        raise UsageError("Nothing can be drawn.", why, f"Give a positive reach, and 2 to {MOST_STEPS} steps.")
     if sample is not None and not 0 <= sample < len(store):
         raise GatedVAEError(f"There is no sample {sample}.", f"The store has {len(store):,}.", "Choose a smaller one.")
     ids = random_ids(ENCODED, len(store), 0)

@@ -120,7 +120,7 @@ def encode_sample(run: OpenRun, samples: int, seed: int) -> tuple[Codes, Factors
 
 def sharers(store: Store, factors: tuple[str, ...], partitions: Iterable[str]) -> dict[str, list[str]]:
     """Factor -> all of `partitions` whose pairs share it, in order: the first is the one that it belongs to."""
-    shares = {name: store.shared(name) for name in partitions}
+    shares = {name: store.shared(name) for name in partitions if name in store.partitions}
     return {factor: [name for name, shared in shares.items() if factor in shared] for factor in factors}
 
 

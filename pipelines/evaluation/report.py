@@ -14,7 +14,7 @@ from gated_vae.pipelines.evaluation.labels import pairs_made
 from gated_vae.pipelines.evaluation.opened import OpenRun
 from gated_vae.pipelines.evaluation.pictures import draw_pairs, draw_reconstructions, draw_swaps, draw_traversals
 from gated_vae.pipelines.evaluation.scores import Scores
-from gated_vae.preprocessing.files import write_bytes
+from gated_vae.preprocessing.files import ending_of, read_picture, write_bytes
 
 Values = Mapping[str, Any]
 
@@ -36,16 +36,16 @@ def write_report(run: OpenRun, path: Path | None = None) -> Report:
     GatedVAEError
         When the run has no checkpoint, or its store is gone or was replaced.
     """
-    metrics = run.files.read_metrics()
-    scores = Scores(metrics["evaluate"]) if "evaluate" in metrics else None
+    page_path = path or run.files.written / "report.html"
+    ending_of(page_path, ("html",))
+    metrics, scores = run.files.read_metrics(), Scores.of(run.files)
     hinton = run.files.figures / "hinton_random_forest.png" if scores and scores.values["dci"] else None
     with TemporaryDirectory() as scratch:
         drawn = run if path is None else run.writing_to(Path(scratch))
         sections = [_facts(drawn, metrics.get("train", {})), _scores(scores), *_pictures(drawn, hinton)]
     page = html.page(f"Run {run.files.path.resolve().name}", sections)
-    path = path or run.files.written / "report.html"
-    write_bytes(path, page)
-    return Report(path, len(page), scores is not None)
+    write_bytes(page_path, page)
+    return Report(page_path, len(page), scores is not None)
 
 
 def _facts(run: OpenRun, trained: Values) -> str:
@@ -94,8 +94,9 @@ def _pictures(run: OpenRun, hinton: Path | None) -> list[str]:
         ),
         ("Importance", "How much each latent dimension matters to each factor (random forest).", hinton),
     ]
+    remedy = f"Remove it, then run `pipe evaluate {run.files.path}` again."
     return [
-        html.section(title, html.note(text), html.picture(path.read_bytes(), title))
+        html.section(title, html.note(text), html.picture(read_picture(path, remedy), title))
         for title, text, path in shown
         if path is not None and path.exists()
     ]

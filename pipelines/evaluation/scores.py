@@ -9,6 +9,9 @@ from typing import Any
 import numpy as np
 
 from gated_vae.models.metrics.partition import FULL
+from gated_vae.pipelines.training.run import Run
+from gated_vae.preprocessing.errors import GatedVAEError
+from gated_vae.preprocessing.files import fits
 
 DCI = ("disentanglement", "completeness", "uninformativeness")
 OTHERS = ("mig", "sap", "modularity")
@@ -19,6 +22,20 @@ JUDGES = {"by_probe": "probe", "by_labels": "labels", "unswapped_by_labels": "la
 
 Values = Mapping[str, Any]
 Columns = Mapping[str, Mapping[str, float]]
+
+# What metrics.json says of them, see `Scores`; a number that is none is null there.
+_NUMBER = (int, float, type(None))
+_NAMED = {str: _NUMBER}
+_PER = {"completeness_per_factor": _NAMED, "uninformativeness_per_factor": _NAMED}
+_DCI = {**dict.fromkeys(DCI, _NUMBER), **_PER, "disentanglement_per_code": [_NUMBER], "importance": [[_NUMBER]]}
+_ANY = {"dci": {str: _DCI}, "constant": [str], "kl": [_NUMBER], "left_out": {str: str}}
+_FACTORS = {"samples": int, "partition_r2": {str: _NAMED}, "partition_score": _NAMED, **dict.fromkeys(OTHERS, _NUMBER)}
+_FACTORS |= {"rotation_circular": (_NAMED, type(None))}
+_SWAP = {"pairs": int, **dict.fromkeys(JUDGES, dict.fromkeys(SWAP, _NUMBER))}
+_FACES = {"images": int, "held_out": int, "judged_by": (str, type(None)), "split_by": str, "people": str}
+_FACES |= {"r2": {str: {str: {str: _NAMED}}}, "summary": {str: {str: {str: _NAMED}}}, "reconstruction": _NAMED}
+_FACES |= {"swap": (_SWAP, type(None))}
+_FORM = ({**_ANY, **_FACTORS}, {**_ANY, **_FACES})
 
 
 @dataclass(frozen=True)
@@ -56,6 +73,17 @@ class Scores:
     """
 
     values: Values
+
+    @classmethod
+    def of(cls, run: Run) -> Scores | None:
+        """What ``metrics.json`` says of a run; None where it was not evaluated. `GatedVAEError` where these are no scores."""
+        values = run.read_metrics().get("evaluate")
+        if values is None:
+            return None
+        if not fits(values, _FORM):
+            why = "What it says of the evaluation is not what `pipe evaluate` writes."
+            raise GatedVAEError(f"{run.metrics} is damaged.", why, "Run `pipe evaluate` on the run again.")
+        return cls(values)
 
     def facts(self) -> dict[str, str]:
         """What was judged, by what, and what could not be."""

@@ -150,6 +150,7 @@ class Faces(Experiment):
     def _rows(self, run: Finished) -> list[Row]:
         values = run.scores.values
         key: Row = {"data": self.data, "method": run.name, "seed": run.config.seed, "steps": run.config.steps}
+        key["people"] = values["people"]
         whole: Row = {
             f"swap_{judge}_{what}": share
             for judge, shares in (values["swap"] or {}).items()
@@ -193,16 +194,18 @@ class Faces(Experiment):
         height, width = store.manifest["image_shape"]
         hidden = f", hidden {self.hidden}" if self.hidden else ""
         weights = f", times {self.kl_weights} where there is a gate" if self.kl_weights else ""
-        split_by = read_labels(store, FACES, truth=self.truth).judges.split_by
+        judges = read_labels(store, FACES, truth=self.truth).judges
+        trained = f"{store.training:,} of them, and none of the people who judge," if store.splits else "all images,"
         return (
             f"# Faces ({self.data}), {self.steps:,} steps\n\n"
             f"{len(store):,} images of {width}x{height}. Pairs: {pairs}. Every run: the faces' preset ({PRESET.network} network"
             f"{hidden}), batch {self.batch_size}, Adam, learning rate {self.lr:g} {self.schedule}, {self.precision}, KL weight"
             f" {beta:g}{weights} (ungated_beta: {charged:g}). Ungated networks have the same"
             " partitions, which mean nothing to them.\n\n"
-            f"Judged by {judge}; split {split_by}. The networks were trained on all images, without labels. R2 below 0 counts"
-            " as 0 in means. `own` is from a factor's own partition, `other` from the best other one, `full` from the full"
-            " latent, `score` own - other. Intervals are 95% of the mean over seeds (Student's t).\n"
+            f"Judged by {judge}; people: {judges.people}; split {judges.split_by}. The networks were trained on {trained}"
+            " without labels. R2 below 0 counts as 0 in means. `own` is from a factor's own partition, `other` from the best"
+            " other one, `full` from the full latent, `score` own - other. Intervals are 95% of the mean over seeds"
+            " (Student's t).\n"
         )
 
 

@@ -15,6 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import torch
 
+from gated_vae.models.registry import number
 from gated_vae.models.vae import GatedVAEConfig
 from gated_vae.pipelines.evaluation.opened import OpenRun
 from gated_vae.pipelines.evaluation.scores import Scores, Table
@@ -26,7 +27,7 @@ from gated_vae.pipelines.training.run import Run, open_run, refuse_another, run_
 from gated_vae.pipelines.training.trainer import TrainOptions
 from gated_vae.preprocessing.compute import count_workers, processes
 from gated_vae.preprocessing.errors import UsageError
-from gated_vae.preprocessing.files import locked, write_bytes, write_parquet
+from gated_vae.preprocessing.files import locked, refuse_filled, refuse_ours, write_bytes, write_parquet
 from gated_vae.preprocessing.progress import Progress, ignore
 from gated_vae.preprocessing.store import open_store
 
@@ -153,11 +154,13 @@ def make_experiment(name: str, given: Mapping[str, Any], settings: Sequence[str]
         if key not in known:
             raise UsageError(f"{name} has no setting {key!r}.", "", f"Choose from {', '.join(sorted(known))}.")
         hint = get_type_hints(kind)[key]
-        number = next((number for number in (int, float) if number in (hint, *get_args(hint))), str)
+        numeric = next((it for it in (int, float) if it in (hint, *get_args(hint))), None)
         try:
-            wanted[key] = number(text)
-        except ValueError:
-            raise UsageError(f"--set {entry} cannot be read.", f"{key} is a number.", f"Write {key}=NUMBER.") from None
+            wanted[key] = number(key, text, numeric) if numeric else text
+        except ValueError as error:
+            raise UsageError(f"--set {entry} cannot be read.", str(error), f"Write {key}=NUMBER.") from None
+        if numeric is int and wanted[key] < 1:
+            raise UsageError(f"--set {entry} leaves nothing to do.", "", "Give 1 or more.")
     return kind(**wanted)
 
 
@@ -191,10 +194,15 @@ def reproduce(
     Raises
     ------
     GatedVAEError
-        When `out` holds one of the runs, trained otherwise, or a run fails; those that are finished stay.
+        When `out` holds one of the runs, trained otherwise, or something else; or a run fails; those that are finished stay.
     """
     earlier = [pd.read_parquet(path) for path in beside]
+    refuse_ours(experiment.out)
     with locked(experiment.out):
+        if not any(
+            (entry / ".lock").exists() for entry in experiment.out.iterdir()
+        ):  # in all that it makes there is one
+            refuse_filled(experiment.out, "runs of an experiment")
         experiment.prepare(names, workers, progress)
         runs = [experiment.run(name, seed) for seed in range(experiment.seeds) for name in names]
         do_runs(experiment, runs, workers=workers, stacked=stacked, device=device, progress=progress)
@@ -281,5 +289,5 @@ def finished_runs(experiment: Experiment) -> Iterator[Finished]:
         for folder in sorted(folders, key=lambda path: int(path.name.rpartition("-")[2])):
             if is_finished(folder):
                 run = open_run(folder)
-                if run == experiment.run(name, run.config.seed):
-                    yield Finished(name, run.config, Scores(run.read_metrics()["evaluate"]))
+                if run == experiment.run(name, run.config.seed) and (scores := Scores.of(run)):
+                    yield Finished(name, run.config, scores)

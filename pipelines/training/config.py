@@ -4,11 +4,24 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from gated_vae.models.registry import SCHEDULES
 from gated_vae.models.vae import GatedVAEConfig
-from gated_vae.preprocessing.errors import GatedVAEError, UsageError
+from gated_vae.preprocessing.errors import GatedVAEError, UsageError, check_seed
+from gated_vae.preprocessing.files import fits
+
+MOST_STEPS = 10**9 - 1  # that the names of checkpoints can tell
+MOST_PAIRS = 2**20  # in a step
+
+_NUMBER = (int, float)
+_MODEL = {
+    **dict.fromkeys(("network", "method", "objective"), str),
+    "image_shape": [int],
+    "hidden": [int],
+    "latent": {str: int},
+    "kl_weights": {str: _NUMBER},
+}
 
 
 @dataclass(frozen=True)
@@ -59,13 +72,24 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.epochs is None):
             raise UsageError("How long to train is unclear.", "", "Give either --epochs or --steps.")
-        if (self.steps or self.epochs or 0) < 1 or self.batch_size < 2 or not self.lr > 0:
-            why = f"Got {self.epochs or self.steps} epochs or steps, batch size {self.batch_size}, learning rate {self.lr}."
-            raise GatedVAEError(
-                "Training cannot be set up.", why, "Batches need 2 pairs or more, the rest to be positive."
+        length = self.steps or self.epochs or 0
+        if not 1 <= length <= MOST_STEPS or not 2 <= self.batch_size <= MOST_PAIRS or not 0 < self.lr < math.inf:
+            why = f"Got {length} epochs or steps, batch size {self.batch_size}, learning rate {self.lr}."
+            remedy = (
+                f"Batches need 2 to {MOST_PAIRS:,} pairs, the rest to be positive; {MOST_STEPS:,} steps are the most."
             )
+            raise UsageError("Training cannot be set up.", why, remedy)
+        check_seed(self.seed)
         if self.schedule not in SCHEDULES:
             raise GatedVAEError(f"There is no schedule {self.schedule!r}.", "", f"Choose {' or '.join(SCHEDULES)}.")
+
+    def length(self, epoch: int) -> int:
+        """Steps in all, where an epoch has so many."""
+        steps = self.steps or (self.epochs or 0) * epoch
+        if steps > MOST_STEPS:
+            why = f"{self.epochs:,} epochs are {steps:,} steps; {MOST_STEPS:,} are the most."
+            raise GatedVAEError("Training cannot be set up.", why, "Ask for fewer.")
+        return steps
 
     def learning_rate(self, step: int, steps: int) -> float:
         """The learning rate of a step from 1 on."""
@@ -86,5 +110,9 @@ class TrainConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TrainConfig:
-        """Build from what `to_dict` gave, after a round trip through JSON."""
+        """Build from what `to_dict` gave, after a round trip through JSON; an error of some kind where it is anything else."""
+        forms = {**get_type_hints(cls), "model": _MODEL, "lr": _NUMBER}
+        for name, form in forms.items():
+            if not fits(values.get(name), get_args(form) or form):
+                raise ValueError(f"Its {name} cannot be {values.get(name)!r:.100}.")
         return cls(**{**values, "model": GatedVAEConfig.from_dict(values["model"])})

@@ -15,6 +15,8 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # type: ignore
 from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped, unused-ignore]
 from tensorboard.summary.writer.record_writer import RecordWriter  # type: ignore[import-untyped, unused-ignore]
 
+from gated_vae.preprocessing.files import append_to
+
 Terms = dict[str, float]
 
 
@@ -70,7 +72,7 @@ class EventLog:
         host = socket.gethostname()
         # In the order of their names: of two in one second, the one that goes on from a later step is the later one.
         path = folder / f"events.out.tfevents.{int(time.time()):010d}.{step:09d}.{host}.{os.getpid()}"
-        self._file = path.open("ab")
+        self._file = append_to(path)
         self._records = RecordWriter(self._file)
         self._write(file_version="brain.Event:2")
         self._write(step=step + 1, session_log=SessionLog(status=SessionLog.START))  # a reader drops this step, too

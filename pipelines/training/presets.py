@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
@@ -79,16 +80,19 @@ DEFAULT_PRESET = {"dsprites": "dsprites-beta"}  # by kind of store, where it is 
 
 def read_latent(text: str, partitions: Collection[str]) -> dict[str, int]:
     """Latent sizes from ``NAME=SIZE,...``, one for each partition."""
-    latent = {name: int(size) for name, size in _read_entries("--latent", text, r"[1-9]\d*")}
+    latent = {name: int(size) for name, size in _read_entries("--latent", text, r"0*[1-9][0-9]{0,8}")}
     if set(latent) != set(partitions) or len(latent) != len(text.split(",")):
         why = f"--latent names {', '.join(latent)}; the store has pairs for {', '.join(partitions)}."
         raise GatedVAEError("Latent sizes and partitions do not match.", why, "Give each partition one size.")
-    return latent
+    return {name: latent[name] for name in partitions}  # in training order, however they were named
 
 
 def read_kl_weights(text: str, partitions: Collection[str]) -> dict[str, float]:
     """Weights from ``NAME=WEIGHT,...`` for some of the partitions."""
-    weights = {name: float(weight) for name, weight in _read_entries("--kl-weights", text, r"\d+(\.\d+)?|\.\d+")}
+    entries = _read_entries("--kl-weights", text, r"\+?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+    weights = {name: float(weight) for name, weight in entries}
+    if len(weights) < len(entries) or not all(map(math.isfinite, weights.values())):
+        raise UsageError(f"--kl-weights {text} cannot be used.", "", "Give each partition one finite weight.")
     unknown = [name for name in weights if name not in partitions]
     if unknown:
         why = f"There are {', '.join(partitions)}."
@@ -99,7 +103,7 @@ def read_kl_weights(text: str, partitions: Collection[str]) -> dict[str, float]:
 def read_hidden(text: str | None) -> tuple[int, ...]:
     """Hidden sizes from ``512,512``; none, which stands for the network's own, without a text."""
     entries = text.split(",") if text else []
-    if not all(entry.strip().isdigit() and int(entry) for entry in entries):
+    if not all(re.fullmatch(r"\s*0*[1-9][0-9]{0,8}\s*", entry) for entry in entries):
         raise UsageError(f"--hidden cannot be read: {text!r}.", "", "Write whole numbers such as 512,512.")
     return tuple(map(int, entries))
 

@@ -5,16 +5,18 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 import torch.distributed as dist
 
+from gated_vae.pairing.stream.address import is_loopback
 from gated_vae.preprocessing.errors import GatedVAEError, UsageError
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -117,19 +119,21 @@ def stop_signals() -> Iterator[list[int]]:
 
 @contextmanager
 def joined(device: str) -> Iterator[bool]:
-    """Belong to torchrun's group while the block runs: gloo, nccl on CUDA. Without torchrun there is none.
+    """Belong to the group that RANK and WORLD_SIZE tell of while the block runs: gloo, nccl on CUDA. Without them there is none.
 
-    Yields whether this is the first rank, which reports.
+    Ranks meet where torchrun says. Without it the first listens at MASTER_ADDR (127.0.0.1) and MASTER_PORT (29500), and there
+    alone. Yields whether this is the first rank, which reports.
 
     Raises
     ------
     GatedVAEError
-        When another rank has gone, or there are too few CUDA devices.
+        When another rank has gone or does not come, there are too few CUDA devices, or the first cannot listen.
     """
     if not {"RANK", "WORLD_SIZE"} <= os.environ.keys():
         yield True
         return
-    rank, local_rank = int(os.environ["RANK"]), int(os.environ.get("LOCAL_RANK", os.environ["RANK"]))
+    rank, ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+    local_rank = int(os.environ.get("LOCAL_RANK", rank))
     backend = "gloo"
     if choose_device(device).startswith("cuda"):
         backend = "cpu:gloo,cuda:nccl"
@@ -137,7 +141,12 @@ def joined(device: str) -> Iterator[bool]:
             why = f"There are {torch.cuda.device_count()} of them."
             raise GatedVAEError("Every rank needs a CUDA device of its own.", why, "Use fewer, or --device cpu.")
         torch.cuda.set_device(local_rank)
-    dist.init_process_group(backend)
+    host = os.environ.get("MASTER_ADDR", "127.0.0.1")
+    if is_loopback(host) or os.environ.get("LOCAL_WORLD_SIZE") == str(ranks):
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo" if sys.platform == "linux" else "lo0")
+    by_torchrun = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    meeting = None if by_torchrun else _meet(host, int(os.environ.get("MASTER_PORT", "29500")), rank, ranks)
+    dist.init_process_group(backend, store=meeting, rank=rank, world_size=ranks)
     try:
         yield rank == 0
     except RuntimeError as error:  # mostly a lost connection
@@ -147,12 +156,23 @@ def joined(device: str) -> Iterator[bool]:
         dist.destroy_process_group()
 
 
+def _meet(host: str, port: int, rank: int, ranks: int) -> Any:
+    """The store by which ranks meet, on a socket of ours: torch would listen at every address of the machine, for whoever comes."""
+    if rank:
+        return dist.TCPStore(host, port, ranks, is_master=False)  # type: ignore[attr-defined]
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listening = socket.create_server(address[:2], family=family)
+    except OSError as error:
+        remedy = "Let MASTER_ADDR be an address of this machine, and MASTER_PORT a free port."
+        raise GatedVAEError(f"Ranks cannot meet at {host}:{port}.", f"{error.strerror or error}.", remedy) from None
+    return dist.TCPStore(host, port, ranks, is_master=True, master_listen_fd=listening.detach())  # type: ignore[attr-defined]
+
+
 def leave(code: int) -> NoReturn:
     """End this process at once.
 
     A thread of gloo lets go of the last message's tensors a little later than it says that it is done; when that is during the
     interpreter's shutdown, it aborts the process (seen with PyTorch 2.13; pytorch/pytorch pull request 179291 describes it).
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
     os._exit(code)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
@@ -11,17 +10,37 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
-from gated_vae.models.checkpoint import Checkpoint, checkpoints, load_weights, weights_digest
+from gated_vae.models.checkpoint import Checkpoint, checkpoints, read_weights, weights_digest
 from gated_vae.models.methods.base import self_reconstruction_at
-from gated_vae.models.vae import GatedVAE
+from gated_vae.models.vae import GatedVAE, GatedVAEConfig, outline
 from gated_vae.pairing.stream.address import is_address
 from gated_vae.pairing.stream.batches import pairs_digest
 from gated_vae.pipelines.training.config import TrainConfig
 from gated_vae.preprocessing.errors import GatedVAEError
-from gated_vae.preprocessing.files import locked, read_json, write_json
+from gated_vae.preprocessing.files import (
+    check_name,
+    fits,
+    locked,
+    read_json,
+    refuse_filled,
+    refuse_ours,
+    refuse_overlap,
+    write_json,
+)
 from gated_vae.preprocessing.store import Store, images_path, open_store
 
 RUN_SCHEMA_VERSION = 4
+CHECKPOINTS, FIGURES = "checkpoints", "figures"
+TUNED = "finetuned"  # in a run's folder, the run that starts from its weights
+_MADE = (  # of former weights
+    *("metrics.json", "report.html", "events.out.tfevents.*", f"{FIGURES}/*.png"),
+    *(f"{CHECKPOINTS}/step-*.safetensors", f"{CHECKPOINTS}/.step-*.partial"),
+)
+
+_LOSSES = {str: {str: (int, float)}}  # by label and term
+_METRICS = {"train": {"steps": int, "losses": _LOSSES}, "evaluate": dict}
+_POSITION = {"step": int, "loader": {str: int}, "losses": _LOSSES, "sums": _LOSSES}
+_CONFIG = {"train": dict, **dict.fromkeys(("store_digest", "pairs_digest", "store_from_here"), str)}
 
 
 @dataclass(frozen=True)
@@ -55,13 +74,17 @@ class Run:
 
     @property
     def figures(self) -> Path:
-        """Where pictures go."""
-        return self.written / "figures"
+        """Where pictures go; refused where a link would lead them among other files."""
+        figures = self.written / FIGURES
+        if figures.is_symlink():
+            remedy = "Remove that link, or give another folder: --out FOLDER."
+            raise GatedVAEError(f"No picture can be written to {figures}.", "It is a link.", remedy)
+        return figures
 
     @property
     def checkpoints(self) -> Path:
         """Where checkpoints go."""
-        return self.path / "checkpoints"
+        return self.path / CHECKPOINTS
 
     @property
     def metrics(self) -> Path:
@@ -88,13 +111,16 @@ class Run:
         write_json(self.written / "metrics.json", {**self.read_metrics(), command: values})
 
     def writing_to(self, out: Path | None) -> Run:
-        """The run with another folder for what is measured and drawn; refused where nothing can be written there, or to its own."""
+        """The run with another folder for what is measured and drawn; refused where nothing can be written there, or to its own.
+
+        Another store or run is no place for it, nor is a folder in one.
+        """
         folder = out or self.path
-        if out and _config_path(out).exists() and not out.samefile(self.path):
-            raise GatedVAEError(f"{out} is another run.", "", "Give a folder of its own: --out FOLDER.")
+        if out and out.resolve() != self.path.resolve():
+            refuse_ours(out)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            for place in filter(Path.exists, (folder, folder / "figures")):
+            for place in filter(Path.exists, (folder, replace(self, results=out).figures)):
                 TemporaryFile(dir=place).close()
         except OSError as error:
             why = f"{os.strerror(error.errno or 0)}."
@@ -119,12 +145,17 @@ class Run:
             raise GatedVAEError(f"{self.path} has no checkpoint yet.", "", "Train it first: `pipe train ... --out` it.")
         return checkpoint
 
+    def outline(self) -> GatedVAE:
+        """The model without memory of its own, what it trains marked; refused where there can be none."""
+        return outline_of(self.config, f"{_config_path(self.path)} is damaged.", "Train it again.")
+
     def model(self, device: str = "cpu") -> GatedVAE:
         """The trained model, from the newest checkpoint, ready to encode."""
-        checkpoint = self.newest()
-        model = GatedVAE(self.config.model)
+        checkpoint, outline = self.newest(), self.outline()
         with usable(checkpoint):
-            load_weights(checkpoint, model)
+            weights = read_weights(checkpoint, outline)
+        model = GatedVAE(self.config.model)
+        model.load_state_dict(weights)
         return model.to(device).eval()
 
     def weights_digest(self) -> str:
@@ -132,6 +163,17 @@ class Run:
         checkpoint = self.newest()
         with usable(checkpoint):
             return weights_digest(checkpoint)
+
+    def refuse_network(self, model: GatedVAEConfig) -> None:
+        """Raise `GatedVAEError` where its weights fit no such model."""
+        mine = self.config.model
+        for key in ("network", "hidden", "image_shape", "latent"):
+            there, wanted = getattr(mine, key), getattr(model, key)
+            if there != wanted:
+                why = f"Its {key} is {there}, not {wanted}."
+                raise GatedVAEError(
+                    f"The weights of {self.path} do not fit.", why, "Start from a run of the same network."
+                )
 
     def using(self, config: TrainConfig) -> Run:
         """The run with its store and initial run where an equal configuration has them."""
@@ -173,15 +215,39 @@ def usable(checkpoint: Checkpoint) -> Iterator[None]:
             " Codes, scores and pictures need the weights alone."
         )
         raise GatedVAEError("Training cannot go on.", f"{error}.", remedy) from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except ValueError as error:
         remedy = (
             f"Delete {checkpoint.weights.name}, then run the same command again: training goes on from an earlier one."
         )
         raise GatedVAEError("A checkpoint cannot be used.", f"{error}.", remedy) from None
 
 
+def check_position(checkpoint: Checkpoint, position: dict[str, Any]) -> None:
+    """Refuse, with a `ValueError`, what cannot be the position after a checkpoint's step."""
+    counted = fits(position, _POSITION) and all(sums.get("steps", 0) >= 1 for sums in position["sums"].values())
+    if not counted or position["step"] != checkpoint.step:
+        raise ValueError(f"{checkpoint.state} has another position than that of step {checkpoint.step}")
+
+
+def outline_of(config: TrainConfig, what: str, remedy: str) -> GatedVAE:
+    """The model that a configuration means, on the meta device; `GatedVAEError` where there can be none."""
+    try:
+        model = outline(config.model, config.precision)
+    except (ValueError, RuntimeError) as error:
+        raise GatedVAEError(what, str(error), remedy) from None
+    model.encoder.requires_grad_(requires_grad=not config.decoder_only)
+    return model
+
+
 def _read_metrics(path: Path) -> dict[str, Any]:
-    return read_json(path, "Evaluate the run again.") if path.exists() else {}
+    """What metrics.json holds; nothing where there is none."""
+    if not os.path.lexists(path):
+        return {}
+    remedy = "Remove it, then run the same `pipe train` again, which has little left to do, and `pipe evaluate`."
+    metrics = read_json(path, remedy)
+    if not metrics.keys() <= _METRICS.keys() or not fits(metrics, {name: _METRICS[name] for name in metrics}):
+        raise GatedVAEError(f"{path} cannot be used.", "It is not what training and evaluating write.", remedy)
+    return metrics
 
 
 def _config_path(path: Path) -> Path:
@@ -194,18 +260,22 @@ def open_run(path: Path, store: Path | None = None) -> Run:
     Raises
     ------
     GatedVAEError
-        When it is missing, damaged or of another schema version.
+        When it is missing, damaged or of another schema version, or its path is not UTF-8.
     """
+    check_name(path)
     remedy = "Train one with `pipe train STORE --out RUN`."
     values = read_json(_config_path(path), remedy)
     if values.get("schema_version") != RUN_SCHEMA_VERSION:
         why = f"It has schema version {values.get('schema_version')}; this version reads {RUN_SCHEMA_VERSION}."
         raise GatedVAEError(f"{path} cannot be opened.", why, "Train it again.")
+    what = f"{_config_path(path)} is damaged."
+    if not fits(values, _CONFIG):
+        raise GatedVAEError(what, f"Its {', '.join(_CONFIG)} cannot be what it says.", remedy)
     try:
         config = TrainConfig.from_dict(values["train"])
-        return Run(path, config, values["store_digest"], values["pairs_digest"], values["store_from_here"], store)
-    except (KeyError, TypeError, ValueError) as error:
-        raise GatedVAEError(f"{_config_path(path)} is damaged.", str(error), remedy) from None
+    except (TypeError, ValueError, GatedVAEError) as error:
+        raise GatedVAEError(what, str(error), remedy) from None
+    return Run(path, config, values["store_digest"], values["pairs_digest"], values["store_from_here"], store)
 
 
 def run_of(path: Path, config: TrainConfig, store: Store) -> Run:
@@ -219,7 +289,17 @@ def recorded(path: Path) -> TrainConfig | None:
     return open_run(path).config if _config_path(path).exists() else None
 
 
-def create_run(path: Path, config: TrainConfig, store: Store, *, extend: bool = False) -> Run:
+def refuse_place(path: Path, config: TrainConfig) -> None:
+    """Refuse a folder for a run that is, holds or lies in what it is made from, or in a store or a run but its own."""
+    made_from = [] if is_address(config.store) else [Path(config.store)]
+    if config.initial and path.resolve() == Path(config.initial).resolve() / TUNED:
+        path = Path(config.initial)
+    elif config.initial:
+        made_from.append(Path(config.initial))
+    refuse_overlap(path, made_from)
+
+
+def create_run(path: Path, config: TrainConfig, store: Store, *, extend: bool = False, overwrite: bool = False) -> Run:
     """Write ``config.json`` for a new run, or open the one that is there when it says the same, wherever its store lies now.
 
     Parameters
@@ -228,23 +308,31 @@ def create_run(path: Path, config: TrainConfig, store: Store, *, extend: bool = 
         The store it is trained on, or what a service tells of its own.
     extend:
         Accept more steps or epochs than the run's there, and record them; where nothing depends on how many there are.
+    overwrite:
+        Replace the run that is there, whatever it is.
 
     Raises
     ------
     GatedVAEError
-        When the folder holds a run of another configuration.
+        When the folder holds a run of another configuration, or something else.
     """
     run = run_of(path, config, store)
-    if not _config_path(path).exists():
+    if not os.path.lexists(_config_path(path)):
+        refuse_filled(path, "run")
+        return _record(run)
+    if overwrite:
+        _clear(path)
         return _record(run)
     there = open_run(path)
+    place = there if is_address(config.store) or _has_its_store(there) else run  # of the store, to be recorded
     as_long = replace(config, steps=there.config.steps, epochs=there.config.epochs)
-    if extend and there != run and there == replace(run, config=as_long):
+    longer = extend and there != run and there == replace(run, config=as_long)
+    if longer:
         _check_longer(path, config, there.config)
-        return _record(run)
-    refuse_another(there, run, "Choose another --out. (--overwrite would remove that run.)")
-    if not is_address(config.store) and not _has_its_store(there):
-        return _record(replace(there.using(config), from_here=run.from_here))
+    else:
+        refuse_another(there, run, "Choose another --out. (--overwrite would remove that run.)")
+    if longer or place is run:
+        return _record(replace(run.using(place.config), from_here=place.from_here))
     return there
 
 
@@ -277,6 +365,8 @@ def refuse_another(there: Run, run: Run, remedy: str) -> None:
     if there == run:
         return
     found = _differences(_compared(there.config), _compared(run.config))
+    if there.config.initial_weights != run.config.initial_weights:
+        found.append("the weights that it starts from")
     if there.store_digest != run.store_digest:
         found.append("the store was made anew")
     elif there.pairs_digest != run.pairs_digest:
@@ -296,7 +386,7 @@ def _check_longer(path: Path, config: TrainConfig, there: TrainConfig) -> None:
 
 def _compared(config: TrainConfig) -> dict[str, Any]:
     values = config.to_dict()
-    return {key.name: values[key.name] for key in fields(config) if key.compare}
+    return {key.name: values[key.name] for key in fields(config) if key.compare and key.name != "initial_weights"}
 
 
 def _differences(there: dict[str, Any], here: dict[str, Any], prefix: str = "") -> list[str]:
@@ -309,14 +399,26 @@ def _differences(there: dict[str, Any], here: dict[str, Any], prefix: str = "") 
     return found
 
 
-def clear_run(out: Path) -> None:
-    """Remove a run's files, the configuration last: what is left by a death is still a run. Refuse any other folder."""
-    with locked(out):
-        if all(entry.name.startswith(".") for entry in out.iterdir()):
-            return
-        open_run(out)
-        for entry in sorted(out.iterdir(), key=lambda entry: entry.name == "config.json"):
-            if entry.name in ("checkpoints", "figures", "finetuned"):
-                shutil.rmtree(entry)
-            elif entry.name in ("config.json", "metrics.json", "report.html") or entry.name.startswith("events."):
+def _is_run(path: Path) -> bool:
+    return _config_path(path).exists() and "store_digest" in read_json(_config_path(path), "Choose another --out.")
+
+
+def _clear(path: Path) -> None:
+    """Remove what a run has in its folder, and no link's target, but the configuration: what a death leaves is a run still."""
+    if not _is_run(path):
+        raise GatedVAEError(f"{path} cannot be replaced.", "Its config.json is none of a run.", "Choose another --out.")
+    folders = [path / name for name in (TUNED, FIGURES, CHECKPOINTS)]
+    for link in filter(Path.is_symlink, folders):
+        link.unlink()
+    if _is_run(folders[0]):
+        with locked(folders[0]):
+            _clear(folders[0])
+            _config_path(folders[0]).unlink()
+            (folders[0] / ".lock").unlink()
+    for pattern in _MADE:
+        for entry in sorted(path.glob(pattern)):
+            if not entry.is_dir():
                 entry.unlink()
+    for folder in folders:
+        if folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()

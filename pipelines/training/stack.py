@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from gated_vae.models import distributed
-from gated_vae.models.checkpoint import Checkpoint, checkpoints, load_state, load_weights, prune, save_checkpoint
+from gated_vae.models.checkpoint import Checkpoint, checkpoints, load_state, prune, read_weights, save_checkpoint
 from gated_vae.models.methods.base import StepBatch
 from gated_vae.models.noise import hashed_noise
 from gated_vae.models.objectives import Posterior, Terms
@@ -31,7 +31,7 @@ from gated_vae.pipelines.training.process import (
     stop_signals,
     why_not_compile,
 )
-from gated_vae.pipelines.training.run import Run, clear_run, create_run, open_run, usable
+from gated_vae.pipelines.training.run import Run, check_position, create_run, open_run, refuse_place, usable
 from gated_vae.pipelines.training.trainer import (
     KEPT_CHECKPOINTS,
     InterruptedTrainingError,
@@ -39,7 +39,7 @@ from gated_vae.pipelines.training.trainer import (
     TrainReport,
 )
 from gated_vae.preprocessing.errors import GatedVAEError
-from gated_vae.preprocessing.files import atomic_path, locked
+from gated_vae.preprocessing.files import atomic_file, locked
 from gated_vae.preprocessing.progress import Progress, ignore
 from gated_vae.preprocessing.store import Store, open_store
 
@@ -94,13 +94,12 @@ def train_stack(
     configs = [replace(config, stacked=True, device=torch.device(device).type) for config in configs]
     store = store or open_store(configs[0].store)
     loader = trainer.open_loader(configs[0], store)  # refuses what does not fit before there is a run of it
-    steps = configs[0].steps or (configs[0].epochs or 0) * len(loader)
+    steps = configs[0].length(len(loader))
     with ExitStack() as stack:
         for config, out in zip(configs, outs, strict=True):
-            if options.overwrite and out.exists():
-                clear_run(out)
+            refuse_place(out, config)
             stack.enter_context(locked(out))
-            create_run(out, config, store, extend=options.resume)
+            create_run(out, config, store, extend=options.resume, overwrite=options.overwrite)
         runs = [open_run(out).using(config) for config, out in zip(configs, outs, strict=True)]
         if all(run.is_trained(steps) for run in runs):
             for run in runs:  # a death may have come between saving the last checkpoints and removing older ones
@@ -180,8 +179,9 @@ class StackTrainer:
         if self.step:
             checkpoint = Checkpoint.at(run.checkpoints, self.step)
             with usable(checkpoint):
-                load_weights(checkpoint, model)
+                model.load_state_dict(read_weights(checkpoint, model))
                 position = load_state(checkpoint, model, optimiser)
+                check_position(checkpoint, position)
                 self._positions[index] = position["loader"]
                 self.losses[index].load_state_dict(position)
         return model, {name: optimiser.state[parameter] for name, parameter in model.named_parameters()}
@@ -326,7 +326,7 @@ class StackTrainer:
             own = {name: value[index] for name, value in weights.items()}
             kept = {name: value[index] if value.dim() else value for name, value in slots.items()}
             position = {"step": self.step, "loader": self._positions[index], **losses.state_dict()}
-            save_checkpoint(Checkpoint.at(run.checkpoints, self.step), own, kept, position, atomic_path)
+            save_checkpoint(Checkpoint.at(run.checkpoints, self.step), own, kept, position, atomic_file)
         for run in self.runs:
             prune(run.checkpoints, KEPT_CHECKPOINTS)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from gated_vae.models import distributed
-from gated_vae.models.checkpoint import Checkpoint, load_state, load_weights, optimiser_slots, prune, save_checkpoint
+from gated_vae.models.checkpoint import Checkpoint, load_state, optimiser_slots, prune, read_weights, save_checkpoint
 from gated_vae.models.distributed import Shares
 from gated_vae.models.methods.base import StepBatch, self_reconstruction_at
 from gated_vae.models.vae import GatedVAE, draw_noise
@@ -19,9 +19,17 @@ from gated_vae.pairing.stream.loader import PairBatch, PairLoader
 from gated_vae.pipelines.training.config import TrainConfig
 from gated_vae.pipelines.training.losses import EventLog, RunningLosses
 from gated_vae.pipelines.training.process import choose_device, choose_products, keep_freed_memory, stop_signals
-from gated_vae.pipelines.training.run import Run, clear_run, create_run, open_run, usable
+from gated_vae.pipelines.training.run import (
+    Run,
+    check_position,
+    create_run,
+    open_run,
+    outline_of,
+    refuse_place,
+    usable,
+)
 from gated_vae.preprocessing.errors import GatedVAEError
-from gated_vae.preprocessing.files import atomic_path, locked
+from gated_vae.preprocessing.files import atomic_file, locked
 from gated_vae.preprocessing.progress import Progress, ignore
 from gated_vae.preprocessing.store import Store
 
@@ -71,15 +79,16 @@ def train(
     first = distributed.rank() == 0  # the rank that writes
     device = choose_device(options.device)
     config = replace(config, device=torch.device(device).type)
-    if first and options.overwrite and options.out.exists():
-        clear_run(options.out)
+    refuse_place(options.out, config)
     with locked(options.out) if first else nullcontext():
         loader = open_loader(config, store)
+        if options.overwrite and config.initial:
+            open_run(Path(config.initial)).model()  # refused before anything is removed
         if first:
-            create_run(options.out, config, loader.store, extend=options.resume)
+            create_run(options.out, config, loader.store, extend=options.resume, overwrite=options.overwrite)
         distributed.everyone(0)  # so that all ranks find it
         run = open_run(options.out).using(config)
-        steps = config.steps or (config.epochs or 0) * len(loader)
+        steps = config.length(len(loader))
         if run.is_trained(steps):
             if first:  # a death may have come between saving the last checkpoint and removing older ones
                 prune(run.checkpoints, KEPT_CHECKPOINTS)
@@ -109,11 +118,7 @@ def _agree(start: int, options: TrainOptions) -> None:
 
 def open_loader(config: TrainConfig, store: Store | None) -> PairLoader:
     """The loader that a model is trained from; refused where they do not fit, or there can be no such model."""
-    try:
-        with torch.device("meta"):
-            GatedVAE(config.model, config.precision)
-    except ValueError as error:
-        raise GatedVAEError("The network cannot be built.", str(error), "Choose other options.") from None
+    outline_of(config, "The network cannot be built.", "Choose other options.")
     loader = PairLoader(
         config.store if store is None or is_address(config.store) else store,
         config.pairs_per_rank(distributed.world_size()),
@@ -158,8 +163,9 @@ class Trainer:
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         with usable(checkpoint):
-            load_weights(checkpoint, self.model)
+            self.model.load_state_dict(read_weights(checkpoint, self.model))
             position = load_state(checkpoint, self.model, self.optimiser)
+            check_position(checkpoint, position)
             self.loader.load_state_dict(position["loader"])
             self.losses.load_state_dict(position)
             self.step = self._saved = position["step"]
@@ -252,5 +258,5 @@ class Trainer:
         position = {"step": self.step, "loader": self._position, **self.losses.state_dict()}
         checkpoint = Checkpoint.at(self.run.checkpoints, self.step)
         slots = optimiser_slots(self.model, self.optimiser)
-        save_checkpoint(checkpoint, self.model.state_dict(), slots, position, atomic_path)
+        save_checkpoint(checkpoint, self.model.state_dict(), slots, position, atomic_file)
         prune(self.run.checkpoints, KEPT_CHECKPOINTS)

@@ -12,8 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from gated_vae.preprocessing.errors import GatedVAEError, raise_trouble
-from gated_vae.preprocessing.files import naming
+from gated_vae.preprocessing.errors import GatedVAEError, naming, raise_trouble
 
 CSV = ".csv"
 DETAILS = "_of_details.txt"

@@ -17,8 +17,8 @@ from operator import eq
 from pathlib import Path
 from typing import NamedTuple
 
-from gated_vae.preprocessing.errors import GatedVAEError, raise_trouble
-from gated_vae.preprocessing.files import naming, opened
+from gated_vae.preprocessing.errors import GatedVAEError, naming, raise_trouble
+from gated_vae.preprocessing.files import opened
 from gated_vae.preprocessing.openface.listing import (
     ALIGNED,
     CSV,

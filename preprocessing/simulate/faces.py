@@ -6,7 +6,6 @@ after its last picture, so that a command that was killed goes on with the first
 
 from __future__ import annotations
 
-import shutil
 from collections import Counter
 from collections.abc import Iterable
 from contextlib import nullcontext
@@ -20,7 +19,16 @@ import pyarrow.parquet as pq
 
 from gated_vae.preprocessing.compute import count_workers, processes
 from gated_vae.preprocessing.errors import GatedVAEError
-from gated_vae.preprocessing.files import locked, read_json, write_bytes, write_json, write_parquet
+from gated_vae.preprocessing.files import (
+    locked,
+    read_json,
+    refuse_filled,
+    refuse_ours,
+    remove,
+    write_bytes,
+    write_json,
+    write_parquet,
+)
 from gated_vae.preprocessing.images import use_one_thread
 from gated_vae.preprocessing.progress import Progress, ignore
 from gated_vae.preprocessing.scheduler.dask import stream_tasks
@@ -70,6 +78,7 @@ def simulate_faces(
         When `out` holds faces of other options or of another origin, when it is in use, or when writing fails.
     """
     at_once = count_workers(workers)
+    refuse_ours(out, itself=False)
     try:
         with locked(out):
             _claim(options, out, overwrite)
@@ -77,8 +86,7 @@ def simulate_faces(
             if not done:
                 _draw_missing(options, out, at_once, progress)
                 _finish(options, out)
-            if (out / PARTS).exists():  # also where a call that was killed right here left it behind
-                shutil.rmtree(out / PARTS)
+            remove(out / PARTS)  # also where a call that was killed right here left it behind
             return _report(pq.read_table(out / TRUTH, columns=["outcome", "faces", "person"]), done)
     except OSError as error:
         remedy = "Make room or choose another folder, then run the same command again: it goes on where it stopped."
@@ -104,27 +112,21 @@ def simulate_labels(options: FaceSimulation, numbers: Iterable[int]) -> pd.DataF
 def _claim(options: FaceSimulation, out: Path, overwrite: bool) -> None:
     """Make `out` the folder of these options, or refuse it."""
     wanted = {"version": VERSION, **asdict(options)}
-    if (out / OPTIONS).exists():
-        if overwrite:
-            _clear(out)
-        elif read_json(out / OPTIONS, "Choose another folder, or give --overwrite.") == wanted:
+    if not (out / OPTIONS).exists():
+        refuse_filled(out, OPTIONS)
+    else:
+        there = read_json(out / OPTIONS, "Choose another folder.")
+        if not there.keys() >= {"version", "pose_noise", "label_noise"}:
+            why = f"Its {OPTIONS} is none of `pipe simulate`."
+            raise GatedVAEError(f"{out} cannot be used.", why, "Choose another folder.")
+        if there == wanted and not overwrite:
             return
-        else:
+        if not overwrite:
             remedy = "Choose another folder, or give --overwrite."
             raise GatedVAEError(f"{out} holds faces simulated with other options.", f"See {out / OPTIONS}.", remedy)
-    elif any((out / name).exists() for name in (PROCESSED, TRUTH, IDENTITY, PARTITION)):
-        why = f"It has files of the same names but no {OPTIONS}."
-        raise GatedVAEError(f"{out} was not made by `pipe simulate`.", why, "Choose another folder.")
+        for name in (TRUTH, PARTS, PROCESSED, IDENTITY, PARTITION):  # the mark that it is ours stays
+            remove(out / name)
     write_json(out / OPTIONS, wanted)
-
-
-def _clear(out: Path) -> None:
-    """Remove what an earlier call wrote, the mark that it is ours last."""
-    for name in (TRUTH, PARTS, PROCESSED, IDENTITY, PARTITION, OPTIONS):
-        if (out / name).is_dir():
-            shutil.rmtree(out / name)
-        else:
-            (out / name).unlink(missing_ok=True)
 
 
 def _batches(options: FaceSimulation) -> list[range]:

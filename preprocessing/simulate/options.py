@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gated_vae.preprocessing.errors import GatedVAEError
+from gated_vae.preprocessing.errors import GatedVAEError, check_seed
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,9 @@ class FaceSimulation:
     impossible: float = 0.0036
 
     def __post_init__(self) -> None:
-        if self.n < 1 or self.seed < 0 or self.identities < 1:
-            raise GatedVAEError("Nothing to simulate.", "n and people must be 1 or more, seed 0 or more.")
+        check_seed(self.seed)
+        if self.n < 1 or self.identities < 1:
+            raise GatedVAEError("Nothing to simulate.", "n and people must be 1 or more.")
         shares = (self.not_found, self.two_faces, self.low_confidence, self.impossible)
         if min(shares) < 0 or self.two_faces > 1 or self.not_found + self.low_confidence + self.impossible > 1:
             raise GatedVAEError(

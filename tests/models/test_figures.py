@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from typing import Any
 
 import cv2
@@ -10,6 +11,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from PIL import Image
 
 from gated_vae.models.figures.curves import curve_panels
 from gated_vae.models.figures.grids import (
@@ -18,9 +20,10 @@ from gated_vae.models.figures.grids import (
     reconstruction_grid,
     sample_grid,
     swap_grid,
+    traversal_frames,
     traversal_grid,
 )
-from gated_vae.models.figures.sheet import PALETTE, png
+from gated_vae.models.figures.sheet import FORMATS, PALETTE, gif, png, render
 
 RNG = np.random.default_rng(0)
 PARTITIONS = {"pose": slice(0, 2), "expression": slice(2, 5)}
@@ -160,3 +163,31 @@ def test_the_same_picture_is_the_same_bytes() -> None:
 def test_no_panel_is_refused() -> None:
     with pytest.raises(ValueError, match="no panel"):
         curve_panels([])
+
+
+MAGIC = {"png": b"\x89PNG", "jpg": b"\xff\xd8\xff", "jpeg": b"\xff\xd8\xff", "pdf": b"%PDF-", "svg": b"<?xml"}
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_a_figure_is_written_in_the_form_asked_for_and_the_same_every_time(form: str) -> None:
+    written = [render(sample_grid(np.full((3, 64, 64), 99, np.uint8)), form) for _ in range(2)]
+    assert written[0].startswith(MAGIC[form])
+    assert written[0] == written[1]
+
+
+def test_a_gif_shows_every_dimension_at_every_value_there_and_back() -> None:
+    """Dimension i at step s is as bright as 8 (5 i + s); the busiest of each partition stands first."""
+    brightness = 8 * (5 * np.arange(5)[:, None] + np.arange(5))
+    images = np.broadcast_to(brightness[:, :, None, None], (5, 5, 64, 64)).astype(np.uint8)
+    activity = [0.1, 2.0, 3.0, 1.0, 2.0]
+    frames = traversal_frames(images, partitions=PARTITIONS, activity=activity)
+    film = Image.open(BytesIO(gif(frames)))
+    assert film.n_frames == len(frames) == 8
+    for place, step in enumerate([0, 1, 2, 3, 4, 3, 2, 1]):
+        film.seek(place)
+        pixels = np.asarray(film.convert("L"))
+        shown = {value for value in np.unique(pixels) if (pixels == value).sum() >= 64 * 64}
+        assert shown - {255} == set(brightness[:, step])
+        order = [int(np.argwhere(pixels == brightness[i, step]).mean(0)[1]) for i in (1, 0, 2, 4, 3)]
+        assert order[0] < order[1]
+        assert order[2] < order[3] < order[4]

@@ -1,6 +1,7 @@
 """Losses against hand-worked values, torch's own, and brute force."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -157,3 +158,22 @@ def test_a_batch_of_one_has_no_statistics(objective: Objective) -> None:
     q = posterior(1, 2)
     with pytest.raises(ValueError, match="batch size of 2"):
         objective.terms(q, q.mean, q.mean, torch.ones(2))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf"), -1.0])
+@pytest.mark.parametrize(
+    ("objective", "name"), [(VAE, "beta"), (BetaVAE, "beta"), (DIPVAE2, "beta"), (DIPVAE2, "lambda_od")]
+)
+def test_weights_are_finite_and_not_negative(objective: type[Any], name: str, value: float) -> None:
+    with pytest.raises(ValueError, match="0 or more"):
+        objective(**{name: value})
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"alpha": 1.5}, {"alpha": float("nan")}, {"lambda_": float("nan")}, {"lambda_": float("inf")}]
+)
+def test_infovae_charges_what_it_can(wrong: dict[str, float]) -> None:
+    """Above 1, alpha would reward the KL divergence (Zhao, Song, Ermon 2019 have alpha below 1)."""
+    with pytest.raises(ValueError, match="alpha"):
+        InfoVAE(**wrong)
+    assert InfoVAE(alpha=1.0).alpha == 1

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from gated_vae.models.distributed import Shares
 from gated_vae.models.methods.base import StepBatch
 from gated_vae.models.methods.exchange import Exchange
 from gated_vae.models.networks import Linear
@@ -131,3 +132,48 @@ def test_noise_that_does_not_fit_the_batch_is_refused(shape: tuple[int, ...]) ->
     images = torch.zeros(8, 16, 16, dtype=torch.uint8)
     with pytest.raises(ValueError, match=r"the batch needs \(3, 8, 5\)"):
         vae.loss(StepBatch(images, images), torch.zeros(shape))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"latent": {"a": 2.5}},
+        {"latent": {"a": True}},
+        {"latent": {"a": 2**31}},
+        {"latent": {"a": float("nan")}},
+        {"latent": {"no gate": 2}},
+        {"image_shape": (0, 16)},
+        {"image_shape": (16.5, 16)},
+        {"hidden": (0,)},
+        {"hidden": (-1, 4)},
+        {"hidden": (2**31,)},
+        {"kl_weights": {"a": float("nan")}},
+        {"kl_weights": {"a": float("inf")}},
+    ],
+)
+def test_a_model_that_cannot_be_is_refused(options: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r"latent|image_shape|hidden|KL weights|called"):
+        GatedVAEConfig(**{"latent": {"a": 2}, "image_shape": (16, 16), "network": "fc", **options})  # type: ignore[arg-type]
+
+
+def test_images_and_partitions_that_do_not_fit_the_model_are_refused() -> None:
+    vae = GatedVAE(GatedVAEConfig(LATENT, image_shape=(16, 16), network="fc", hidden=(4,)))
+    images = torch.randint(0, 256, (8, 16, 16), dtype=torch.uint8)
+    noise = torch.randn(3, 8, 5)
+    for pixels in (
+        images.float(),
+        images > 9,
+        images.float() / -255,
+        images * float("nan"),
+        images[:, :8],
+        images.flatten(1),
+    ):
+        for batch in (StepBatch(pixels, images), StepBatch(images, pixels)):
+            with pytest.raises(ValueError, match="Images are"):
+                vae.loss(batch, noise)
+    with pytest.raises(ValueError, match=r"no partition 'nope'; there are"):
+        vae.loss(StepBatch(images, images, partition="nope"), noise)
+    with pytest.raises(ValueError, match="the batch needs"):
+        vae.loss(StepBatch(images, images), noise.long())
+    with pytest.raises(ValueError, match="the batch needs"):
+        vae(StepBatch(images, images), noise[:, :1], Shares((8,)))

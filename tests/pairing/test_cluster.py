@@ -254,7 +254,7 @@ def test_a_store_in_use_or_missing_is_refused(store: Path) -> None:
 
 def test_other_partitions_stay_and_follow_pose_and_expression(store: Path) -> None:
     made = open_store(store)
-    made.with_partitions({"identity": {"method": "exact", "shared": ["identity"], "draws": 1, "stream": 0}})
+    made.with_partitions({"identity": {"method": "exact", "shared": ["identity"], "draws": 1, "seed": 0, "stream": 0}})
     cluster_store(store, SMALL)
     assert list(open_store(store).partitions) == ["pose", "expression", "identity"]
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -24,6 +26,7 @@ from gated_vae.models.registry import OBJECTIVES
 from gated_vae.models.vae import GatedVAE, GatedVAEConfig, draw_noise
 from gated_vae.pairing.stream.order import share_of_rank
 from gated_vae.pipelines.training.config import TrainConfig
+from gated_vae.pipelines.training.process import joined
 from gated_vae.pipelines.training.trainer import InterruptedTrainingError, TrainOptions, TrainReport, train
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.store import Store
@@ -89,6 +92,40 @@ def one_rank(tmp_path: Path) -> Iterator[None]:
     dist.init_process_group("gloo", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1)
     yield
     dist.destroy_process_group()
+
+
+def listening() -> set[str]:
+    """Where this process listens."""
+    found = set()
+    for handle in (int(path.name) for path in Path("/proc/self/fd").iterdir()):
+        with contextlib.suppress(OSError):
+            borrowed = socket.socket(fileno=handle)
+            try:
+                if borrowed.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                    found.add(borrowed.getsockname()[0])
+            finally:
+                borrowed.detach()
+    return found
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc")
+def test_ranks_meet_at_loopback_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "")
+    for name in ("GLOO_SOCKET_IFNAME", "MASTER_ADDR"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"RANK": 0, "WORLD_SIZE": 1, "MASTER_PORT": port}.items():
+        monkeypatch.setenv(name, str(value))
+    before = listening()
+    with joined("cpu") as first:
+        assert first
+        assert everyone(7) == (7,)
+        assert listening() - before <= {"127.0.0.1"}
+    taken = pytest.raises(GatedVAEError, match=r"Ranks cannot meet.*\n.*in use.*\n.*MASTER_PORT a free port")
+    with socket.create_server(("127.0.0.1", port)), taken, joined("cpu"):
+        pass
 
 
 @pytest.mark.usefixtures("one_rank")

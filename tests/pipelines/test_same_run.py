@@ -96,10 +96,14 @@ def test_a_training_goes_on_from_a_service_at_any_port_and_from_the_folder(
 def test_a_run_begun_from_a_service_and_finished_from_the_folder_knows_the_folder(store: Store, tmp_path: Path) -> None:
     service = PairService(store.path, ServiceOptions(port=0))
     assert pipe("train", service.address, "--out", tmp_path / "run", *WORDS) == 0
-    service.close()
     assert pipe("evaluate", tmp_path / "run") == 1
     assert pipe("train", store.path, "--out", tmp_path / "run", *WORDS) == 0
     assert opened_run(tmp_path / "run").store.path == store.path
+    longer = ("--steps", "33", "--resume")
+    assert pipe("train", service.address, "--out", tmp_path / "run", *WORDS, *longer) == 0
+    service.close()
+    assert opened_run(tmp_path / "run").files.latest().step == 33  # type: ignore[union-attr]
+    assert opened_run(tmp_path / "run").store.path == store.path, "which the service does not make forgotten"
 
 
 def test_a_folder_with_store_and_run_may_move(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,7 +137,11 @@ def test_a_store_of_other_images_of_the_same_name_is_another(
 
 @pytest.mark.parametrize("words", [(), ("--precision", "fp32")])
 def test_precision_and_device_are_the_run_s_own(
-    words: tuple[str, ...], store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    words: tuple[str, ...],
+    store: Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Begun where `auto` is fp32, it goes on so where it would be bf16, and where there is a GPU."""
     monkeypatch.setattr(process, "_multiplies_bfloat16_faster", lambda: False)
@@ -142,6 +150,7 @@ def test_precision_and_device_are_the_run_s_own(
     monkeypatch.setattr(process, "_multiplies_bfloat16_faster", lambda: True)
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     assert pipe(*run) == 0
+    assert "--device cuda takes the GPU" in capsys.readouterr().err
     begun = open_run(tmp_path / "run").config
     assert (begun.precision, begun.device) == ("fp32", "cpu")
     assert pipe(*run, "--precision", "bf16") == 1
@@ -158,6 +167,16 @@ def test_a_run_begun_on_a_gpu_goes_on_without_one(
     path.write_text(json.dumps(values))
     assert pipe(*run) == 0
     assert "it was finished" in capsys.readouterr().out
+
+
+def test_a_decoder_tuned_to_other_weights_is_another_run(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(config(store), TrainOptions(tmp_path / "run"))
+    assert pipe("finetune", tmp_path / "run", "--steps", "2", "--out", tmp_path / "tuned") == 0
+    train(config(store, lr=2e-3), TrainOptions(tmp_path / "run", overwrite=True))
+    assert pipe("finetune", tmp_path / "run", "--steps", "2", "--out", tmp_path / "tuned") == 1
+    assert "It differs in: lr (0.001 there, 0.002 here), the weights that it starts from." in capsys.readouterr().err
 
 
 def test_an_experiment_goes_on_in_its_precision(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

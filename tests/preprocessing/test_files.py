@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from gated_vae.preprocessing import files
+from gated_vae.preprocessing import errors, files
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import (
-    atomic_path,
+    atomic_file,
     file_digest,
     make_room,
     read_json,
@@ -32,8 +32,8 @@ def test_a_failure_keeps_the_old_file_and_leaves_no_other(tmp_path: Path) -> Non
     write_json(path, {"old": 1})
 
     def write_half() -> None:
-        with atomic_path(path) as partial:
-            partial.write_bytes(b"half")
+        with atomic_file(path) as file:
+            file.write(b"half")
             raise OSError(28, "No space left on device")
 
     with pytest.raises(OSError, match=r"No space left on device: '.*/a\.json'"):
@@ -44,8 +44,8 @@ def test_a_failure_keeps_the_old_file_and_leaves_no_other(tmp_path: Path) -> Non
 
 def test_a_file_that_another_is_writing_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "codes"
-    with atomic_path(path) as partial:
-        partial.write_bytes(b"first")
+    with atomic_file(path) as file:
+        file.write(b"first")
         with pytest.raises(GatedVAEError, match="being written by another process"):
             write_bytes(path, b"second")
     assert path.read_bytes() == b"first"
@@ -163,19 +163,19 @@ def test_errors_name_what_was_read(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"1234")
     with pytest.raises(OSError, match=f"File too large: '{tmp_path}/a'"):
         files.read_bytes(tmp_path / "a", 3)
-    with pytest.raises(OSError, match="Stale.*a'"), files.naming(tmp_path / "a"):
+    with pytest.raises(OSError, match=r"Stale.*a'"), errors.naming(tmp_path / "a"):
         raise OSError(errno.ESTALE, "Stale")
-    with pytest.raises(OSError, match="^torn page$"), files.naming(tmp_path / "a"):
+    with pytest.raises(OSError, match=r"^torn page$"), errors.naming(tmp_path / "a"):
         raise OSError("torn page")  # as Arrow does
 
 
 @pytest.mark.parametrize("error", [ValueError("bad"), KeyError("bad"), OSError("bad"), OSError(errno.EIO, "bad")])
 def test_whatever_a_file_raises_names_it_and_the_machines_troubles_stay(tmp_path: Path, error: Exception) -> None:
     (tmp_path / "a").touch()
-    with pytest.raises(GatedVAEError, match=r"a cannot be read\.\n(.bad|bad|Input).*\nMend it\."):
-        with files.readable(tmp_path / "a", "Mend it."):
-            raise error
-    with pytest.raises(OSError, match="files.*a'"), files.readable(tmp_path / "a", ""):
+    told = pytest.raises(GatedVAEError, match=r"a cannot be read\.\n(.bad|bad|Input).*\nMend it\.")
+    with told, files.readable(tmp_path / "a", "Mend it."):
+        raise error
+    with pytest.raises(OSError, match=r"files.*a'"), files.readable(tmp_path / "a", ""):
         raise OSError(errno.EMFILE, "Too many open files")
     with pytest.raises(GatedVAEError, match="does not exist"), files.readable(tmp_path / "b", ""):
         raise AssertionError
@@ -198,7 +198,7 @@ def test_what_is_written_may_not_overlap_what_is_read(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     files.refuse_overlap(tmp_path / "loop", [read])
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "config.json").touch()
+    (tmp_path / "run" / "config.json").write_text('{"schema_version": 4}')
     with pytest.raises(GatedVAEError, match="a store or a run"):
         files.refuse_overlap(tmp_path / "run" / "deep" / "store", [read])
     files.refuse_overlap(tmp_path / "a" / "store", [read])

@@ -101,7 +101,7 @@ def test_the_store_holds_what_the_source_gave(source: Digits, tmp_path: Path) ->
         ({"seen": 26}, "21 taken and 4 rejected are not the 26 seen"),
         ({"factors": {"a": 3, "b": 8}}, "24 combinations, it holds 21"),
         ({"factors": {"a": 2**39, "b": 2**39}}, "it holds 21"),
-        ({"splits": {"train": 9, "valid": 2, "test": 3}}, "14 samples, it holds 21"),
+        ({"splits": {"train": 9, "valid": 2, "test": 30}}, "41 samples, it holds 21"),
         ({"taken": 2**60}, "Its taken"),
         ({"image_shape": [float("nan"), 1]}, "Its image_shape"),
         ({"partitions": {"a": {"method": "kmeans", "shared": [], "draws": 0}}}, "Its partitions"),

@@ -22,8 +22,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gated_vae.preprocessing.compute import RunTasks
-from gated_vae.preprocessing.errors import BadSourceError, raise_trouble
-from gated_vae.preprocessing.files import digest, file_digest, naming
+from gated_vae.preprocessing.errors import BadSourceError, naming, raise_trouble
+from gated_vae.preprocessing.files import digest, file_digest
 from gated_vae.preprocessing.image_file import Region
 from gated_vae.preprocessing.progress import Progress
 from gated_vae.preprocessing.sources.dsprites.render import PLACES, RENDERER_VERSION, SIZE, Images, draw_everywhere

@@ -53,7 +53,9 @@ def test_random_below_reads_narrow_ids_and_leaves_its_arguments_alone() -> None:
     assert (bound == 9).all()
 
 
-@given(sizes=st.lists(st.integers(2, 6), min_size=1, max_size=20), seed=st.integers(0, 2**63), draw=st.integers(0, 9))
+@given(
+    sizes=st.lists(st.integers(2, 6), min_size=1, max_size=20), seed=st.integers(0, 2**64 - 1), draw=st.integers(0, 9)
+)
 def test_partners_are_others_of_the_same_group(sizes: list[int], seed: int, draw: int) -> None:
     group = np.random.default_rng(seed).permutation(np.repeat(np.arange(len(sizes)), sizes))
     target = draw_partners(group, seed=seed, draw=draw)

@@ -279,6 +279,16 @@ def test_a_dataloader_gives_every_batch_once_and_in_the_same_order(
         assert ours.state_dict() == plain.state_dict()  # the workers have finished the epoch
 
 
+def test_a_position_at_the_end_of_an_epoch_has_none_left(store: Store) -> None:
+    loader, first = PairLoader(store.path, 32), PairLoader(store.path, 32)
+    for _ in zip(range(20), first, strict=False):
+        pass
+    assert first.state_dict()["step"] == 20
+    loader.load_state_dict(first.state_dict())
+    assert list(loader) == []
+    assert all(same(*pair) for pair in zip(first, loader, strict=True))  # both their second
+
+
 @pytest.mark.parametrize(("workers", "persistent"), [(0, False), (1, False), (2, False), (2, True), (3, False)])
 def test_whoever_counts_batches_instead_of_asking_for_the_end_gets_the_next_epoch(
     store: Store, workers: int, persistent: bool

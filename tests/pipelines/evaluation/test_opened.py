@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import gated_vae.pipelines
 from gated_vae.pipelines.evaluation.opened import open_run
@@ -38,8 +39,6 @@ def test_a_command_reads_one_checkpoint_and_opens_one_store(
     words: tuple[str, ...], run: Path, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Counted at the files: of weights, and of the manifest and the images of a store."""
-    import safetensors.torch
-
     from gated_vae.models import checkpoint
     from gated_vae.preprocessing import store as stores
 
@@ -52,7 +51,7 @@ def test_a_command_reads_one_checkpoint_and_opens_one_store(
 
         return call
 
-    monkeypatch.setattr(checkpoint, "load_file", noting("weights", safetensors.torch.load_file))
+    monkeypatch.setattr(checkpoint, "_read", noting("weights", checkpoint._read))
     monkeypatch.setattr(stores, "read_json", noting("store", stores.read_json))
     monkeypatch.chdir(tmp_path)
     places = {"RUN": run, "STORE": store.path}
@@ -75,6 +74,23 @@ def test_images_of_any_source_become_codes_and_codes_images(run: Path) -> None:
     assert opened.partitions == {"pose": slice(0, 2), "expression": slice(2, 4)}
     with pytest.raises(GatedVAEError, match=r"trained on images of \(16, 16\), these are \(8, 8\)"):
         opened.encode(images[:, :8, :8])
+
+
+def test_pixels_are_bytes_or_shares_of_white_and_codes_finite(run: Path) -> None:
+    """What is scaled otherwise would be encoded to something, too."""
+    opened = open_run(run)
+    images = np.random.default_rng(0).integers(0, 256, (5, 16, 16), dtype=np.uint8)
+    mean = opened.encode(images).mean
+    for same in (images.astype(np.int64), (images / 255).astype(np.float64), images.tolist(), torch.from_numpy(images)):
+        np.testing.assert_allclose(opened.encode(same).mean, mean, atol=1e-5)
+    wrong = (images.astype(np.float32), images > 9, images.astype(np.int64) - 1, images / -255.0, images * np.nan)
+    for pixels in wrong:
+        with pytest.raises(GatedVAEError, match="cannot encode the images"):
+            opened.encode(pixels)
+    for codes in (mean[0], mean[:, :3], mean * np.inf, mean * np.nan):
+        with pytest.raises(GatedVAEError, match="cannot decode the codes"):
+            opened.decode(codes)
+    assert opened.decode(opened.encode(images[:0]).mean).shape == (0, 16, 16)
 
 
 def test_samples_are_a_function_of_the_seed(run: Path) -> None:

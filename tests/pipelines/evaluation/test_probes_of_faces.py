@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -297,6 +298,15 @@ def test_a_handful_of_images_is_judged_by_all_of_them(tmp_path: Path) -> None:
     assert "It has 9 images; 40 are the least" in scores["left_out"]["probes, DCI, swap test"]
 
 
+def test_a_store_without_pairs_is_judged_like_any(run: Path) -> None:
+    store = open_run(run).store
+    for folder in ("pairs", "groups"):
+        shutil.rmtree(store.path / folder)
+    store.with_partitions({})
+    for command in ("evaluate", "report", "traverse"):
+        assert pipe(command, run) == 0
+
+
 def test_a_truth_that_will_not_do_is_refused(run: Path, tmp_path: Path) -> None:
     pd.DataFrame({"image": ["a"], "pose_Rx": [0.1]}).to_parquet(tmp_path / "truth.parquet")
     assert pipe("evaluate", run, "--truth", tmp_path / "truth.parquet") == 1
@@ -344,7 +354,7 @@ def test_results_of_other_weights_are_not_reported(run: Path, tmp_path: Path) ->
     (tmp_path / "out" / "metrics.json").write_text(json.dumps(values))
     assert "evaluate" not in open_run(run).writing_to(tmp_path / "out").files.read_metrics()
     other = train_tiny(open_run(run).store, tmp_path / "other", {"pose": 2, "expression": 2})
-    with pytest.raises(GatedVAEError, match="is another run"):
+    with pytest.raises(GatedVAEError, match="is a store or a run"):
         open_run(run).writing_to(other)
 
 

@@ -69,8 +69,12 @@ def test_a_report_holds_its_pictures_and_loads_nothing(run: Path) -> None:
 def test_scores_are_those_that_were_measured(run: Path) -> None:
     opened = open_run(run)
     dci = dict.fromkeys(("disentanglement", "completeness", "uninformativeness"), 0.25)
+    none: dict[str, object] = {"completeness_per_factor": {}, "uninformativeness_per_factor": {}}
+    none |= {"disentanglement_per_code": [], "importance": []}
     r2 = {"pose": {"yaw<": 0.815, "AU12": -0.004}, "expression": {"yaw<": 0.12, "AU12": 0.4}}
-    swap = {"pairs": 1234} | {key: {"pose": 0.9, "expression": 0.8, "both": 0.7} for key in ("by_probe", "by_labels")}
+    swap = {"pairs": 1234} | {
+        key: {"pose": 0.9, "expression": 0.8, "both": 0.7} for key in ("by_probe", "by_labels", "unswapped_by_labels")
+    }
     scores = {
         "images": 100,
         "held_out": 25,
@@ -78,11 +82,13 @@ def test_scores_are_those_that_were_measured(run: Path) -> None:
         "split_by": "by person",
         "people": "unseen",
         "constant": ["AU45_r"],
+        "kl": [],
+        "left_out": {},
     }
     scores |= {
         "r2": {"ridge": {"sample": r2, "mean": r2}},
         "swap": swap,
-        "dci": {"lasso": dci},
+        "dci": {"lasso": dci | none},
         "reconstruction": {"rmse": 0.1, "rmse_of_mean_image": 0.2},
     }
     scores |= {"summary": {"ridge": {"sample": {"pose": {"own": 0.81, "other": 0.12, "full": 0.9, "score": 0.69}}}}}

@@ -55,6 +55,14 @@ class Two(Experiment):
         return Table("", {})
 
 
+def scores(split_by: str) -> dict[str, object]:
+    """What may be in metrics.json, of nothing."""
+    empty: dict[str, object] = {name: {} for name in ("dci", "left_out", "r2", "summary", "reconstruction")}
+    lists: dict[str, object] = {"constant": [], "kl": []}
+    faces = {"images": 0, "held_out": 0, "judged_by": None, "split_by": split_by, "people": "unseen", "swap": None}
+    return {**empty, **lists, **faces}
+
+
 def two(store: Store, out: Path, steps: int = 2) -> Two:
     return Two(out=out, store=store.path, steps=steps, lr=1e-4, schedule="constant")
 
@@ -66,14 +74,16 @@ def do_all(experiment: Two, *names: str) -> None:
 def test_a_run_is_finished_when_it_was_trained_to_the_end_and_evaluated(tmp_path: Path, store: Store) -> None:
     assert not is_finished(tmp_path / "gated-0")
     begun = create_run(tmp_path / "gated-0", config(store), store)
-    begun.add_metrics("evaluate", {"of": "a checkpoint on the way"})
+    begun.add_metrics("evaluate", scores("a checkpoint on the way"))
     assert not is_finished(begun.path)
     train(config(store), TrainOptions(begun.path))
     assert not is_finished(begun.path)  # what was measured on the way does not count
-    open_run(begun.path).add_metrics("evaluate", {"of": "the last step"})
+    open_run(begun.path).add_metrics("evaluate", scores("the last step"))
     assert is_finished(begun.path)
     found = list(finished_runs(two(store, tmp_path)))
-    assert [(run.name, run.config.seed, run.scores.values["of"]) for run in found] == [("gated", 0, "the last step")]
+    assert [(run.name, run.config.seed, run.scores.values["split_by"]) for run in found] == [
+        ("gated", 0, "the last step")
+    ]
     assert not list(finished_runs(two(store, tmp_path, steps=3)))
 
 

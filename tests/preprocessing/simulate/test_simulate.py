@@ -208,7 +208,7 @@ def test_other_options_are_refused_unless_overwritten(tmp_path):
 def test_a_folder_of_another_origin_is_never_touched(tmp_path):
     (tmp_path / "processed").mkdir()
     (tmp_path / "processed/000001.csv").write_text("real")
-    with pytest.raises(GatedVAEError, match="not made by"):
+    with pytest.raises(GatedVAEError, match="It holds files, but no simulation"):
         simulate_faces(FaceSimulation(n=1), tmp_path, workers=1, overwrite=True)
     assert (tmp_path / "processed/000001.csv").read_text() == "real"
 
