@@ -258,6 +258,7 @@ def test_a_store_with_splits_is_served_as_from_its_folder(tmp_path: Path) -> Non
         service.close()
 
 
+@pytest.mark.filterwarnings("error")  # so that the warning stops it before anything is sent
 def test_a_token_that_travels_in_the_clear_is_warned_of_before_it_is_sent(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -267,7 +268,7 @@ def test_a_token_that_travels_in_the_clear_is_warned_of_before_it_is_sent(
     sent: list[object] = []
     monkeypatch.setattr(remote.Service, "_act", lambda *_: sent.append(1))
     try:
-        with pytest.raises(UserWarning, match=r"travels to grpc://0.0.0.0:.* unencrypted"):  # warnings are errors here
+        with pytest.raises(UserWarning, match=r"travels to grpc://0.0.0.0:.* unencrypted"):
             PairLoader(service.address, 32)
         assert not sent
         monkeypatch.undo()
