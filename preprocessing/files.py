@@ -264,7 +264,7 @@ def ending_of(path: Path, known: Collection[str]) -> str:
     if place.relative_to(folder).parts[:-1] not in ((), ("figures",)):
         why = f"It would lie among the files of {folder}."
         raise GatedVAEError(f"{path} cannot be written.", why, "Choose another name.")
-    if os.path.lexists(path):
+    if is_there(path):
         beginning = read_own(path, len(_BEGINNINGS[ending]))
         if beginning not in (b"", _BEGINNINGS[ending]):
             what, remedy = f"{path} is not replaced.", "Remove it, or choose another name."
@@ -336,6 +336,11 @@ def read_picture(path: Path, remedy: str) -> bytes:
     if not data.startswith(_BEGINNINGS["png"]) or len(data) > _PICTURE_BYTES:
         raise GatedVAEError(f"{path} is not shown.", "It is no png file.", remedy)
     return data
+
+
+def is_there(path: Path) -> bool:
+    """Whether anything has the name, a link to nothing, too; the machine's troubles are raised."""
+    return path.is_symlink() or path.exists()
 
 
 def read_own(path: Path, size: int) -> bytes | None:

@@ -20,6 +20,7 @@ from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import (
     check_name,
     fits,
+    is_there,
     locked,
     read_json,
     refuse_filled,
@@ -241,7 +242,7 @@ def outline_of(config: TrainConfig, what: str, remedy: str) -> GatedVAE:
 
 def _read_metrics(path: Path) -> dict[str, Any]:
     """What metrics.json holds; nothing where there is none."""
-    if not os.path.lexists(path):
+    if not is_there(path):
         return {}
     remedy = "Remove it, then run the same `pipe train` again, which has little left to do, and `pipe evaluate`."
     metrics = read_json(path, remedy)
@@ -317,7 +318,7 @@ def create_run(path: Path, config: TrainConfig, store: Store, *, extend: bool = 
         When the folder holds a run of another configuration, or something else.
     """
     run = run_of(path, config, store)
-    if not os.path.lexists(_config_path(path)):
+    if not is_there(_config_path(path)):
         refuse_filled(path, "run")
         return _record(run)
     if overwrite:
