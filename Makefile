@@ -6,7 +6,7 @@ OUT ?= out/demo
 FACES ?= 2000
 STEPS ?= 3000
 
-.PHONY: demo test lowest check slow faults fuzz soak audit bench scale constraints clean
+.PHONY: demo test lowest check slow faults fuzz hostile soak audit bench scale constraints clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -42,14 +42,21 @@ slow: $(VENV)/installed
 # Faults and fuzzing write and sync thousands of files: in memory where there is such a folder.
 SCRATCH := $(shell test -w /dev/shm && echo /dev/shm || echo /tmp)
 FUZZ_SECONDS ?= 150
+HOSTILE_SECONDS ?= 240
+FAULTS_EVERY ?= 1
 
-## A fault at every write of every command (kill -9, full disk, I/O error ...), then the same command again.
+## A fault at every write of every command (kill -9, full disk, I/O error ...) and at every read (too many open files, no memory,
+## stale handle, time-out, I/O error), then the same command again. An hour; FAULTS_EVERY=10 takes every tenth call.
 faults: $(VENV)/installed
-	FAULTS_EVERY=1 TMPDIR=$(SCRATCH) $(BIN)/pytest -m slow -s tests/robustness/test_faults.py
+	FAULTS_EVERY=$(FAULTS_EVERY) TMPDIR=$(SCRATCH) $(BIN)/pytest -m slow -s tests/robustness/test_faults.py
 
 ## Damaged CSVs, folders, stores, runs and archives, for FUZZ_SECONDS.
 fuzz: $(VENV)/installed
 	TMPDIR=$(SCRATCH) $(BIN)/python -m tests.robustness.fuzz --seconds $(FUZZ_SECONDS)
+
+## Files and folders of a store, a run, OpenFace's output and results, replaced by pipes, devices, links and lies, for HOSTILE_SECONDS; 0 tries all.
+hostile: $(VENV)/installed
+	TMPDIR=$(SCRATCH) OMP_NUM_THREADS=1 $(BIN)/python -m tests.robustness.hostile --seconds $(HOSTILE_SECONDS)
 
 ## Three ranks read from a service for some minutes, clients and server killed and started again: every pair exactly once.
 soak: $(VENV)/installed

@@ -15,7 +15,7 @@ from gated_vae.pairing.labels import registered
 from gated_vae.pairing.rules.base import Floats, Partners, partition_stream
 from gated_vae.pairing.tables import write_centroids, write_groups, write_pairs
 from gated_vae.preprocessing.errors import GatedVAEError, UsageError, check_seed
-from gated_vae.preprocessing.files import commit
+from gated_vae.preprocessing.files import commit, real
 from gated_vae.preprocessing.progress import Progress, ignore
 from gated_vae.preprocessing.store import PARTITION_NAME, Store, centroids_path, groups_path, pairs_path
 
@@ -128,7 +128,7 @@ def _is_made(store: Store, plan: Plan) -> bool:
 def _refuse_others(store: Store, plans: Sequence[Plan]) -> None:
     """Raise where a table to be replaced is none, or lies behind a link: it may be somebody else's."""
     for path in (path_in(store.path, plan.name) for plan in plans for path_in in _TABLES):
-        is_ours = store.path.resolve() in path.parent.resolve().parents
+        is_ours = real(store.path) in real(path.parent).parents
         if path.exists() and not (is_ours and path.is_file()):
             why = "It is no regular file." if is_ours else "A link leads to where it lies."
             remedy = "Remove it, or the link, then run the same command again."

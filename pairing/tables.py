@@ -206,7 +206,7 @@ class PairTable:
 
 
 def _open(path: Path) -> pq.ParquetFile:
-    return pq.ParquetFile(path, memory_map=True, page_checksum_verification=True)
+    return pq.ParquetFile(path, page_checksum_verification=True)  # not mapped: a disk that fails would end the process
 
 
 def _packing(ordered: str) -> dict[str, Any]:

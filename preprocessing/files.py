@@ -354,11 +354,16 @@ def read_own(path: Path, size: int) -> bytes | None:
         raise
 
 
+def real(path: Path) -> Path:
+    """Where a path leads; as it is where that is a link to itself."""
+    return Path(os.path.realpath(path))
+
+
 def refuse_overlap(out: Path, inputs: Iterable[Path]) -> None:
     """Raise `GatedVAEError` where a folder to be written is, holds or lies in what is read, or lies in a store or a run."""
-    place, remedy = out.resolve(), "Choose a folder of its own."
+    place, remedy = real(out), "Choose a folder of its own."
     for read in inputs:
-        there = read.resolve()
+        there = real(read)
         if place == there or place in there.parents or there in place.parents:
             how = "is" if place == there else "holds" if place in there.parents else "lies in"
             raise GatedVAEError(f"{out} cannot be written.", f"It {how} {read}, which is read.", remedy)
@@ -367,7 +372,7 @@ def refuse_overlap(out: Path, inputs: Iterable[Path]) -> None:
 
 def refuse_ours(out: Path, *, itself: bool = True) -> None:
     """Raise `GatedVAEError` where a folder to be written lies in a store or a run, or is one `itself`."""
-    place = out.resolve()
+    place = real(out)
     for folder in filter(is_ours, [place, *place.parents] if itself else place.parents):
         how = "is" if folder == place else f"lies in {folder},"
         raise GatedVAEError(f"{out} cannot be written.", f"It {how} a store or a run.", "Choose a folder of its own.")

@@ -212,13 +212,16 @@ class StoreWriter:
         return None
 
     def _refuse_foreign(self) -> None:
-        """Raise where another program's folder has a store.json; a damaged one of ours may be replaced."""
+        """Raise where another program's folder has a store.json, or a folder bears a file's name; what is damaged may go."""
         manifest = {"schema_version": "damaged"}
         with suppress(GatedVAEError):
             manifest = read_json(manifest_path(self._out), REBUILD)
         if "schema_version" not in manifest:
             why, remedy = "Its store.json is none of a store.", "Choose a new or empty folder."
             raise GatedVAEError(f"{self._out} cannot be replaced.", why, remedy)
+        for path in (path_in(self._out) for path_in in _FILES):
+            if path.is_dir() and not path.is_symlink():
+                raise GatedVAEError(f"{path} cannot be replaced.", "It is a folder.", "Remove it, then run this again.")
 
     def _refuse_other(self, found: dict[str, Any]) -> None:
         there = _named(found)
@@ -252,7 +255,7 @@ class StoreWriter:
         manifest_path(out).unlink(missing_ok=True)
         for folder in (groups_path(out, "").parents[1], pairs_path(out, "").parents[1], centroids_path(out, "").parent):
             remove(folder)
-        for path_in in (images_path, samples_path, rejected_path, _times_path, manifest_path):
+        for path_in in _FILES:
             commit(path_in(self._staged), path_in(out))
         self.beside.unlink(missing_ok=True)
 
@@ -260,6 +263,9 @@ class StoreWriter:
 def _times_path(folder: Path) -> Path:
     """Where it is noted when the files of a store's source were last changed."""
     return folder / ".times"
+
+
+_FILES = (images_path, samples_path, rejected_path, _times_path, manifest_path)  # the manifest last
 
 
 def _named(manifest: dict[str, Any]) -> dict[str, Any]:

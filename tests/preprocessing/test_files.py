@@ -195,6 +195,8 @@ def test_what_is_written_may_not_overlap_what_is_read(tmp_path: Path) -> None:
     for out, how in ((read, "is"), (tmp_path / "a", "holds"), (read / "store", "lies in"), (tmp_path / "link", "is")):
         with pytest.raises(GatedVAEError, match=f"It {how} "):
             files.refuse_overlap(out, [read])
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    files.refuse_overlap(tmp_path / "loop", [read])
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.json").write_text('{"schema_version": 4}')
     with pytest.raises(GatedVAEError, match="a store or a run"):

@@ -392,11 +392,12 @@ def main() -> None:
     options = parser.parse_args()
     for name in HEAVY.split():
         import_module(name)
-    end, chance = time.monotonic() + (options.seconds or 1e9), random.Random(options.seed)
+    chance = random.Random(options.seed)
     tried, commands, bad, findings = Counter[str](), Counter[str](), 0, 0
     with tempfile.TemporaryDirectory(prefix="hostile-") as folder:
         place = make(Path(folder))
         made = Path(shutil.copytree(place, Path(folder) / "kept"))
+        end = time.monotonic() + (options.seconds or 1e9)
         for case in cases(made, chance):
             if time.monotonic() > end:
                 break

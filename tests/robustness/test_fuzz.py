@@ -1,4 +1,4 @@
-"""A short run of the fuzzing that `make fuzz` does at length."""
+"""Short runs of the fuzzing and the hostile folders that `make fuzz` and `make hostile` try at length."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import pytest
 
 
 @pytest.mark.slow
-def test_nothing_that_is_read_breaks_anything() -> None:
-    words = [sys.executable, "-m", "tests.robustness.fuzz", "--seconds", "20", "--seed", "7"]
+@pytest.mark.parametrize("campaign", ["fuzz", "hostile"])
+def test_nothing_that_is_read_breaks_anything(campaign: str) -> None:
+    words = [sys.executable, "-m", f"tests.robustness.{campaign}", "--seconds", "20", "--seed", "7"]
     done = subprocess.run(words, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "0 findings" in done.stdout.splitlines()[-1]

@@ -486,6 +486,18 @@ def test_what_was_begun_is_not_thrown_away_for_a_bad_sector(
     assert sorted((out / ".work").rglob("*")) == begun
 
 
+def test_a_folder_in_the_place_of_a_file_is_refused_before_anything_changes(
+    source: CelebaOptions, expected: dict[str, bytes], tmp_path: Path
+) -> None:
+    preprocess_celeba(source, tmp_path / "store", workers=1)
+    (tmp_path / "store" / "rejected.parquet").unlink()
+    (tmp_path / "store" / "rejected.parquet").mkdir()
+    with pytest.raises(GatedVAEError, match=r"rejected\.parquet cannot be replaced"):
+        preprocess_celeba(source, tmp_path / "store", workers=1, overwrite=True)
+    left = read_tree(tmp_path / "store")
+    assert left == {name: data for name, data in expected.items() if name != "rejected.parquet"}
+
+
 def test_only_stores_are_replaced(source: CelebaOptions, expected: dict[str, bytes], tmp_path: Path) -> None:
     mine = tmp_path / "mine"
     (mine / "groups").mkdir(parents=True)
