@@ -208,6 +208,23 @@ def test_weights_that_do_not_fit_are_refused(name: str, run: Path, capsys: pytes
         refused(capsys, words, f"{path}", said)
 
 
+@pytest.mark.parametrize("times", [1e30, -1e6])
+def test_weights_that_encode_to_no_numbers_are_refused(
+    times: float, made: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = checkpoints(run / "checkpoints")[-1].weights
+    tensors = {name: value * times if value.is_floating_point() else value for name, value in load_file(path).items()}
+    path.write_bytes(save(tensors, {"sha256": saving._digest(tensors)}))
+    codes = tmp_path / "codes.parquet"
+    for words in (
+        ("evaluate", f"{run}"),
+        ("report", f"{run}"),
+        ("encode", f"{run}", f"{made}/store", "--out", f"{codes}"),
+    ):
+        refused(capsys, words, f"{run} cannot encode the images.", "not be finite")
+    assert not codes.exists()
+
+
 def test_a_header_that_promises_more_than_there_is_allocates_nothing(
     run: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -349,19 +366,17 @@ def test_what_is_no_file_is_neither_waited_for_nor_read(
         refused(capsys, go_on(made, run) if verb == "train" else (verb, f"{run}"), f"{said}")
 
 
-@pytest.mark.parametrize("keep", [False, True], ids=["of its own", "of a picture"])
 def test_a_report_shows_no_file_that_a_figure_leads_to(
-    keep: bool, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A run to be reported by whoever has secrets: its picture is a link to one."""
-    hinton = run / "figures" / "hinton_random_forest.png"
+    """A run to be reported by whoever has secrets: its picture is a link to one, that begins as a picture does, too."""
+    hinton, before = run / "figures" / "hinton_random_forest.png", (run / "report.html").read_bytes()
     scores = json.loads((run / "metrics.json").read_text())
     scores["evaluate"]["dci"] = {"lasso": _dci()}
     (run / "metrics.json").write_text(json.dumps(scores))
     picture = (run / "figures" / "pairs.png").read_bytes()
-    (tmp_path / "secret").write_bytes((picture if keep else b"") + b"nobody's business")
+    (tmp_path / "secret").write_bytes(picture + b"nobody's business")
     hinton.symlink_to(tmp_path / "secret")
-    before = (run / "report.html").read_bytes()
     refused(capsys, ("report", f"{run}"), f"{hinton} is not shown", "It is no png file")
     hinton.unlink()
     hinton.write_bytes(b"nobody's business")
