@@ -40,9 +40,13 @@ def serve(
 
     stops = {signal.SIGINT, signal.SIGTERM}
     # Blocked in the server's threads, too, and waited for: a handler may run just before the wait, which then never ends.
-    signal.pthread_sigmask(signal.SIG_BLOCK, stops)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, stops)
     options = ServiceOptions(host, port, token_file, tls_cert, tls_key, max_streams)
-    service = PairService(store, options)
+    try:
+        service = PairService(store, options)
+    except Exception:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        raise
     if token_file and not tls_cert:
         console.say("The token travels unencrypted: give --tls-cert and --tls-key on a network that others use.")
     with suppress(GatedVAEError), channels.printing():  # whoever has closed standard output may know the address

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -448,3 +449,9 @@ def test_dead_partitions_are_told_with_a_remedy(
     assert pipe(*words, "--overwrite", "--out", tmp_path / "run") == 0
     dead = "pose" if pose < expression else "expression"
     assert f"dead {dead}: no dimension tells" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_service_that_cannot_start_leaves_signals_as_they_were(tmp_path: Path) -> None:
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    assert pipe("serve", tmp_path / "absent") == 1
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before
