@@ -75,12 +75,8 @@ class Run:
 
     @property
     def figures(self) -> Path:
-        """Where pictures go; refused where a link would lead them among other files."""
-        figures = self.written / FIGURES
-        if figures.is_symlink():
-            remedy = "Remove that link, or give another folder: --out FOLDER."
-            raise GatedVAEError(f"No picture can be written to {figures}.", "It is a link.", remedy)
-        return figures
+        """Where pictures go."""
+        return self.written / FIGURES
 
     @property
     def checkpoints(self) -> Path:
@@ -121,7 +117,7 @@ class Run:
             refuse_ours(out)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            for place in filter(Path.exists, (folder, replace(self, results=out).figures)):
+            for place in filter(Path.exists, (folder, folder / FIGURES)):
                 TemporaryFile(dir=place).close()
         except OSError as error:
             why = f"{os.strerror(error.errno or 0)}."
