@@ -23,6 +23,7 @@ from gated_vae.preprocessing.files import (
     is_there,
     locked,
     read_json,
+    real,
     refuse_filled,
     refuse_ours,
     refuse_overlap,
@@ -113,7 +114,7 @@ class Run:
         Another store or run is no place for it, nor is a folder in one.
         """
         folder = out or self.path
-        if out and out.resolve() != self.path.resolve():
+        if out and real(out) != real(self.path):
             refuse_ours(out)
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -289,7 +290,7 @@ def recorded(path: Path) -> TrainConfig | None:
 def refuse_place(path: Path, config: TrainConfig) -> None:
     """Refuse a folder for a run that is, holds or lies in what it is made from, or in a store or a run but its own."""
     made_from = [] if is_address(config.store) else [Path(config.store)]
-    if config.initial and path.resolve() == Path(config.initial).resolve() / TUNED:
+    if config.initial and real(path) == real(Path(config.initial)) / TUNED:
         path = Path(config.initial)
     elif config.initial:
         made_from.append(Path(config.initial))
