@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -11,14 +12,16 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import nn
 
 Tensors = Mapping[str, torch.Tensor]
 AtomicFile = Callable[[Path], AbstractContextManager[BinaryIO]]
 
-_DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16, "I64": torch.int64}
+_HEADER_BYTES = 16 << 20  # of names and shapes, at most
+_DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.float64: "F64"}
+_DTYPES |= {torch.int64: "I64", torch.int32: "I32", torch.uint8: "U8", torch.bool: "BOOL"}
 
 
 @dataclass(frozen=True)
@@ -83,8 +86,8 @@ def optimiser_slots(model: nn.Module, optimiser: torch.optim.Optimizer) -> dict[
 
 def weights_digest(checkpoint: Checkpoint) -> str:
     """The SHA-256 that the weights were saved with; `ValueError` when the file is damaged."""
-    with _opened(checkpoint.weights) as file:
-        return str((file.metadata() or {}).get("sha256"))
+    with _opened(checkpoint.weights) as (_, header):
+        return str(header.get("__metadata__", {}).get("sha256"))
 
 
 def prune(folder: Path, keep: int) -> None:
@@ -107,36 +110,49 @@ def _digest(tensors: Tensors) -> str:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    """A safetensors file; `ValueError` where it is damaged, `OSError` where the machine cannot read it."""
-    if not path.is_file():  # a pipe would be waited on
-        raise ValueError(f"{path} cannot be loaded: it is no regular file")
-    path.open("rb").close()  # for its errors: safetensors says of all of them that there is no such file
+def _opened(path: Path) -> Iterator[tuple[BinaryIO, dict[str, Any]]]:
+    """A safetensors file and its header; `ValueError` where it is damaged, `OSError` where the machine cannot read it.
+
+    Not opened by safetensors, which takes a machine's troubles for missing files, or dies of them.
+    """
     try:
-        with safe_open(path, framework="pt") as file:
-            yield file
-    except SafetensorError as error:
-        raise ValueError(f"{path} cannot be loaded: {str(error).splitlines()[0]}") from error
+        if not path.is_file():  # a pipe would be waited on
+            raise ValueError("it is no regular file")
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(length)) if length <= _HEADER_BYTES else None
+            if not isinstance(header, dict) or not all(isinstance(entry, dict) for entry in header.values()):
+                raise ValueError("it has no header")
+            yield file, header
+    except OSError as error:
+        error.filename = os.fspath(path)
+        raise
+    except (SafetensorError, RecursionError, ValueError) as error:
+        raise ValueError(f"{path} cannot be loaded: {error}") from error
 
 
-def _read(path: Path, wanted: Tensors) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+def _read(path: Path, wanted: Tensors) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
     """Tensors and metadata of a safetensors file, read once its header says that they have the names and forms of `wanted`.
 
     An optimiser trusts what it is given: with a state of another shape it would write beyond its end.
     """
-    with _opened(path) as file:
-        headers = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
-        found = {name: (_DTYPES.get(it.get_dtype()), tuple(it.get_shape())) for name, it in headers.items()}
-        expected = {name: (tensor.dtype, tuple(tensor.shape)) for name, tensor in wanted.items()}
+    with _opened(path) as (file, header):
+        metadata = header.pop("__metadata__", {})
+        found = {name: (entry.get("dtype"), entry.get("shape")) for name, entry in header.items()}
+        expected = {name: (_DTYPES[tensor.dtype], [*tensor.shape]) for name, tensor in wanted.items()}
         if found != expected:
             name = min(name for name in {*found, *expected} if found.get(name) != expected.get(name))
-            fault = f"{name} is {_told(found.get(name))}, of the model {_told(expected.get(name))}"
-            raise ValueError(f"{path} does not fit the model: {fault}")
-        return {name: file.get_tensor(name) for name in wanted}, file.metadata() or {}
+            there, here = (_told(forms.get(name)) for forms in (found, expected))
+            raise ValueError(f"{name:.100} is {there}, of the model {here}")
+        size = file.tell() + sum(tensor.nbytes for tensor in wanted.values())
+        if os.fstat(file.fileno()).st_size != size:
+            raise ValueError("it is cut, or goes on after its end")
+        file.seek(0)
+        return load(file.read(size)), metadata
 
 
-def _told(form: tuple[torch.dtype | None, tuple[int, ...]] | None) -> str:
-    return "not there" if form is None else f"{str(form[0]).removeprefix('torch.')} {form[1]}"
+def _told(form: tuple[Any, Any] | None) -> str:
+    return "not there" if form is None else f"{form[0]} {form[1]}"[:100]
 
 
 def _compare(path: Path, tensors: Tensors, expected: str | None) -> None:

@@ -259,12 +259,12 @@ def ending_of(path: Path, known: Collection[str]) -> str:
     if ending not in known or path.is_dir():
         why = "It is a folder." if path.is_dir() else f"It ends in .{ending}." if ending else "Its ending says nothing."
         raise UsageError(f"{path} cannot be written.", why, f"Give a name that ends in .{' or .'.join(known)}.")
-    place = path.parent.resolve() / path.name
+    place = real(path.parent) / path.name
     folder = next(filter(is_ours, place.parents), place.parent)
     if place.relative_to(folder).parts[:-1] not in ((), ("figures",)):
         why = f"It would lie among the files of {folder}."
         raise GatedVAEError(f"{path} cannot be written.", why, "Choose another name.")
-    if os.path.lexists(path):
+    if is_there(path):
         beginning = read_own(path, len(_BEGINNINGS[ending]))
         if beginning not in (b"", _BEGINNINGS[ending]):
             what, remedy = f"{path} is not replaced.", "Remove it, or choose another name."
@@ -336,6 +336,11 @@ def read_picture(path: Path, remedy: str) -> bytes:
     if not data.startswith(_BEGINNINGS["png"]) or len(data) > _PICTURE_BYTES:
         raise GatedVAEError(f"{path} is not shown.", "It is no png file.", remedy)
     return data
+
+
+def is_there(path: Path) -> bool:
+    """Whether anything has the name, a link to nothing, too; the machine's troubles are raised."""
+    return path.is_symlink() or path.exists()
 
 
 def read_own(path: Path, size: int) -> bytes | None:

@@ -106,7 +106,7 @@ class OpenRun:
         Raises
         ------
         GatedVAEError
-            When they are of another size than those it was trained on, or of other values.
+            When they are of another size than those it was trained on, or of other values; or codes would not be finite.
         """
         images = np.asarray(images)
         shape, refused = self.files.config.model.image_shape, f"{self.files.path} cannot encode the images."
@@ -123,6 +123,9 @@ class OpenRun:
             posterior = self.model.encode(batch.to(self.device))
             means.append(posterior.mean.cpu().numpy())
             stds.append((0.5 * posterior.logvar).exp().cpu().numpy())
+            if not (np.isfinite(means[-1]) & (stds[-1] > 0) & np.isfinite(stds[-1])).all():
+                remedy = "Its weights are none that training has settled on: train it again."
+                raise GatedVAEError(refused, "Its codes would not be finite.", remedy)
             progress(min(start + BATCH, len(ids)), len(ids))
         return Codes(np.concatenate(means), np.concatenate(stds))
 

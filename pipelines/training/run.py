@@ -20,8 +20,10 @@ from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import (
     check_name,
     fits,
+    is_there,
     locked,
     read_json,
+    real,
     refuse_filled,
     refuse_ours,
     refuse_overlap,
@@ -74,12 +76,8 @@ class Run:
 
     @property
     def figures(self) -> Path:
-        """Where pictures go; refused where a link would lead them among other files."""
-        figures = self.written / FIGURES
-        if figures.is_symlink():
-            remedy = "Remove that link, or give another folder: --out FOLDER."
-            raise GatedVAEError(f"No picture can be written to {figures}.", "It is a link.", remedy)
-        return figures
+        """Where pictures go."""
+        return self.written / FIGURES
 
     @property
     def checkpoints(self) -> Path:
@@ -116,11 +114,11 @@ class Run:
         Another store or run is no place for it, nor is a folder in one.
         """
         folder = out or self.path
-        if out and out.resolve() != self.path.resolve():
+        if out and real(out) != real(self.path):
             refuse_ours(out)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            for place in filter(Path.exists, (folder, replace(self, results=out).figures)):
+            for place in filter(Path.exists, (folder, folder / FIGURES)):
                 TemporaryFile(dir=place).close()
         except OSError as error:
             why = f"{os.strerror(error.errno or 0)}."
@@ -241,7 +239,7 @@ def outline_of(config: TrainConfig, what: str, remedy: str) -> GatedVAE:
 
 def _read_metrics(path: Path) -> dict[str, Any]:
     """What metrics.json holds; nothing where there is none."""
-    if not os.path.lexists(path):
+    if not is_there(path):
         return {}
     remedy = "Remove it, then run the same `pipe train` again, which has little left to do, and `pipe evaluate`."
     metrics = read_json(path, remedy)
@@ -292,7 +290,7 @@ def recorded(path: Path) -> TrainConfig | None:
 def refuse_place(path: Path, config: TrainConfig) -> None:
     """Refuse a folder for a run that is, holds or lies in what it is made from, or in a store or a run but its own."""
     made_from = [] if is_address(config.store) else [Path(config.store)]
-    if config.initial and path.resolve() == Path(config.initial).resolve() / TUNED:
+    if config.initial and real(path) == real(Path(config.initial)) / TUNED:
         path = Path(config.initial)
     elif config.initial:
         made_from.append(Path(config.initial))
@@ -317,7 +315,7 @@ def create_run(path: Path, config: TrainConfig, store: Store, *, extend: bool = 
         When the folder holds a run of another configuration, or something else.
     """
     run = run_of(path, config, store)
-    if not os.path.lexists(_config_path(path)):
+    if not is_there(_config_path(path)):
         refuse_filled(path, "run")
         return _record(run)
     if overwrite:

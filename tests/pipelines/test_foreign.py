@@ -88,20 +88,26 @@ def refused(capsys: pytest.CaptureFixture[str], words: Words, *said: str) -> Non
 STATES: dict[str, tuple[Callable[[Tensors], object], str]] = {
     "moments of fewer numbers": (
         lambda t: t.update({"decoder.layers.0.weight/exp_avg": torch.zeros(2)}),
-        "float32 (2,)",
+        "F32 [2]",
     ),
     "moments of more numbers": (
         lambda t: t.update({"decoder.layers.0.weight/exp_avg_sq": torch.zeros(900, 900)}),
-        "float32 (900, 900)",
+        "F32 [900, 900]",
     ),
-    "a moment of one number": (lambda t: t.update({"decoder.layers.0.bias/exp_avg": torch.zeros(())}), "float32 ()"),
+    "a moment of one number": (lambda t: t.update({"decoder.layers.0.bias/exp_avg": torch.zeros(())}), "F32 []"),
     "as many in another shape": (
         lambda t: t.update({key: t[key].flatten() for key in ["decoder.layers.0.weight/exp_avg"]}),
         "decoder.layers.0.weight/exp_avg",
     ),
-    "doubles": (lambda t: t.update({"decoder.layers.0.bias/exp_avg": torch.zeros(8, dtype=torch.float64)}), "float64"),
-    "bytes": (lambda t: t.update({"decoder.layers.0.bias/exp_avg": torch.zeros(8, dtype=torch.uint8)}), "(8,)"),
-    "many steps": (lambda t: t.update({"decoder.layers.0.bias/step": torch.zeros(8)}), "/step is float32 (8,)"),
+    "doubles": (
+        lambda t: t.update({"decoder.layers.0.bias/exp_avg": torch.zeros(8, dtype=torch.float64)}),
+        "F64 [8], of the model F32 [8]",
+    ),
+    "bytes": (lambda t: t.update({"decoder.layers.0.bias/exp_avg": torch.zeros(8, dtype=torch.uint8)}), "U8 [8]"),
+    "many steps": (
+        lambda t: t.update({"decoder.layers.0.bias/step": torch.zeros(8)}),
+        "/step is F32 [8], of the model F32 []",
+    ),
     "a moment less": (lambda t: t.pop("decoder.layers.0.bias/exp_avg"), "exp_avg is not there"),
     "a slot more": (lambda t: t.update({"decoder.layers.0.bias/max": torch.zeros(8)}), "of the model not there"),
     "of another parameter": (lambda t: t.update({"elsewhere/exp_avg": torch.zeros(8)}), "elsewhere"),
@@ -128,8 +134,8 @@ def test_a_state_that_does_not_fit_the_model_is_refused_before_training(
     """Fused Adam reads and writes beyond the ends of moments that are shorter than their parameter."""
     change, said = STATES[name]
     path = rewrite_state(run, change)
-    refused(capsys, go_on(made, run), f"{path} does not fit the model", said)
-    refused(capsys, ("verify", f"{run}"), f"{path} does not fit the model")
+    refused(capsys, go_on(made, run), f"{path} cannot be loaded", said)
+    refused(capsys, ("verify", f"{run}"), f"{path} cannot be loaded")
 
 
 def test_a_state_that_fits_is_taken(made: Path, run: Path) -> None:
@@ -141,7 +147,7 @@ def test_no_state_reaches_an_optimiser_that_it_does_not_fit(run: Path) -> None:
     rewrite_state(run, STATES["moments of fewer numbers"][0])
     model = GatedVAE(open_run(run).config.model)
     optimiser = torch.optim.Adam(model.parameters(), fused=True)
-    with pytest.raises(ValueError, match="does not fit"):
+    with pytest.raises(ValueError, match="cannot be loaded"):
         load_state(checkpoints(run / "checkpoints")[-1], model, optimiser)
     assert not optimiser.state
 
@@ -180,11 +186,11 @@ def test_a_position_nested_without_end_is_refused(run: Path, capsys: pytest.Capt
 WEIGHTS: dict[str, tuple[Callable[[Tensors], object], str]] = {
     "of another shape": (
         lambda t: t.update({"decoder.layers.0.bias": torch.zeros(9)}),
-        "float32 (9,), of the model float32 (8,)",
+        "F32 [9], of the model F32 [8]",
     ),
     "of another dtype": (
         lambda t: t.update({"decoder.layers.0.bias": torch.zeros(8, dtype=torch.int32)}),
-        "of the model float32",
+        "I32 [8], of the model F32 [8]",
     ),
     "one less": (lambda t: t.pop("decoder.layers.0.bias"), "decoder.layers.0.bias is not there"),
     "not finite": (lambda t: t["decoder.layers.0.bias"].fill_(float("nan")), "not finite"),
@@ -200,6 +206,23 @@ def test_weights_that_do_not_fit_are_refused(name: str, run: Path, capsys: pytes
     path.write_bytes(save(tensors, {"sha256": saving._digest(tensors)}))
     for words in (("traverse", f"{run}"), ("verify", f"{run}"), ("finetune", f"{run}", "--steps", "1")):
         refused(capsys, words, f"{path}", said)
+
+
+@pytest.mark.parametrize("times", [1e30, -1e6])
+def test_weights_that_encode_to_no_numbers_are_refused(
+    times: float, made: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = checkpoints(run / "checkpoints")[-1].weights
+    tensors = {name: value * times if value.is_floating_point() else value for name, value in load_file(path).items()}
+    path.write_bytes(save(tensors, {"sha256": saving._digest(tensors)}))
+    codes = tmp_path / "codes.parquet"
+    for words in (
+        ("evaluate", f"{run}"),
+        ("report", f"{run}"),
+        ("encode", f"{run}", f"{made}/store", "--out", f"{codes}"),
+    ):
+        refused(capsys, words, f"{run} cannot encode the images.", "not be finite")
+    assert not codes.exists()
 
 
 def test_a_header_that_promises_more_than_there_is_allocates_nothing(
@@ -343,19 +366,17 @@ def test_what_is_no_file_is_neither_waited_for_nor_read(
         refused(capsys, go_on(made, run) if verb == "train" else (verb, f"{run}"), f"{said}")
 
 
-@pytest.mark.parametrize("keep", [False, True], ids=["of its own", "of a picture"])
 def test_a_report_shows_no_file_that_a_figure_leads_to(
-    keep: bool, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A run to be reported by whoever has secrets: its picture is a link to one."""
-    hinton = run / "figures" / "hinton_random_forest.png"
+    """A run to be reported by whoever has secrets: its picture is a link to one, that begins as a picture does, too."""
+    hinton, before = run / "figures" / "hinton_random_forest.png", (run / "report.html").read_bytes()
     scores = json.loads((run / "metrics.json").read_text())
     scores["evaluate"]["dci"] = {"lasso": _dci()}
     (run / "metrics.json").write_text(json.dumps(scores))
     picture = (run / "figures" / "pairs.png").read_bytes()
-    (tmp_path / "secret").write_bytes((picture if keep else b"") + b"nobody's business")
+    (tmp_path / "secret").write_bytes(picture + b"nobody's business")
     hinton.symlink_to(tmp_path / "secret")
-    before = (run / "report.html").read_bytes()
     refused(capsys, ("report", f"{run}"), f"{hinton} is not shown", "It is no png file")
     hinton.unlink()
     hinton.write_bytes(b"nobody's business")

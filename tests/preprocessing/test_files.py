@@ -202,6 +202,8 @@ def test_what_is_written_may_not_overlap_what_is_read(tmp_path: Path) -> None:
     with pytest.raises(GatedVAEError, match="a store or a run"):
         files.refuse_overlap(tmp_path / "run" / "deep" / "store", [read])
     files.refuse_overlap(tmp_path / "a" / "store", [read])
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    files.refuse_overlap(tmp_path / "circle" / "store", [read])
 
 
 def test_removing_a_link_leaves_what_it_leads_to(tmp_path: Path) -> None:
