@@ -268,6 +268,7 @@ def _is_partition(name: str, record: Any) -> bool:
         and all(type(seed) is int and seed >= 0 for seed in seeds)
         and isinstance(shared, list)
         and all(isinstance(column, str) for column in shared)
+        and (record["method"] != "follow" or (isinstance(record.get("apart"), float) and len(shared) > 1))
     )
 
 
