@@ -50,9 +50,9 @@ class NeighbourPartners:
         order = np.lexsort((at, group))
         place = np.empty(len(order), np.int64)
         place[order] = np.arange(len(order))
-        # Groups one behind the other on one axis, further apart than samples may be: one search finds all ends.
+        # Groups one behind the other on one axis, further apart than any two of one group: one search finds all ends.
         own, where = group[order].astype(np.int64), at[order] - at.min()
-        axis = own * (where.max() + 2 * apart + 1) + where
+        axis = own * (2 * where.max() + apart + 1) + where
         first, last = np.searchsorted(axis, axis - apart, "left"), np.searchsorted(axis, axis + apart, "right")
         lonely = last - first == 1
         before, after = np.diff(axis, prepend=-np.inf), np.diff(axis, append=np.inf)
@@ -65,7 +65,8 @@ class NeighbourPartners:
         first, own = self.first[ids], self.place[ids]
         other = first + random_below(self.last[ids] - first - 1, ids, seed=seed, draw=draw)
         other += other >= own
-        return self.order[other]
+        found: Ids = self.order[other]
+        return found
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ class Follow:
             if column not in store.schema.names:
                 known = ", ".join(name for name in store.schema.names if name != "sample_id")
                 raise GatedVAEError(f"There is no column {column}.", f"There are {known}.", "Name some of them.")
-        return {"shared": [*self.sequence, self.order], "apart": self.apart}
+        return {"shared": [*self.sequence, self.order], "apart": float(self.apart)}
 
     def group(self, store: Store, record: Record) -> Grouped:
         """Group samples by sequence; one that is alone in its sequence joins the next.

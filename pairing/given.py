@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from gated_vae.preprocessing.labels.table import read_table
+import pyarrow as pa
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 
@@ -17,6 +17,7 @@ from gated_vae.pairing.partition import Grouped, Record
 from gated_vae.pairing.rules.base import Ids, drawing, random_below
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import digest
+from gated_vae.preprocessing.labels.table import read_table
 from gated_vae.preprocessing.store import Store
 
 COLUMNS = ("input", "target", "partition")
@@ -93,35 +94,31 @@ def read_pairs(path: Path, store: Store) -> dict[str, Given]:
     GatedVAEError
         When it cannot be read, lacks a column, or a row names no two different samples of the store, or no partition.
     """
-    table = read_table(path, text=COLUMNS)
-    missing = [name for name in COLUMNS if name not in table]
-    if missing or not len(table):
-        why = f"It has no column {missing[0]}." if missing else "It has no row."
-        raise GatedVAEError(f"{path} holds no pairs.", why, _REMEDY)
+    labels = read_table(path, COLUMNS.__contains__)
+    labels.require(*COLUMNS)
+    table = pd.DataFrame({name: labels.table[name].cast(pa.string()).to_pandas() for name in COLUMNS})
     ids = np.stack([_sample_ids(path, table[name], store) for name in COLUMNS[:2]], axis=1)
     same, nameless = ids[:, 0] == ids[:, 1], table["partition"].isna().to_numpy()
     for wrong, why in ((same, "It pairs a sample with itself."), (nameless, "It names no partition.")):
         if wrong.any():
             raise GatedVAEError(f"Row {int(wrong.argmax())} of {path} is no pair.", why, _REMEDY)
     ids.sort(axis=1)
-    names = table["partition"].astype(str).str.strip()
+    names = table["partition"].str.strip()
     return {name: Given(path, np.unique(ids[(names == name).to_numpy()], axis=0)) for name in names.unique()}
 
 
 def _sample_ids(path: Path, values: pd.Series, store: Store) -> npt.NDArray[np.int64]:
     """Which samples a column names: images, or sample ids where none is an image."""
     images = store.sample_columns(["image"])["image"]
-    place = pd.Series(np.arange(len(images)), images.astype(str))
-    names = values.astype("string").str.strip()
-    if place.index.has_duplicates:
-        place = place[~place.index.duplicated(keep=False)]
-    found = names.map(place)
-    if found.isna().all() and names.str.fullmatch(r"\d{1,12}").all():
-        numbers = names.astype(np.int64)
-        found = numbers.where(numbers < len(images))
+    place = pd.Series(np.arange(len(images)), images)
+    found = values.map(place[~place.index.duplicated(keep=False)])
+    if found.isna().all():
+        numbers = pd.to_numeric(values, errors="coerce")
+        found = numbers.where(numbers.isin(place))
     wrong = found.isna().to_numpy()
     if wrong.any():
         row = int(wrong.argmax())
-        why = f"{wrong.sum()} rows name no image of the store in {values.name}; this one {values.iloc[row]!r}, the store has {images.iloc[0]!r}."
+        why = f"Its {values.name} is {values.iloc[row]!r}; the store has {images.iloc[0]!r} and others."
         raise GatedVAEError(f"Row {row} of {path} is no pair.", why, _REMEDY)
-    return found.to_numpy(np.int64)
+    ids: Ids = found.to_numpy(np.int64)
+    return ids

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gated_vae.pipelines.options import AsJson, Overwrite, Seed, StorePath
+
+if TYPE_CHECKING:
+    from gated_vae.pairing.exact import Pairing
 
 
 def pair(
@@ -46,12 +50,11 @@ def pair(
     from gated_vae.preprocessing.store import open_store
 
     opened = open_store(store)
-    kinds = [
-        parse_columns("--share", share or []).items(),
-        map(parse_follow, follow or []),
-        read_pairs(pairs, opened).items() if pairs else (),
+    wanted: list[tuple[str, Sequence[str] | Pairing]] = [
+        *parse_columns("--share", share or []).items(),
+        *map(parse_follow, follow or []),
+        *(read_pairs(pairs, opened).items() if pairs else ()),
     ]
-    wanted = [it for kind in kinds for it in kind]
     shares = dict(wanted)
     if len(shares) < len(wanted) or not wanted:
         why = "Two partitions have one name." if wanted else "Give --share, --follow or --pairs."
