@@ -98,7 +98,7 @@ def evaluate_factors(run: OpenRun, *, samples: int = SPRITES, seed: int = 0, pro
             "codes": "posterior means",
             "constant": [name for name, column in zip(names, factors.T, strict=True) if (column == column[0]).all()],
             "dci": score_dci(codes, factors, names, seed=seed),
-            "rotation_circular": _rotation(codes.mean, factors, names, seed),
+            "rotation_circular": _rotation(codes.mean, factors, names, seed) if run.store.kind == "dsprites" else None,
             "partition_r2": by_partition(table.r2, run.partitions, table.factors) if table else {},
             "partition_score": table.per_factor if table else {},
             "mig": mig(codes.mean, factors).score,
