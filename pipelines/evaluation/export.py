@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import warnings
+from copy import deepcopy
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -86,7 +87,7 @@ def export(run: OpenRun, out: Path, *, decoder: bool = False) -> Export:
     if form == "onnx" and find_spec("onnxscript") is None:
         remedy = "Install it: pip install onnxscript. Or give a name that ends in .pt2, which needs nothing else."
         raise GatedVAEError(f"{out} cannot be written.", "The package onnxscript is not installed.", remedy)
-    model = run.model.cpu()
+    model = deepcopy(run.model).cpu().requires_grad_(requires_grad=False)
     partitions = {name: [part.start, part.stop] for name, part in run.partitions.items()}
     metadata = {"partitions": partitions, "image_shape": [*run.image_shape], "version": _version()}
     if decoder:
