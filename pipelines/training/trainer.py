@@ -20,6 +20,7 @@ from gated_vae.pipelines.training.config import TrainConfig
 from gated_vae.pipelines.training.losses import EventLog, RunningLosses
 from gated_vae.pipelines.training.process import choose_device, choose_products, keep_freed_memory, stop_signals
 from gated_vae.pipelines.training.run import (
+    KEPT_CHECKPOINTS,
     Run,
     check_position,
     create_run,
@@ -32,8 +33,6 @@ from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import atomic_file, locked
 from gated_vae.preprocessing.progress import Progress, ignore
 from gated_vae.preprocessing.store import Store
-
-KEPT_CHECKPOINTS = 2
 
 
 @dataclass(frozen=True)
@@ -90,8 +89,8 @@ def train(
         run = open_run(options.out).using(config)
         steps = config.length(len(loader))
         if run.is_trained(steps):
-            if first:  # a death may have come between saving the last checkpoint and removing older ones
-                prune(run.checkpoints, KEPT_CHECKPOINTS)
+            if first:  # a death may have come before that was done
+                run.tidy()
             return TrainReport(options.out, steps, 0, run.read_metrics()["train"]["losses"])
         trainer = Trainer(run, loader, steps, device)
         start = trainer.step
@@ -100,8 +99,6 @@ def train(
             if first:
                 run.forget_metrics()
             trainer.fit(options, progress)
-        elif first:
-            prune(run.checkpoints, KEPT_CHECKPOINTS)
         if first:
             run.finish(steps, trainer.losses.means)
         distributed.everyone(0)
