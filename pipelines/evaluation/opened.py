@@ -117,7 +117,7 @@ class OpenRun:
         shape, refused = self.image_shape, f"{self.files.path} cannot encode the images."
         if images.shape[1:] != shape:
             why = f"It was trained on images of {shape}, these are {images.shape[1:]}."
-            raise GatedVAEError(refused, why, "Make them of this size: `gated_vae.read_pictures`.")
+            raise GatedVAEError(refused, why, "Make them of this size: `pipe preprocess --size`, `read_pictures`.")
         most = {"f": 1, "i": 255, "u": 255}.get(images.dtype.kind, -1)
         if images.dtype != np.uint8 and not ((images >= 0) & (images <= most)).all():
             raise GatedVAEError(refused, f"They are {images.dtype}.", "Give uint8, or floating point in 0 .. 1.")
