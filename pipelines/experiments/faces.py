@@ -192,14 +192,15 @@ class Faces(Experiment):
         beta, charged = self.beta_of("gated"), self.beta_of("ungated_beta")
         judge = "the truth behind the simulation" if self.truth else "OpenFace's labels, noise included"
         pairs = "; ".join(f"{name}: {pairs_made(record)}" for name, record in store.partitions.items())
-        height, width = store.manifest["image_shape"]
+        height, width, *colours = store.manifest["image_shape"]
+        colour = " in colour" if colours else ""
         hidden = f", hidden {self.hidden}" if self.hidden else ""
         weights = f", times {self.kl_weights} where there is a gate" if self.kl_weights else ""
         judges = read_labels(store, FACES, truth=self.truth).judges
         trained = f"{store.training:,} of them, and none of the people who judge," if store.splits else "all images,"
         return (
             f"# Faces ({self.data}), {self.steps:,} steps\n\n"
-            f"{len(store):,} images of {width}x{height}. Pairs: {pairs}. Every run: the faces' preset ({PRESET.network} network"
+            f"{len(store):,} images of {width}x{height}{colour}. Pairs: {pairs}. Every run: the faces' preset ({PRESET.network} network"
             f"{hidden}), batch {self.batch_size}, Adam, learning rate {self.lr:g} {self.schedule}, {self.precision}, KL weight"
             f" {beta:g}{weights} (ungated_beta: {charged:g}). Ungated networks have the same"
             " partitions, which mean nothing to them.\n\n"
