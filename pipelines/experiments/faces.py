@@ -200,7 +200,8 @@ class Faces(Experiment):
         trained = f"{store.training:,} of them, and none of the people who judge," if store.splits else "all images,"
         return (
             f"# Faces ({self.data}), {self.steps:,} steps\n\n"
-            f"{len(store):,} images of {width}x{height}{colour}. Pairs: {pairs}. Every run: the faces' preset ({PRESET.network} network"
+            f"{len(store):,} images of {width}x{height}{colour}. Pairs: {pairs}."
+            f" Every run: the faces' preset ({PRESET.network} network"
             f"{hidden}), batch {self.batch_size}, Adam, learning rate {self.lr:g} {self.schedule}, {self.precision}, KL weight"
             f" {beta:g}{weights} (ungated_beta: {charged:g}). Ungated networks have the same"
             " partitions, which mean nothing to them.\n\n"
