@@ -215,7 +215,7 @@ class Faces(Experiment):
 def _summary(cells: pd.DataFrame) -> dict[str, float]:
     """One run's mean R2 by partition: ``NAME: own`` and so on."""
     r2 = {name: found.set_index("factor")["r2"].to_dict() for name, found in cells.groupby("partition", sort=False)}
-    owner = {factor: owner_of(factor) for factor in cells["factor"].unique()}
+    owner = {factor: name for factor in cells["factor"].unique() if (name := owner_of(factor))}
     return {f"{name}: {key}": value for name, found in summarise(r2, owner).items() for key, value in found.items()}
 
 
