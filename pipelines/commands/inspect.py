@@ -80,6 +80,7 @@ def _run(path: Path, *, as_json: bool) -> None:
         "model": f"{model['network']}, method {model['method']}, objective {model['objective']}",
         "training": f"{config.precision} on {config.device}, batch {config.batch_size}, seed {config.seed}",
         "learning rate": f"{config.lr:g} {config.schedule}",
+        "weights used": config.keep,
         "checkpoint": f"step {latest.step:,}" if latest else "none yet",
         "finished": "train" in metrics,
         "measured": ", ".join(metrics) or "nothing yet",

@@ -167,7 +167,7 @@ def test_a_stacks_step_never_waits_for_the_device(tmp_path: Path, grid: Store) -
     for index, one in enumerate(wanted):
         create_run(tmp_path / f"{index}", one, grid)
         runs.append(open_run(tmp_path / f"{index}"))
-    trainer = StackTrainer(runs, grid, 64, "cuda")
+    trainer = StackTrainer(runs, grid, (64,), "cuda")
     ids = torch.from_numpy(np.random.default_rng(0).integers(0, len(grid), (2, len(runs), 32)).astype(np.int32)).cuda()
     for _ in range(6):  # as it is, then recorded, then replayed
         trainer.step += 1
