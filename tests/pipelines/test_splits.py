@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from safetensors.torch import load_file
 
+from gated_vae.models.checkpoint import checkpoints
 from gated_vae.pairing import PairLoader
 from gated_vae.pairing.cluster import ClusterOptions, cluster_store
 from gated_vae.pairing.exact import pair_exactly
@@ -97,6 +100,30 @@ def test_what_test_people_are_decides_nothing(tmp_path: Path) -> None:
     for kind in ("turns", "together"):
         ids = np.concatenate([batch.input_id for batch in PairLoader(first, 16, batches=kind).ids()])  # type: ignore[arg-type]
         assert sorted(set(ids.tolist())) == list(range(training))
+
+
+@pytest.mark.parametrize("whose", ["valid", "test"])
+def test_what_unseen_people_are_decides_no_weight(whose: str, tmp_path: Path) -> None:
+    """Valid people decide what validations find, and nothing else; test people not even that."""
+    write_people(tmp_path / "of")
+    first = paired(make(tmp_path / "of", tmp_path / "first", size=16))
+    samples = open_store(first).samples
+    write_people(tmp_path / "spoilt", spoil=frozenset(samples.loc[samples["split"] == whose, "identity"]))
+    second = paired(make(tmp_path / "spoilt", tmp_path / "second", size=16))
+    options = ["--network", "fc", "--hidden", "8", "--latent", "pose=2,expression=2,identity=2", "--method", "partners"]
+    options += ["--batch-size", "16", "--steps", "6", "--checkpoint-every", "3", "--device", "cpu"]
+    for store in (first, second):
+        with pytest.raises(SystemExit, match="0"):
+            main(["train", str(store), "--out", f"{store}-run", *options])
+    found = []
+    for run in (tmp_path / "first-run", tmp_path / "second-run"):
+        saved = checkpoints(run / "checkpoints")[-1]
+        slots = {name: value.numpy().tobytes() for name, value in load_file(saved.state).items()}
+        found.append((saved.weights.read_bytes(), slots, json.loads((run / "metrics.json").read_text())["train"]))
+    one, other = (told.pop("valid") for *_, told in found)
+    assert found[0] == found[1]
+    assert [*one["history"]] == ["3", "6"]
+    assert (one == other) == (whose == "test")
 
 
 def test_unseen_people_judge(tmp_path: Path) -> None:
