@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
-from gated_vae.models.checkpoint import Checkpoint, checkpoints, read_weights, weights_digest
+from gated_vae.models.checkpoint import Checkpoint, checkpoints, prune, read_weights, weights_digest
 from gated_vae.models.methods.base import self_reconstruction_at
 from gated_vae.models.vae import GatedVAE, GatedVAEConfig, outline
 from gated_vae.pairing.stream.address import is_address
@@ -27,6 +27,8 @@ from gated_vae.preprocessing.files import (
     refuse_filled,
     refuse_ours,
     refuse_overlap,
+    remove,
+    write_bytes,
     write_json,
 )
 from gated_vae.preprocessing.store import Store, images_path, open_store
@@ -34,6 +36,9 @@ from gated_vae.preprocessing.store import Store, images_path, open_store
 RUN_SCHEMA_VERSION = 5
 CHECKPOINTS, FIGURES = "checkpoints", "figures"
 TUNED = "finetuned"  # in a run's folder, the run that starts from its weights
+REPLACED = ".replaced"  # the run that was there before, until this one is trained
+KEPT_CHECKPOINTS = 2
+_FOLDERS = (TUNED, FIGURES, CHECKPOINTS)
 _MADE = (  # of former weights
     *("metrics.json", "report.html", "events.out.tfevents.*", f"{FIGURES}/*.png"),
     *(f"{CHECKPOINTS}/{name}" for kind in ("step", "best") for name in (f"{kind}-*.safetensors", f".{kind}-*.partial")),
@@ -99,6 +104,12 @@ class Run:
         """File that training is done, unless that was filed already; what was measured of a checkpoint on the way goes."""
         if self.read_metrics().get("train", {}).get("steps") != steps:
             write_json(self.metrics, {"train": {"steps": steps, "losses": losses, **valid}})
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Remove what a trained run need not keep: its older checkpoints, and the run that it replaces."""
+        prune(self.checkpoints, KEPT_CHECKPOINTS)
+        remove(self.path / REPLACED)
 
     def is_trained(self, steps: int) -> bool:
         """Whether training has filed so many steps, or that it stopped early, and has saved the weights after them."""
@@ -331,7 +342,7 @@ def create_run(path: Path, config: TrainConfig, store: Store, *, extend: bool = 
     extend:
         Accept more steps or epochs than the run's there, and record them, and where its schedule ended before.
     overwrite:
-        Replace the run that is there, whatever it is.
+        Replace the run that is there, whatever it is: until the new one is trained, the old one lies in ``.replaced``.
 
     Raises
     ------
@@ -343,7 +354,7 @@ def create_run(path: Path, config: TrainConfig, store: Store, *, extend: bool = 
         refuse_filled(path, "run")
         return _record(run)
     if overwrite:
-        _clear(path)
+        _set_aside(path)
         return _record(run)
     there = open_run(path)
     place = there if is_address(config.store) or _has_its_store(there) else run  # of the store, to be recorded
@@ -434,22 +445,44 @@ def _is_run(path: Path) -> bool:
     return _config_path(path).exists() and "store_digest" in read_json(_config_path(path), "Choose another --out.")
 
 
-def _clear(path: Path) -> None:
-    """Remove what a run has in its folder, and no link's target, but the configuration: what a death leaves is a run still."""
+def _set_aside(path: Path) -> None:
+    """Move what a run has in its folder to one in it, the configuration last; where a run lies there already, remove it."""
     if not _is_run(path):
         raise GatedVAEError(f"{path} cannot be replaced.", "Its config.json is none of a run.", "Choose another --out.")
-    folders = [path / name for name in (TUNED, FIGURES, CHECKPOINTS)]
-    for link in filter(Path.is_symlink, folders):
-        link.unlink()
-    if _is_run(folders[0]):
-        with locked(folders[0]):
-            _clear(folders[0])
-            _config_path(folders[0]).unlink()
-            (folders[0] / ".lock").unlink()
-    for pattern in _MADE:
-        for entry in sorted(path.glob(pattern)):
-            if not entry.is_dir():
-                entry.unlink()
+    before = path / REPLACED
+    if _config_path(before).exists():
+        _remove(path)
+        return
+    for entry in _own(path):
+        place = before / entry.relative_to(path)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        entry.rename(place)
+    _remove_empty(path)
+    write_bytes(_config_path(before), _config_path(path).read_bytes())
+
+
+def _remove(path: Path) -> None:
+    """Remove what a run has in its folder, and no link's target, but the configuration: what a death leaves is a run still."""
+    for entry in _own(path):
+        entry.unlink()
+    _remove_empty(path)
+
+
+def _own(path: Path) -> list[Path]:
+    """The files that a run has in its folder beside its configuration, those of the run that was fine-tuned in it among them."""
+    links = [path / name for name in _FOLDERS if (path / name).is_symlink()]
+    entries = [entry for pattern in _MADE for entry in sorted(path.glob(pattern)) if not entry.is_dir()]
+    found = [*links, *(entry for entry in entries if entry.parent not in links)]
+    tuned = path / TUNED
+    if tuned not in links and _is_run(tuned):
+        with locked(tuned):
+            found += [*_own(tuned), _config_path(tuned), tuned / ".lock"]
+    return found
+
+
+def _remove_empty(path: Path) -> None:
+    """Remove those of a run's folders that nothing is left in, the innermost first."""
+    folders = [path / TUNED / name for name in _FOLDERS[1:]] + [path / name for name in _FOLDERS]
     for folder in folders:
-        if folder.is_dir() and not any(folder.iterdir()):
+        if folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir()):
             folder.rmdir()

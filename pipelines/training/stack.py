@@ -31,9 +31,16 @@ from gated_vae.pipelines.training.process import (
     stop_signals,
     why_not_compile,
 )
-from gated_vae.pipelines.training.run import Run, check_position, create_run, open_run, refuse_place, usable
-from gated_vae.pipelines.training.trainer import (
+from gated_vae.pipelines.training.run import (
     KEPT_CHECKPOINTS,
+    Run,
+    check_position,
+    create_run,
+    open_run,
+    refuse_place,
+    usable,
+)
+from gated_vae.pipelines.training.trainer import (
     InterruptedTrainingError,
     TrainOptions,
     TrainReport,
@@ -104,8 +111,8 @@ def train_stack(
             create_run(out, config, store, extend=options.resume, overwrite=options.overwrite)
         runs = [open_run(out).using(config) for config, out in zip(configs, outs, strict=True)]
         if all(run.is_trained(steps) for run in runs):
-            for run in runs:  # a death may have come between saving the last checkpoints and removing older ones
-                prune(run.checkpoints, KEPT_CHECKPOINTS)
+            for run in runs:  # a death may have come before that was done
+                run.tidy()
             return [TrainReport.of(run) for run in runs]
         try:
             stacked = StackTrainer(runs, store, runs[0].config.ends(len(loader)), device, validations)
@@ -114,9 +121,6 @@ def train_stack(
                 for run in runs:
                     run.forget_metrics()
                 stacked.fit(options, progress)
-            else:
-                for run in runs:
-                    prune(run.checkpoints, KEPT_CHECKPOINTS)
         except torch.OutOfMemoryError as error:
             why = f"{len(runs)} models were asked for. {str(error).splitlines()[0]}"
             raise GatedVAEError("The stack does not fit into the memory of the GPU.", why, "Lower --stack.") from None

@@ -21,6 +21,7 @@ from gated_vae.pipelines.training.config import TrainConfig
 from gated_vae.pipelines.training.losses import EventLog, RunningLosses
 from gated_vae.pipelines.training.process import choose_device, choose_products, keep_freed_memory, stop_signals
 from gated_vae.pipelines.training.run import (
+    KEPT_CHECKPOINTS,
     Run,
     check_position,
     create_run,
@@ -34,8 +35,6 @@ from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import atomic_file, locked
 from gated_vae.preprocessing.progress import Progress, ignore
 from gated_vae.preprocessing.store import Store
-
-KEPT_CHECKPOINTS = 2
 
 
 @dataclass(frozen=True)
@@ -114,8 +113,8 @@ def train(
         distributed.everyone(0)  # so that all ranks find it
         run = open_run(options.out).using(config)
         if run.is_trained(steps):
-            if first:  # a death may have come between saving the last checkpoint and removing older ones
-                prune(run.checkpoints, KEPT_CHECKPOINTS)
+            if first:  # a death may have come before that was done
+                run.tidy()
             return TrainReport.of(run)
         trainer = Trainer(run, loader, validation, device)
         start = trainer.step
@@ -124,8 +123,6 @@ def train(
             if first:
                 run.forget_metrics()
             trainer.fit(options, progress)
-        elif first:
-            prune(run.checkpoints, KEPT_CHECKPOINTS)
         if first:
             run.finish(trainer.step, trainer.losses.means, trainer.history.told())
         distributed.everyone(0)

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,6 +21,7 @@ import pyarrow.parquet as pq
 from gated_vae.preprocessing.compute import count_workers, processes
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import (
+    is_there,
     locked,
     read_json,
     refuse_filled,
@@ -46,6 +48,7 @@ VERSION = 2  # of what is drawn and written: another version in the same folder 
 BATCH = 100  # images
 OPTIONS, TRUTH, IDENTITY, PARTITION = "simulation.json", "truth.parquet", "identity.txt", "partition.txt"
 PROCESSED, PARTS = "processed", ".parts"
+REPLACED = ".replaced"  # the faces that were there before, until these are drawn
 
 
 def simulate_faces(
@@ -68,7 +71,7 @@ def simulate_faces(
         Processes (every core when None). They do not change what is written. They start afresh: a script that calls
         this with more than one keeps the call below ``if __name__ == "__main__":``.
     overwrite:
-        Replace what an earlier call wrote here.
+        Replace what an earlier call wrote here; it lies in ``.replaced`` until the new faces are drawn.
     progress:
         Told how many images are there so far, whenever a batch is.
 
@@ -86,7 +89,8 @@ def simulate_faces(
             if not done:
                 _draw_missing(options, out, at_once, progress)
                 _finish(options, out)
-            remove(out / PARTS)  # also where a call that was killed right here left it behind
+            for name in (PARTS, REPLACED):  # also where a call that was killed right here left them behind
+                remove(out / name)
             return _report(pq.read_table(out / TRUTH, columns=["outcome", "faces", "person"]), done)
     except OSError as error:
         remedy = "Make room or choose another folder, then run the same command again: it goes on where it stopped."
@@ -124,9 +128,23 @@ def _claim(options: FaceSimulation, out: Path, overwrite: bool) -> None:
         if not overwrite:
             remedy = "Choose another folder, or give --overwrite."
             raise GatedVAEError(f"{out} holds faces simulated with other options.", f"See {out / OPTIONS}.", remedy)
-        for name in (TRUTH, PARTS, PROCESSED, IDENTITY, PARTITION):  # the mark that it is ours stays
-            remove(out / name)
+        _set_aside(out, there)
     write_json(out / OPTIONS, wanted)
+
+
+def _set_aside(out: Path, options: dict[str, Any]) -> None:
+    """Move what was drawn to a folder of its own, its options last; where there are such faces already, remove it."""
+    before = out / REPLACED
+    kept = (before / OPTIONS).exists()
+    for name in filter(lambda name: is_there(out / name), (TRUTH, PARTS, PROCESSED, IDENTITY, PARTITION)):
+        if kept:
+            remove(out / name)
+        else:
+            before.mkdir(exist_ok=True)
+            (out / name).rename(before / name)
+    if not kept:
+        before.mkdir(exist_ok=True)
+        write_json(before / OPTIONS, options)
 
 
 def _batches(options: FaceSimulation) -> list[range]:

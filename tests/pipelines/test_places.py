@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -15,6 +16,7 @@ import pytest
 from gated_vae.models.checkpoint import checkpoints
 from gated_vae.pipelines.training.run import open_run
 from gated_vae.preprocessing.files import locked
+from gated_vae.preprocessing.simulate import faces
 from gated_vae.preprocessing.store import pairs_path, samples_path
 from tests.pipelines.test_cli import TINY, pipe
 from tests.robustness.faultlib import read_tree
@@ -186,6 +188,41 @@ def test_a_run_stays_where_what_is_to_replace_it_cannot_be_made(here: Path, caps
     with locked(run):
         assert train(here, run, "--overwrite") == 1
     assert read_tree(run) == before
+
+
+def test_a_run_that_is_replaced_is_there_until_the_new_one_is_trained(here: Path) -> None:
+    run = here / "run"
+    for words in (("traverse", run), ("report", run)):
+        assert pipe(*words) == 0
+    before = read_tree(run)
+    for _ in range(2):
+        assert train(here, run, "--overwrite", "--lr", "1e30", "--precision", "fp32") == 1  # it diverges
+        assert read_tree(run / ".replaced") == before
+    assert pipe("verify", run / ".replaced") == 0
+    assert train(here, run, "--overwrite", "--seed", "1") == 0
+    assert not (run / ".replaced").exists()
+    assert read_tree(run).keys() == {name for name in before if not name.startswith(("figures", "finetuned", "report"))}
+
+
+def test_simulated_faces_that_are_replaced_are_there_until_the_new_ones_are_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, drawn = tmp_path / "faces", faces.draw_batch
+    simulate = ("simulate", "faces", "--n", "1", "--workers", "1", "--out", out)
+
+    def full(*_: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    assert pipe(*simulate) == 0
+    before = read_tree(out)
+    monkeypatch.setattr(faces, "draw_batch", full)
+    for seed in ("1", "2"):
+        assert pipe(*simulate, "--seed", seed, "--overwrite") == 1
+        assert read_tree(out / ".replaced") == before
+    monkeypatch.setattr(faces, "draw_batch", drawn)
+    assert pipe(*simulate, "--seed", "2") == 0
+    assert read_tree(out).keys() == before.keys()
+    assert read_tree(out) != before
 
 
 def test_an_experiment_takes_a_new_folder_or_an_empty_one_or_its_own(

@@ -110,8 +110,6 @@ class Command:
         A folder of what it reads besides.
     sound:
         Says what is wrong with a root, which must be nothing whatever happened.
-    keeps:
-        Whether what lies there before stays until what replaces it is complete.
     """
 
     name: str
@@ -119,7 +117,6 @@ class Command:
     before: Path | None = None
     inputs: Path | None = None
     sound: Callable[[Path], list[str]] = lambda _root: []
-    keeps: bool = True
 
 
 @dataclass(frozen=True)
@@ -182,7 +179,7 @@ class Campaign:
         if fault in READS and outcome.code == 1 and not any(str(it) in outcome.said for it in (root, command.inputs)):
             yield f"does not name what it could not read: {outcome.said[-600:]!r}"
         yield from (f"left something unsound: {what}" for what in command.sound(root))
-        if fault in READS and command.keeps and (lost := _lost(found, usual)):
+        if lost := _lost(found, usual):
             yield f"lost {lost}"
         if fault is READ_ONLY and found != usual.before:
             yield "changed something although nothing can be written"
@@ -196,15 +193,15 @@ class Campaign:
 
 
 def _lost(found: Tree, usual: Undisturbed) -> list[str]:
-    """What lay there before and neither does now nor was replaced; what is to go may be gone once all that is new is there.
+    """What lay there before and lies nowhere now, nor was replaced; what is to go may be gone once all that is new is there.
 
     Manifests are left out: they are told by what the command makes when it is run again.
     """
-    gone = {name for name in usual.before if name not in usual.made and name not in found}
-    if set(usual.made.values()) <= set(found.values()):
-        gone = set()
-    changed = {name for name in usual.before if found.get(name) not in (usual.before[name], usual.made.get(name))}
-    return sorted(name for name in gone | changed if not name.endswith(".json"))
+    there = set(found.values())
+    if set(usual.made.values()) <= there:
+        return []
+    gone = {name for name, content in usual.before.items() if content not in there}
+    return sorted(name for name in gone if found.get(name) != usual.made.get(name, b"") and not name.endswith(".json"))
 
 
 def _is_told(root: Path) -> bool:

@@ -54,6 +54,7 @@ def made(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
         outcome = server.run(list(words), folder)
         assert outcome.code == 0, outcome
 
+    run("simulate", "faces", "--out", f"{folder}/simulated", "--n", "1", "--workers", "1")
     run("preprocess", "celeba", "--openface", f"{folder}/of", "--out", f"{folder}/plain", "--size", "16")
     shutil.copytree(folder / "plain", folder / "paired")
     run("cluster", f"{folder}/paired", *CLUSTER)
@@ -72,14 +73,18 @@ def unsound(root: Path) -> list[str]:
 
 
 def commands(made: Path) -> dict[str, Command]:
-    of, npz, paired, plain, run = (made / name for name in ("few", "npz", "paired", "plain", "run"))
+    of, npz, paired, plain, run, simulated = (
+        made / name for name in ("few", "npz", "paired", "plain", "run", "simulated")
+    )
     faces = ["preprocess", "celeba", "--openface", str(of), "--out", "ROOT", "--size", "8", "--workers", "1"]
     sprites = ["preprocess", "dsprites", "--out", "ROOT"]
+    simulate = ["simulate", "faces", "--out", "ROOT", "--n", "1", "--workers", "1"]
     train = ["train", str(paired), "--out", "ROOT", *TINY]
     best = ["train", f"{made}/split", "--out", "ROOT", *TINY, "--keep", "best:2", "--checkpoint-every", "1"]
     cluster = ["cluster", "ROOT", *CLUSTER]
     found = [
-        Command("simulate", ["simulate", "faces", "--out", "ROOT", "--n", "1", "--workers", "1"]),
+        Command("simulate", simulate),
+        Command("simulate --overwrite", [*simulate, "--seed", "1", "--overwrite"], simulated),
         Command("preprocess", faces, None, of, unsound),
         Command("preprocess --overwrite", [*faces, "--overwrite"], paired, of, unsound),
         Command("preprocess dsprites", sprites, None, None, unsound),
@@ -89,7 +94,7 @@ def commands(made: Path) -> dict[str, Command]:
         Command("pair", ["pair", "ROOT", "--share", "smile=AU12_r", "--draws", "2"], plain, None, unsound),
         Command("train", train, None, paired, unsound),
         Command("train --keep best", [*best, "--lr", ".3"], None, made / "split", unsound),
-        Command("train --overwrite", [*train, "--seed", "1", "--overwrite"], run, paired, unsound, keeps=False),
+        Command("train --overwrite", [*train, "--seed", "1", "--overwrite"], run, paired, unsound),
         Command("finetune", ["finetune", "ROOT", "--steps", "4"], run, paired, unsound),
         Command("encode", ["encode", str(run), str(paired), "--out", "ROOT/codes.parquet"], None, made),
     ]
