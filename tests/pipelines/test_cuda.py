@@ -144,7 +144,7 @@ def test_a_stack_is_its_single_runs(tmp_path: Path, grid: Store, method: str, ne
 
 
 def test_a_stack_repeats_and_goes_on_to_the_same_bytes(tmp_path: Path, grid: Store) -> None:
-    wanted = [config(grid, model_of("fc"), seed=seed, steps=40) for seed in range(3)]
+    wanted = [config(grid, model_of("fc"), seed=seed, steps=40, warmup=20) for seed in range(3)]
     outs = {name: [tmp_path / f"{name}-{seed}" for seed in range(3)] for name in ("one", "two", "parts")}
     options = TrainOptions(tmp_path, device="cuda", log_every=5)
     for name in ("one", "two"):
