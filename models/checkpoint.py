@@ -19,6 +19,8 @@ from torch import nn
 Tensors = Mapping[str, torch.Tensor]
 AtomicFile = Callable[[Path], AbstractContextManager[BinaryIO]]
 
+KINDS = ("step", "best")  # of checkpoints, as their names begin
+
 _HEADER_BYTES = 16 << 20  # of names and shapes, at most
 _DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.float64: "F64"}
 _DTYPES |= {torch.int64: "I64", torch.int32: "I32", torch.uint8: "U8", torch.bool: "BOOL"}
@@ -103,11 +105,11 @@ def prune(folder: Path, keep: int) -> None:
     """Keep the newest `keep` checkpoints and the best; remove older ones, and what a death has left of others."""
     kept = {path for checkpoint in checkpoints(folder)[-keep:] for path in (checkpoint.weights, checkpoint.state)}
     kept |= {checkpoint.weights for checkpoint in checkpoints(folder, "best")[-1:]}
-    found = [path for kind in ("step", "best") for path in folder.glob(f"{kind}-*.safetensors")]
+    found = [path for kind in KINDS for path in folder.glob(f"{kind}-*.safetensors")]
     for path in sorted(found, key=lambda path: path.name.endswith(".state.safetensors")):
         if path not in kept:  # the weights first: without them a checkpoint does not count
             path.unlink()
-    for kind in ("step", "best"):
+    for kind in KINDS:
         for path in folder.glob(f".{kind}-*.partial"):
             path.unlink()
 

@@ -76,7 +76,7 @@ class TrainConfig:
     warmup: int = 0
     keep: str = "last"
     checkpoint_every: int | None = None
-    earlier: tuple[int, ...] = field(default=(), compare=False)
+    earlier: tuple[int, ...] = ()
     seed: int = 0
     precision: str = "fp32"
     device: str = field(default="cpu", compare=False)
@@ -102,10 +102,8 @@ class TrainConfig:
             remedy = "Choose last, best or best:N, where N validations in a row that are no better end training."
             raise UsageError(f"--keep {self.keep} cannot be read.", "", remedy)
         if self.keeps_best == (self.checkpoint_every is None) or min(self.warmup, (self.checkpoint_every or 1) - 1) < 0:
-            why = f"Got warmup {self.warmup}, checkpoint_every {self.checkpoint_every} with keep {self.keep}."
-            raise UsageError(
-                "Training cannot be set up.", why, "They are 0 or more; checkpoints 1 or more, with best alone."
-            )
+            why = f"Got warmup {self.warmup}, keep {self.keep}, checkpoint_every {self.checkpoint_every}."
+            raise UsageError("Training cannot be set up.", why, "Give 0 or more, and 1 or more with keep best alone.")
 
     @property
     def keeps_best(self) -> bool:
@@ -141,10 +139,6 @@ class TrainConfig:
         start = max((end for end in ends if end < step), default=0)
         steps = min(end for end in ends if end >= step) - start
         return self.lr * 0.5 * (1.0 + math.cos(math.pi * (step - start - 1) / steps))
-
-    def is_warming_up(self, step: int) -> bool:
-        """Whether the weight of the KL divergence changes at a step: until it is whole."""
-        return self.warmup > 0 and step <= self.warmup + 1
 
     def kl_share(self, step: int) -> float:
         """Which share of its weight the KL divergence has in a step from 1 on."""

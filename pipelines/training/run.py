@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
-from gated_vae.models.checkpoint import Checkpoint, checkpoints, prune, read_weights, weights_digest
+from gated_vae.models.checkpoint import KINDS, Checkpoint, checkpoints, prune, read_weights, weights_digest
 from gated_vae.models.methods.base import self_reconstruction_at
 from gated_vae.models.vae import GatedVAE, GatedVAEConfig, outline
 from gated_vae.pairing.stream.address import is_address
@@ -41,7 +41,7 @@ KEPT_CHECKPOINTS = 2
 _FOLDERS = (TUNED, FIGURES, CHECKPOINTS)
 _MADE = (  # of former weights
     *("metrics.json", "report.html", "events.out.tfevents.*", f"{FIGURES}/*.png"),
-    *(f"{CHECKPOINTS}/{name}" for kind in ("step", "best") for name in (f"{kind}-*.safetensors", f".{kind}-*.partial")),
+    *(f"{CHECKPOINTS}/{name}" for kind in KINDS for name in (f"{kind}-*.safetensors", f".{kind}-*.partial")),
 )
 
 _LOSSES = {str: {str: (int, float)}}  # by label and term
@@ -254,11 +254,11 @@ def check_position(checkpoint: Checkpoint, position: dict[str, Any]) -> None:
 
 def _is_validated(values: dict[str, Any]) -> bool:
     """Whether what validations have found is that, where they are told of."""
-    valid = values.get("valid", dict.fromkeys(_VALID))
-    told = (
-        valid is not None and fits(valid, _VALID) and {*valid} == {*_VALID} and str(valid["best"]) in valid["history"]
-    )
-    return "valid" not in values or told
+    if "valid" not in values:
+        return True
+    valid = values["valid"]
+    known = fits(valid, _VALID) and {*valid} == {*_VALID}
+    return known and {str(valid["step"]), str(valid["best"])} <= {*valid["history"]}
 
 
 def outline_of(config: TrainConfig, what: str, remedy: str) -> GatedVAE:

@@ -275,7 +275,7 @@ class StackTrainer:
         ids = self.method.prepare(ids, (self.step - 1) // len(self.partitions))
         if ids.partition is not None:
             self._through.copy_(self.stack.buffers["masks"][0, self.partitions.index(ids.partition)])
-        if self.config.is_warming_up(self.step):  # filled in: a graph looks where the weights are
+        if self.step <= self.config.warmup + 1:  # filled in: a graph looks where the weights are
             self.stack.buffers["kl_weights"].copy_(self._kl_weights * self.config.kl_share(self.step))
         self._set_learning_rate()
         sums = self._sums.setdefault(ids.label, {})

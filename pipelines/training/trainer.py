@@ -255,7 +255,7 @@ class Trainer:
         images = pairs.input.to(self.device), pairs.target.to(self.device)
         batch = self.method.prepare(StepBatch(*images, partition=pairs.partition, sources=sources), turn)
         noise = draw_noise(self.config.model, shares.whole, seed=self.config.seed, step=self.step, device=self.device)
-        if self.config.is_warming_up(self.step):
+        if self.step <= self.config.warmup + 1:
             self.model.kl_weights.copy_(self._kl_weights * self.config.kl_share(self.step))
         loss = self.model.loss(batch, noise[:, shares.own], shares)
         self._set_learning_rate()
