@@ -245,7 +245,12 @@ def _is_count(value: Any) -> bool:
 
 
 def _is_shape(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 2 and all(_is_count(side) and 0 < side < 2**16 for side in value)
+    return (
+        isinstance(value, list)
+        and len(value) in (2, 3)
+        and value[2:] in ([], [3])
+        and all(_is_count(side) and 0 < side < 2**16 for side in value)
+    )
 
 
 def _is_partitions(value: Any) -> bool:
