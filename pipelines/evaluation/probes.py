@@ -41,7 +41,12 @@ from gated_vae.preprocessing.store import Store
 FACES, SPRITES = 20_000, 10_000  # how many images are encoded, at most
 PROBES = ("ridge", "random_forest")
 REGRESSORS = ("lasso", "random_forest")  # of DCI
-CLASSES = ("shape", "object_shape", "object_color", "background_color")  # of a grid's factors, those whose classes are in no order
+CLASSES = (
+    "shape",
+    "object_shape",
+    "object_color",
+    "background_color",
+)  # of a grid's factors, those whose classes are in no order
 SYMMETRY = {"square": 4, "ellipse": 2, "heart": 1}  # dSprites: turns by which a shape looks the same in a full circle
 STEP = 2 * np.pi / 39  # radians between rotation classes of dSprites
 

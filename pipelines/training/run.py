@@ -360,11 +360,13 @@ def create_run(path: Path, config: TrainConfig, store: Store, *, extend: bool = 
     place = there if is_address(config.store) or _has_its_store(there) else run  # of the store, to be recorded
     run = replace(run, config=replace(config, earlier=there.config.earlier))
     as_long = replace(run.config, steps=there.config.steps, epochs=there.config.epochs)
-    longer = extend and there != run and there == replace(run, config=as_long)
+    differs_in_length = there != run and there == replace(run, config=as_long)
+    longer = extend and differs_in_length
     if longer:
         run = replace(run, config=replace(run.config, earlier=_earlier(there, config)))
     else:
-        refuse_another(there, run, "Choose another --out. (--overwrite would remove that run.)")
+        choice = "Add --resume to go on beyond its end, or choose" if differs_in_length else "Choose"
+        refuse_another(there, run, f"{choice} another --out. (--overwrite would remove that run.)")
     if longer or place is not there:
         return _record(replace(run.using(place.config), from_here=place.from_here))
     return there

@@ -246,14 +246,14 @@ def test_resume_takes_no_fewer_steps(tmp_path: Path, store: Store) -> None:
     assert contents(tmp_path / "run") == before
 
 
-@pytest.mark.parametrize("stop", [None, 3, 8])
-def test_beyond_the_end_of_a_falling_rate_a_new_one_begins(tmp_path: Path, store: Store, stop: int | None) -> None:
+@pytest.mark.parametrize("stop", [3, 8])
+def test_beyond_the_end_of_a_falling_rate_a_new_one_begins(tmp_path: Path, store: Store, stop: int) -> None:
     """Self-reconstruction is over by half of the first; interrupted anywhere, before the former end, too, nothing changes."""
     wanted = config(store, model=replace(MODEL, method=Partners(0.5)), steps=6, schedule="cosine")
     whole, parts = (TrainOptions(tmp_path / name, log_every=1, checkpoint_every=4) for name in ("whole", "parts"))
     train(wanted, whole)
     longer = replace(wanted, steps=10)
-    with pytest.raises(GatedVAEError, match=r"steps \(6 there, 10 here\)"):
+    with pytest.raises(GatedVAEError, match=r"steps \(6 there, 10 here\)[^$]*Add --resume"):
         train(longer, whole)
     assert train(longer, replace(whole, resume=True)).steps_now == 4
     rates = [value for _, value in logged(whole.out)["learning_rate"]]
@@ -261,13 +261,10 @@ def test_beyond_the_end_of_a_falling_rate_a_new_one_begins(tmp_path: Path, store
     assert rates == pytest.approx(falls)
     assert json.loads((whole.out / "config.json").read_text())["train"]["earlier"] == [6]
     assert train(longer, whole).steps_now == 0, "the same command does nothing"
-    if stop is not None and stop < 6:
-        with pytest.raises(InterruptedTrainingError):
-            train(wanted, parts, stop_at(stop))
-    else:
-        train(wanted, parts)
-    with pytest.raises(InterruptedTrainingError) if stop == 8 else nullcontext():
-        train(longer, replace(parts, resume=True), stop_at(stop or 0))
+    with pytest.raises(InterruptedTrainingError) if stop < 6 else nullcontext():
+        train(wanted, parts, stop_at(stop))
+    with pytest.raises(InterruptedTrainingError) if stop > 6 else nullcontext():
+        train(longer, replace(parts, resume=True), stop_at(stop))
     train(longer, parts)
     last = {name: digest for name, digest in contents(whole.out).items() if "10" in name or "json" in name}
     assert last.items() <= contents(parts.out).items()
