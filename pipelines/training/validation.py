@@ -22,11 +22,12 @@ from gated_vae.pairing.tables import read_groups
 from gated_vae.pipelines.training.config import TrainConfig
 from gated_vae.pipelines.training.losses import RunningLosses, Terms
 from gated_vae.preprocessing.errors import GatedVAEError
-from gated_vae.preprocessing.store import Store
+from gated_vae.preprocessing.store import Store, groups_path
 
 MOST_IMAGES = 2048
 MOST_LOSSES = 1000  # that are kept: of more, the best and the latest
 UNBOUNDED = 1e30  # stands for a loss that is not finite, which JSON cannot tell
+_REMAKE = "Make the pairs again: `pipe cluster` or `pipe pair` with --overwrite."
 
 
 @dataclass
@@ -84,6 +85,9 @@ class Validation:
         partners = []
         for name in config.model.latent:
             group, _ = read_groups(store.path, name)
+            if len(group) != len(store):
+                why = f"It has {len(group)} rows, the store {len(store)} samples."
+                raise GatedVAEError(f"{groups_path(store.path, name)} cannot be used.", why, _REMAKE)
             partners.append(ids.start + _partners(group[ids.start : ids.stop], partition_stream(config.seed, name)))
         chosen = np.random.default_rng(config.seed).permutation(len(ids))[:MOST_IMAGES]
         self._batches: list[tuple[str | None, Ids, Ids]] = []
@@ -111,10 +115,8 @@ class Validation:
             why = f"{store.path} has no valid split of two images or more."
             remedy = "Leave --keep out, or preprocess with --split train=.8,valid=.1,test=.1."
             if is_address(config.store):
-                why, remedy = (
-                    "A service sends training pairs alone.",
-                    "Leave --keep out, or train from the store's folder.",
-                )
+                why = "A service sends training pairs alone."
+                remedy = "Leave --keep out, or train from the store's folder."
             raise GatedVAEError("There is no validation loss to know the best weights by.", why, remedy)
         return None
 

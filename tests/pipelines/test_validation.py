@@ -278,6 +278,12 @@ def test_a_service_has_nobody_to_validate_on(store: Store) -> None:
         Validation.of(replace(served, keep="best", checkpoint_every=5), store)
 
 
+def test_groups_of_another_store_are_refused(store: Store) -> None:
+    write_groups(groups_path(store.path, "pose"), np.zeros(250, np.int32), np.zeros(250, np.float32))
+    with pytest.raises(GatedVAEError, match="250 rows, the store 300 samples"):
+        Validation.of(config(store), store)
+
+
 def test_a_history_stays_small_and_knows_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(validation, "MOST_LOSSES", 3)
     history = validation.History()
