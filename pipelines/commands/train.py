@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gated_vae.models.registry import LIKELIHOODS, METHODS, NETWORKS, OBJECTIVES, SCHEDULES
+from gated_vae.models.registry import AUGMENTATIONS, LIKELIHOODS, METHODS, NETWORKS, OBJECTIVES, SCHEDULES
 from gated_vae.pipelines.options import AsJson, Device, Overwrite, Precision, Seed, choice_of, one_of
 from gated_vae.pipelines.training.presets import DEFAULT_PRESET, PRESETS
 
@@ -50,6 +50,14 @@ def train(
     lr: Annotated[float | None, typer.Option(help="Adam's learning rate.", show_default="the preset's")] = None,
     schedule: Annotated[
         str | None, one_of(SCHEDULES, "How the learning rate goes on; cosine falls to 0.", "the preset's")
+    ] = None,
+    augment: Annotated[
+        str | None,
+        typer.Option(
+            metavar="none|KIND[,KIND...]",
+            help=f"Vary what is encoded: {', '.join(AUGMENTATIONS)}. Mirrors partners together.",
+            show_default="the preset's",
+        ),
     ] = None,
     warmup: Annotated[int, typer.Option(min=0, help="Steps over which the KL weight rises from 0.")] = 0,
     keep: Annotated[
@@ -130,6 +138,7 @@ def train(
         batch_size=batch_size,
         lr=chosen.lr if lr is None else lr,
         schedule=schedule or chosen.schedule,
+        augment=augment or chosen.augment,
         warmup=warmup,
         keep=keep,
         checkpoint_every=None if keep == "last" else checkpoint_every,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, get_args, get_type_hints
 
-from gated_vae.models.registry import SCHEDULES
+from gated_vae.models.registry import AUGMENTATIONS, SCHEDULES
 from gated_vae.models.vae import GatedVAEConfig
 from gated_vae.preprocessing.errors import GatedVAEError, UsageError, check_seed
 from gated_vae.preprocessing.files import fits
@@ -42,6 +42,8 @@ class TrainConfig:
         Pairs in a step, over all ranks.
     lr, schedule:
         Adam's learning rate and how it goes on: ``constant``, or ``cosine`` down to nothing at the last step.
+    augment:
+        How what is encoded is varied: ``none``, or some of `AUGMENTATIONS`, parted by commas in their order.
     warmup:
         Steps over which the weight of the KL divergence rises from 0, evenly; other regularisers weigh in full from the start
         (KL annealing; Bowman et al. 2016).
@@ -73,6 +75,7 @@ class TrainConfig:
     batch_size: int = 128
     lr: float = 1e-4
     schedule: str = "constant"
+    augment: str = "none"
     warmup: int = 0
     keep: str = "last"
     checkpoint_every: int | None = None
@@ -98,12 +101,23 @@ class TrainConfig:
         check_seed(self.seed)
         if self.schedule not in SCHEDULES:
             raise GatedVAEError(f"There is no schedule {self.schedule!r}.", "", f"Choose {' or '.join(SCHEDULES)}.")
+        if self.augmentations != tuple(name for name in AUGMENTATIONS if name in self.augmentations):
+            remedy = f"Choose none, or some of {','.join(AUGMENTATIONS)}, in this order."
+            raise UsageError(f"--augment {self.augment} cannot be read.", "", remedy)
+        if self.augmentations and self.model.method.batches == "composed":
+            why = "Its targets are composed of the batch's own factors, which a mirror would change."
+            raise UsageError("Images of a factor grid cannot be augmented.", why, "Leave --augment out.")
         if not re.fullmatch(r"last|best(:0*[1-9][0-9]{0,8})?", self.keep):
             remedy = "Choose last, best or best:N, where N validations in a row that are no better end training."
             raise UsageError(f"--keep {self.keep} cannot be read.", "", remedy)
         if self.keeps_best == (self.checkpoint_every is None) or min(self.warmup, (self.checkpoint_every or 1) - 1) < 0:
             why = f"Got warmup {self.warmup}, keep {self.keep}, checkpoint_every {self.checkpoint_every}."
             raise UsageError("Training cannot be set up.", why, "Give 0 or more, and 1 or more with keep best alone.")
+
+    @property
+    def augmentations(self) -> tuple[str, ...]:
+        """What `augment` names."""
+        return () if self.augment == "none" else tuple(self.augment.split(","))
 
     @property
     def keeps_best(self) -> bool:

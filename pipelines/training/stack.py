@@ -13,12 +13,13 @@ import numpy as np
 import torch
 
 from gated_vae.models import distributed
+from gated_vae.models.augment import AUGMENT_STREAM, NUMBERS, augment
 from gated_vae.models.checkpoint import Checkpoint, checkpoints, load_state, prune, read_weights, save_checkpoint
 from gated_vae.models.methods.base import StepBatch
-from gated_vae.models.noise import hashed_noise
+from gated_vae.models.noise import draw_normal, hashed_noise, stream_seed
 from gated_vae.models.objectives import Posterior, Terms
 from gated_vae.models.stacked import Stack
-from gated_vae.models.vae import GatedVAE, draw_noise
+from gated_vae.models.vae import GatedVAE
 from gated_vae.pairing.stream.address import is_address
 from gated_vae.pipelines.training import trainer
 from gated_vae.pipelines.training.chunks import IdChunk, Walk, id_chunks
@@ -174,7 +175,10 @@ class StackTrainer:
         self._kl_weights = self.stack.buffers["kl_weights"].clone()
         self.optimiser = self._optimiser(slots)
         self._own_terms = [_term_names(run.config) for run in runs]
-        self._seeds = torch.tensor([run.config.seed for run in runs], device=device)
+        self._seeds = {
+            stream: torch.tensor([stream_seed(run.config.seed, stream) for run in runs], device=device)
+            for stream in (1, AUGMENT_STREAM)
+        }
         self._counter = torch.tensor(self.step, device=device)
         self._through = torch.ones(self.config.model.latent_size, dtype=torch.bool, device=device)
         self._sums: dict[str, Terms] = {}
@@ -296,20 +300,22 @@ class StackTrainer:
         images = self.images[ids.input.long()], self.images[ids.target.long()]
         sources = None if ids.sources is None else ids.sources.long()
         batch = StepBatch(*images, sources=sources, through=None if ids.partition is None else self._through)
+        self._counter += 1
+        if kinds := self.config.augmentations:
+            batch = augment(batch, kinds, self._normal((NUMBERS, *ids.input.shape[1:]), AUGMENT_STREAM).movedim(1, 0))
         self.optimiser.zero_grad(set_to_none=True)
-        terms = terms_of(batch, self._noise(ids.target.shape[-1]))
+        terms = terms_of(batch, self._normal((3, ids.target.shape[-1], self.config.model.latent_size)))
         torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
         return {key: term.detach() for key, term in terms.items()}
 
-    def _noise(self, batch: int) -> torch.Tensor:
-        """Each model's noise of this step, (S, 3, B, M)."""
-        model = self.config.model
-        self._counter += 1
+    def _normal(self, shape: tuple[int, ...], stream: int = 1) -> torch.Tensor:
+        """Each model's noise of this step, (S, *shape): that of a single run."""
         if self.device.type == "cuda":
-            return hashed_noise(self._seeds, self._counter, (3, batch, model.latent_size))
+            return hashed_noise(self._seeds[stream], self._counter, shape)
         seeds = (run.config.seed for run in self.runs)
-        return torch.stack([draw_noise(model, batch, seed=seed, step=self.step, device="cpu") for seed in seeds])
+        drawn = [draw_normal(shape, seed=seed, step=self.step, device="cpu", stream=stream) for seed in seeds]
+        return torch.stack(drawn)
 
     def _set_learning_rate(self) -> None:
         if self.config.schedule == "constant":  # as it was made: no operation of the device for nothing

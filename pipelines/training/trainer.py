@@ -11,9 +11,11 @@ from typing import Any
 import torch
 
 from gated_vae.models import distributed
+from gated_vae.models.augment import AUGMENT_STREAM, NUMBERS, augment
 from gated_vae.models.checkpoint import Checkpoint, load_state, optimiser_slots, prune, read_weights, save_checkpoint
 from gated_vae.models.distributed import Shares
 from gated_vae.models.methods.base import StepBatch, self_reconstruction_at
+from gated_vae.models.noise import draw_normal
 from gated_vae.models.vae import GatedVAE, draw_noise
 from gated_vae.pairing.stream.address import is_address
 from gated_vae.pairing.stream.loader import PairBatch, PairLoader
@@ -164,6 +166,7 @@ class Trainer:
         self.run, self.config, self.loader, self.device = run, run.config, loader, device
         self.ends = self.config.ends(len(loader))
         self.steps, self.method = self.ends[-1], self.config.model.method
+        self._axes = len(self.config.model.image_shape)
         loader.itself = lambda step: self_reconstruction_at(self.method, step, self.ends[0])
         torch.manual_seed(self.config.seed)
         torch.backends.cudnn.deterministic = True
@@ -254,6 +257,10 @@ class Trainer:
         sources = None if pairs.sources is None else pairs.sources.to(self.device)
         images = pairs.input.to(self.device), pairs.target.to(self.device)
         batch = self.method.prepare(StepBatch(*images, partition=pairs.partition, sources=sources), turn)
+        if self.config.augmentations:
+            shape = (NUMBERS, *batch.input.shape[: -self._axes - 1], shares.whole)
+            drawn = draw_normal(shape, seed=self.config.seed, step=self.step, device=self.device, stream=AUGMENT_STREAM)
+            batch = augment(batch, self.config.augmentations, drawn[..., shares.own])
         noise = draw_noise(self.config.model, shares.whole, seed=self.config.seed, step=self.step, device=self.device)
         if self.step <= self.config.warmup + 1:
             self.model.kl_weights.copy_(self._kl_weights * self.config.kl_share(self.step))

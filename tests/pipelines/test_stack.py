@@ -99,6 +99,18 @@ def test_losses_and_gradients_are_those_of_each_model_alone(network: str, method
                 torch.testing.assert_close(stacked.buffers[name][index], value, **close)
 
 
+@pytest.mark.parametrize("method", ["gate", "partners:self_reconstruction=0.5"])
+def test_a_stack_of_augmented_images_ends_where_its_single_runs_end(tmp_path: Path, grid: Store, method: str) -> None:
+    wanted = configs(grid, "fc", method, steps=9, augment="mirror,shift,light")
+    options = TrainOptions(tmp_path, device="cpu")
+    reports = train_stack(wanted, [tmp_path / f"stacked-{one.seed}" for one in wanted], options)
+    for one, report in zip(wanted, reports, strict=True):
+        alone = train(one, replace(options, out=tmp_path / f"alone-{one.seed}"))
+        for label, losses in alone.losses.items():
+            for term, value in losses.items():
+                assert report.losses[label][term] == pytest.approx(value, rel=1e-4)
+
+
 @pytest.mark.parametrize("method", WAYS)
 def test_a_stack_ends_where_its_single_runs_end(tmp_path: Path, grid: Store, method: str) -> None:
     """Through an epoch's smaller last batches, over 100 steps."""
