@@ -31,7 +31,7 @@ class Posterior:
 
 
 def bernoulli_loss(logits: torch.Tensor, target: torch.Tensor, count: int | None = None) -> torch.Tensor:
-    """Bernoulli cross-entropy summed over pixels, mean over the batch: logits and target (B, H, W), target in [0, 1].
+    """Bernoulli cross-entropy summed over pixels, mean over the batch: logits and target (B, ...) of one shape, target in [0, 1].
 
     `count` is the size of the batch where these are only some of its images: then this is their part of the mean.
     """

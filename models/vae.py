@@ -30,7 +30,7 @@ class GatedVAEConfig:
     latent:
         Partition name -> number of latent dimensions, in order.
     image_shape:
-        (H, W) in pixels.
+        (H, W) in pixels, or (H, W, 3) in colour.
     network:
         ``fc`` (the paper's for sprites) or ``conv`` (faces).
     hidden:
@@ -47,7 +47,7 @@ class GatedVAEConfig:
     """
 
     latent: Mapping[str, int]
-    image_shape: tuple[int, int] = (64, 64)
+    image_shape: tuple[int, ...] = (64, 64)
     network: str = "conv"
     hidden: tuple[int, ...] = ()
     method: Method = field(default_factory=Gate)
@@ -58,7 +58,7 @@ class GatedVAEConfig:
     def __post_init__(self) -> None:
         partition_slices(self.latent)
         for name, sizes in (("image_shape", self.image_shape), ("hidden", self.hidden)):
-            if not all(map(is_size, sizes)) or len(self.image_shape) != 2:
+            if not all(map(is_size, sizes)) or self.image_shape[2:] not in ((), (3,)) or len(self.image_shape) < 2:
                 raise ValueError(f"{name} {sizes} are not whole numbers from 1 to 2**20.")
         weights = self.kl_weights.values()
         if not self.kl_weights.keys() <= self.latent.keys() or not all(0 <= weight < math.inf for weight in weights):
@@ -138,17 +138,17 @@ class GatedVAE(nn.Module):
         return None if self.raw_scale is None else math.exp(learnt_log_scale(self.raw_scale.detach()))
 
     def pixels(self, images: torch.Tensor) -> torch.Tensor:
-        """Scale uint8 images (B, H, W) to [0, 1] in the computing dtype; floating point images are taken as they are."""
+        """Scale uint8 images to [0, 1] in the computing dtype; floating point images are taken as they are."""
         scaled = images.to(self.dtype)
         return scaled if images.is_floating_point() else scaled.mul_(1 / 255)
 
     def encode(self, images: torch.Tensor) -> Posterior:
-        """q(z|x) of images (B, H, W), uint8 or in [0, 1]."""
+        """q(z|x) of images (B, H, W), or (B, H, W, 3) in colour, uint8 or in [0, 1]."""
         mean, logvar = self.encoder(self.pixels(images)).float().chunk(2, dim=1)
         return Posterior(mean, logvar)
 
     def decode(self, codes: torch.Tensor) -> torch.Tensor:
-        """Logits (B, H, W) of codes (B, M); their sigmoid is the mean image."""
+        """Logits of codes (B, M), in the shape of images; their sigmoid is the mean image."""
         return self.decoder(codes.to(self.dtype))  # type: ignore[no-any-return]
 
     def loss(self, batch: StepBatch, noise: torch.Tensor, shares: Shares | None = None) -> Loss:

@@ -91,8 +91,8 @@ class OpenRun:
         return self.model.partitions
 
     @property
-    def image_shape(self) -> tuple[int, int]:
-        """(H, W) in pixels of the images that it takes and makes."""
+    def image_shape(self) -> tuple[int, ...]:
+        """(H, W) in pixels of the images that it takes and makes, or (H, W, 3) in colour."""
         return self.files.config.model.image_shape
 
     @torch.no_grad()
@@ -104,7 +104,7 @@ class OpenRun:
         Parameters
         ----------
         images:
-            (n, H, W), uint8 or floating point in 0 .. 1.
+            (n, H, W), or (n, H, W, 3) in colour, uint8 or floating point in 0 .. 1.
         ids:
             Which of them; all when None.
 
@@ -136,7 +136,7 @@ class OpenRun:
 
     @torch.no_grad()
     def decode(self, codes: npt.NDArray[Any]) -> Floats:
-        """Mean images (n, H, W), float32 in 0 .. 1, of codes (n, M); `GatedVAEError` where there are not M finite numbers each."""
+        """Mean images (n, H, W[, 3]), float32 in 0 .. 1, of codes (n, M); `GatedVAEError` where there are not M finite numbers."""
         codes, size = np.asarray(codes), self.files.config.model.latent_size
         if codes.shape[1:] != (size,) or not np.isfinite(codes).all():
             why = f"They are {codes.shape}; it takes finite (n, {size})."
@@ -150,7 +150,7 @@ class OpenRun:
         return np.concatenate(images)
 
     def sample(self, n: int, seed: int = 0) -> Floats:
-        """Images (n, H, W) of n codes drawn from the prior: a pure function of the seed."""
+        """Images (n, H, W[, 3]) of n codes drawn from the prior: a pure function of the seed."""
         size, seed = self.files.config.model.latent_size, check_seed(seed)
         return self.decode(np.random.default_rng(seed).standard_normal((n, size), dtype=np.float32))
 
