@@ -77,6 +77,7 @@ class Experiment(ABC):
     schedule: str = "cosine"
     batch_size: int = 128
     precision: str = "fp32"
+    augment: str = "none"
 
     @abstractmethod
     def prepare(self, names: Sequence[str], workers: int | None, progress: Progress) -> None:
@@ -114,6 +115,7 @@ class Experiment(ABC):
             schedule=self.schedule,
             seed=seed,
             precision=self.precision,
+            augment=self.augment,
         )
 
     def run(self, name: str, seed: int) -> Run:
