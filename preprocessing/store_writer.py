@@ -23,6 +23,7 @@ from gated_vae.preprocessing.files import (
     read_bytes,
     read_json,
     refuse_filled,
+    refuse_links,
     refuse_overlap,
     remove,
     write_bytes,
@@ -102,8 +103,8 @@ class StoreWriter:
             it is, holds or lies in what is read, or lies in a store or a run.
         """
         refuse_overlap(self._out, self._plan.inputs)
-        if self.work.is_symlink():
-            raise GatedVAEError(f"{self._out} cannot be used.", "Its .work is a link.", "Remove that link.")
+        work = self._out / self.work.name
+        refuse_links(self._out, (work, *work.rglob("*")))
         if manifest_path(self._out).exists():
             if overwrite:
                 self._refuse_foreign()

@@ -10,15 +10,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from gated_vae.models.metrics import Split, group_split, random_split
 from gated_vae.models.metrics.arrays import can_judge
 from gated_vae.pairing.groups.equal import number_classes
 from gated_vae.pairing.labels import IDENTITY, registered
 from gated_vae.preprocessing.errors import GatedVAEError
-from gated_vae.preprocessing.store import Store, samples_path
+from gated_vae.preprocessing.files import readable
+from gated_vae.preprocessing.store import REBUILD, Store, check_numbers, samples_path
 
 FEWEST_IMAGES = 40
 FEWEST_PEOPLE = 8  # a quarter is held out: two people at the least
@@ -158,7 +157,8 @@ def _factors(columns: list[str]) -> list[str]:
 
 
 def _stored_labels(store: Store) -> pd.DataFrame:
-    labels = store.sample_columns(_factors(pq.read_schema(samples_path(store.path)).names))
+    labels = store.sample_columns(_factors(store.schema.names))
+    check_numbers(labels, samples_path(store.path), REBUILD)
     broken = ~np.isfinite(labels.to_numpy(np.float64)).all(axis=1)
     if broken.any():
         why = f"{broken.sum():,} samples lack a label, the first is sample {broken.argmax()}."
@@ -168,13 +168,12 @@ def _stored_labels(store: Store) -> pd.DataFrame:
 
 def _true_labels(store: Store, path: Path) -> pd.DataFrame:
     remedy = "Give the truth.parquet that `pipe simulate faces` wrote for these images."
-    try:
+    with readable(path, remedy):
         truth = pd.read_parquet(path)
-    except (OSError, pa.ArrowException) as error:
-        raise GatedVAEError(f"{path} cannot be read.", str(error), remedy) from None
     if "image" not in truth or truth["image"].duplicated().any():
         raise GatedVAEError(f"{path} does not fit.", "It has no column `image` that names each image once.", remedy)
     names = _factors(list(truth.columns))
+    check_numbers(truth[names], path, remedy)
     found = truth.set_index("image")[names].reindex(store.sample_columns(["image"])["image"])
     missing = ~np.isfinite(found.to_numpy(np.float64)).all(axis=1)
     if missing.any():

@@ -25,6 +25,7 @@ from gated_vae.preprocessing.files import (
     locked,
     read_json,
     refuse_filled,
+    refuse_links,
     refuse_ours,
     remove,
     write_bytes,
@@ -135,6 +136,7 @@ def _claim(options: FaceSimulation, out: Path, overwrite: bool) -> None:
 def _set_aside(out: Path, options: dict[str, Any]) -> None:
     """Move what was drawn to a folder of its own, its options last; where there are such faces already, remove it."""
     before = out / REPLACED
+    refuse_links(out, (before,))
     kept = (before / OPTIONS).exists()
     for name in filter(lambda name: is_there(out / name), (TRUTH, PARTS, PROCESSED, IDENTITY, PARTITION)):
         if kept:

@@ -225,6 +225,30 @@ def test_simulated_faces_that_are_replaced_are_there_until_the_new_ones_are_draw
     assert read_tree(out) != before
 
 
+def test_what_is_replaced_goes_nowhere_where_a_link_leads(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    simulate = ("simulate", "faces", "--n", "1", "--workers", "1", "--out", here / "faces")
+    assert pipe(*simulate) == 0
+    assert pipe("report", here / "run") == 0
+    for name in ("report.html", "identity.txt", "figures/pairs.png"):
+        (here / "mine" / name).parent.mkdir(parents=True, exist_ok=True)
+        (here / "mine" / name).write_text("mine")
+    commands = {
+        here / "faces": (*simulate, "--seed", "1", "--overwrite"),
+        here / "run": ("train", here / "store", "--out", here / "run", *TINY, "--overwrite"),
+    }
+    links = {here / "faces" / ".replaced": here / "mine", here / "run" / ".replaced": here / "mine"}
+    links[here / "run" / ".replaced" / "figures"] = here / "mine" / "figures"
+    for link, place in links.items():
+        if link.parent.is_symlink():
+            link.parent.unlink()
+            link.parent.mkdir()
+        link.symlink_to(place)
+        before = read_tree(here)
+        assert pipe(*commands[next(folder for folder in commands if folder in link.parents)]) == 1
+        assert "cannot be used.\nA link leads to where it lies." in capsys.readouterr().err
+        assert read_tree(here) == before
+
+
 def test_an_experiment_takes_a_new_folder_or_an_empty_one_or_its_own(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
