@@ -387,7 +387,9 @@ def refuse_links(folder: Path, places: Iterable[Path]) -> None:
 
 
 def check_name(path: Path) -> None:
-    """Raise `GatedVAEError` for the path of a store or a run that is not UTF-8: Arrow and safetensors can open no other."""
+    """Raise `GatedVAEError` for the path of a store or a run that Arrow cannot open: no UTF-8, or with a shell's ~."""
+    if (whole := os.path.expanduser(path)) != os.fspath(path):  # noqa: PTH111  pathlib's raises where there is no such user
+        raise GatedVAEError(f"{path} cannot be used.", "The shell has not replaced its ~.", f"Write {whole}.")
     try:
         os.fspath(path).encode()
     except UnicodeEncodeError:

@@ -24,7 +24,6 @@ from gated_vae.preprocessing.files import (
     read_json,
     refuse_filled,
     refuse_links,
-    refuse_overlap,
     remove,
     write_bytes,
     write_json,
@@ -99,10 +98,8 @@ class StoreWriter:
         Raises
         ------
         GatedVAEError
-            When the folder holds something that is no store; or another one, finished or not, unless to `overwrite`; or when
-            it is, holds or lies in what is read, or lies in a store or a run.
+            When the folder holds something that is no store; or another one, finished or not, unless to `overwrite`.
         """
-        refuse_overlap(self._out, self._plan.inputs)
         work = self._out / self.work.name
         refuse_links(self._out, (work, *work.rglob("*")))
         if manifest_path(self._out).exists():

@@ -57,7 +57,7 @@ class LabelColumns:
         with self.store.open_samples() as opened:
             file = opened.metadata
             place = {file.schema.column(index).path: index for index in range(file.num_columns)}
-            return any(_varies(file, place[name]) for name in self.names)
+            return any(name not in place or _varies(file, place[name]) for name in self.names)  # lists have none
 
     @property
     def _path(self) -> Path:

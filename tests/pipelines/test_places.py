@@ -286,6 +286,20 @@ def test_simulated_faces_take_a_new_folder_or_an_empty_one_or_their_own(
 # Names
 
 
+def test_a_tilde_that_no_shell_has_replaced_is_refused_in_words(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As in --out=~/store, which shells leave as it is, while Arrow opens what lies in the user's home."""
+    monkeypatch.setenv("HOME", str(here / "home"))
+    monkeypatch.chdir(here)
+    shutil.move(here / "store", here / "~")
+    before = read_tree(here)
+    for words in (("inspect", "~"), ("train", "~", "--out", "new", *TINY), ("simulate", "faces", "--out", "~/faces")):
+        assert pipe(*words) == 1
+        assert f"The shell has not replaced its ~.\nWrite {here / 'home'}" in capsys.readouterr().err
+    assert read_tree(here) == before
+
+
 def test_paths_that_are_not_utf_8_are_refused_in_words_or_work(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     odd = here / os.fsdecode(b"\xff")
     odd.mkdir()
