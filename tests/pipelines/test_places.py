@@ -300,6 +300,22 @@ def test_a_tilde_that_no_shell_has_replaced_is_refused_in_words(
     assert read_tree(here) == before
 
 
+@pytest.mark.parametrize("name", ["truth.parquet", ".parts/00000001.parquet"])
+def test_what_simulated_faces_cannot_have_is_named(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    simulate = ("simulate", "faces", "--n", "1", "--workers", "1", "--out", tmp_path / "faces")
+    assert pipe(*simulate) == 0
+    path = tmp_path / "faces" / name
+    (tmp_path / "faces" / "truth.parquet").unlink()
+    path.parent.mkdir(exist_ok=True)
+    for make in (Path.touch, os.mkfifo, lambda path: pq.write_table(pa.table({"outcome": [[1]]}), path)):
+        path.unlink(missing_ok=True)
+        make(path)
+        assert pipe(*simulate) == 1
+        assert f"{path} cannot be read.\n" in capsys.readouterr().err
+
+
 def test_paths_that_are_not_utf_8_are_refused_in_words_or_work(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     odd = here / os.fsdecode(b"\xff")
     odd.mkdir()
