@@ -159,6 +159,8 @@ class Foreign(flight.FlightServerBase):  # type: ignore[misc]
 
     def do_action(self, context: object, action: object) -> list[bytes]:  # noqa: ARG002
         said = self.manifest(dict(self.good.store.manifest))
+        if isinstance(said, tuple):
+            return [*said]
         return [said if isinstance(said, bytes) else json.dumps(said).encode()]
 
     def do_get(self, context: object, ticket: flight.Ticket) -> flight.RecordBatchStream:  # noqa: ARG002
@@ -182,6 +184,8 @@ def foreign(store: Store) -> Iterator[Foreign]:
     ("said", "why"),
     [
         (lambda _: b"\xff", "schema version None"),
+        (lambda _: (), "no manifest, or several"),
+        (lambda m: (json.dumps(m).encode(),) * 2, "no manifest, or several"),
         (lambda _: b"[" * 200_000, "schema version None"),
         (lambda _: [], "schema version None"),
         (lambda m: {**m, "taken": "many"}, "taken"),
