@@ -137,6 +137,12 @@ def test_no_name_or_manifest_speaks_to_the_terminal(
     assert "first second" in printed, "a line of a table stays one line"
 
 
+def test_names_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    console.say("a:smile:[b]b")
+    console.show({}, {"a:smile:[b]b": "a:smile:[b]b"}, as_json=False)
+    assert "".join(capsys.readouterr()).count("a:smile:[b]b") == 3
+
+
 def test_json_escapes_what_a_terminal_would_obey(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     manifest = json.loads(manifest_path(store.path).read_text())
     manifest_path(store.path).write_text(json.dumps({**manifest, "kind": "\x1b[31m"}))
