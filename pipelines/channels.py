@@ -48,12 +48,14 @@ Run `pipe verify` on the store, then the same command again: it goes on where it
 """
 
 
-@ctypes.CFUNCTYPE(None, ctypes.c_int)
-def _on_bus_error(_signal: int) -> None:
+def _tell_of_cut(_signal: int) -> None:
     try:
         os.write(2, _CUT)
     finally:
         os._exit(1)
+
+
+_ON_BUS_ERROR = ctypes.CFUNCTYPE(None, ctypes.c_int)(_tell_of_cut)  # kept for as long as it may be called
 
 
 def prepare() -> None:
@@ -61,7 +63,7 @@ def prepare() -> None:
 
     Nor end without one where a mapped file is cut: Python's own handlers would run after the reading, which never ends.
     """
-    ctypes.CDLL(None).signal(signal.SIGBUS, _on_bus_error)
+    ctypes.CDLL(None).signal(signal.SIGBUS, _ON_BUS_ERROR)
     for number in range(3):
         try:
             os.fstat(number)
