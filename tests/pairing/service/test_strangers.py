@@ -250,7 +250,7 @@ def test_what_a_service_says_is_shown_as_one_plain_line(foreign: Foreign) -> Non
 
 
 def test_a_store_with_splits_is_served_as_from_its_folder(tmp_path: Path) -> None:
-    samples = faces(300).assign(split=["train"] * 200 + ["valid"] * 50 + ["test"] * 50)
+    samples = faces(300).drop(columns="sample_id").assign(split=["train"] * 200 + ["valid"] * 50 + ["test"] * 50)
     table = pa.Table.from_pandas(samples, preserve_index=False)
     path = make_store_of(Given(random_images(300), table), tmp_path / "store").store.path
     cluster_store(path, ClusterOptions({"pose": 10, "expression": 10}, draws=2))
