@@ -294,9 +294,13 @@ def test_a_tilde_that_no_shell_has_replaced_is_refused_in_words(
     monkeypatch.chdir(here)
     shutil.move(here / "store", here / "~")
     before = read_tree(here)
-    for words in (("inspect", "~"), ("train", "~", "--out", "new", *TINY), ("simulate", "faces", "--out", "~/faces")):
+    for words in (
+        ("inspect", "~"),
+        ("train", "~", "--out", "new", *TINY),
+        ("simulate", "faces", "--out", "~root/faces"),
+    ):
         assert pipe(*words) == 1
-        assert f"The shell has not replaced its ~.\nWrite {here / 'home'}" in capsys.readouterr().err
+        assert "The shell has not replaced its ~.\nWrite /" in capsys.readouterr().err
     assert read_tree(here) == before
 
 
