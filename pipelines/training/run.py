@@ -25,6 +25,7 @@ from gated_vae.preprocessing.files import (
     read_json,
     real,
     refuse_filled,
+    refuse_links,
     refuse_ours,
     refuse_overlap,
     remove,
@@ -452,11 +453,12 @@ def _set_aside(path: Path) -> None:
     if not _is_run(path):
         raise GatedVAEError(f"{path} cannot be replaced.", "Its config.json is none of a run.", "Choose another --out.")
     before = path / REPLACED
+    moved = {entry: before / entry.relative_to(path) for entry in _own(path)}
+    refuse_links(path, {before, *(place.parent for place in moved.values())})
     if _config_path(before).exists():
         _remove(path)
         return
-    for entry in _own(path):
-        place = before / entry.relative_to(path)
+    for entry, place in moved.items():
         place.parent.mkdir(parents=True, exist_ok=True)
         entry.rename(place)
     _remove_empty(path)
