@@ -1,12 +1,16 @@
-"""One picture from its file to grey pixels and to its middle square; pure but for reading the file."""
+"""Pictures from their files to grey pixels and to their middle square; pure but for reading the files."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
+from pathlib import Path
 
 import cv2
+import numpy as np
 
 from gated_vae.preprocessing.decoding.decode import PictureError, Pixels, decode
+from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import opened
 
 LARGEST_FILE = 64 << 20  # bytes
@@ -43,3 +47,27 @@ def resize_square(pixels: Pixels, size: int, out: Pixels | None = None) -> Pixel
     top, left = (height - side) // 2, (width - side) // 2
     square = pixels[top : top + side, left : left + side]
     return cv2.resize(square, (size, size), dst=out, interpolation=cv2.INTER_AREA)  # type: ignore[return-value]
+
+
+def read_pictures(paths: Iterable[str | Path], size: int) -> Pixels:
+    """Pictures as a store has them, uint8 (n, size, size), in the order given: grey, the middle square, areas averaged.
+
+    Parameters
+    ----------
+    paths:
+        JPEG, PNG or BMP files of any size, whatever they are called.
+
+    Raises
+    ------
+    GatedVAEError
+        When one of them is no picture, damaged or cut short.
+    OSError
+        When one cannot be opened.
+    """
+    images = []
+    for path in paths:
+        try:
+            images.append(resize_square(decode_grey(read_file(os.fspath(path))), size))
+        except PictureError as error:
+            raise GatedVAEError(f"{path} is no picture.", f"{error}.", "Mend it, or leave it out.") from None
+    return np.stack(images) if images else np.empty((0, size, size), np.uint8)

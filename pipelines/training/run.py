@@ -33,7 +33,7 @@ from gated_vae.preprocessing.files import (
 )
 from gated_vae.preprocessing.store import Store, images_path, open_store
 
-RUN_SCHEMA_VERSION = 5
+RUN_SCHEMA_VERSION = 4
 CHECKPOINTS, FIGURES = "checkpoints", "figures"
 TUNED = "finetuned"  # in a run's folder, the run that starts from its weights
 REPLACED = ".replaced"  # the run that was there before, until this one is trained
@@ -189,7 +189,7 @@ class Run:
     def refuse_network(self, model: GatedVAEConfig) -> None:
         """Raise `GatedVAEError` where its weights fit no such model."""
         mine = self.config.model
-        for key in ("network", "hidden", "image_shape", "latent"):
+        for key in ("network", "hidden", "image_shape", "latent", "likelihood"):
             there, wanted = getattr(mine, key), getattr(model, key)
             if there != wanted:
                 why = f"Its {key} is {there}, not {wanted}."
