@@ -159,7 +159,7 @@ class TrainConfig:
     def from_dict(cls, values: dict[str, Any]) -> TrainConfig:
         """Build from what `to_dict` gave, after a round trip through JSON; an error of some kind where it is anything else.
 
-        What came later (warm-up, weights to keep, schedules beyond the end) may be left out, as it is where none was asked for.
+        Warm-up, weights to keep and earlier lengths may be left out: then there are none.
         """
         values = {"warmup": 0, "keep": "last", "checkpoint_every": None, "earlier": [], **values}
         forms = {**get_type_hints(cls), "model": _MODEL, "lr": _NUMBER, "earlier": [int]}
