@@ -171,7 +171,11 @@ class TrainConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TrainConfig:
-        """Build from what `to_dict` gave, after a round trip through JSON; an error of some kind where it is anything else."""
+        """Build from what `to_dict` gave, after a round trip through JSON; an error of some kind where it is anything else.
+
+        Warm-up, weights to keep and earlier lengths may be left out: then there are none.
+        """
+        values = {"warmup": 0, "keep": "last", "checkpoint_every": None, "earlier": [], **values}
         forms = {**get_type_hints(cls), "model": _MODEL, "lr": _NUMBER, "earlier": [int]}
         for name, form in forms.items():
             if not fits(values.get(name), get_args(form) or form):
