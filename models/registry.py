@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 if TYPE_CHECKING:
     from gated_vae.models.methods.base import Method
     from gated_vae.models.networks import Network
-    from gated_vae.models.objectives import Likelihood, Objective
+    from gated_vae.models.objectives.base import Objective
+    from gated_vae.models.objectives.likelihoods import Likelihood
 
 T = TypeVar("T")
 
@@ -73,14 +74,18 @@ METHODS: Registry[type[Method]] = Registry(
 )
 OBJECTIVES: Registry[type[Objective]] = Registry(
     {
-        "vae": "objectives:VAE",
-        "beta": "objectives:BetaVAE",
-        "info": "objectives:InfoVAE",
-        "dip2": "objectives:DIPVAE2",
+        "vae": "objectives.vae:VAE",
+        "beta": "objectives.vae:BetaVAE",
+        "annealed": "objectives.vae:AnnealedVAE",
+        "tc": "objectives.correlation:TCVAE",
+        "factor": "objectives.correlation:FactorVAE",
+        "info": "objectives.info:InfoVAE",
+        "dip1": "objectives.dip:DIPVAE1",
+        "dip2": "objectives.dip:DIPVAE2",
     }
 )
 LIKELIHOODS: Registry[type[Likelihood]] = Registry(
-    {"bernoulli": "objectives:Bernoulli", "gaussian": "objectives:Gaussian"}
+    {"bernoulli": "objectives.likelihoods:Bernoulli", "gaussian": "objectives.likelihoods:Gaussian"}
 )
 # PyTorch's names of what networks compute in. tf32 is float32 whose products on CUDA keep 10 bits of the mantissa.
 PRECISIONS = {"fp32": "float32", "tf32": "float32", "bf16": "bfloat16"}

@@ -18,7 +18,7 @@ from torch.func import functional_call, stack_module_state, vmap
 from gated_vae.models.distributed import Shares
 from gated_vae.models.methods.base import StepBatch
 from gated_vae.models.networks import Conv2d, ConvTranspose2d
-from gated_vae.models.objectives import Objective, Posterior, Terms
+from gated_vae.models.objectives.base import Encoded, Objective, Terms
 from gated_vae.models.vae import GatedVAE
 
 Tensors = dict[str, torch.Tensor]
@@ -39,11 +39,11 @@ class Mixture:
     objectives: tuple[Objective, ...]
     chosen: torch.Tensor
 
-    def terms(self, posterior: Posterior, codes: torch.Tensor, prior: torch.Tensor, weights: torch.Tensor) -> Terms:
+    def terms(self, encoded: Encoded) -> Terms:
         """The sums by name."""
         total: Terms = {}
         for objective, share in zip(self.objectives, self.chosen, strict=True):
-            for name, term in objective.terms(posterior, codes, prior, weights).items():
+            for name, term in objective.terms(encoded).items():
                 total[name] = total[name] + share * term if name in total else share * term
         return total
 

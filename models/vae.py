@@ -14,7 +14,9 @@ from gated_vae.models.distributed import Shares, sum_over_ranks
 from gated_vae.models.methods.base import Method, StepBatch, is_size, partition_masks, partition_slices
 from gated_vae.models.methods.gate import Gate
 from gated_vae.models.noise import draw_normal
-from gated_vae.models.objectives import VAE, Bernoulli, Likelihood, Objective, Posterior, Terms, learnt_log_scale
+from gated_vae.models.objectives.base import Encoded, Objective, Posterior, Terms
+from gated_vae.models.objectives.likelihoods import Bernoulli, Likelihood, learnt_log_scale
+from gated_vae.models.objectives.vae import VAE
 from gated_vae.models.registry import LIKELIHOODS, METHODS, NETWORKS, OBJECTIVES, PRECISIONS, Registry, describe, parse
 
 MOST_PARAMETERS = 2**30
@@ -121,6 +123,7 @@ class GatedVAE(nn.Module):
             raise ValueError(f"The precision is {' or '.join(PRECISIONS)}, not {precision!r}.")
         self.kl_weights: torch.Tensor
         self.masks: torch.Tensor
+        self.step: torch.Tensor
         self.config, self.dtype = config, getattr(torch, PRECISIONS[precision])
         self.partitions = partition_slices(config.latent)
         network = NETWORKS[config.network]
@@ -130,6 +133,9 @@ class GatedVAE(nn.Module):
         weights = [config.kl_weights.get(name, 1.0) for name, size in config.latent.items() for _ in range(size)]
         self.register_buffer("kl_weights", torch.tensor(weights), persistent=False)
         self.register_buffer("masks", partition_masks(config.latent), persistent=False)
+        self.register_buffer("step", torch.tensor(math.inf), persistent=False)  # training has been; trainers say
+        critic = getattr(config.objective, "critic", None)  # comes last: the other weights are drawn as without it
+        self.critic = critic(config.latent_size) if critic else None
 
     @property
     def scale(self) -> float | None:
@@ -193,7 +199,8 @@ class GatedVAE(nn.Module):
         posterior = step.posterior
         mean, logvar, sample, prior = shares.gather(posterior.mean, posterior.logvar, step.sample, noise[2])
         objective = objective or self.config.objective
-        terms = objective.terms(Posterior(mean, logvar), sample, prior, self.kl_weights)
+        encoded = Encoded(Posterior(mean, logvar), sample, prior, self.kl_weights, self.step, self.critic)
+        terms = objective.terms(encoded)
         logits, target = self.decode(step.codes), self.pixels(batch.target)
         terms["reconstruction"] = self.config.likelihood.loss(logits, target, self.raw_scale, shares.whole)
         return terms
@@ -226,3 +233,10 @@ def _check_images(images: torch.Tensor, shape: tuple[int, ...]) -> None:
 def draw_noise(config: GatedVAEConfig, batch: int, *, seed: int, step: int, device: str | torch.device) -> torch.Tensor:
     """Standard normal noise (3, batch, M) for a step: see `draw_normal`."""
     return draw_normal((3, batch, config.latent_size), seed=seed, step=step, device=device)
+
+
+def optimiser_groups(trained: Mapping[str, nn.Parameter]) -> list[dict[str, Any]]:
+    """Parameters by name as groups for Adam: the model's, then a critic's, with constants of their own (Kim, Mnih 2018)."""
+    critic = [parameter for name, parameter in trained.items() if name.startswith("critic.")]
+    own = [parameter for name, parameter in trained.items() if not name.startswith("critic.")]
+    return [{"params": own}, *([{"params": critic, "lr": 1e-4, "betas": (0.5, 0.9)}] if critic else [])]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 import torch
 
-from gated_vae.models.objectives import Posterior
+from gated_vae.models.objectives.base import Posterior
 
 if TYPE_CHECKING:
     from gated_vae.models.vae import GatedVAE

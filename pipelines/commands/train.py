@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gated_vae.models.registry import AUGMENTATIONS, LIKELIHOODS, METHODS, NETWORKS, OBJECTIVES, SCHEDULES
+from gated_vae.models.registry import AUGMENTATIONS, LIKELIHOODS, METHODS, NETWORKS, OBJECTIVES, SCHEDULES, describe
 from gated_vae.pipelines.options import AsJson, Device, Overwrite, Precision, Seed, choice_of, one_of
 from gated_vae.pipelines.training.presets import DEFAULT_PRESET, PRESETS
 
@@ -115,7 +115,8 @@ def train(
     wanted = objective or model.objective
     if beta is not None:
         if not hasattr(wanted, "beta"):
-            raise typer.BadParameter("InfoVAE has none: its KL divergence weighs 1 - alpha.", param_hint="'--beta'")
+            said = describe(OBJECTIVES, wanted)
+            raise typer.BadParameter(f"The objective {said} has no beta.", param_hint="'--beta'")
         try:
             wanted = with_beta(wanted, beta)
         except ValueError as error:

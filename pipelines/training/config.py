@@ -15,6 +15,7 @@ from gated_vae.preprocessing.files import fits
 
 MOST_STEPS = 10**9 - 1  # that the names of checkpoints can tell
 MOST_PAIRS = 2**20  # in a step
+FEWEST_FOR_A_CRITIC = 8  # of fewer, too many codes stay where they are when they are permuted
 
 _NUMBER = (int, float)
 _MODEL = {
@@ -107,6 +108,17 @@ class TrainConfig:
         if self.augmentations and self.model.method.batches == "composed":
             why = "Its targets are composed of the batch's own factors, which a mirror would change."
             raise UsageError("Images of a factor grid cannot be augmented.", why, "Leave --augment out.")
+        if self.warmup and hasattr(self.model.objective, "steps"):
+            raise UsageError(
+                "--warmup is not for this objective.", "Its capacity rises by itself.", "Leave --warmup out."
+            )
+        if hasattr(self.model.objective, "critic") and self.batch_size < FEWEST_FOR_A_CRITIC:
+            why = f"Of {self.batch_size} codes, permuted, one in {self.batch_size} stays where it was."
+            raise UsageError(
+                "The batch is too small for a discriminator.",
+                why,
+                f"Choose --batch-size {FEWEST_FOR_A_CRITIC} or more.",
+            )
         if not re.fullmatch(r"last|best(:0*[1-9][0-9]{0,8})?", self.keep):
             remedy = "Choose last, best or best:N, where N validations in a row that are no better end training."
             raise UsageError(f"--keep {self.keep} cannot be read.", "", remedy)
@@ -139,11 +151,12 @@ class TrainConfig:
         if steps > MOST_STEPS:
             why = f"{self.epochs:,} epochs are {steps:,} steps; {MOST_STEPS:,} are the most."
             raise GatedVAEError("Training cannot be set up.", why, "Ask for fewer.")
-        if self.warmup > steps:
-            why = f"It would take {self.warmup:,} steps, training has {steps:,}."
-            raise GatedVAEError(
-                "The KL warm-up is longer than the run.", why, "Give a shorter --warmup, or more steps."
+        if self.rises > steps:
+            kind, remedy = (
+                ("KL warm-up", "--warmup") if self.warmup else ("rise of the capacity", "--objective annealed:steps=N")
             )
+            why = f"It would take {self.rises:,} steps, training has {steps:,}."
+            raise GatedVAEError(f"The {kind} is longer than the run.", why, f"Give a shorter {remedy}, or more steps.")
         return steps
 
     def learning_rate(self, step: int, ends: Sequence[int]) -> float:
@@ -153,6 +166,11 @@ class TrainConfig:
         start = max((end for end in ends if end < step), default=0)
         steps = min(end for end in ends if end >= step) - start
         return self.lr * 0.5 * (1.0 + math.cos(math.pi * (step - start - 1) / steps))
+
+    @property
+    def rises(self) -> int:
+        """Over how many steps something in the loss rises: the weight of the KL divergence, or what the objective says."""
+        return self.warmup or (0 if self.decoder_only else getattr(self.model.objective, "steps", 0))
 
     def kl_share(self, step: int) -> float:
         """Which share of its weight the KL divergence has in a step from 1 on."""

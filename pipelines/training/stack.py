@@ -17,9 +17,9 @@ from gated_vae.models.augment import AUGMENT_STREAM, NUMBERS, augment
 from gated_vae.models.checkpoint import Checkpoint, checkpoints, load_state, prune, read_weights, save_checkpoint
 from gated_vae.models.methods.base import StepBatch
 from gated_vae.models.noise import draw_normal, hashed_noise, stream_seed
-from gated_vae.models.objectives import Posterior, Terms
+from gated_vae.models.objectives.base import Encoded, Posterior, Terms
 from gated_vae.models.stacked import Stack
-from gated_vae.models.vae import GatedVAE
+from gated_vae.models.vae import GatedVAE, optimiser_groups
 from gated_vae.pairing.stream.address import is_address
 from gated_vae.pipelines.training import trainer
 from gated_vae.pipelines.training.chunks import IdChunk, Walk, id_chunks
@@ -103,7 +103,7 @@ def train_stack(
     configs = [replace(config, stacked=True, device=torch.device(device).type) for config in configs]
     store = store or open_store(configs[0].store)
     loader = trainer.open_loader(configs[0], store)  # refuses what does not fit before there is a run of it
-    steps = configs[0].length(len(loader))
+    steps = max(config.length(len(loader)) for config in configs)
     validations = [Validation.of(config, store) for config in configs]
     with ExitStack() as stack:
         for config, out in zip(configs, outs, strict=True):
@@ -138,9 +138,12 @@ def why_not_stacked(configs: Sequence[TrainConfig]) -> str:
             return "A service sends images, not ids."
         if config.decoder_only or config.initial:
             return "Fine-tuning trains a part of a model."
-        alike = replace(config.model, objective=first.model.objective, kl_weights=first.model.kl_weights)
+        objectives = config.model.objective, first.model.objective
+        alike = replace(config.model, objective=objectives[1], kl_weights=first.model.kl_weights)
         if config.store != first.store:
             return "They are trained on different stores."
+        if len({hasattr(objective, "critic") for objective in objectives}) > 1:
+            return "Some have a discriminator, others none."
         if config.patience and len(configs) > 1:
             return "Early stopping ends each of them at a step of its own."
         if replace(config, seed=first.seed, model=alike) != first:
@@ -174,12 +177,13 @@ class StackTrainer:
         self.stack = Stack(self._models, self.device)
         self._kl_weights = self.stack.buffers["kl_weights"].clone()
         self.optimiser = self._optimiser(slots)
-        self._own_terms = [_term_names(run.config) for run in runs]
+        self._own_terms = [_term_names(model) for model in self._models]
         self._seeds = {
             stream: torch.tensor([stream_seed(run.config.seed, stream) for run in runs], device=device)
             for stream in (1, AUGMENT_STREAM)
         }
         self._counter = torch.tensor(self.step, device=device)
+        self._rises = max(run.config.rises for run in runs)
         self._through = torch.ones(self.config.model.latent_size, dtype=torch.bool, device=device)
         self._sums: dict[str, Terms] = {}
         self._counts: Counter[str] = Counter()
@@ -209,7 +213,8 @@ class StackTrainer:
         """One optimiser for all models, going on from what each kept."""
         on_cuda = self.device.type == "cuda"
         rate = torch.tensor(self.config.lr, device=self.device) if on_cuda else self.config.lr
-        optimiser = torch.optim.Adam(self.stack.parameters.values(), lr=rate, fused=True, capturable=on_cuda)
+        groups = optimiser_groups(self.stack.parameters)
+        optimiser = torch.optim.Adam(groups, lr=rate, fused=True, capturable=on_cuda)
         for name, parameter in self.stack.parameters.items() if self.step else ():
             moments = {key: torch.stack([own[name][key] for own in slots]) for key in ("exp_avg", "exp_avg_sq")}
             optimiser.state[parameter] = {
@@ -279,7 +284,8 @@ class StackTrainer:
         ids = self.method.prepare(ids, (self.step - 1) // len(self.partitions))
         if ids.partition is not None:
             self._through.copy_(self.stack.buffers["masks"][0, self.partitions.index(ids.partition)])
-        if self.step <= self.config.warmup + 1:  # filled in: a graph looks where the weights are
+        if self.step <= self._rises + 1:  # filled in: a graph looks where the weights are
+            self.stack.buffers["step"].fill_(self.step - 1)
             self.stack.buffers["kl_weights"].copy_(self._kl_weights * self.config.kl_share(self.step))
         self._set_learning_rate()
         sums = self._sums.setdefault(ids.label, {})
@@ -321,11 +327,11 @@ class StackTrainer:
         if self.config.schedule == "constant":  # as it was made: no operation of the device for nothing
             return
         rate = self.config.learning_rate(self.step, self.ends)
-        for group in self.optimiser.param_groups:
-            if isinstance(group["lr"], torch.Tensor):
-                group["lr"].fill_(rate)
-            else:
-                group["lr"] = rate
+        group = self.optimiser.param_groups[0]
+        if isinstance(group["lr"], torch.Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate
 
     def _collect(self) -> None:
         """Bring the sums of losses to each model's own."""
@@ -432,7 +438,8 @@ def _tensors(ids: StepBatch) -> list[torch.Tensor]:
     return [tensor for tensor in (ids.input, ids.target, ids.sources) if tensor is not None]
 
 
-def _term_names(config: TrainConfig) -> set[str]:
+def _term_names(model: GatedVAE) -> set[str]:
     """The names of a model's own loss terms."""
-    zeros = torch.zeros(2, config.model.latent_size)
-    return {*config.model.objective.terms(Posterior(zeros, zeros), zeros, zeros, zeros[0]), "reconstruction"}
+    zeros = torch.zeros(2, model.config.latent_size)
+    encoded = Encoded(Posterior(zeros, zeros), zeros, zeros, zeros[0], model.step, model.critic)
+    return {*model.config.objective.terms(encoded), "reconstruction"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from gated_vae.models.checkpoint import Checkpoint, load_state, optimiser_slots,
 from gated_vae.models.distributed import Shares
 from gated_vae.models.methods.base import StepBatch, self_reconstruction_at
 from gated_vae.models.noise import draw_normal
-from gated_vae.models.vae import GatedVAE, draw_noise
+from gated_vae.models.vae import GatedVAE, draw_noise, optimiser_groups
 from gated_vae.pairing.stream.address import is_address
 from gated_vae.pairing.stream.loader import PairBatch, PairLoader
 from gated_vae.pipelines.training.config import TrainConfig
@@ -176,11 +177,12 @@ class Trainer:
         distributed.synchronise_batch_norm(self.model)
         latest = run.latest()
         if self.config.initial and latest is None:
-            self.model.load_state_dict(open_run(Path(self.config.initial)).model(device).state_dict())
+            initial = open_run(Path(self.config.initial)).model(device).state_dict()
+            self.model.load_state_dict(initial, strict=False)  # which may lack a critic, or have one
         if self.config.decoder_only:
             self.model.encoder.requires_grad_(requires_grad=False)
-        trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        self.optimiser = torch.optim.Adam(trained, lr=self.config.lr, fused=True)
+        trained = {name: own for name, own in self.model.named_parameters() if own.requires_grad}
+        self.optimiser = torch.optim.Adam(optimiser_groups(trained), lr=self.config.lr, fused=True)
         self.step = self._saved = 0
         self._position = loader.state_dict()  # after that step
         self.losses, self.validation, self.history = RunningLosses(), validation, History()
@@ -262,24 +264,27 @@ class Trainer:
             drawn = draw_normal(shape, seed=self.config.seed, step=self.step, device=self.device, stream=AUGMENT_STREAM)
             batch = augment(batch, self.config.augmentations, drawn[..., shares.own])
         noise = draw_noise(self.config.model, shares.whole, seed=self.config.seed, step=self.step, device=self.device)
-        if self.step <= self.config.warmup + 1:
+        if self.step <= self.config.rises + 1:
+            self.model.step.fill_(self.step - 1)
             self.model.kl_weights.copy_(self._kl_weights * self.config.kl_share(self.step))
         loss = self.model.loss(batch, noise[:, shares.own], shares)
         self._set_learning_rate()
         loss.total.backward()  # type: ignore[no-untyped-call]
-        distributed.sum_gradients(self.model.parameters())
+        distributed.sum_gradients(
+            self.optimiser.param_groups[0]["params"]
+        )  # a critic sees the whole batch on every rank
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         self.losses.add(batch.label, loss.terms)
 
     def _set_learning_rate(self) -> None:
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.config.learning_rate(self.step, self.ends)
+        self.optimiser.param_groups[0]["lr"] = self.config.learning_rate(self.step, self.ends)
 
     def _validate(self, events: EventLog | None) -> None:
-        """File the loss on valid pairs, with the whole weight of the KL divergence; the first rank alone computes it."""
+        """File the loss on valid pairs, as at the end of all that rises; the first rank alone computes it."""
         if self.validation is not None and distributed.rank() == 0:
             self.model.kl_weights.copy_(self._kl_weights)
+            self.model.step.fill_(math.inf)
             losses = self.validation.losses(self.model)
             found = self.history.add(self.step, losses, keeps_best=self.config.keeps_best)
             if events is not None:

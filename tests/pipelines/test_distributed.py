@@ -23,7 +23,7 @@ from gated_vae.models.methods.gate import Gate
 from gated_vae.models.methods.partners import Partners
 from gated_vae.models.objectives import DIPVAE2, VAE, Gaussian, InfoVAE
 from gated_vae.models.registry import OBJECTIVES
-from gated_vae.models.vae import GatedVAE, GatedVAEConfig, draw_noise
+from gated_vae.models.vae import GatedVAE, GatedVAEConfig, draw_noise, optimiser_groups
 from gated_vae.pairing.stream.order import share_of_rank
 from gated_vae.pipelines.training.config import TrainConfig
 from gated_vae.pipelines.training.process import joined
@@ -45,8 +45,9 @@ MODELS = {
     "conv": replace(CONV, objective=InfoVAE()),
 }
 
-# The discrepancy is a difference of means of kernels near 1, each rounded to 2**-24, times lambda - 1 = 499.
-ROUNDING = {"mmd": 499 * 2**-22}
+# The discrepancy is a difference of means of kernels near 1, each rounded to 2**-24, times lambda - 1 = 499; the total correlation
+# one of logarithms near 8, rounded to 2**-21, times beta - 1 = 5.
+ROUNDING = {"mmd": 499 * 2**-22, "tc": 5 * 2**-20}
 
 Step = dict[str, torch.Tensor]
 
@@ -65,9 +66,11 @@ def step(config: GatedVAEConfig, rank: int, ranks: int) -> Step:
     given = torch.stack(images)[:, own] if together else images[0][own]
     loss = model.loss(StepBatch(given, target[own], None if together else "pose"), noise, shares)
     loss.total.backward()  # type: ignore[no-untyped-call]
-    sum_gradients(model.parameters())
+    sum_gradients(optimiser_groups(dict(model.named_parameters()))[0]["params"])
     gradients = {name: value.grad for name, value in model.named_parameters() if value.grad is not None}
-    statistics = {name: value for name, value in model.named_buffers() if name != "masks"}  # constants are not compared
+    statistics = {
+        name: value for name, value in model.named_buffers() if name not in ("masks", "step")
+    }  # constants are not compared
     return {**gradients, **statistics, **loss.terms}
 
 

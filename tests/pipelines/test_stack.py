@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from gated_vae.models.methods.base import StepBatch
 from gated_vae.models.noise import hashed_noise
-from gated_vae.models.objectives import Bernoulli, Gaussian
+from gated_vae.models.objectives import Bernoulli, Gaussian, correlation
 from gated_vae.models.registry import METHODS, OBJECTIVES, parse
 from gated_vae.models.stacked import Stack
 from gated_vae.models.vae import GatedVAE, GatedVAEConfig, draw_noise
 from gated_vae.pairing.exact import pair_exactly
 from gated_vae.pairing.groups.grid import FactorGrid
+from gated_vae.pairing.stream.loader import PairLoader
 from gated_vae.pipelines.evaluation.opened import open_run as open_model
 from gated_vae.pipelines.training import stack
 from gated_vae.pipelines.training.chunks import Walk, id_chunks
@@ -26,6 +29,7 @@ from gated_vae.pipelines.training.stack import train_stack
 from gated_vae.pipelines.training.trainer import InterruptedTrainingError, TrainOptions, train
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.store import Store, open_store
+from tests.ranks import cancelled
 from tests.stores import make_grid_store
 
 LATENT = {"left": 2, "right": 3}
@@ -127,6 +131,66 @@ def test_a_stack_ends_where_its_single_runs_end(tmp_path: Path, grid: Store, met
         runs = [open_run(tmp_path / f"{name}-{one.seed}") for name in ("stacked", "alone")]
         assert runs[0].config == runs[1].config
         assert (runs[0].config.stacked, runs[1].config.stacked) == (True, False)
+
+
+@pytest.mark.parametrize(
+    "objectives",
+    [("tc:beta=2", "annealed:gamma=3,capacity=2,steps=6", "dip1:lambda_od=1"), ("factor:gamma=2", "factor:gamma=5")],
+)
+def test_what_rises_and_what_has_a_critic_is_trained_alike_alone_stacked_interrupted_and_by_hand(
+    tmp_path: Path, grid: Store, objectives: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By hand: the step told to the model, and an Adam of its own for the critic."""
+    monkeypatch.setattr(correlation, "UNITS", (16, 16))
+    one = configs(grid, "fc", "gate", steps=9)[0]
+    wanted = [
+        replace(one, seed=i, model=replace(one.model, objective=parse(OBJECTIVES, o))) for i, o in enumerate(objectives)
+    ]
+    options = TrainOptions(tmp_path, device="cpu", log_every=3)
+    stacked = train_stack(wanted, [tmp_path / f"stacked-{config.seed}" for config in wanted], options)
+    for config, report in zip(wanted, stacked, strict=True):
+        alone = train(config, replace(options, out=tmp_path / f"alone-{config.seed}"))
+        for label, losses in alone.losses.items():
+            assert report.losses[label] == pytest.approx(losses, rel=1e-3, abs=2e-3)
+        parts = replace(options, out=tmp_path / f"parts-{config.seed}")
+        with pytest.raises(InterruptedTrainingError):
+            train(config, parts, lambda done, *_: signal.raise_signal(signal.SIGINT) if done == 4 else None)
+        train(config, parts)
+        whole = contents(tmp_path / f"alone-{config.seed}")
+        assert {name: contents(parts.out)[name] for name in whole} == whole
+        torch.manual_seed(config.seed)
+        model = GatedVAE(config.model).train()
+        own = [parameter for name, parameter in model.named_parameters() if not name.startswith("critic")]
+        adams = [torch.optim.Adam(own, lr=1e-3)]
+        if model.critic is not None:
+            adams.append(torch.optim.Adam(model.critic.parameters(), lr=1e-4, betas=(0.5, 0.9)))
+        for step, pairs in zip(range(9), PairLoader(grid.path, 32, seed=config.seed, prefetch=0), strict=False):
+            model.step.fill_(step)
+            noise = draw_noise(config.model, 32, seed=config.seed, step=step + 1, device="cpu")
+            model.loss(StepBatch(pairs.input, pairs.target, pairs.partition), noise).total.backward()  # type: ignore[no-untyped-call]
+            for adam in adams:
+                adam.step()
+                adam.zero_grad()
+        there = load_file(tmp_path / f"alone-{config.seed}" / "checkpoints" / "step-000000009.safetensors")
+        here = {name: value for name, value in model.state_dict().items() if not name.endswith("running_mean")}
+        for name in here.keys() - cancelled(there):
+            torch.testing.assert_close(there[name], here[name], rtol=1e-4, atol=1e-5)
+
+
+def test_a_run_may_start_from_one_without_a_critic_and_is_not_stacked_with_it(
+    tmp_path: Path, grid: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(correlation, "UNITS", (16,))
+    plain = configs(grid, "fc", "gate", steps=2)[0]
+    factor = replace(plain, model=replace(plain.model, objective=parse(OBJECTIVES, "factor")))
+    assert stack.why_not_stacked([plain, factor]) == "Some have a discriminator, others none."
+    options = TrainOptions(tmp_path / "plain", device="cpu")
+    train(plain, options)
+    train(replace(factor, initial=str(tmp_path / "plain"), lr=1e-20), replace(options, out=tmp_path / "factor"))
+    weights = [
+        load_file(tmp_path / name / "checkpoints" / "step-000000002.safetensors") for name in ("plain", "factor")
+    ]
+    torch.testing.assert_close(weights[1]["decoder.layers.0.weight"], weights[0]["decoder.layers.0.weight"])
 
 
 def contents(folder: Path) -> dict[str, bytes]:

@@ -18,7 +18,7 @@ from gated_vae.models.distributed import Shares
 from gated_vae.models.methods.base import NO_GATE, Method, StepBatch
 from gated_vae.models.methods.exchange import Exchange
 from gated_vae.models.methods.partners import Partners
-from gated_vae.models.objectives import DIPVAE2, VAE, InfoVAE, Objective
+from gated_vae.models.objectives import DIPVAE2, VAE, AnnealedVAE, FactorVAE, InfoVAE, Objective
 from gated_vae.models.vae import GatedVAE, draw_noise
 from gated_vae.pairing.stream.loader import PairLoader
 from gated_vae.pairing.tables import read_groups, write_groups
@@ -262,6 +262,15 @@ def test_the_kl_weight_rises_from_0_evenly(objective: Objective, tmp_path: Path,
         ({"keep": "best:0"}, "cannot be read"),
         ({"keep": "best"}, "cannot be set up"),
         ({"warmup": -1}, "cannot be set up"),
+        (
+            {"model": replace(MODEL, objective=AnnealedVAE(steps=31))},
+            r"capacity is longer.*\n.*31 steps, training has 30",
+        ),
+        ({"model": replace(MODEL, objective=AnnealedVAE(steps=9)), "warmup": 3}, "rises by itself"),
+        (
+            {"model": replace(MODEL, objective=FactorVAE()), "batch_size": 2},
+            "too small for a discriminator.\nOf 2 codes",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_before_there_is_a_run(wanted: dict[str, object], what: str, tmp_path: Path) -> None:
