@@ -18,6 +18,7 @@ from gated_vae.models.metrics.dci import (
 )
 from gated_vae.models.metrics.factor_vae import FactorVAE, factor_vae
 from gated_vae.models.metrics.gaps import Gap
+from gated_vae.models.metrics.irs import IRS, irs
 from gated_vae.models.metrics.mig import mig
 from gated_vae.models.metrics.modularity import Modularity, modularity
 from gated_vae.models.metrics.partition import PartitionScores, partition_r2, partition_scores
@@ -25,6 +26,7 @@ from gated_vae.models.metrics.sap import sap
 
 __all__ = [
     "DCI",
+    "IRS",
     "CircularUninformativeness",
     "FactorVAE",
     "Gap",
@@ -39,6 +41,7 @@ __all__ = [
     "disentanglement_per_code",
     "factor_vae",
     "group_split",
+    "irs",
     "mig",
     "modularity",
     "nrmse",

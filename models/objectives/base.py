@@ -93,4 +93,4 @@ def check_batch(name: str, codes: torch.Tensor) -> None:
 def check_weights(objective: Objective, *weights: float) -> None:
     """Raise ValueError for constants that are infinite, negative or no numbers: what they charge would be rewarded."""
     if not all(0 <= weight < float("inf") for weight in weights):
-        raise ValueError(f"Its constants must be 0 or more, got {objective}.")
+        raise ValueError(f"The constants of an objective must be 0 or more, got {objective}.")

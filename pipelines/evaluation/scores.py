@@ -14,7 +14,11 @@ from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import fits
 
 DCI = ("disentanglement", "completeness", "uninformativeness")
-OTHERS = ("mig", "sap", "modularity")
+BOOSTED = "gradient_boosting"
+PUBLISHED = (10_000, 5_000)  # images that disentanglement_lib has it fitted and judged on
+# Scores of a grid of factors that are one number each, and how they are told.
+OTHERS = {"mig": "MIG", "sap": "SAP", "factor_vae": "FactorVAE's score", "beta_vae": "beta-VAE's score"}
+OTHERS |= {"modularity": "modularity", "irs": "IRS"}
 SUMMARY = {"own": "own partition", "other": "best other", "full": "full latent", "score": "own - other"}
 CHANCE = "chance"
 ONE_PARTITION = "there is one partition only"
@@ -28,7 +32,13 @@ Columns = Mapping[str, Mapping[str, float]]
 _NUMBER = (int, float, type(None))
 _NAMED = {str: _NUMBER}
 _PER = {"completeness_per_factor": _NAMED, "uninformativeness_per_factor": _NAMED}
-_DCI = {**dict.fromkeys(DCI, _NUMBER), **_PER, "disentanglement_per_code": [_NUMBER], "importance": [[_NUMBER]]}
+_DCI = {
+    **dict.fromkeys(DCI, _NUMBER),
+    **dict.fromkeys(("train_rows", "test_rows"), int),
+    **_PER,
+    "disentanglement_per_code": [_NUMBER],
+    "importance": [[_NUMBER]],
+}
 _ANY = {"dci": {str: _DCI}, "constant": [str], "kl": [_NUMBER], "left_out": {str: str}}
 _FACTORS = {"samples": int, "partition_r2": {str: _NAMED}, "partition_score": _NAMED, **dict.fromkeys(OTHERS, _NUMBER)}
 _FACTORS |= {"rotation_circular": (_NAMED, type(None))}
@@ -66,7 +76,7 @@ class Scores:
         Plain values, as filed in ``metrics.json``. Of any store: `dci` (by regressor, from posterior means: scores, per code
         and per factor, `importance`), `constant` (factors left out) and `kl` (of every latent dimension, in nats). Of a grid of
         factors: `samples`, `rotation_circular`, `partition_r2` (partition -> factor -> held-out R2), `partition_score` (by
-        factor), `mig`, `sap`, `modularity`. Of faces: `images`, `held_out`, `judged_by` (labels or truth), `split_by`, `people`
+        factor), and those of `OTHERS`. Of faces: `images`, `held_out`, `judged_by` (labels or truth), `split_by`, `people`
         (unseen, trained on, of another store),
         `r2` (probe -> codes -> partition -> factor -> held-out R2), `summary` (probe -> codes -> partition: see `summarise`),
         `accuracy` (partition -> class label -> balanced accuracy) and `circular` (partition -> angle -> error),
@@ -92,7 +102,7 @@ class Scores:
         values = self.values
         left_out = {what: f"none: {why}" for what, why in values.get("left_out", {}).items()}
         if "r2" not in values:
-            facts = {"judged by": f"a quarter of {values['samples']:,} random images"}
+            facts = {"judged by": f"a quarter of {values['samples']:,} random images"} | _boosting(values)
         else:
             judge = {"truth": "the truth", "labels": "their labels"}.get(values["judged_by"], "their pixels")
             judged = f"{values['held_out']:,} of {values['images']:,} images judge, by {judge}"
@@ -106,21 +116,38 @@ class Scores:
     def tables(self) -> list[Table]:
         """Everything worth telling: factor by factor what ridge regression reads, as a forest reads much the same."""
         values = self.values
-        found = _face_tables(values) if "r2" in values else _factor_tables(values)
-        dci = {name: {key: score[key] for key in DCI} for name, score in values["dci"].items()}
-        return [table for table in (*found, Table("DCI, from posterior means", dci)) if table.rows]
+        dci = {_named(name): {key: score[key] for key in DCI} for name, score in values["dci"].items()}
+        told = Table("DCI, from posterior means", dci)
+        found = (*_face_tables(values), told) if "r2" in values else (told, *_factor_tables(values))
+        return [table for table in found if table.rows]
 
 
 def _factor_tables(values: Values) -> Iterator[Table]:
-    errors = {name: score["uninformativeness_per_factor"] for name, score in values["dci"].items()}
+    errors = {_named(name): score["uninformativeness_per_factor"] for name, score in values["dci"].items()}
     yield Table("Uninformativeness of each factor, from posterior means", errors)
+    others = {title: values[name] for name, title in OTHERS.items() if values[name] is not None}
+    yield Table("Other scores", {"": others})
+    if values["rotation_circular"]:
+        yield Table("Circular uninformativeness of rotation", {"": values["rotation_circular"]})
     gaps = {"own - other": values["partition_score"]} if values["partition_score"] else {}
     yield Table(
         "R2 of each factor by partition (random forest, posterior means)", _worded(values["partition_r2"]) | gaps
     )
-    if values["rotation_circular"]:
-        yield Table("Circular uninformativeness of rotation", {"": values["rotation_circular"]})
-    yield Table("Other scores", {"": {name: values[name] for name in OTHERS}})
+
+
+def _boosting(values: Values) -> dict[str, str]:
+    """What gradient boosting is fitted and judged on, and by which error."""
+    if (score := values["dci"].get(BOOSTED)) is None:
+        return {}
+    fitted, judged = score["train_rows"], score["test_rows"]
+    told = f"fits {fitted:,} and is judged on {judged:,} of them, as classes: its error is 1 - accuracy"
+    more = f"; --samples {sum(PUBLISHED)} takes the published {PUBLISHED[0]:,} and {PUBLISHED[1]:,}"
+    may_take_more = fitted < PUBLISHED[0] <= values["samples"]  # the store has no fewer
+    return {"gradient boosting": told + more * may_take_more}
+
+
+def _named(regressor: str) -> str:
+    return regressor.replace("_", " ")
 
 
 def _face_tables(values: Values) -> Iterator[Table]:

@@ -208,7 +208,7 @@ def _length(length: Sequence[Any]) -> str:
 def _others(results: pd.DataFrame) -> str:
     rows = results[results["regressor"] == "random_forest"]
     names = [name for name in rows.columns if name.startswith(("rotation_circular", "partition_score"))]
-    names += OTHERS
+    names += [name for name in OTHERS if name in rows]
     lines = [
         [MODELS[model], method, _length(length), *(interval(group[name]) for name in names)]
         for (model, method, *length), group in rows.groupby(RUN[1:], sort=False)

@@ -16,7 +16,8 @@ from gated_vae.pairing.exact import pair_exactly
 from gated_vae.pipelines.cli import main
 from gated_vae.pipelines.evaluation import probes
 from gated_vae.pipelines.evaluation.opened import Codes, open_run
-from gated_vae.pipelines.evaluation.probes import encode_sample, evaluate_factors, sharers
+from gated_vae.pipelines.evaluation.probes import boosted_split, encode_sample, evaluate_factors, sharers
+from gated_vae.pipelines.evaluation.scores import Scores
 from gated_vae.pipelines.training.config import TrainConfig
 from gated_vae.pipelines.training.trainer import TrainOptions, train
 from gated_vae.preprocessing.errors import GatedVAEError
@@ -65,7 +66,7 @@ def test_classes_that_no_factor_has_are_refused(value: Any, run: Path) -> None:
 
 
 def test_scores_tell_which_partition_knows_which_factor(run: Path) -> None:
-    scores = evaluate_factors(open_run(run)).values
+    scores = evaluate_factors(open_run(run), regressors=("random_forest", "lasso")).values
     assert scores["samples"] == 320
     assert scores["rotation_circular"] is None
     assert scores["partition_r2"]["place"]["posX"] > 0.4 > scores["partition_r2"]["light"]["posX"] + 0.3
@@ -84,9 +85,27 @@ def test_a_factor_of_one_class_is_named_and_shape_is_judged_as_a_class(
     factors = np.column_stack([shape, place, np.zeros(240, np.int64)])
     monkeypatch.setattr(probes, "encode_sample", lambda *_: (Codes(codes, np.ones_like(codes)), factors))
     monkeypatch.setitem(opened.store.manifest, "factors", {"shape": 3, "place": 8, "colour": 1})
-    scores = evaluate_factors(opened)
+    scores = evaluate_factors(opened, regressors=("lasso",))
     assert scores.values["sap"] == pytest.approx((2 / 3 + 1) / 2)
     assert scores.facts()["left out"].startswith("colour: ")
+    assert "FactorVAE's score" in scores.facts()  # 30 images share a place, 64 are drawn together
+    assert {name: row for name, row in other_scores(scores).items() if name in ("beta-VAE's score", "IRS")} == {
+        "beta-VAE's score": 1.0,  # a code to a factor
+        "IRS": 1.0,
+    }
+
+
+def other_scores(scores: Scores) -> dict[str, float]:
+    (table,) = (table for table in scores.tables() if table.title == "Other scores")
+    return dict(table.columns[""])
+
+
+def test_gradient_boosting_is_told_first_and_by_the_published_protocol_where_images_are_enough() -> None:
+    for n, expected in ((15_000, (10_000, 5_000)), (14_999, (2_500, 1_250)), (320, (213, 107)), (40, (26, 14))):
+        split = boosted_split(n, seed=3)
+        assert (len(split.train), len(split.test)) == expected
+        assert len({*split.train.tolist(), *split.test.tolist()}) == sum(expected)
+        assert max(split.train.max(), split.test.max()) < n
 
 
 def test_the_sample_is_random_and_paired_with_its_own_factors(run: Path) -> None:
@@ -106,7 +125,14 @@ def test_the_command_writes_metrics_and_pictures(run: Path, capsys: pytest.Captu
     assert {"train", "evaluate"} <= set(open_run(run).files.read_metrics())
     for name in ("hinton_lasso", "hinton_random_forest", "reconstructions", "samples"):
         assert (run / "figures" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
-    assert "R2 of each factor by partition" in capsys.readouterr().out
+    told = " ".join(capsys.readouterr().out.split())
+    assert "R2 of each factor by partition" in told
+    assert "gradient boosting fits 213 and is judged on 107 of them, as classes: its error is 1 - accuracy" in told
+    assert "--samples" not in told  # the store has no more
+    assert told.count("gradient boosting random forest lasso") == 2
+    dci = Scores.of(open_run(run).files).values["dci"]  # type: ignore[union-attr]
+    assert [*dci] == ["gradient_boosting", "random_forest", "lasso"]
+    assert all(0 < error < 0.9 for error in dci["gradient_boosting"]["uninformativeness_per_factor"].values())
 
 
 def test_kl_of_known_posteriors() -> None:
