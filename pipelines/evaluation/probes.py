@@ -129,6 +129,7 @@ def evaluate_factors(
             seed=seed,
         )
     progress(2, 3, "DCI and other scores")
+    boosted = boosted_split(len(factors), seed)
     shared = _shared_values(codes.mean, factors, seed)
     left_out |= {
         OTHERS[name]: "too few images share a factor's value" for name, score in shared.items() if score is None
@@ -139,6 +140,7 @@ def evaluate_factors(
             "codes": "posterior means",
             "constant": [name for name, column in zip(names, factors.T, strict=True) if (column == column[0]).all()],
             "dci": score_dci(codes, factors, names, regressors, seed=seed),
+            "boosted": [len(rows) for rows in (boosted.train, boosted.test)],
             "rotation_circular": _rotation(codes.mean, factors, names, seed) if run.store.kind == "dsprites" else None,
             "partition_r2": by_partition(table.r2, run.partitions, table.factors) if table else {},
             "partition_score": table.per_factor if table else {},
@@ -344,7 +346,6 @@ def score_dci(
             "completeness_per_factor": dict(zip(names, completeness, strict=True)),
             "uninformativeness_per_factor": dict(zip(names, errors, strict=True)),
             "importance": score.importance.tolist(),
-            **{key: score.protocol[key] for key in ("train_rows", "test_rows")},
         }
     return found
 

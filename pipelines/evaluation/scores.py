@@ -32,16 +32,10 @@ Columns = Mapping[str, Mapping[str, float]]
 _NUMBER = (int, float, type(None))
 _NAMED = {str: _NUMBER}
 _PER = {"completeness_per_factor": _NAMED, "uninformativeness_per_factor": _NAMED}
-_DCI = {
-    **dict.fromkeys(DCI, _NUMBER),
-    **dict.fromkeys(("train_rows", "test_rows"), int),
-    **_PER,
-    "disentanglement_per_code": [_NUMBER],
-    "importance": [[_NUMBER]],
-}
+_DCI = {**dict.fromkeys(DCI, _NUMBER), **_PER, "disentanglement_per_code": [_NUMBER], "importance": [[_NUMBER]]}
 _ANY = {"dci": {str: _DCI}, "constant": [str], "kl": [_NUMBER], "left_out": {str: str}}
 _FACTORS = {"samples": int, "partition_r2": {str: _NAMED}, "partition_score": _NAMED, **dict.fromkeys(OTHERS, _NUMBER)}
-_FACTORS |= {"rotation_circular": (_NAMED, type(None))}
+_FACTORS |= {"rotation_circular": (_NAMED, type(None)), "boosted": [int]}
 _SWAP = {"pairs": int, **dict.fromkeys(JUDGES, dict.fromkeys(SWAP, _NUMBER))}
 _FACES = {"images": int, "held_out": int, "judged_by": (str, type(None)), "split_by": str, "people": str}
 _FACES |= {"r2": {str: {str: {str: _NAMED}}}, "summary": {str: {str: {str: _NAMED}}}, "reconstruction": _NAMED}
@@ -75,9 +69,9 @@ class Scores:
     values:
         Plain values, as filed in ``metrics.json``. Of any store: `dci` (by regressor, from posterior means: scores, per code
         and per factor, `importance`), `constant` (factors left out) and `kl` (of every latent dimension, in nats). Of a grid of
-        factors: `samples`, `rotation_circular`, `partition_r2` (partition -> factor -> held-out R2), `partition_score` (by
-        factor), and those of `OTHERS`. Of faces: `images`, `held_out`, `judged_by` (labels or truth), `split_by`, `people`
-        (unseen, trained on, of another store),
+        factors: `samples`, `boosted` (how many of them gradient boosting is fitted and judged on), `rotation_circular`,
+        `partition_r2` (partition -> factor -> held-out R2), `partition_score` (by factor), and those of `OTHERS`. Of faces:
+        `images`, `held_out`, `judged_by` (labels or truth), `split_by`, `people` (unseen, trained on, of another store),
         `r2` (probe -> codes -> partition -> factor -> held-out R2), `summary` (probe -> codes -> partition: see `summarise`),
         `accuracy` (partition -> class label -> balanced accuracy) and `circular` (partition -> angle -> error),
         `reconstruction` (root mean squared errors per pixel, pixels in 0 .. 1) and `swap` (see `swap_test`). `left_out` says what
@@ -137,9 +131,9 @@ def _factor_tables(values: Values) -> Iterator[Table]:
 
 def _boosting(values: Values) -> dict[str, str]:
     """What gradient boosting is fitted and judged on, and by which error."""
-    if (score := values["dci"].get(BOOSTED)) is None:
+    if BOOSTED not in values["dci"]:
         return {}
-    fitted, judged = score["train_rows"], score["test_rows"]
+    fitted, judged = values["boosted"]
     told = f"fits {fitted:,} and is judged on {judged:,} of them, as classes: its error is 1 - accuracy"
     more = f"; --samples {sum(PUBLISHED)} takes the published {PUBLISHED[0]:,} and {PUBLISHED[1]:,}"
     may_take_more = fitted < PUBLISHED[0] <= values["samples"]  # the store has no fewer
