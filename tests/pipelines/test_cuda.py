@@ -31,6 +31,12 @@ LATENT = {"left": 2, "right": 3}
 HIDDEN = {"fc": (32, 32), "conv": (4, 8, 16)}
 # Small constants, so that no term drowns the others.
 OBJECTIVE = {"vae": "vae", "beta": "beta:beta=2", "info": "info:lambda=10", "dip2": "dip2:lambda_od=1,lambda_d=1"}
+OBJECTIVE |= {
+    "tc": "tc:beta=2",
+    "dip1": "dip1:lambda_od=1,lambda_d=1",
+    "annealed": "annealed:gamma=2,capacity=1,steps=6",
+}
+CRITIC = {"factor": "factor:gamma=1"}  # is in no stack with the others
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +47,7 @@ def grid(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 
 def model_of(network: str, method: str = "gate", objective: str = "beta") -> GatedVAEConfig:
-    chosen = parse(METHODS, method), parse(OBJECTIVES, OBJECTIVE[objective])
+    chosen = parse(METHODS, method), parse(OBJECTIVES, (OBJECTIVE | CRITIC)[objective])
     return GatedVAEConfig(LATENT, (16, 16), network, HIDDEN[network], *chosen)
 
 
@@ -75,7 +81,7 @@ def method_name(config: GatedVAEConfig) -> str:
 
 @pytest.mark.parametrize("network", HIDDEN)
 @pytest.mark.parametrize(
-    ("method", "objective"), [(name, "beta") for name in METHODS] + [("gate", name) for name in OBJECTIVE]
+    ("method", "objective"), [(name, "beta") for name in METHODS] + [("gate", name) for name in OBJECTIVE | CRITIC]
 )
 def test_loss_and_gradients_are_the_processors(network: str, method: str, objective: str) -> None:
     wanted = model_of(network, method, objective)
@@ -87,7 +93,7 @@ def test_loss_and_gradients_are_the_processors(network: str, method: str, object
 
 
 @pytest.mark.parametrize("network", HIDDEN)
-@pytest.mark.parametrize("objective", OBJECTIVE)
+@pytest.mark.parametrize("objective", OBJECTIVE | CRITIC)
 def test_closed_partitions_get_no_gradient(network: str, objective: str) -> None:
     _, found = gradients(model_of(network, "gate", objective), "bf16", "cuda")
     heads = [value for name, value in found.items() if name.startswith("encoder") and value.shape[0] == 10][-2:]
@@ -108,9 +114,13 @@ def weights(path: Path) -> dict[str, torch.Tensor]:
     return load_file(checkpoints(path / "checkpoints")[-1].weights)
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_training_repeats_and_resumes_to_the_same_bytes(tmp_path: Path, grid: Store, method: str) -> None:
-    wanted = config(grid, model_of("fc", method))
+@pytest.mark.parametrize(
+    ("method", "objective"), [(name, "beta") for name in METHODS] + [("gate", "annealed"), ("gate", "factor")]
+)
+def test_training_repeats_and_resumes_to_the_same_bytes(
+    tmp_path: Path, grid: Store, method: str, objective: str
+) -> None:
+    wanted = config(grid, model_of("fc", method, objective))
     for name in ("one", "two"):
         train(wanted, TrainOptions(tmp_path / name, device="cuda", log_every=5))
 
