@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property, partial
@@ -60,6 +61,8 @@ class ClusterOptions:
 def parse_near(texts: Sequence[str]) -> tuple[tuple[Label, ...], dict[str, int]]:
     """Read ``NAME=COLUMN[,COLUMN...][:K]`` as labels, and the number of clusters of those that give one.
 
+    A column of angles or the like says after an @ what a full turn is, as ``orientation@360``.
+
     Raises
     ------
     UsageError
@@ -73,7 +76,25 @@ def parse_near(texts: Sequence[str]) -> tuple[tuple[Label, ...], dict[str, int]]
             why = f"{number!r} is no number of clusters."
             raise UsageError(f"--near {text} cannot be read.", why, "Write :K last.")
         clusters |= {name: int(number)} if colon else {}
-    return tuple(Label(name, names) for name, names in columns.items()), clusters
+    return tuple(_near(name, names) for name, names in columns.items()), clusters
+
+
+def _near(name: str, texts: Sequence[str]) -> Label:
+    columns, turns = [], {}
+    for text in texts:
+        column, mark, turn = text.rpartition("@")
+        if not mark:
+            column = text
+        else:
+            try:
+                turns[column] = float(turn)
+            except ValueError:
+                turns[column] = math.nan
+            if not 0 < turns[column] < math.inf:
+                why = f"{turn!r} is no full turn."
+                raise UsageError(f"--near {name}={text} cannot be read.", why, "Write COLUMN@360 for degrees.")
+        columns.append(column)
+    return Label(name, tuple(columns), turns=turns)
 
 
 @dataclass(frozen=True)
@@ -176,6 +197,11 @@ class _Clustering:
         return {label.name: label for label in (*registered("near"), *self.options.near)}
 
     @cached_property
+    def turns(self) -> dict[str, float]:
+        """Full turns of all labels' columns."""
+        return {column: turn for label in self.labels.values() for column, turn in label.turns.items()}
+
+    @cached_property
     def columns(self) -> dict[str, list[str]]:
         """Label -> its columns in the store, of those labels that have some."""
         schema = self.store.schema
@@ -205,7 +231,9 @@ class _Clustering:
         more: Record = {"k": k, "rule": str(options.rule)}
         if options.rule.kind.strata:
             more["independent_of"] = others
-        record = describe(name, "kmeans", shared, options.draws, options.seed, **more)
+        if turns := {column: turn for column, turn in self.turns.items() if column in shared}:
+            more["turns"] = turns
+        record = describe(name, "kmeans", shared=shared, draws=options.draws, seed=options.seed, **more)
         return Plan(name, record, lambda: self._group(record, others))
 
     def _check(self, name: str, k: int, others: list[str]) -> None:
@@ -254,7 +282,7 @@ class _Clustering:
         return Grouped(group, distance, groups.centroids, partners, results, measure)
 
     def _cluster(self, columns: list[str], k: int) -> tuple[LabelColumns, Groups]:
-        read = LabelColumns(self.store, columns, self.scheduler)
+        read = LabelColumns(self.store, columns, self.scheduler, self.turns)
         return read, read.group(k, seed=self.options.seed, device=self.options.device)
 
 

@@ -1,16 +1,17 @@
-"""Exact pairs: samples that agree in labels, by a grid's arithmetic or by the values of columns."""
+"""Pairs of `pipe pair`: of samples that agree in labels, by a grid's arithmetic or by the values of columns; and of other kinds."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar, Protocol
 
 import numpy as np
 
 from gated_vae.pairing.groups.equal import group_by_labels
 from gated_vae.pairing.groups.grid import FactorGrid
 from gated_vae.pairing.labels import choose_columns
-from gated_vae.pairing.partition import Grouped, Plan, Record, describe, make_partitions
+from gated_vae.pairing.partition import Grouped, Plan, Record, describe, make_partitions, pairs_made
 from gated_vae.pairing.rules.base import Members, drawing
 from gated_vae.pairing.rules.uniform import UniformPartners
 from gated_vae.preprocessing.errors import GatedVAEError
@@ -19,14 +20,26 @@ from gated_vae.preprocessing.progress import Progress, ignore
 from gated_vae.preprocessing.store import Store, open_store
 
 
+class Pairing(Protocol):
+    """What pairs of a partition are: `method` is what its record calls them."""
+
+    method: ClassVar[str]
+
+    def decides(self, store: Store) -> Record:
+        """What decides the pairs, for the partition's record: `shared` and more. `GatedVAEError` where there can be none."""
+
+    def group(self, store: Store, record: Record) -> Grouped:
+        """Group the samples; `GatedVAEError` where they cannot be grouped so."""
+
+
 @dataclass(frozen=True)
 class ExactPartition:
     """What became of one partition.
 
     Attributes
     ----------
-    name, shared:
-        The partition and what its pairs share, in the order of the store's columns.
+    name, shared, how:
+        The partition, what its pairs share, in the order of the store's columns, and how they were made, in a few words.
     groups:
         Number of groups.
     merged:
@@ -39,6 +52,7 @@ class ExactPartition:
 
     name: str
     shared: tuple[str, ...]
+    how: str
     groups: int
     merged: int
     draws: int
@@ -47,21 +61,22 @@ class ExactPartition:
 
 def pair_exactly(
     store: Store,
-    shares: Mapping[str, Sequence[str]],
+    shares: Mapping[str, Sequence[str] | Pairing],
     *,
     draws: int | None = None,
     seed: int = 0,
     overwrite: bool = False,
     progress: Progress = ignore,
 ) -> tuple[ExactPartition, ...]:
-    """Write groups and pairs of samples that agree in label columns, and record them in the store.
+    """Write groups and pairs of samples that agree in label columns, or of another kind, and record them in the store.
 
     Partitions are recorded one by one, so an interrupted run goes on with the first that is missing.
 
     Parameters
     ----------
     shares:
-        Partition -> the columns (of a grid: factors) its pairs share. New partitions join the store's in this order.
+        Partition -> the columns (of a grid: factors) its pairs share, or what else they are. New partitions join the store's in
+        this order.
     draws:
         How often every sample is an input in the table; when None, as often as in the store's other partitions (once where
         there are none), and a partition that is there keeps its number.
@@ -80,15 +95,25 @@ def pair_exactly(
     """
     with locked(store.path):
         store = open_store(store.path)
-        available = shareable(store)
         plans = []
-        for name, shared in shares.items():
+        for name, wanted in shares.items():
+            pairing = Share(tuple(wanted)) if isinstance(wanted, Sequence) else wanted
             count = _draws(store, name, shares, overwrite) if draws is None else draws
-            record = describe(name, "exact", choose_columns(shared, available), count, seed)
-            plans.append(_plan(store, name, record))
+            record = describe(name, pairing.method, draws=count, seed=seed, **pairing.decides(store))
+            grouped = pairing.group(store, record)  # at once, as that refuses what cannot be grouped
+            _refuse_one_group(grouped, store.training, record)
+            plans.append(Plan(name, record, lambda grouped=grouped: grouped))  # type: ignore[misc]
         made = make_partitions(store, plans, overwrite=overwrite, progress=progress)
     return tuple(
-        ExactPartition(name, tuple(record["shared"]), record["groups"], record["merged"], record["draws"], there)
+        ExactPartition(
+            name,
+            tuple(record["shared"]),
+            pairs_made(record),
+            record["groups"],
+            record["merged"],
+            record["draws"],
+            there,
+        )
         for name, (record, there) in made.items()
     )
 
@@ -108,19 +133,33 @@ def _draws(store: Store, name: str, made_now: Mapping[str, object], overwrite: b
     return max((int(made["draws"]) for other, made in partitions.items() if other not in made_now), default=1)
 
 
-def _plan(store: Store, name: str, record: Record) -> Plan:
-    """Plan a partition; its samples are grouped at once, as that refuses what cannot be grouped."""
-    shared, seed, merged = record["shared"], record["stream"], 0
-    grid = FactorGrid.of(store)
-    if grid:
-        group = grid.group(np.arange(grid.size), shared).astype(np.int32)
-        partners = grid.drawing(shared, seed)
-    else:
-        group, merged = group_by_labels(store.sample_columns(shared), store.training)
-        partners = drawing(UniformPartners(Members.of(group[: store.training])), seed)
-    results = {"groups": int(group[: store.training].max()) + 1, "merged": merged}
-    if results["groups"] == 1:
-        why = f"All {store.training} samples are in one group: partners would be random."
-        raise GatedVAEError(f"Pairs cannot share {', '.join(shared)}.", why, "Share columns that differ.")
-    grouped = Grouped(group, np.zeros(len(store), np.float32), None, partners, results)
-    return Plan(name, record, lambda: grouped)
+def _refuse_one_group(grouped: Grouped, training: int, record: Record) -> None:
+    """Raise where labels are the same in all samples; neighbours and given pairs are some even in one group."""
+    if grouped.results["groups"] == 1 and record["method"] == Share.method:
+        why = f"All {training} samples are in one group: partners would be random."
+        raise GatedVAEError(f"Pairs cannot share {', '.join(record['shared'])}.", why, "Share columns that differ.")
+
+
+@dataclass(frozen=True)
+class Share:
+    """Pairs that agree in columns, or in factors of a grid."""
+
+    method: ClassVar[str] = "exact"
+    columns: tuple[str, ...]
+
+    def decides(self, store: Store) -> Record:
+        """What is shared, in the store's order."""
+        return {"shared": [*choose_columns(self.columns, shareable(store))]}
+
+    def group(self, store: Store, record: Record) -> Grouped:
+        """Group the samples by their values."""
+        shared, seed, merged = record["shared"], record["stream"], 0
+        grid = FactorGrid.of(store)
+        if grid:
+            group = grid.group(np.arange(grid.size), shared).astype(np.int32)
+            partners = grid.drawing(shared, seed)
+        else:
+            group, merged = group_by_labels(store.sample_columns(shared), store.training)
+            partners = drawing(UniformPartners(Members.of(group[: store.training])), seed)
+        results = {"groups": int(group[: store.training].max()) + 1, "merged": merged}
+        return Grouped(group, np.zeros(len(store), np.float32), None, partners, results)

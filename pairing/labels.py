@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Literal
 
@@ -39,6 +39,8 @@ class Label:
         Columns in the same unit that pairs are measured in, too, but need not agree in.
     density:
         Samples a cluster where nobody says how many clusters there are to be; the paper has 4,000 of CelebA's 202,599.
+    turns:
+        Column -> how much of its unit is a full turn, after which it begins anew: of angles, hours, months.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Label:
     title: str = "numbers"
     beside: tuple[str, ...] = ()
     density: float = 50.65
+    turns: Mapping[str, float] = field(default_factory=dict)
 
     def owns(self, column: str) -> bool:
         """Whether a column is one of its own."""
@@ -85,6 +88,15 @@ EXPRESSION = Label("expression", ("AU*_r",), unit="intensity", title="action uni
 IDENTITY = Label("identity", ("identity",), "equal", title="identity")
 
 LABELS: dict[str, Label] = {label.name: label for label in (POSE, EXPRESSION, IDENTITY)}
+
+
+def coordinates(columns: Sequence[str], turns: Mapping[str, float]) -> list[str]:
+    """Names of the coordinates that columns are compared by: their own, and two for one that has a full turn."""
+    return [name for column in columns for name in (_both(column) if column in turns else (column,))]
+
+
+def _both(column: str) -> tuple[str, str]:
+    return f"{column} cos", f"{column} sin"
 
 
 def registered(alike: Alike) -> list[Label]:

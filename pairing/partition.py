@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gated_vae.pairing.labels import registered
+from gated_vae.pairing.labels import coordinates, registered
 from gated_vae.pairing.rules.base import Floats, Partners, partition_stream
 from gated_vae.pairing.tables import write_centroids, write_groups, write_pairs
 from gated_vae.preprocessing.errors import GatedVAEError, UsageError, check_seed
@@ -37,7 +37,7 @@ class Grouped:
     distance:
         Distance to the group's centroid, float32 (N,); 0 where groups have none.
     centroids:
-        The centroids, float32 (groups, d) over the shared columns; None where groups have none.
+        The centroids, float32 (groups, d) over the coordinates of the shared columns; None where groups have none.
     partners:
         Draws them.
     results, measure:
@@ -61,7 +61,7 @@ class Plan:
     group: Callable[[], Grouped]
 
 
-def describe(name: str, method: str, shared: Sequence[str], draws: int, seed: int, **more: Any) -> Record:
+def describe(name: str, method: str, *, shared: Sequence[str], draws: int, seed: int, **more: Any) -> Record:
     """What decides a partition: how samples were grouped (`method`), what pairs share (`shared`), and how they were drawn.
 
     Raises
@@ -76,6 +76,20 @@ def describe(name: str, method: str, shared: Sequence[str], draws: int, seed: in
         raise UsageError("Pairs cannot be drawn.", f"Got draws {draws}.", f"Give draws >= 1 and <= {MOST_DRAWS:,}.")
     drawn = {"seed": check_seed(seed), "stream": partition_stream(seed, name), "draws": draws}
     return {"method": method, "shared": [*shared], **more, **drawn}
+
+
+def pairs_made(record: Record) -> str:
+    """How a partition's pairs were made, in a few words, from its record."""
+    shared, drawn = ", ".join(record["shared"]), f"draws {record['draws']}"
+    if record["method"] == "exact":
+        return f"equal in {shared}, {drawn}"
+    if record["method"] == "follow":
+        *sequence, order = record["shared"]
+        return f"{order} at most {record['apart']:g} apart in {', '.join(sequence)}, {drawn}"
+    if record["method"] == "given":
+        return f"given by a table, {drawn}"
+    found = ", ".join(f"{key} {record[key]}" for key in ("k", "rule", "draws") if key in record)
+    return f"{record['method']} ({found})"
 
 
 def make_partitions(
@@ -164,7 +178,8 @@ def _make(store: Store, plan: Plan, before: int, pairs: int, progress: Progress)
     if found.centroids is None:
         centroids.unlink(missing_ok=True)
     else:
-        write_centroids(centroids, plan.record["shared"], paired, found.centroids)
+        names = coordinates(plan.record["shared"], plan.record.get("turns", {}))
+        write_centroids(centroids, names, paired, found.centroids)
     told(0, 0)
     written = write_pairs(pairs_to, paired, found.partners, draws, progress=told)
     told(written, 0, "measuring")

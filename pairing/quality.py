@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from gated_vae.pairing.groups.columns import unrolled
 from gated_vae.pairing.groups.equal import number_classes
-from gated_vae.pairing.labels import Label, owner, registered
+from gated_vae.pairing.labels import Label, coordinates, owner, registered
 from gated_vae.pairing.rules.base import Partners
 from gated_vae.preprocessing.store import Store
 
@@ -62,7 +63,7 @@ def measure_pairs(
     Returns
     -------
     ``same``: label -> share of pairs that are equal in it, of those registered of which something is known; and ``quality``:
-    column -> what `column_quality` finds, as plain values.
+    coordinate -> what `column_quality` finds, as plain values.
     """
     labels = [*labels]
     ids = np.arange(0, store.training, -(-store.training // MEASURED_PAIRS))
@@ -75,7 +76,10 @@ def measure_pairs(
             values = store.sample_columns([column])[column].to_numpy()[rows]
             if values.dtype.kind != "f":  # differences of bytes wrap around, those of truth values do not exist
                 values = values.astype(np.float64)
-            quality[column] = asdict(column_quality(label, *np.split(values, 3), shared=column in shared))
+            turn = label.turns.get(column)
+            for name, coordinate in zip(coordinates([column], label.turns), unrolled(values, turn).T, strict=True):
+                found = column_quality(label, *np.split(coordinate, 3), shared=column in shared)
+                quality[name] = asdict(found)
     classes = {label.name: number_classes(store, label) for label in registered("equal")}
     same = {name: float((found[ids] == found[target]).mean()) for name, found in classes.items() if found is not None}
     return {"same": same, "quality": quality}

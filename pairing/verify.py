@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from gated_vae.pairing.labels import coordinates
 from gated_vae.pairing.tables import PairTable, read_groups
 from gated_vae.preprocessing.store import Store, centroids_path, groups_path, pairs_path
 from gated_vae.preprocessing.verify import Problem, checked, open_parquet, schema_faults
@@ -23,7 +24,7 @@ def verify_partitions(store: Store) -> Iterator[Problem]:
     In memory are the groups of one partition (4 bytes a sample) and one block of its pairs (about a million).
     """
     for name, record in store.partitions.items():
-        command = "pair" if record["method"] == "exact" else "cluster"
+        command = "cluster" if record["method"] == "kmeans" else "pair"
         remedy = f"Run the same `pipe {command} {store.path}` again with --overwrite."
         groups: list[Groups] = []  # those of the partition, once its groups table has been read
         checks = {groups_path(store.path, name): _groups, pairs_path(store.path, name): _pairs}
@@ -83,7 +84,8 @@ def _pair_faults(table: PairTable, block: int, draw: int, groups: list[Groups]) 
 
 def _centroids(store: Store, name: str, groups: list[Groups]) -> Iterator[str]:
     file = open_parquet(centroids_path(store.path, name))
-    columns, k = store.shared(name), store.partitions[name].get("k")
+    record = store.partitions[name]
+    columns, k = coordinates(record["shared"], record.get("turns", {})), record.get("k")
     integers = {"group": pa.types.is_integer, "size": pa.types.is_integer}
     yield from schema_faults(file, {**integers, **dict.fromkeys(columns, pa.types.is_floating)})
     table = file.read()

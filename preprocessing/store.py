@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -268,7 +268,17 @@ def _is_partition(name: str, record: Any) -> bool:
         and all(type(seed) is int and seed >= 0 for seed in seeds)
         and isinstance(shared, list)
         and all(isinstance(column, str) for column in shared)
+        and all(_is_size(turn) for turn in _values(record.get("turns", {})))
+        and (record["method"] != "follow" or (_is_size(record.get("apart")) and len(shared) > 1))
     )
+
+
+def _is_size(value: Any) -> bool:
+    return type(value) in (int, float) and 0 < value < math.inf
+
+
+def _values(value: Any) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else (None,)
 
 
 def _is_splits(value: Any) -> bool:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +22,21 @@ TRAINING_ROWS = 1 << 20  # more than the 256 points a centroid that K-Means look
 _SAMPLING = 2**32 - 1  # a draw of random numbers that no pairing uses
 
 Points = npt.NDArray[Any]
+Turns = Mapping[str, float | None]  # columns, and what a full turn is of each that has one
 
 
 @dataclass(frozen=True)
 class LabelColumns:
     """Some columns of a store's samples.parquet, every row a point, read in shards.
 
-    They are read here, or by the workers of a Dask `scheduler`, who see the store under the same path.
+    They are read here, or by the workers of a Dask `scheduler`, who see the store under the same path. A column that has a full
+    turn (see `Label.turns`) makes two coordinates, a place on a circle of that circumference.
     """
 
     store: Store
     names: list[str]
     scheduler: str | None = None
+    turns: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def shards(self) -> list[tuple[int, int]]:
@@ -97,7 +100,8 @@ class LabelColumns:
         return Groups(centroids.positions, group, distance)
 
     def _stream(self, function: Any, tasks: Sequence[tuple[Any, ...]]) -> Any:
-        return stream_tasks(function, [(self._path, self.names, *task) for task in tasks], scheduler=self.scheduler)
+        turns = {name: self.turns.get(name) for name in self.names}
+        return stream_tasks(function, [(self._path, turns, *task) for task in tasks], scheduler=self.scheduler)
 
 
 def _varies(file: pq.FileMetaData, column: int) -> bool:
@@ -113,8 +117,11 @@ def training_rows(samples: int, size: int, seed: int) -> Ids:
     return ends[:-1] + random_below(np.diff(ends), np.arange(size), seed=seed, draw=_SAMPLING)
 
 
-def read_rows(path: Path, names: Sequence[str], start: int, stop: int, chosen: Ids | None = None) -> Points:
-    """Read rows start .. stop - 1 of some columns of a Parquet file, (stop - start, d), or those `chosen` of them, (n, d)."""
+def read_rows(path: Path, names: Turns, start: int, stop: int, chosen: Ids | None = None) -> Points:
+    """Read rows start .. stop - 1 of some columns of a Parquet file, (stop - start, d), or those `chosen` of them, (n, d).
+
+    Columns come with their full turns, or None.
+    """
     with readable(path, REBUILD), pq.ParquetFile(path) as file:
         rows = [file.metadata.row_group(index).num_rows for index in range(file.num_row_groups)]
         ends = np.cumsum([0, *rows])
@@ -122,11 +129,23 @@ def read_rows(path: Path, names: Sequence[str], start: int, stop: int, chosen: I
         table = file.read_row_groups(range(first, last), columns=list(names))
     part = table.select(list(names)).slice(start - ends[first], stop - start)
     values: Points = part.to_pandas(ignore_metadata=True).to_numpy()
-    return values if chosen is None else values[chosen - start]
+    if chosen is not None:
+        values = values[chosen - start]
+    if not any(names.values()):
+        return values
+    return np.column_stack([unrolled(column, turn) for column, turn in zip(values.T, names.values(), strict=True)])
+
+
+def unrolled(values: Points, turn: float | None) -> Points:
+    """Coordinates (n, 1) of values (n,); or (n, 2), on a circle of that circumference, of those that begin anew after a turn."""
+    if turn is None:
+        return values[:, None]
+    angle = values.astype(np.float64) * (2 * np.pi / turn)
+    return turn / (2 * np.pi) * np.stack([np.cos(angle), np.sin(angle)], axis=1)
 
 
 def assign_rows(
-    path: Path, names: Sequence[str], start: int, stop: int, centroids: Centroids, device: str
+    path: Path, names: Turns, start: int, stop: int, centroids: Centroids, device: str
 ) -> tuple[npt.NDArray[np.int32], Floats]:
     """Assign rows start .. stop - 1 to their nearest centroids: `Centroids.assign` of one shard."""
     return centroids.assign(read_rows(path, names, start, stop), device)

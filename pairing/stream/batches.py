@@ -21,7 +21,19 @@ from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import digest
 from gated_vae.preprocessing.store import Store, samples_path
 
-_DECIDES = ("method", "shared", "k", "rule", "independent_of", "seed", "stream", "draws")  # of a partition's record
+_DECIDES = (
+    "method",
+    "shared",
+    "turns",
+    "apart",
+    "given",
+    "k",
+    "rule",
+    "independent_of",
+    "seed",
+    "stream",
+    "draws",
+)  # of a partition's record
 
 WINDOW_ROWS = 2**20  # pairs shuffled together: about 24 MB a partition
 

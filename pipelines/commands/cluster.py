@@ -23,7 +23,10 @@ def cluster(
     ] = None,
     near: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=COLUMN[,...][:K]", help="A partition of other columns; once for each."),
+        typer.Option(
+            metavar="NAME=COLUMN[,...][:K]",
+            help="A partition of other columns of numbers; once for each. COLUMN@360 begins anew after 360, as angles do.",
+        ),
     ] = None,
     rule: Annotated[
         str,

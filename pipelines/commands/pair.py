@@ -1,17 +1,35 @@
-"""`pipe pair`: exact pairs from label columns."""
+"""`pipe pair`: exact pairs from label columns, neighbours in sequences, pairs of the user's own."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gated_vae.pipelines.options import AsJson, Overwrite, Seed, StorePath
 
+if TYPE_CHECKING:
+    from gated_vae.pairing.exact import Pairing
+
 
 def pair(
     store: StorePath,
-    share: Annotated[list[str], typer.Option(help="NAME=COLUMN[,COLUMN...]; once per partition.", show_default=False)],
+    share: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=COLUMN[,...]", help="Pairs that agree in columns; once per partition."),
+    ] = None,
+    follow: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=SEQUENCE,ORDER[:K]",
+            help="Pairs of one sequence, at most K apart in the column ORDER (1 if not said).",
+        ),
+    ] = None,
+    pairs: Annotated[
+        Path | None, typer.Option(help="A table of your own pairs: columns input, target, partition.")
+    ] = None,
     draws: Annotated[
         int | None,
         typer.Option(min=1, help="How many partners every sample gets.", show_default="as in the other partitions"),
@@ -20,19 +38,30 @@ def pair(
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Pair samples that agree in labels, exactly.
+    """Pair samples that agree in labels, or are neighbours in a sequence, or are named in a table.
 
     Example: pipe pair store --share position=posX,posY --share rotation=orientation --share shape=shape --share size=scale
     """
     from gated_vae.pairing.exact import pair_exactly
+    from gated_vae.pairing.follow import parse_follow
+    from gated_vae.pairing.given import read_pairs
     from gated_vae.pairing.labels import parse_columns
     from gated_vae.pipelines import console
     from gated_vae.preprocessing.store import open_store
 
-    opened, shares = open_store(store), parse_columns("--share", share)
+    opened = open_store(store)
+    wanted: list[tuple[str, Sequence[str] | Pairing]] = [
+        *parse_columns("--share", share or []).items(),
+        *map(parse_follow, follow or []),
+        *(read_pairs(pairs, opened).items() if pairs else ()),
+    ]
+    shares = dict(wanted)
+    if len(shares) < len(wanted) or not wanted:
+        why = "Two partitions have one name." if wanted else "Give --share, --follow or --pairs."
+        raise typer.BadParameter(why, param_hint="partitions")
     with console.progress("pair", "pairs") as update:
         made = pair_exactly(opened, shares, draws=draws, seed=seed, overwrite=overwrite, progress=update)
     done = {True: "was there", False: "written"}
-    rows = [[it.name, "+".join(it.shared), it.groups, it.merged, it.draws, done[it.already_done]] for it in made]
-    table = console.grid(["partition", "shares", "groups", "merged", "draws", ""], rows)
+    rows = [[it.name, it.how, it.groups, it.merged, done[it.already_done]] for it in made]
+    table = console.grid(["partition", "pairs", "groups", "merged", ""], rows)
     console.show(made, {"store": store, "pairs": store / "pairs", "partitions": table}, as_json=as_json)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -87,14 +85,6 @@ def random_ids(count: int, of: int, seed: int) -> npt.NDArray[np.int64]:
 def owner_of(factor: str) -> str:
     """The partition that a factor belongs to: pose for pitch and yaw, expression for action units."""
     return next(label.name for label in registered("near") if label.owns(factor))
-
-
-def pairs_made(record: Mapping[str, Any]) -> str:
-    """How a partition's pairs were made, in a few words, from its record in ``store.json``."""
-    if record["method"] == "exact":
-        return f"equal in {', '.join(record['shared'])}, draws {record['draws']}"
-    told = ", ".join(f"{key} {record[key]}" for key in ("k", "rule", "draws") if key in record)
-    return f"{record['method']} ({told})"
 
 
 def read_labels(store: Store, samples: int, *, seed: int = 0, truth: Path | None = None) -> FaceLabels:

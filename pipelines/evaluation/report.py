@@ -9,8 +9,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from gated_vae.models.registry import METHODS, OBJECTIVES, describe
+from gated_vae.pairing.partition import pairs_made
 from gated_vae.pipelines.evaluation import html
-from gated_vae.pipelines.evaluation.labels import pairs_made
 from gated_vae.pipelines.evaluation.opened import OpenRun
 from gated_vae.pipelines.evaluation.pictures import draw_pairs, draw_reconstructions, draw_swaps, draw_traversals
 from gated_vae.pipelines.evaluation.scores import Scores

@@ -12,7 +12,8 @@ import pandas as pd
 from gated_vae.models.objectives import VAE
 from gated_vae.models.registry import METHODS, parse
 from gated_vae.models.vae import GatedVAEConfig
-from gated_vae.pipelines.evaluation.labels import owner_of, pairs_made, read_labels
+from gated_vae.pairing.partition import pairs_made
+from gated_vae.pipelines.evaluation.labels import owner_of, read_labels
 from gated_vae.pipelines.evaluation.opened import OpenRun
 from gated_vae.pipelines.evaluation.probes import FACES, REGRESSORS, evaluate_faces
 from gated_vae.pipelines.evaluation.scores import DCI, JUDGES, SWAP, Scores, Table, r2_cells, summarise

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from scipy.spatial.distance import cdist
 
@@ -20,7 +21,9 @@ from gated_vae.pairing.verify import verify_partitions
 from gated_vae.pipelines import cli
 from gated_vae.preprocessing.errors import GatedVAEError, UsageError
 from gated_vae.preprocessing.files import locked, write_json
+from gated_vae.preprocessing.sources.base import make_store
 from gated_vae.preprocessing.store import SCHEMA_VERSION, centroids_path, open_store, samples_path
+from tests.stores import Given, random_images
 
 POSE, UNITS = ["pose_Rx", "pose_Ry"], ["AU01_r", "AU06_r", "AU12_r"]
 SMALL = ClusterOptions({"pose": 20, "expression": 30}, draws=3)
@@ -419,3 +422,30 @@ def test_the_command_reads_numbers(store: Path, capsys: pytest.CaptureFixture[st
     assert stopped.value.code == 0
     made = [(report["name"], report["k"]) for report in json.loads(capsys.readouterr().out)]
     assert made == [("pose", 7), ("expression", 5), ("roll", 4)]
+
+
+def test_angles_of_a_full_turn_begin_anew(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    month = rng.uniform(0, 12, 400)
+    samples = pa.table({"image": [f"{i}.png" for i in range(400)], "month": month, "light": rng.uniform(0, 1, 400)})
+    store, _ = make_store(Given(random_images(400), samples, "images"), tmp_path / "store")
+    (made,) = cluster_store(store.path, ClusterOptions({"season": 4}, parse_near(["season=month@12:4"])[0]))
+    store = open_store(store.path)
+    assert store.partitions["season"]["turns"] == {"month": 12.0}
+    assert [*made.quality] == ["month cos", "month sin"]
+    groups = pd.read_parquet(store.path / "groups")["group"].to_numpy()
+    angle = 2 * np.pi * month / 12
+    radius = 12 / (2 * np.pi)
+    points = radius * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    centroids = pd.read_parquet(store.path / "centroids" / "season.parquet")[["month cos", "month sin"]].to_numpy()
+    nearest = np.square(points[:, None] - centroids).sum(axis=2).argmin(axis=1)
+    np.testing.assert_array_equal(groups, nearest)
+    across = (month < 0.5).nonzero()[0], (month > 11.5).nonzero()[0]  # the turn of the year parts no group
+    assert {*groups[across[0]]} & {*groups[across[1]]}
+    assert not [*verify_partitions(store)]
+
+
+@pytest.mark.parametrize("text", ["a=month@", "a=month@x", "a=month@-1", "a=month@inf"])
+def test_what_is_no_full_turn_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="no full turn"):
+        parse_near([text])
