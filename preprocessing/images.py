@@ -1,4 +1,4 @@
-"""One picture from its file to grey pixels and to its middle square; pure but for reading the file."""
+"""One picture from its file to pixels, grey or in colour; pure but for reading the file."""
 
 from __future__ import annotations
 
@@ -36,10 +36,6 @@ def decode_grey(data: bytes) -> Pixels:
     return decode(data, cv2.IMREAD_GRAYSCALE)
 
 
-def resize_square(pixels: Pixels, size: int, out: Pixels | None = None) -> Pixels:
-    """Crop the middle square of (height, width) and resize it to (size, size), averaging areas: never distorted."""
-    height, width = pixels.shape
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    square = pixels[top : top + side, left : left + side]
-    return cv2.resize(square, (size, size), dst=out, interpolation=cv2.INTER_AREA)  # type: ignore[return-value]
+def decode_colour(data: bytes) -> Pixels:
+    """As `decode_grey`, to uint8 (height, width, 3) in OpenCV's order: blue, green, red. What is transparent is not looked at."""
+    return decode(data, cv2.IMREAD_COLOR)

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image
 
 from gated_vae.preprocessing.decoding.decode import PictureError
-from gated_vae.preprocessing.images import decode_grey, read_file, resize_square
+from gated_vae.preprocessing.decoding.fit import resize_middle
+from gated_vae.preprocessing.images import decode_grey, read_file
 from tests.folders import picture, write_picture
 
 
@@ -30,7 +31,7 @@ def test_resize_averages_areas_of_the_middle_square(height: int, width: int, siz
     top, left = (height - side) // 2, (width - side) // 2
     weights = area_weights(side, size)
     expected = weights @ grey[top : top + side, left : left + side].astype(float) @ weights.T
-    assert np.abs(resize_square(grey, size).astype(float) - expected).max() <= 0.51
+    assert np.abs(resize_middle(grey, (size, size)).astype(float) - expected).max() <= 0.51
 
 
 def test_grey_levels_by_hand(tmp_path: Path) -> None:
@@ -51,9 +52,9 @@ def test_decodes_what_pillow_decodes(tmp_path: Path, suffix: str) -> None:
 def test_writes_into_the_array_given(tmp_path: Path) -> None:
     pixels = decode_grey(write_picture(tmp_path / "a.bmp", 5).read_bytes())
     batch = np.zeros((2, 64, 64), np.uint8)
-    resize_square(pixels, 64, batch[1])
+    resize_middle(pixels, (64, 64), batch[1])
     assert not batch[0].any()
-    assert np.array_equal(batch[1], resize_square(pixels, 64))
+    assert np.array_equal(batch[1], resize_middle(pixels, (64, 64)))
 
 
 @pytest.mark.parametrize("suffix", [".bmp", ".png", ".jpg"])
