@@ -1,12 +1,11 @@
-"""What sources of pictures have in common: tasks that decode, digests of what was listed, and what is told when nothing is left."""
+"""What sources of pictures have in common: tasks that decode, and what is told when nothing is left."""
 
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +21,6 @@ from gated_vae.preprocessing.errors import BadSourceError, raise_trouble
 from gated_vae.preprocessing.image_file import Region
 from gated_vae.preprocessing.images import decode_colour, decode_grey, read_file, use_one_thread
 from gated_vae.preprocessing.openface.align import Array, cut_face, landmarks_of, share_outside
-from gated_vae.preprocessing.openface.listing import Stamp
 from gated_vae.preprocessing.progress import Progress
 from gated_vae.preprocessing.scheduler.dask import cluster
 from gated_vae.preprocessing.store_writer import REGION_IMAGES, StoreWriter
@@ -38,19 +36,6 @@ def workers_for(files: int, workers: int | None, scheduler: str | None) -> Abstr
     if scheduler is not None:
         return cluster(scheduler)
     return processes(workers) if workers != 1 and files >= PROCESSES_FROM else threads(workers)
-
-
-class Listing:
-    """Digests of the names and sizes, and of the times, of files listed one after the other."""
-
-    def __init__(self) -> None:
-        self.sizes, self.times = hashlib.sha256(), hashlib.sha256()
-
-    def add(self, files: Iterable[tuple[str, Stamp]]) -> None:
-        """Add files by name."""
-        for name, stamp in files:
-            self.sizes.update(os.fsencode(f"{name}\0{stamp.size}\n"))
-            self.times.update(b"%d\n" % stamp.time)
 
 
 class OutsideError(ValueError):

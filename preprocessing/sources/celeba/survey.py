@@ -10,7 +10,7 @@ from pathlib import Path
 
 from gated_vae.preprocessing.errors import raise_trouble
 from gated_vae.preprocessing.files import digest, opened
-from gated_vae.preprocessing.openface.listing import CSV, DETAILS, OUTPUT, list_files, pick_csvs
+from gated_vae.preprocessing.openface.listing import CSV, DETAILS, OUTPUT, Listing, list_files, pick_csvs
 from gated_vae.preprocessing.openface.pictures import WholePictures, list_aligned
 from gated_vae.preprocessing.sources.celeba.lists import (
     People,
@@ -20,7 +20,6 @@ from gated_vae.preprocessing.sources.celeba.lists import (
     read_splits,
 )
 from gated_vae.preprocessing.sources.celeba.options import FOLDER, CelebaOptions
-from gated_vae.preprocessing.sources.pictures import Listing
 from gated_vae.preprocessing.sources.sizes import as_told, shape_of, size_of
 from gated_vae.preprocessing.store_writer import Plan
 
