@@ -33,7 +33,7 @@ lowest: $(VENV)/lowest/installed
 
 $(VENV)/lowest/installed: pyproject.toml constraints-lowest.txt
 	$(PYTHON) -m venv --clear $(VENV)/lowest
-	$(VENV)/lowest/bin/pip install --quiet --disable-pip-version-check --constraint constraints-lowest.txt --editable '.[cpu]' hypothesis import-linter pillow pytest
+	$(VENV)/lowest/bin/pip install --quiet --disable-pip-version-check --constraint constraints-lowest.txt --editable '.[cpu,hdf5]' hypothesis import-linter pillow pytest
 	touch $@
 
 slow: $(VENV)/installed

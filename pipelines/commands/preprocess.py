@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gated_vae.pipelines.options import AsJson, OutStore, Overwrite, Scheduler, Workers, one_of
 from gated_vae.preprocessing.sources.celeba.options import CROPS, FACES
+
+if TYPE_CHECKING:
+    from gated_vae.preprocessing.sources.base import DataSource
 
 StoredSize = Annotated[str, typer.Option(metavar="N|HxW", help="Size of the stored images, in pixels.")]
 Colour = Annotated[bool, typer.Option("--colour", help="Store red, green and blue; grey without it.")]
@@ -23,20 +26,60 @@ app = typer.Typer(no_args_is_help=True, help="Turn raw sources into a store of p
 @app.command("dsprites")
 def dsprites(
     out: OutStore,
-    npz: Annotated[Path | None, typer.Option(help="The official file; without it the images are drawn.")] = None,
+    npz: Annotated[
+        Path | None, typer.Option(help="The official file, .npz or .hdf5; without it the images are drawn.")
+    ] = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make a store of all 737,280 dSprites, from the official npz or drawn to match it.
+    """Make a store of all 737,280 dSprites, from the official file or drawn to match it.
 
     Example: pipe preprocess dsprites --out store
     """
+    from gated_vae.preprocessing.sources.grids.dsprites import DSprites
+
+    _make("dsprites", DSprites(npz), out, overwrite=overwrite, as_json=as_json)
+
+
+@app.command("shapes3d")
+def shapes3d(
+    h5: Annotated[Path, typer.Option(help="The published file, 3dshapes.h5.", show_default=False)],
+    out: OutStore,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make a store of all 480,000 images of 3D Shapes, in colour. It needs the package h5py.
+
+    Example: pipe preprocess shapes3d --h5 3dshapes.h5 --out store
+    """
+    from gated_vae.preprocessing.sources.grids.shapes3d import Shapes3D
+
+    _make("shapes3d", Shapes3D(h5), out, overwrite=overwrite, as_json=as_json)
+
+
+@app.command("mpi3d")
+def mpi3d(
+    npz: Annotated[Path, typer.Option(help="A published file: toy, realistic, real or complex.", show_default=False)],
+    out: OutStore,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make a store of all images of MPI3D, in colour.
+
+    Example: pipe preprocess mpi3d --npz mpi3d_real.npz --out store
+    """
+    from gated_vae.preprocessing.sources.grids.mpi3d import MPI3D
+
+    _make("mpi3d", MPI3D(npz), out, overwrite=overwrite, as_json=as_json)
+
+
+def _make(name: str, source: DataSource, out: Path, *, overwrite: bool, as_json: bool) -> None:
+    """Make a store of a factor grid, and tell of it."""
     from gated_vae.pipelines import console
     from gated_vae.preprocessing.sources.base import make_store
-    from gated_vae.preprocessing.sources.dsprites.build import DSprites
 
-    with console.progress("dsprites") as update:
-        store, already_done = make_store(DSprites(npz), out, overwrite=overwrite, progress=update)
+    with console.progress(name) as update:
+        store, already_done = make_store(source, out, overwrite=overwrite, progress=update)
     rows = {"store": out, "images": len(store), "source": store.parameters["source"]}
     done = "nothing to do: it was finished" if already_done else "written"
     console.show({**rows, "already_done": already_done}, {**rows, "": done}, as_json=as_json)

@@ -25,7 +25,7 @@ from gated_vae.pipelines.training.presets import read_hidden, with_beta
 from gated_vae.preprocessing.errors import UsageError
 from gated_vae.preprocessing.progress import Progress
 from gated_vae.preprocessing.sources.base import make_store
-from gated_vae.preprocessing.sources.dsprites.build import DSprites
+from gated_vae.preprocessing.sources.grids.dsprites import DSprites
 
 # The paper's partitions and constants.
 SHARES: dict[str, tuple[str, ...]] = {

@@ -10,14 +10,14 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from gated_vae.preprocessing.errors import GatedVAEError, UsageError
-from gated_vae.preprocessing.labels.table import Labels
 
 POSE = ("pose_Rx", "pose_Ry", "pose_Rz")  # pitch, yaw, roll
 ANGLES = {"radians": 1.0, "degrees": math.pi / 180}
@@ -117,16 +117,24 @@ def parse_tracker(text: str) -> Labeller:
     return Labeller(name, given.get("version"), given.get("angles"))
 
 
-@dataclass(frozen=True)
-class Translated:
+class Translated(NamedTuple):
     """Labels under our names, and all that is known now of who made them."""
 
-    labels: Labels
+    table: pa.Table
     labeller: Labeller
-    required: list[str] = field(default_factory=list)  # columns in which a face that was found has a value
+    required: list[str]  # columns in which a face that was found has a value
 
 
-def translate(labels: Labels, labeller: Labeller) -> Translated:
+@dataclass(frozen=True)
+class Foreign:
+    """A tracker's table: the file it was read from, and why columns are text that should be numbers, where that is known."""
+
+    path: Path
+    table: pa.Table
+    notes: Mapping[str, str] = field(default_factory=dict)
+
+
+def translate(given: Foreign, labeller: Labeller) -> Translated:
     """Bring a tracker's table to our names and units; columns that are not its own stay as they are.
 
     Raises
@@ -135,25 +143,25 @@ def translate(labels: Labels, labeller: Labeller) -> Translated:
         When it has none of the tracker's labels, a label is no number, or the unit of its angles, or which of them is the
         yaw, cannot be told: these are asked for.
     """
-    tracker = TRACKERS[labeller.name]
+    tracker, there = TRACKERS[labeller.name], given.table.column_names
     columns: dict[str, pa.ChunkedArray] = {}
     ours: list[str] = []
-    for name in labels.table.column_names:
+    for name in there:
         if new := _new_name(name, tracker.names):
-            columns[new] = _numbers(labels, name)
+            columns[new] = _numbers(given, name)
             ours.append(new)
         elif name not in tracker.pose and not re.fullmatch(tracker.others, name, re.IGNORECASE):
-            columns[name] = labels.table[name]
-    if all(name in labels.table.column_names for name in tracker.pose):
-        turns = {name: _numbers(labels, name).to_numpy() for name in tracker.pose}
-        labeller = replace(labeller, angles=_unit(labels, labeller, turns))
-        turns = _as_named(labels, labeller, turns)
+            columns[name] = given.table[name]
+    if all(name in there for name in tracker.pose):
+        turns = {name: _numbers(given, name).to_numpy() for name in tracker.pose}
+        labeller = replace(labeller, angles=_unit(given, labeller, turns))
+        turns = _as_named(given, labeller, turns)
         columns |= {new: pa.chunked_array([turn], pa.float64()) for new, turn in zip(POSE, turns.values(), strict=True)}
         ours += POSE
     if not ours:
-        why = f"It has {', '.join(labels.table.column_names[:12])}."
-        raise GatedVAEError(f"{labels.path} has no labels of {labeller.name}.", why, "Name another --tracker, or none.")
-    return Translated(replace(labels, table=pa.table(columns)), labeller, ours)
+        why = f"It has {', '.join(there[:12])}."
+        raise GatedVAEError(f"{given.path} has no labels of {labeller.name}.", why, "Name another --tracker, or none.")
+    return Translated(pa.table(columns), labeller, ours)
 
 
 def _new_name(name: str, names: Mapping[str, str]) -> str:
@@ -163,20 +171,20 @@ def _new_name(name: str, names: Mapping[str, str]) -> str:
     return ""
 
 
-def _numbers(labels: Labels, name: str) -> pa.ChunkedArray:
-    values = labels.table[name]
+def _numbers(given: Foreign, name: str) -> pa.ChunkedArray:
+    values = given.table[name]
     if not (pa.types.is_floating(values.type) or pa.types.is_integer(values.type)):
         row = pc.index(pc.is_valid(values), True).as_py()
-        why = labels.notes.get(
+        why = given.notes.get(
             name, f"It is {values.type}" + (f": row {row} has {values[row].as_py()!r}" if row >= 0 else "")
         )
         raise GatedVAEError(
-            f"Column {name} of {labels.path} holds no numbers.", f"{why}.", "Correct it, or leave it out."
+            f"Column {name} of {given.path} holds no numbers.", f"{why}.", "Correct it, or leave it out."
         )
     return pc.cast(values, pa.float64())
 
 
-def _unit(labels: Labels, labeller: Labeller, turns: Mapping[str, Any]) -> str:
+def _unit(given: Foreign, labeller: Labeller, turns: Mapping[str, Any]) -> str:
     """The unit of the angles: as told, as the tracker is known to write them unless the values contradict, else it is asked for."""
     size = np.abs(np.stack([*turns.values()]))
     size = size[:, np.isfinite(size).all(axis=0)]
@@ -185,7 +193,7 @@ def _unit(labels: Labels, labeller: Labeller, turns: Mapping[str, Any]) -> str:
         if degrees and labeller.angles == "radians":
             row = int(np.argmax((np.abs(np.stack([*turns.values()])) > _MOST).any(axis=0)))
             why = f"Row {row} has {', '.join(f'{name} {turn[row]:g}' for name, turn in turns.items())}."
-            raise GatedVAEError(f"The angles of {labels.path} are no radians.", why, "Leave out angles=radians.")
+            raise GatedVAEError(f"The angles of {given.path} are no radians.", why, "Leave out angles=radians.")
         return labeller.angles
     if degrees:
         return "degrees"
@@ -193,19 +201,19 @@ def _unit(labels: Labels, labeller: Labeller, turns: Mapping[str, Any]) -> str:
     if usual is None:
         why = f"{labeller.name} does not say, and none is beyond {_MOST:.2f}."
         remedy = f"Write --tracker {labeller.name}:angles=degrees, or radians."
-        raise GatedVAEError(f"The angles of {labels.path} may be radians or degrees.", why, remedy)
+        raise GatedVAEError(f"The angles of {given.path} may be radians or degrees.", why, remedy)
     return usual
 
 
-def _as_named(labels: Labels, labeller: Labeller, turns: Mapping[str, Any]) -> dict[str, Any]:
+def _as_named(given: Foreign, labeller: Labeller, turns: Mapping[str, Any]) -> dict[str, Any]:
     """Pitch, yaw and roll in radians.
 
     py-feat wrote degrees before 0.7, then radians and the yaw under Roll; 2.0 made Pitch = -Pitch, Yaw = Roll, Roll = -Yaw of it.
     """
     pitch, yaw, roll = (turn * ANGLES[labeller.angles or "radians"] for turn in turns.values())
-    if labeller.name == "pyfeat" and labeller.angles == "radians" and "x_477" not in labels.table.column_names:
+    if labeller.name == "pyfeat" and labeller.angles == "radians" and "x_477" not in given.table.column_names:
         if labeller.version is None:
-            what = f"Which angle of {labels.path} is the yaw is not told."
+            what = f"Which angle of {given.path} is the yaw is not told."
             why = "py-feat 0.7 wrote it under Roll, 2.0 under Yaw, and nothing in the file says which it was."
             raise GatedVAEError(what, why, "Write --tracker pyfeat:version=2.0, as `pip show py-feat` says it.")
         if labeller.version.startswith("0.7"):

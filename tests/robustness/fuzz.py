@@ -33,7 +33,7 @@ import gated_vae.preprocessing.openface.cells
 from gated_vae.preprocessing import read_openface
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.sources.celeba.build import CelebaOptions, preprocess_celeba
-from gated_vae.preprocessing.sources.dsprites.build import read_official
+from gated_vae.preprocessing.sources.grids.dsprites import read_official
 from gated_vae.preprocessing.store import open_store, rejected_path
 from tests.folders import write_image_faces, write_picture
 

@@ -11,7 +11,7 @@ import pyarrow as pa
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import is_there
 from gated_vae.preprocessing.labels.table import FILE_COLUMNS, Labels, read_table
-from gated_vae.preprocessing.labels.trackers import Labeller, translate
+from gated_vae.preprocessing.labels.trackers import Foreign, Labeller, translate
 from gated_vae.preprocessing.sources.images.options import ImagesOptions
 
 TABLES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
@@ -91,11 +91,9 @@ def _read_rows(options: ImagesOptions, folder: str, path: Path) -> Rows:
     labels = read_table(path)
     column = _file_column(labels, options.file_column)
     names = labels.table[column].cast(pa.string()).to_pylist()
-    labeller, required = options.labeller, list[str]()
+    table, labeller, required = labels.table.drop_columns(column), options.labeller, list[str]()
     if labeller:
-        translated = translate(labels, labeller)
-        labels, labeller, required = translated.labels, translated.labeller, translated.required
-    table = labels.table.drop_columns([name for name in labels.table.column_names if name == column])
+        table, labeller, required = translate(Foreign(path, table, labels.notes), labeller)
     notes = {**labels.notes, **{name: "left out: the store has its own" for name in OURS if name in table.column_names}}
     table = table.drop_columns([name for name in OURS if name in table.column_names])
     return Rows(

@@ -138,7 +138,11 @@ def _join(names: list[str], rows: Rows, rejected: list[Item]) -> tuple[list[str]
     for parts, row in lines.items():
         if parts in left:
             several = stems[stem(parts[-1])]
-            detail = f"{several} pictures have its name" if several else f"there is no picture {'/'.join(parts)}"
+            detail = (
+                f"{several} pictures have its name, and it is none of them alone"
+                if several
+                else f"there is no picture {'/'.join(parts)}"
+            )
             rejected.append(_item(rows, row, "ambiguous" if several else "no_picture", detail))
     for parts in [parts for parts in pictures if parts not in found]:
         detail = "no row names it, or none names it alone"

@@ -17,9 +17,10 @@ from gated_vae.preprocessing import store, store_writer
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.image_file import Region
 from gated_vae.preprocessing.sources.base import Made, make_store
-from gated_vae.preprocessing.sources.dsprites import build as dsprites
-from gated_vae.preprocessing.sources.dsprites.build import FACTORS, DSprites, read_official, sample_table
-from gated_vae.preprocessing.sources.dsprites.render import draw_everywhere, fill, outline
+from gated_vae.preprocessing.sources.grids import dsprites
+from gated_vae.preprocessing.sources.grids.base import sample_table
+from gated_vae.preprocessing.sources.grids.dsprites import FACTORS, DSprites, factor_values, read_official
+from gated_vae.preprocessing.sources.grids.render import draw_everywhere, fill, outline
 from gated_vae.preprocessing.store import open_store
 
 TINY = {"shape": 2, "scale": 2, "orientation": 3, "posX": 2, "posY": 2}
@@ -255,7 +256,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 def test_the_row_order_is_the_official_one() -> None:
     assert list(FACTORS.items()) == [("shape", 3), ("scale", 6), ("orientation", 40), ("posX", 32), ("posY", 32)]
-    table = sample_table(FACTORS).to_pandas()
+    table = sample_table(FACTORS, factor_values(FACTORS)).to_pandas()
     strides = {"shape": 245760, "scale": 40960, "orientation": 1024, "posX": 32, "posY": 1}
     assert len(table) == 737280
     assert (sum(table[name] * stride for name, stride in strides.items()) == np.arange(737280)).all()

@@ -20,7 +20,7 @@ from typing import Any
 
 HEAVY = (
     "torch._dynamo tensorboard.summary.writer pyarrow.parquet dask.threaded faiss cv2 gated_vae.preprocessing.sources.celeba.build"
-    " gated_vae.preprocessing.sources.dsprites.build gated_vae.preprocessing.simulate.faces"
+    " gated_vae.preprocessing.sources.grids.dsprites gated_vae.preprocessing.simulate.faces"
     " gated_vae.pairing.cluster gated_vae.pairing.exact"
     " gated_vae.pipelines.training.trainer gated_vae.pipelines.evaluation.opened gated_vae.pipelines.verify"
 )
@@ -53,7 +53,7 @@ def _save_often() -> None:
 
 def _make_dsprites_small() -> None:
     """The command line has only all 737,280."""
-    import_module("gated_vae.preprocessing.sources.dsprites.build").FACTORS.update(
+    import_module("gated_vae.preprocessing.sources.grids.dsprites").FACTORS.update(
         json.loads(os.environ["FAULTS_GRID"])
     )
 

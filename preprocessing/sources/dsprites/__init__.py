@@ -1,1 +1,0 @@
-"""The dSprites: from the official file, or drawn."""
