@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -39,7 +39,7 @@ class Rows:
     table: pa.Table
     names: list[str | None]
     sources: list[str]
-    row: list[int]
+    row: Sequence[int]
     labeller: Labeller | None
     column: str
     notes: Mapping[str, str] = field(default_factory=dict)
@@ -100,7 +100,7 @@ def _read_rows(options: ImagesOptions, folder: str, path: Path) -> Rows:
         table,
         [None if not name else f"{folder}/{name}" if folder else name for name in names],
         [f"{folder}/{path.name}" if folder else path.name] * len(names),
-        list(range(len(names))),
+        range(len(names)),
         labeller,
         column,
         notes,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from gated_vae.preprocessing.errors import BadSourceError, GatedVAEError
 from gated_vae.preprocessing.files import digest, file_digest
 from gated_vae.preprocessing.openface.listing import Listing, list_files, printable
-from gated_vae.preprocessing.openface.pictures import own_parts, path_parts
+from gated_vae.preprocessing.openface.pictures import path_parts
 from gated_vae.preprocessing.sources.images.options import ImagesOptions
 from gated_vae.preprocessing.sources.images.rows import Rows, find_tables, read_rows
 from gated_vae.preprocessing.sources.matching import Parts, match_paths
@@ -77,10 +77,11 @@ def survey(options: ImagesOptions) -> Found:
     else:
         taken, columns = names, _folder_labels(names, folders)
     splits = _splits(options, taken, columns, folders)
-    order = in_order(splits) if splits else range(len(taken))
-    samples = pa.table(
-        {"image": [printable(name) for name in taken], **columns, **({"split": splits} if splits else {})}
-    )
+    samples = pa.table({"image": [printable(name) for name in taken], **columns})
+    if splits:
+        order = in_order(splits)
+        samples = samples.append_column("split", pa.array(splits, pa.string())).take(pa.array(order))
+        taken = [taken[place] for place in order]
     listing = Listing()
     listing.add(files.items())
     size = size_of(options.size)
@@ -99,7 +100,7 @@ def survey(options: ImagesOptions) -> Found:
         image_shape=shape_of(size, colour=options.colour),
     )
     notes = rows.notes if rows else {}
-    return Found([os.fsencode(taken[place]) for place in order], samples.take(pa.array(order)), rejected, notes, plan)
+    return Found([os.fsencode(name) for name in taken], samples, rejected, notes, plan)
 
 
 def stem(name: str) -> str:
@@ -123,45 +124,64 @@ def _folder_labels(names: Sequence[str], split_folders: bool) -> dict[str, pa.Ar
 
 def _join(names: list[str], rows: Rows, rejected: list[Item]) -> tuple[list[str], list[int]]:
     """Pictures that have a row, and the row of each; the others of both go to `rejected`."""
-    pictures = {own_parts(name): name for name in names}
+    pictures: dict[str, str] = {}
+    for name in names:
+        if (first := pictures.setdefault(_spelt(name), name)) != name:
+            detail = f"its name differs from that of {printable(first)} in spelling alone"
+            rejected.append({"source": printable(name), "row": None, "reason": "duplicate_name", "detail": detail})
     lines = _lines(rows, rejected)
-    found = {parts: parts for parts in lines if parts in pictures}
-    others = [parts for parts in pictures if parts not in found]
-    found |= match_paths([parts for parts in lines if parts not in found], others, stem)
+    found = {path: path for path in lines if path in pictures}  # by picture; what has the whole path needs no search
+    if len(found) < max(len(lines), len(pictures)):
+        rows_left, left = ([_parts(path) for path in side if path not in found] for side in (lines, pictures))
+        found |= {"/".join(picture): "/".join(line) for picture, line in match_paths(rows_left, left, stem).items()}
     if not found:
-        shown = [next(iter(side), ("nothing",)) for side in (lines, pictures)]
-        why = f"It has {'/'.join(shown[0])!r}, the pictures are like {'/'.join(shown[1])!r}."
+        shown = [next(iter(side), "nothing") for side in (lines, pictures)]
+        why = f"It has {shown[0]!r}, the pictures are like {shown[1]!r}."
         remedy = "Write names as they lie in the folder, or name their column with --file-column."
         raise BadSourceError(f"{rows.sources[0]} names none of the pictures.", why, remedy)
-    left = {*lines} - {*found.values()}
-    stems = Counter(stem(parts[-1]) for parts in pictures) if left else Counter[str]()
-    for parts, row in lines.items():
-        if parts in left:
-            several = stems[stem(parts[-1])]
-            detail = (
-                f"{several} pictures have its name, and it is none of them alone"
-                if several
-                else f"there is no picture {'/'.join(parts)}"
-            )
-            rejected.append(_item(rows, row, "ambiguous" if several else "no_picture", detail))
-    for parts in [parts for parts in pictures if parts not in found]:
-        detail = "no row names it, or none names it alone"
-        rejected.append({"source": printable(pictures[parts]), "row": None, "reason": "no_row", "detail": detail})
-    pairs = [(pictures[parts], lines[found[parts]]) for parts in pictures if parts in found]
-    return _finite(pairs, rows, rejected)
+    if len(found) < len(lines):
+        _reject_rows({*found.values()}, lines, pictures, rows, rejected)
+    for path, name in pictures.items():
+        if path not in found:
+            detail = "no row names it, or none names it alone"
+            rejected.append({"source": printable(name), "row": None, "reason": "no_row", "detail": detail})
+    return _finite([(name, lines[found[path]]) for path, name in pictures.items() if path in found], rows, rejected)
 
 
-def _lines(rows: Rows, rejected: list[Item]) -> dict[Parts, int]:
+def _spelt(name: str) -> str:
+    """The one spelling of a path, as it may have been written on any system."""
+    plain = name.isascii() and "\\" not in name and "./" not in name and "//" not in name and not name.startswith("/")
+    return name if plain else "/".join(path_parts(name))
+
+
+def _parts(path: str) -> Parts:
+    return tuple(path.split("/"))
+
+
+def _reject_rows(
+    taken: set[str], lines: Mapping[str, int], pictures: Iterable[str], rows: Rows, rejected: list[Item]
+) -> None:
+    """Reject the rows that have no picture, or none to themselves."""
+    stems = Counter(stem(_parts(path)[-1]) for path in pictures)
+    for path, row in lines.items():
+        if path not in taken:
+            several = stems[stem(_parts(path)[-1])]
+            detail = f"{several} pictures have its name, and it is none of them alone"
+            told = ("ambiguous", detail) if several else ("no_picture", f"there is no picture {path}")
+            rejected.append(_item(rows, row, *told))
+
+
+def _lines(rows: Rows, rejected: list[Item]) -> dict[str, int]:
     """The row of each path that is named: the first one or, where faces have a confidence, the one of most."""
     best = _confidence(rows)
-    lines: dict[Parts, int] = {}
+    lines: dict[str, int] = {}
     for row, name in enumerate(rows.names):
-        parts = path_parts(name) if name else ()
-        if not parts:
+        path = _spelt(name) if name else ""
+        if not path:
             rejected.append(_item(rows, row, "no_name", f"its {rows.column} is empty"))
-        elif (first := lines.setdefault(parts, row)) != row:
+        elif (first := lines.setdefault(path, row)) != row:
             kept, other = (row, first) if best is not None and best[row] > best[first] else (first, row)
-            lines[parts] = kept
+            lines[path] = kept
             where = f"{rows.sources[kept]} row {rows.row[kept]}"
             rejected.append(_item(rows, other, "duplicate_row", f"{where} has its picture"))
     return lines
