@@ -1,11 +1,13 @@
 """Encoders and decoders: the paper's fully connected pair (sprites) and a convolutional pair (faces).
 
-An encoder maps images (B, H, W) in [0, 1] to (B, 2 M): means and log-variances of M latent dimensions. A decoder maps codes
-(B, M) to logits (B, H, W). Both compute in the dtype they are given, bfloat16 or float32; parameters are float32.
+An encoder maps images (B, H, W), or (B, H, W, 3) in colour, in [0, 1] to (B, 2 M): means and log-variances of M latent
+dimensions. A decoder maps codes (B, M) to logits of the images' shape. Both compute in the dtype they are given, bfloat16 or
+float32; parameters are float32.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
@@ -14,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-Shape = tuple[int, int]
+Shape = tuple[int, ...]  # of an image: (H, W), or (H, W, 3) in colour
 
 
 class Linear(nn.Linear):
@@ -61,12 +63,12 @@ class FullyConnectedEncoder(nn.Module):
 
     def __init__(self, image_shape: Shape, latent_size: int, hidden: Sequence[int]) -> None:
         super().__init__()
-        sizes = [image_shape[0] * image_shape[1], *hidden]
+        sizes = [math.prod(image_shape), *hidden]
         layers = [layer for pair in pairwise(sizes) for layer in _block(*pair)]
         self.layers = nn.Sequential(nn.Flatten(), *layers, Linear(sizes[-1], 2 * latent_size))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Encode (B, H, W) to (B, 2 M)."""
+        """Encode images to (B, 2 M)."""
         return self.layers(images)  # type: ignore[no-any-return]
 
 
@@ -77,12 +79,17 @@ class FullyConnectedDecoder(nn.Module):
         super().__init__()
         sizes = [latent_size, *reversed(hidden)]
         layers = [layer for pair in pairwise(sizes) for layer in _block(*pair)]
-        output = [Linear(sizes[-1], image_shape[0] * image_shape[1]), nn.Unflatten(1, image_shape)]
+        output = [Linear(sizes[-1], math.prod(image_shape)), nn.Unflatten(1, image_shape)]
         self.layers = nn.Sequential(*layers, *output)
 
     def forward(self, codes: torch.Tensor) -> torch.Tensor:
-        """Decode (B, M) to logits (B, H, W)."""
+        """Decode (B, M) to logits."""
         return self.layers(codes)  # type: ignore[no-any-return]
+
+
+def colours(image_shape: Shape) -> int:
+    """How many values a pixel has: 1, or 3 in colour."""
+    return math.prod(image_shape[2:])
 
 
 def _convolved(image_shape: Shape, channels: Sequence[int]) -> Shape:
@@ -110,7 +117,7 @@ class ConvolutionalEncoder(nn.Module):
         height, width = _convolved(image_shape, channels)
         convolutions = [
             layer
-            for pair in pairwise([1, *channels])
+            for pair in pairwise([colours(image_shape), *channels])
             for layer in (Conv2d(*pair, 4, stride=2, padding=1), nn.ReLU(inplace=True))
         ]
         flat = channels[-1] * height * width
@@ -118,8 +125,8 @@ class ConvolutionalEncoder(nn.Module):
         self.layers = nn.Sequential(*convolutions, *heads)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """Encode (B, H, W) to (B, 2 M)."""
-        return self.layers(images.unsqueeze(1))  # type: ignore[no-any-return]
+        """Encode images to (B, 2 M)."""
+        return self.layers(images.unsqueeze(1) if images.dim() == 3 else images.movedim(-1, 1))  # type: ignore[no-any-return]
 
 
 class ConvolutionalDecoder(nn.Module):
@@ -133,14 +140,16 @@ class ConvolutionalDecoder(nn.Module):
         entry = [*_block(latent_size, last), *_block(last, flat)]
         convolutions = [
             layer
-            for pair in pairwise([*reversed(channels), 1])
+            for pair in pairwise([*reversed(channels), colours(image_shape)])
             for layer in (ConvTranspose2d(*pair, 4, stride=2, padding=1), nn.ReLU(inplace=True))
         ][:-1]  # no ReLU on the logits
+        self.grey = colours(image_shape) == 1
         self.layers = nn.Sequential(*entry, nn.Unflatten(1, (channels[-1], height, width)), *convolutions)
 
     def forward(self, codes: torch.Tensor) -> torch.Tensor:
-        """Decode (B, M) to logits (B, H, W)."""
-        return self.layers(codes).squeeze(1)  # type: ignore[no-any-return]
+        """Decode (B, M) to logits."""
+        logits = self.layers(codes)
+        return logits.squeeze(1) if self.grey else logits.movedim(1, -1)  # type: ignore[no-any-return]
 
 
 Builder = Callable[[Shape, int, Sequence[int]], nn.Module]
@@ -154,7 +163,7 @@ def convolutional_hidden(image_shape: Shape) -> tuple[int, ...]:
     ValueError
         When the images cannot be halved at all.
     """
-    (height, width), halvings = image_shape, 0
+    (height, width), halvings = image_shape[:2], 0
     while height % 2 == width % 2 == 0 and min(height, width) >= 8:
         height, width, halvings = height // 2, width // 2, halvings + 1
     if not halvings:

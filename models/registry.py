@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 if TYPE_CHECKING:
     from gated_vae.models.methods.base import Method
     from gated_vae.models.networks import Network
-    from gated_vae.models.objectives import Objective
+    from gated_vae.models.objectives import Likelihood, Objective
 
 T = TypeVar("T")
 
@@ -78,6 +78,9 @@ OBJECTIVES: Registry[type[Objective]] = Registry(
         "info": "objectives:InfoVAE",
         "dip2": "objectives:DIPVAE2",
     }
+)
+LIKELIHOODS: Registry[type[Likelihood]] = Registry(
+    {"bernoulli": "objectives:Bernoulli", "gaussian": "objectives:Gaussian"}
 )
 # PyTorch's names of what networks compute in. tf32 is float32 whose products on CUDA keep 10 bits of the mantissa.
 PRECISIONS = {"fp32": "float32", "tf32": "float32", "bf16": "bfloat16"}

@@ -14,10 +14,11 @@ from gated_vae.models.distributed import Shares, sum_over_ranks
 from gated_vae.models.methods.base import Method, StepBatch, is_size, partition_masks, partition_slices
 from gated_vae.models.methods.gate import Gate
 from gated_vae.models.noise import hashed_noise
-from gated_vae.models.objectives import VAE, Objective, Posterior, Terms, bernoulli_loss
-from gated_vae.models.registry import METHODS, NETWORKS, OBJECTIVES, PRECISIONS, describe, parse
+from gated_vae.models.objectives import VAE, Bernoulli, Likelihood, Objective, Posterior, Terms, learnt_log_scale
+from gated_vae.models.registry import LIKELIHOODS, METHODS, NETWORKS, OBJECTIVES, PRECISIONS, Registry, describe, parse
 
 MOST_PARAMETERS = 2**30
+_CHOICES: dict[str, Registry[Any]] = {"method": METHODS, "objective": OBJECTIVES, "likelihood": LIKELIHOODS}
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class GatedVAEConfig:
     latent:
         Partition name -> number of latent dimensions, in order.
     image_shape:
-        (H, W) in pixels.
+        (H, W) in pixels, or (H, W, 3) in colour.
     network:
         ``fc`` (the paper's for sprites) or ``conv`` (faces).
     hidden:
@@ -39,22 +40,25 @@ class GatedVAEConfig:
         What a training step does with pairs, one of METHODS.
     objective:
         What is added to the reconstruction, one of OBJECTIVES.
+    likelihood:
+        How a pixel's distance from the decoder's mean counts, one of LIKELIHOODS.
     kl_weights:
         Partition name -> what its dimensions' KL divergence is multiplied by, on top of the objective's weight; 1 if not named.
     """
 
     latent: Mapping[str, int]
-    image_shape: tuple[int, int] = (64, 64)
+    image_shape: tuple[int, ...] = (64, 64)
     network: str = "conv"
     hidden: tuple[int, ...] = ()
     method: Method = field(default_factory=Gate)
     objective: Objective = field(default_factory=VAE)
+    likelihood: Likelihood = field(default_factory=Bernoulli)
     kl_weights: Mapping[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         partition_slices(self.latent)
         for name, sizes in (("image_shape", self.image_shape), ("hidden", self.hidden)):
-            if not all(map(is_size, sizes)) or len(self.image_shape) != 2:
+            if not all(map(is_size, sizes)) or self.image_shape[2:] not in ((), (3,)) or len(self.image_shape) < 2:
                 raise ValueError(f"{name} {sizes} are not whole numbers from 1 to 2**20.")
         weights = self.kl_weights.values()
         if not self.kl_weights.keys() <= self.latent.keys() or not all(0 <= weight < math.inf for weight in weights):
@@ -78,16 +82,17 @@ class GatedVAEConfig:
         return sum(self.latent.values())
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain values for JSON; method and objective as the texts that users type."""
+        """As plain values for JSON; method, objective and likelihood as the texts that users type."""
         values = {item.name: getattr(self, item.name) for item in fields(self)}
-        choices = {"method": describe(METHODS, self.method), "objective": describe(OBJECTIVES, self.objective)}
+        choices = {name: describe(registry, values[name]) for name, registry in _CHOICES.items()}
         return {**values, **choices, "latent": dict(self.latent), "kl_weights": dict(self.kl_weights)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> GatedVAEConfig:
-        """Build from what `to_dict` gave, after a round trip through JSON."""
+        """Build from what `to_dict` gave, after a round trip through JSON; without a likelihood it is Bernoulli."""
+        values = {"likelihood": "bernoulli", **values}
         tuples = {key: tuple(values[key]) for key in ("image_shape", "hidden")}
-        choices = {"method": parse(METHODS, values["method"]), "objective": parse(OBJECTIVES, values["objective"])}
+        choices = {name: parse(registry, str(values[name])) for name, registry in _CHOICES.items()}
         return cls(**{**values, **tuples, **choices})
 
 
@@ -122,22 +127,28 @@ class GatedVAE(nn.Module):
         network = NETWORKS[config.network]
         sizes = (config.image_shape, config.latent_size, config.hidden)
         self.encoder, self.decoder = network.encoder(*sizes), network.decoder(*sizes)
+        self.raw_scale = nn.Parameter(torch.zeros(())) if config.likelihood.learns else None
         weights = [config.kl_weights.get(name, 1.0) for name, size in config.latent.items() for _ in range(size)]
         self.register_buffer("kl_weights", torch.tensor(weights), persistent=False)
         self.register_buffer("masks", partition_masks(config.latent), persistent=False)
 
+    @property
+    def scale(self) -> float | None:
+        """The standard deviation of pixels that was learnt; None where none is."""
+        return None if self.raw_scale is None else math.exp(learnt_log_scale(self.raw_scale.detach()))
+
     def pixels(self, images: torch.Tensor) -> torch.Tensor:
-        """Scale uint8 images (B, H, W) to [0, 1] in the computing dtype; floating point images are taken as they are."""
+        """Scale uint8 images to [0, 1] in the computing dtype; floating point images are taken as they are."""
         scaled = images.to(self.dtype)
         return scaled if images.is_floating_point() else scaled.mul_(1 / 255)
 
     def encode(self, images: torch.Tensor) -> Posterior:
-        """q(z|x) of images (B, H, W), uint8 or in [0, 1]."""
+        """q(z|x) of images (B, H, W), or (B, H, W, 3) in colour, uint8 or in [0, 1]."""
         mean, logvar = self.encoder(self.pixels(images)).float().chunk(2, dim=1)
         return Posterior(mean, logvar)
 
     def decode(self, codes: torch.Tensor) -> torch.Tensor:
-        """Logits (B, H, W) of codes (B, M); their sigmoid is the mean image."""
+        """Logits of codes (B, M), in the shape of images; their sigmoid is the mean image."""
         return self.decoder(codes.to(self.dtype))  # type: ignore[no-any-return]
 
     def loss(self, batch: StepBatch, noise: torch.Tensor, shares: Shares | None = None) -> Loss:
@@ -184,7 +195,8 @@ class GatedVAE(nn.Module):
         mean, logvar, sample, prior = shares.gather(posterior.mean, posterior.logvar, step.sample, noise[2])
         objective = objective or self.config.objective
         terms = objective.terms(Posterior(mean, logvar), sample, prior, self.kl_weights)
-        terms["reconstruction"] = bernoulli_loss(self.decode(step.codes), self.pixels(batch.target), shares.whole)
+        logits, target = self.decode(step.codes), self.pixels(batch.target)
+        terms["reconstruction"] = self.config.likelihood.loss(logits, target, self.raw_scale, shares.whole)
         return terms
 
 

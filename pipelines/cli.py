@@ -31,7 +31,7 @@ app = typer.Typer(
 
 GROUPS = ("preprocess", "simulate")
 VERBS = (
-    *("cluster", "pair", "train", "finetune", "evaluate", "traverse", "encode", "report", "reproduce"),
+    *("cluster", "pair", "train", "finetune", "evaluate", "traverse", "encode", "export", "report", "reproduce"),
     *("serve", "inspect", "verify"),
 )
 for name in (*GROUPS, *VERBS):

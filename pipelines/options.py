@@ -24,7 +24,7 @@ def one_of(names: Iterable[str], help: str, show_default: bool | str = True) -> 
     return typer.Option(metavar=f"[{'|'.join(known)}]", parser=check, help=help, show_default=show_default)
 
 
-def choice_of(registry: Registry[type[Any]], help: str) -> Any:
+def choice_of(registry: Registry[type[Any]], help: str, show_default: str = "the preset's") -> Any:
     """An option that takes a name of a registry with constants behind it, and gives what it stands for."""
 
     def read(text: str) -> Any:
@@ -34,7 +34,7 @@ def choice_of(registry: Registry[type[Any]], help: str) -> Any:
             raise typer.BadParameter(str(error)) from None
 
     metavar = f"[{'|'.join(registry)}][:key=value,...]"
-    return typer.Option(metavar=metavar, parser=read, help=help, show_default="the preset's")
+    return typer.Option(metavar=metavar, parser=read, help=help, show_default=show_default)
 
 
 StorePath = Annotated[Path, typer.Argument(help="The store's folder.", show_default=False)]

@@ -40,6 +40,8 @@ _BEGINNINGS = {  # of the files that we write where the user says
     "pdf": b"%PDF-",
     "svg": b'<?xml version="1.0" encoding="utf-8" standalone="no"?>\n<!DOCTYPE svg',
     "html": b"<!DOCTYPE html>\n",
+    "onnx": b"\x08",
+    "pt2": b"PK\x03\x04",
 }
 _PICTURE_BYTES = 64 << 20  # of a figure at most
 _SEAL_BYTES = 64  # as many as keep Arrow's buffers aligned

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
+from pathlib import Path
 
 import cv2
+import numpy as np
 
 from gated_vae.preprocessing.decoding.decode import PictureError, Pixels, decode
+from gated_vae.preprocessing.decoding.fit import resize_middle
+from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import opened
 
 LARGEST_FILE = 64 << 20  # bytes
@@ -39,3 +44,31 @@ def decode_grey(data: bytes) -> Pixels:
 def decode_colour(data: bytes) -> Pixels:
     """As `decode_grey`, to uint8 (height, width, 3) in OpenCV's order: blue, green, red. What is transparent is not looked at."""
     return decode(data, cv2.IMREAD_COLOR)
+
+
+def read_pictures(paths: Iterable[str | Path], shape: tuple[int, ...]) -> Pixels:
+    """Pictures as a store has them, uint8 (n, *shape), in the order given: the middle of these proportions, areas averaged.
+
+    Parameters
+    ----------
+    paths:
+        Picture files of any size, whatever they are called.
+    shape:
+        Of one image, as a run's `image_shape`: (H, W) for grey ones, (H, W, 3) for red, green and blue.
+
+    Raises
+    ------
+    GatedVAEError
+        When one of them is no picture, damaged or cut short.
+    OSError
+        When one cannot be opened.
+    """
+    paths = list(paths)
+    images = np.empty((len(paths), *shape), np.uint8)
+    for image, path in zip(images, paths, strict=True):
+        try:
+            data = read_file(os.fspath(path))
+            resize_middle(decode_colour(data) if len(shape) == 3 else decode_grey(data), (shape[0], shape[1]), image)
+        except PictureError as error:
+            raise GatedVAEError(f"{path} is no picture.", f"{error}.", "Mend it, or leave it out.") from None
+    return images[..., ::-1].copy() if len(shape) == 3 else images

@@ -40,16 +40,18 @@ class Given:
         writer.samples(numbers if self.samples is None else self.samples)
 
 
-def random_images(count: int, size: int = 16) -> npt.NDArray[np.uint8]:
+def random_images(count: int, size: int = 16, *, colour: bool = False) -> npt.NDArray[np.uint8]:
     """Random images, of which number i starts with the bytes of i."""
-    images = np.random.default_rng(0).integers(0, 256, (count, size, size), dtype=np.uint8)
-    images[:, 0, 0], images[:, 0, 1] = np.arange(count) % 256, np.arange(count) // 256
+    shape = (count, size, size, 3) if colour else (count, size, size)
+    images = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    images[:, 0, 0] = (np.arange(count) % 256).reshape(-1, *[1] * colour)
+    images[:, 0, 1] = (np.arange(count) // 256).reshape(-1, *[1] * colour)
     return images
 
 
-def make_store(path: Path, count: int = 300, *, size: int = 16, draws: int = 3) -> Store:
+def make_store(path: Path, count: int = 300, *, size: int = 16, draws: int = 3, colour: bool = False) -> Store:
     """A store of `random_images`; two partitions of clustered groups with pairs."""
-    store, _ = make_store_of(Given(random_images(count, size)), path)
+    store, _ = make_store_of(Given(random_images(count, size, colour=colour)), path)
     partitions = {"pose": 20, "expression": 35}
     for seed, (name, groups) in enumerate(partitions.items()):
         group = (np.arange(count, dtype=np.int32) * 7 + seed) % groups

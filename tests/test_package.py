@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from zipfile import ZipFile
 
+import cv2
+import numpy as np
 import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
+
+import gated_vae
+from gated_vae.models.objectives import Gaussian
+from gated_vae.pipelines.training.trainer import TrainOptions, train
+from tests.pipelines.test_trainer import MODEL, config
+from tests.stores import make_store
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("models", "pairing", "pipelines", "preprocessing")
@@ -54,22 +64,52 @@ def test_the_wheel_holds_one_package_and_all_of_it(wheel: Path) -> None:
     assert {name.removeprefix("gated_vae/") for name in names if name.startswith("gated_vae/")} == modules | others
 
 
-def test_installed_it_leaves_users_their_own_models(wheel: Path, tmp_path: Path) -> None:
-    target, mine = tmp_path / "site", tmp_path / "mine"
-    run("-m", "pip", "install", "--no-deps", "--no-index", "--target", target, wheel, folder=tmp_path)
-    assert {path.name for path in target.iterdir() if path.suffix != ".dist-info"} == {"bin", "gated_vae"}
-    (mine / "models").mkdir(parents=True)
-    (mine / "models" / "__init__.py").write_text("")
-    words = "from gated_vae import GatedVAE, PairLoader; import models; print(models.__file__, GatedVAE, PairLoader)"
-    expected = f"{mine / 'models' / '__init__.py'} <class 'gated_vae.models.vae.GatedVAE'>"
-    assert run("-c", words, folder=mine, PYTHONPATH=str(target)).startswith(expected)
-    assert str(target) in run("-c", "import gated_vae; print(gated_vae.__file__)", folder=mine, PYTHONPATH=str(target))
+@pytest.fixture(scope="module")
+def site(wheel: Path) -> Path:
+    """The wheel installed in a folder of its own."""
+    target = wheel.parent / "site"
+    run("-m", "pip", "install", "--no-deps", "--no-index", "--target", target, wheel, folder=wheel.parent)
+    return target
+
+
+# As README.md has it, in a folder where the user has a package `models`.
+OWN_PICTURES = """
+import gated_vae, json, models, pathlib
+run = gated_vae.open_run("run")
+images = gated_vae.read_pictures(sorted(pathlib.Path("pictures").iterdir()), run.image_shape)
+mean, std = run.encode(images)
+shapes = run.sample(2).shape, run.decode(mean).shape
+found = gated_vae.__file__, models.__file__, images.tolist(), mean.tolist(), std.tolist(), shapes, str(run.partitions)
+print(json.dumps(found))
+"""
+
+
+def test_installed_it_needs_a_run_alone_and_leaves_users_their_own_models(site: Path, tmp_path: Path) -> None:
+    assert {path.name for path in site.iterdir() if path.suffix != ".dist-info"} == {"bin", "gated_vae"}
+    store, mine = make_store(tmp_path / "store"), tmp_path / "mine"
+    images = np.array(store.images[:3])
+    train(config(store, steps=3, model=replace(MODEL, likelihood=Gaussian())), TrainOptions(tmp_path / "run"))
+    expected = gated_vae.open_run(tmp_path / "run").encode(images)
+    shutil.rmtree(store.path)
+    for name in ("pictures", "models"):
+        (mine / name).mkdir(parents=True)
+    (mine / "models" / "__init__.py").touch()
+    (tmp_path / "run").rename(mine / "run")
+    for name, pixels in zip("abc", images, strict=True):
+        assert cv2.imwrite(str(mine / "pictures" / f"{name}.png"), pixels)  # which loses nothing
+    made = json.loads(run("-c", OWN_PICTURES, folder=mine, PYTHONPATH=str(site)))
+    assert made[0].startswith(str(site))
+    assert made[1] == str(mine / "models" / "__init__.py")
+    np.testing.assert_array_equal(made[2], images)
+    for ours, theirs in zip(made[3:5], expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+    assert made[5:] == [[[2, 16, 16], [3, 16, 16]], "{'pose': slice(0, 2, None), 'expression': slice(2, 5, None)}"]
 
 
 def test_the_lowest_versions_that_are_tested_are_those_that_are_allowed() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    checks, measures = {"mypy", "ruff"}, {"polars"}
+    checks, measures = {"mypy", "onnxruntime", "onnxscript", "ruff"}, {"polars"}
     needed = map(Requirement, [*project["dependencies"], *extras["cpu"], *extras["dev"], *extras["bench"]])
     lines = (ROOT / "constraints-lowest.txt").read_text().splitlines()
     pinned = dict(line.split("==") for line in lines if not line.startswith("#"))

@@ -1,6 +1,7 @@
 """Pictures of codes and images in one plain style, drawn on matplotlib Figures without pyplot's global state.
 
-Every function returns a Figure; `sheet.png` turns it into bytes. Images are uint8, or floating point in 0..1, grey, (..., H, W).
+Every function returns a Figure; `sheet.png` turns it into bytes. Images are uint8, or floating point in 0..1: (..., H, W) if grey,
+(..., H, W, 3) in colour.
 Partitions keep one colour each, in their order, from a palette that colour-blind readers can tell apart.
 """
 
@@ -22,7 +23,7 @@ from gated_vae.models.figures.sheet import (
     PAD,
     PALETTE,
     Sheet,
-    grey,
+    coloured,
     text_width,
     tile,
 )
@@ -72,7 +73,7 @@ def hinton(
 
 def sample_grid(images: npt.ArrayLike, *, columns: int = 8) -> Figure:
     """Draw images (n, H, W) row by row; the last row may be short."""
-    pixels = grey(images)
+    pixels = coloured(images, 1)
     rows = -(-len(pixels) // columns)
     blank = np.full((rows * columns - len(pixels), *pixels.shape[1:]), 255, np.uint8)
     tiles = tile(np.concatenate([pixels, blank]).reshape(rows, columns, *pixels.shape[1:]))
@@ -89,7 +90,7 @@ def reconstruction_grid(rows: Mapping[str, npt.ArrayLike]) -> Figure:
     rows:
         Label -> images (n, H, W), all of one shape.
     """
-    tiles = tile(np.stack([grey(images) for images in rows.values()]))
+    tiles = tile(np.stack([coloured(images, 1) for images in rows.values()]))
     left, step = PAD + text_width(rows) + PAD, (tiles.shape[0] + GAP) / len(rows)
     sheet = Sheet(left + tiles.shape[1] + PAD, tiles.shape[0] + 2 * PAD)
     sheet.picture(left, PAD, tiles)
@@ -121,12 +122,12 @@ def traversal_grid(
     activity:
         KL of each dimension in nats (M,); below `dead_below` it is faded and marked dead.
     """
-    pixels, nats = grey(images), np.asarray(activity, np.float64)
+    pixels, nats = coloured(images, 2), np.asarray(activity, np.float64)
     parts = _coloured(partitions, len(pixels))
     order = [sorted(part, key=lambda i: -nats[i]) for _, part, _ in parts]
     dead = nats < dead_below
     labels = [f"z{i}  dead" if dead[i] else f"z{i}  {nats[i]:.2f}" for i in range(len(pixels))]
-    faded = np.where(dead[:, None, None, None], 255 - (255 - pixels) // 4, pixels).astype(np.uint8)
+    faded = np.where(dead[:, None, None, None, None], 255 - (255 - pixels) // 4, pixels).astype(np.uint8)
     blocks = [tile(faded[rows]) for rows in order]
     names = text_width(partitions)
     left, top = PAD + names + PAD + BAR + PAD + text_width(labels) + PAD, PAD + LINE
@@ -155,7 +156,7 @@ def traversal_frames(
 
     Parameters are those of `traversal_grid`.
     """
-    pixels, nats = grey(images), np.asarray(activity, np.float64)
+    pixels, nats = coloured(images, 2), np.asarray(activity, np.float64)
     order = {name: sorted(part, key=lambda i: -nats[i]) for name, part, _ in _coloured(partitions, len(pixels))}
     blank = np.full((max(map(len, order.values())), *pixels.shape[1:]), 255, np.uint8)
     rows = {name: np.concatenate([pixels[part], blank])[: len(blank)] for name, part in order.items()}
@@ -182,7 +183,8 @@ def swap_grid(
     names:
         The partition that rows decide, and the one that columns decide.
     """
-    inner, side, head = tile(grey(images)), tile(grey(row_sources)[:, None]), tile(grey(column_sources)[None])
+    inner = tile(coloured(images, 2))
+    side, head = tile(coloured(row_sources, 1)[:, None]), tile(coloured(column_sources, 1)[None])
     x, y = PAD + BAR + GAP, PAD + LINE + BAR + GAP
     left, top = max(x + side.shape[1], PAD + text_width(names[:1])) + PAD, y + head.shape[0] + PAD
     sheet = Sheet(left + inner.shape[1] + PAD, top + inner.shape[0] + PAD)
@@ -205,8 +207,8 @@ def pair_sheet(images: npt.ArrayLike, partners: Mapping[str, npt.ArrayLike]) -> 
     partners:
         Partition -> (n, k, H, W); k may differ.
     """
-    inputs = tile(grey(images)[:, None])
-    blocks = {name: tile(grey(pictures)) for name, pictures in partners.items()}
+    inputs = tile(coloured(images, 1)[:, None])
+    blocks = {name: tile(coloured(pictures, 2)) for name, pictures in partners.items()}
     top = PAD + LINE + BAR + GAP
     width = inputs.shape[1] + sum(block.shape[1] + PAD for block in blocks.values())
     sheet = Sheet(width + 2 * PAD, top + inputs.shape[0] + PAD)

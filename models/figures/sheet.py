@@ -1,4 +1,4 @@
-"""The surface that figures are drawn on: a matplotlib Figure measured in pixels, tiles of grey images, one style; and its files."""
+"""The surface that figures are drawn on: a matplotlib Figure measured in pixels, tiles of images, one style; and its files."""
 
 from __future__ import annotations
 
@@ -37,10 +37,9 @@ class Sheet:
         self._axes.axis("off")
 
     def picture(self, x: float, y: float, pixels: Pixels) -> None:
-        """Show grey pixels, one for one, with their upper left corner at (x, y)."""
+        """Show pixels (height, width, 3), one for one, with their upper left corner at (x, y)."""
         extent = (x, x + pixels.shape[1], y + pixels.shape[0], y)
-        colour = np.stack([pixels] * 3, axis=2)  # as colour, since a grey colormap moves some values by one
-        self._axes.imshow(colour, extent=extent, interpolation="nearest", aspect="auto")
+        self._axes.imshow(pixels, extent=extent, interpolation="nearest", aspect="auto")
 
     def box(self, x: float, y: float, width: float, height: float, colour: str, *, alpha: float = 1.0) -> None:
         """Fill a rectangle."""
@@ -95,23 +94,27 @@ def gif(figures: Sequence[Figure], milliseconds: int = 120) -> bytes:
     return buffer.getvalue()
 
 
-def grey(images: npt.ArrayLike) -> Pixels:
-    """Give images as uint8; ValueError unless they are uint8, or floating point in 0..1."""
+def coloured(images: npt.ArrayLike, axes: int) -> Pixels:
+    """Give images with `axes` axes before theirs as uint8 (..., H, W, 3), whether they are grey or in colour.
+
+    Grey ones are shown as colours, too, since a grey colormap moves some values by one. ValueError unless they are uint8, or
+    floating point in 0..1.
+    """
     pixels = np.asarray(images)
-    if pixels.dtype == np.uint8:
-        return pixels
-    if pixels.dtype.kind != "f" or not (np.min(pixels) >= 0 and np.max(pixels) <= 1):
-        raise ValueError(f"images must be uint8, or floating point in 0..1, not {pixels.dtype}")
-    return np.round(pixels.astype(np.float64) * 255).astype(np.uint8)
+    if pixels.dtype != np.uint8:
+        if pixels.dtype.kind != "f" or not (np.min(pixels) >= 0 and np.max(pixels) <= 1):
+            raise ValueError(f"images must be uint8, or floating point in 0..1, not {pixels.dtype}")
+        pixels = np.round(pixels.astype(np.float64) * 255).astype(np.uint8)
+    return pixels if pixels.ndim == axes + 3 else np.repeat(pixels[..., None], 3, axis=-1)
 
 
 def tile(images: Pixels) -> Pixels:
-    """Lay images (rows, columns, H, W) side by side with white gaps, small ones enlarged by a whole number."""
-    scale = max(1, 96 // max(images.shape[2:]))
+    """Lay images (rows, columns, H, W, 3) side by side with white gaps, small ones enlarged by a whole number."""
+    scale = max(1, 96 // max(images.shape[2:4]))
     large = images.repeat(scale, axis=2).repeat(scale, axis=3)
-    padded = np.pad(large, ((0, 0), (0, 0), (0, GAP), (0, GAP)), constant_values=255)
-    rows, columns, height, width = padded.shape
-    joined = padded.transpose(0, 2, 1, 3).reshape(rows * height, columns * width)
+    padded = np.pad(large, ((0, 0), (0, 0), (0, GAP), (0, GAP), (0, 0)), constant_values=255)
+    rows, columns, height, width, _ = padded.shape
+    joined = padded.transpose(0, 2, 1, 3, 4).reshape(rows * height, columns * width, 3)
     return joined[:-GAP, :-GAP]
 
 

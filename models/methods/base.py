@@ -28,7 +28,7 @@ class StepBatch:
     Attributes
     ----------
     input, target:
-        uint8 (B, H, W): what is encoded and what is to be reconstructed. For partners the input is (P, B, H, W): images that
+        uint8 (B, H, W[, 3]): what is encoded and what is to be reconstructed. For partners the input is (P, B, H, W): images that
         share each partition's factors with the targets, in the partitions' order.
     partition:
         The partition whose factors the pairs share; None where all of them are open.

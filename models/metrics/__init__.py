@@ -7,6 +7,7 @@ from gated_vae.models.metrics.circular import (
     circular_uninformativeness,
     plain_rotation_floor,
 )
+from gated_vae.models.metrics.classes import partition_accuracy
 from gated_vae.models.metrics.dci import (
     DCI,
     code_weights,
@@ -41,6 +42,7 @@ __all__ = [
     "mig",
     "modularity",
     "nrmse",
+    "partition_accuracy",
     "partition_r2",
     "partition_scores",
     "plain_rotation_floor",

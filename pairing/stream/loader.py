@@ -58,7 +58,7 @@ class PairBatch(NamedTuple):
     input_id, target_id, group:
         int64 (B,); of all partitions together the latter two (P, B).
     input, target:
-        Images, uint8 (B, H, W); of all partitions together the targets (P, B, H, W).
+        Images, uint8 (B, H, W), or (B, H, W, 3) in colour; of all partitions together the targets (P, B, H, W[, 3]).
     sources:
         Of composed targets: the row that gives each partition's factors to each target, int64 (P, B).
     """

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from gated_vae.pairing.stream.cut import Batch, Batches, Cut
+from gated_vae.pairing.stream.cut import Batch, Batches, Cut, Images
 from gated_vae.pairing.stream.order import share_of_rank
 from gated_vae.preprocessing.errors import GatedVAEError
 
@@ -51,7 +51,7 @@ class Together:
                 raise _apart()
             own = self._own(seed, epoch, step)
             partners = np.where(own, input_id[0], np.stack(target_id))
-            pixels = np.where(own[:, :, None, None], batches[0].input, np.stack(target)) if images else None
+            pixels = np.where(_over(own, batches[0].input), batches[0].input, np.stack(target)) if images else None
             yield Batch(None, input_id[0], partners, np.stack(group), batches[0].input, pixels)
 
     def _own(self, seed: int, epoch: int, step: int) -> npt.NDArray[np.bool_]:
@@ -61,6 +61,11 @@ class Together:
         generator = torch.Generator().manual_seed((seed * 0x94D049BB133111EB + number * 0x9E3779B97F4A7C15 + 2) % 2**63)
         own = torch.rand(len(self._sources), rows, generator=generator) < self._itself(number)
         return own.numpy()[:, share_of_rank(rows, cut.rank, cut.world_size)]
+
+
+def _over(own: npt.NDArray[np.bool_], images: Images) -> npt.NDArray[np.bool_]:
+    """What holds of samples (P, B) as (P, B, 1, ...), to be broadcast over their images (B, ...)."""
+    return own.reshape(*own.shape, *[1] * (images.ndim - 1))
 
 
 def _apart() -> GatedVAEError:

@@ -73,11 +73,13 @@ def _run(path: Path, *, as_json: bool) -> None:
     config, latest = run.config, run.latest()
     metrics = run.read_metrics()
     model = config.model.to_dict()
+    learnt = run.model().scale if latest and config.model.likelihood.learns else None
     rows = {
         "run": path,
         "store": config.store,
         "latent": config.model.latent,
         "model": f"{model['network']}, method {model['method']}, objective {model['objective']}",
+        "likelihood": model["likelihood"] + (f", learnt {learnt:.4f}" if learnt else ""),
         "training": f"{config.precision} on {config.device}, batch {config.batch_size}, seed {config.seed}",
         "learning rate": f"{config.lr:g} {config.schedule}",
         "checkpoint": f"step {latest.step:,}" if latest else "none yet",

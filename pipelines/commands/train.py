@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gated_vae.models.registry import METHODS, NETWORKS, OBJECTIVES, SCHEDULES
+from gated_vae.models.registry import LIKELIHOODS, METHODS, NETWORKS, OBJECTIVES, SCHEDULES
 from gated_vae.pipelines.options import AsJson, Device, Overwrite, Precision, Seed, choice_of, one_of
 from gated_vae.pipelines.training.presets import DEFAULT_PRESET, PRESETS
 
@@ -24,6 +24,9 @@ def train(
     preset: Annotated[str | None, one_of(PRESETS, "Defaults for the rest.", "by kind of store")] = None,
     method: Annotated[Any, choice_of(METHODS, "What a step does with pairs: docs/methods.md.")] = None,
     objective: Annotated[Any, choice_of(OBJECTIVES, "What is added to the reconstruction.")] = None,
+    likelihood: Annotated[
+        Any, choice_of(LIKELIHOODS, "How pixels count; a Gaussian without scale learns it.", "bernoulli")
+    ] = None,
     beta: Annotated[
         float | None, typer.Option(min=0, help="Weight of the KL divergence.", show_default="the objective's")
     ] = None,
@@ -106,6 +109,7 @@ def train(
         hidden=read_hidden(hidden),
         method=(method or model.method) if gate else Ungated(),
         objective=wanted,
+        likelihood=likelihood or model.likelihood,
     )
     config = TrainConfig(
         store=store,

@@ -1,22 +1,23 @@
-"""What faces are judged by: pose and action units, of the store or a truth file, no person both fitted and judged on."""
+"""What images are judged by: labels of the store or a truth file, no person both fitted and judged on."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from gated_vae.models.metrics import Split, group_split, random_split
 from gated_vae.models.metrics.arrays import can_judge
 from gated_vae.pairing.groups.equal import number_classes
 from gated_vae.pairing.labels import IDENTITY, registered
 from gated_vae.preprocessing.errors import GatedVAEError
-from gated_vae.preprocessing.store import Store, samples_path
+from gated_vae.preprocessing.store import Store
 
 FEWEST_IMAGES = 40
 FEWEST_PEOPLE = 8  # a quarter is held out: two people at the least
@@ -53,11 +54,18 @@ class FaceLabels:
     judges:
         The images.
     factors, values:
-        Names, and what they are (n, K): pitch and yaw in radians, action units in 0 .. 5. Only those that vary on both sides.
+        Names, and what they are (n, K), numbers: pitch and yaw in radians, action units in 0 .. 5, others as they are stored. Only
+        those that vary on both sides.
     constant:
         Names of those that do not, or hardly where they would be judged by (see `can_judge`).
     source:
         ``labels`` (the store's) or ``truth``; None where there are none.
+    classes:
+        Labels that are in no order, by name (n,): at least two of each are on both sides.
+    angles:
+        Labels that begin anew after a full turn, by name, in radians (n,).
+    left_out:
+        Labels that are not judged by, and why.
     """
 
     judges: Judges
@@ -65,6 +73,9 @@ class FaceLabels:
     values: Floats
     constant: tuple[str, ...]
     source: str | None
+    classes: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+    angles: Mapping[str, Floats] = field(default_factory=dict)
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def ids(self) -> npt.NDArray[np.int64]:
@@ -82,9 +93,11 @@ def random_ids(count: int, of: int, seed: int) -> npt.NDArray[np.int64]:
     return np.sort(np.random.default_rng(seed).choice(of, min(count, of), replace=False))
 
 
-def owner_of(factor: str) -> str:
-    """The partition that a factor belongs to: pose for pitch and yaw, expression for action units."""
-    return next(label.name for label in registered("near") if label.owns(factor))
+def owner_of(factor: str, store: Store | None = None) -> str | None:
+    """The partition of a factor: pose for pitch and yaw, expression for action units, else the first that shares it."""
+    shares = {name: store.shared(name) for name in _alike(store)} if store else {}
+    registered_for = (label.name for label in registered("near") if label.owns(factor))
+    return next(registered_for, next((name for name, shared in shares.items() if factor in shared), None))
 
 
 def read_labels(store: Store, samples: int, *, seed: int = 0, truth: Path | None = None) -> FaceLabels:
@@ -103,12 +116,14 @@ def read_labels(store: Store, samples: int, *, seed: int = 0, truth: Path | None
     if len(store) < FEWEST_IMAGES:
         why = f"It has {len(store)} images; {FEWEST_IMAGES} are the least to fit and to judge on."
         raise GatedVAEError(f"{store.path} is too small to be judged by.", why, "Preprocess more images.")
-    table = _stored_labels(store) if truth is None else _true_labels(store, truth)
+    kinds = _Kinds.of(store)
+    table, lacking = _stored_labels(store, kinds.numbers) if truth is None else (_true_labels(store, truth), {})
     judges = choose_judges(store, samples, seed)
+    found = _others(store, kinds, judges) if truth is None else _Others({}, {}, {})
     values = table.iloc[judges.ids].to_numpy(np.float64)
     varying = can_judge(values[judges.split.train], values[judges.split.test])
-    if not varying.any():
-        why = "Every label has one value only." if len(varying) else "It has no pose_Rx, pose_Ry or AU*_r."
+    if not (varying.any() or found.classes or found.angles):
+        why = "Every label has one value only." if len(varying) else "It has no labels."
         raise GatedVAEError(f"{truth or store.path} has nothing to judge by.", why, "Use labels that vary.")
     names = np.array(table.columns)
     return FaceLabels(
@@ -117,7 +132,80 @@ def read_labels(store: Store, samples: int, *, seed: int = 0, truth: Path | None
         values=values[:, varying],
         constant=tuple(names[~varying]),
         source="labels" if truth is None else "truth",
+        classes=found.classes,
+        angles=found.angles,
+        left_out=lacking | found.left_out,
     )
+
+
+@dataclass(frozen=True)
+class _Kinds:
+    """The columns of a store that images are judged by: `numbers`, `classes`, and `angles` with their full turns."""
+
+    numbers: list[str]
+    classes: list[str]
+    angles: dict[str, float]
+
+    @classmethod
+    def of(cls, store: Store) -> _Kinds:
+        """Pose and action units, then what the pairs of partitions share; where they are the user's own, all labels."""
+        schema, alike = store.schema, _alike(store)
+        turns = {column: turn for name in alike for column, turn in store.partitions[name].get("turns", {}).items()}
+        exact = {
+            column for name in alike if store.partitions[name]["method"] == "exact" for column in store.shared(name)
+        }
+        own = _factors(schema.names)
+        shared = {column for name in alike for column in store.shared(name)}
+        others = [name for name in schema.names if name not in _BOOKS and name not in own]
+        others = [name for name in others if name in shared or store.kind not in _FACES]
+        numbers = {name for name in others if _is_number(schema.field(name).type)} - exact - turns.keys()
+        return cls(
+            [*own, *(name for name in others if name in numbers)],
+            [name for name in others if name not in numbers and name not in turns],
+            {name: turn for name, turn in turns.items() if name in schema.names},
+        )
+
+
+_BOOKS = {"sample_id", "image", "split", "source", "row", "frame", "face"}  # columns that tell nothing of what is seen
+_FACES = ("celeba",)  # kinds of stores whose further columns are OpenFace's and CelebA's
+MOST_CLASSES = 200
+
+
+def _alike(store: Store) -> list[str]:
+    """Partitions whose pairs are alike in columns."""
+    return [name for name, record in store.partitions.items() if record["method"] in ("kmeans", "exact")]
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
+
+
+@dataclass(frozen=True)
+class _Others:
+    """Labels that are no numbers: see `FaceLabels`."""
+
+    classes: dict[str, npt.NDArray[Any]]
+    angles: dict[str, Floats]
+    left_out: dict[str, str]
+
+
+def _others(store: Store, kinds: _Kinds, judges: Judges) -> _Others:
+    """Read classes and angles of the images that judge; what cannot be judged by is left out, with its reason."""
+    found = _Others({}, {}, {})
+    for name in (*kinds.classes, *kinds.angles):
+        values = store.sample_columns([name])[name].iloc[judges.ids]
+        train, test = ({*values.iloc[rows]} for rows in (judges.split.train, judges.split.test))
+        if missing := int(values.isna().sum()):
+            found.left_out[name] = f"{missing:,} of {len(values):,} images have no value"
+        elif name in kinds.angles:
+            found.angles[name] = values.to_numpy(np.float64) * (2 * np.pi / kinds.angles[name])
+        elif len(train | test) > MOST_CLASSES:
+            found.left_out[name] = f"it has {len(train | test):,} classes; {MOST_CLASSES} are the most"
+        elif len(train & test) < 2:
+            found.left_out[name] = "no two of its classes are both among images that probes are fitted on and others"
+        else:
+            found.classes[name] = values.astype(str).to_numpy()
+    return found
 
 
 def no_labels(store: Store, samples: int, *, seed: int = 0) -> FaceLabels:
@@ -147,13 +235,18 @@ def _factors(columns: list[str]) -> list[str]:
     return [column for label in registered("near") for column in columns if label.owns(column)]
 
 
-def _stored_labels(store: Store) -> pd.DataFrame:
-    labels = store.sample_columns(_factors(pq.read_schema(samples_path(store.path)).names))
+def _stored_labels(store: Store, names: list[str]) -> tuple[pd.DataFrame, dict[str, str]]:
+    """Numbers, and those of the user's own that some images lack; pose and action units lack none."""
+    labels = store.sample_columns(names)
+    missing = (~np.isfinite(labels.astype(np.float64))).sum()
+    lacking = [name for name in names if missing[name] and name not in _factors(names)]
+    why = {name: f"{missing[name]:,} of {len(labels):,} images have no value" for name in lacking}
+    labels = labels.drop(columns=lacking)
     broken = ~np.isfinite(labels.to_numpy(np.float64)).all(axis=1)
     if broken.any():
-        why = f"{broken.sum():,} samples lack a label, the first is sample {broken.argmax()}."
-        raise GatedVAEError(f"{store.path} cannot be judged by its labels.", why, "Preprocess it again.")
-    return labels
+        told = f"{broken.sum():,} samples lack a label, the first is sample {broken.argmax()}."
+        raise GatedVAEError(f"{store.path} cannot be judged by its labels.", told, "Preprocess it again.")
+    return labels, why
 
 
 def _true_labels(store: Store, path: Path) -> pd.DataFrame:

@@ -90,6 +90,11 @@ class OpenRun:
         """Partition -> its latent dimensions."""
         return self.model.partitions
 
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """(H, W) in pixels of the images that it takes and makes, or (H, W, 3) in colour."""
+        return self.files.config.model.image_shape
+
     @torch.no_grad()
     def encode(
         self, images: npt.NDArray[Any], ids: npt.NDArray[np.int64] | None = None, progress: Progress = ignore
@@ -99,7 +104,7 @@ class OpenRun:
         Parameters
         ----------
         images:
-            (n, H, W), uint8 or floating point in 0 .. 1.
+            (n, H, W), or (n, H, W, 3) in colour, uint8 or floating point in 0 .. 1.
         ids:
             Which of them; all when None.
 
@@ -109,10 +114,10 @@ class OpenRun:
             When they are of another size than those it was trained on, or of other values; or codes would not be finite.
         """
         images = np.asarray(images)
-        shape, refused = self.files.config.model.image_shape, f"{self.files.path} cannot encode the images."
+        shape, refused = self.image_shape, f"{self.files.path} cannot encode the images."
         if images.shape[1:] != shape:
             why = f"It was trained on images of {shape}, these are {images.shape[1:]}."
-            raise GatedVAEError(refused, why, "Preprocess with the same --size.")
+            raise GatedVAEError(refused, why, "Make them of this size: `pipe preprocess --size`, `read_pictures`.")
         most = {"f": 1, "i": 255, "u": 255}.get(images.dtype.kind, -1)
         if images.dtype != np.uint8 and not ((images >= 0) & (images <= most)).all():
             raise GatedVAEError(refused, f"They are {images.dtype}.", "Give uint8, or floating point in 0 .. 1.")
@@ -131,7 +136,7 @@ class OpenRun:
 
     @torch.no_grad()
     def decode(self, codes: npt.NDArray[Any]) -> Floats:
-        """Mean images (n, H, W), float32 in 0 .. 1, of codes (n, M); `GatedVAEError` where there are not M finite numbers each."""
+        """Mean images (n, H, W[, 3]), float32 in 0 .. 1, of codes (n, M); `GatedVAEError` where there are not M finite numbers."""
         codes, size = np.asarray(codes), self.files.config.model.latent_size
         if codes.shape[1:] != (size,) or not np.isfinite(codes).all():
             why = f"They are {codes.shape}; it takes finite (n, {size})."
@@ -145,7 +150,7 @@ class OpenRun:
         return np.concatenate(images)
 
     def sample(self, n: int, seed: int = 0) -> Floats:
-        """Images (n, H, W) of n codes drawn from the prior: a pure function of the seed."""
+        """Images (n, H, W[, 3]) of n codes drawn from the prior: a pure function of the seed."""
         size, seed = self.files.config.model.latent_size, check_seed(seed)
         return self.decode(np.random.default_rng(seed).standard_normal((n, size), dtype=np.float32))
 
@@ -170,10 +175,11 @@ def open_run(path: str | Path, store: str | Path | None = None, *, device: str =
     if given.digest_of(images_path) == files.store_digest:
         return OpenRun(files, device)
     shape = tuple(given.manifest["image_shape"])
-    if shape != files.config.model.image_shape:
-        why = f"Its images are {shape}, the run's are {files.config.model.image_shape}."
+    run = OpenRun(files, device, given)
+    if shape != run.image_shape:
+        why = f"Its images are {shape}, the run's are {run.image_shape}."
         raise GatedVAEError(f"{path} cannot be judged on {store}.", why, "Preprocess with the same --size.")
-    return OpenRun(files, device, given)
+    return run
 
 
 def dead_partitions(files: runs.Run, store: Store) -> list[str]:

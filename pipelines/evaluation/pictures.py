@@ -100,7 +100,7 @@ def draw_score_figures(run: OpenRun, scores: Scores) -> list[Path]:
 
 def draw_reconstructions(run: OpenRun, columns: int = 12) -> Path:
     """Draw inputs, what the model makes of them (the tuned decoder, too), and their targets in each partition."""
-    images, ids = np.asarray(run.store.images), random_ids(columns, len(run.store), 0)
+    images, ids = np.asarray(run.store.images), random_ids(columns, run.store.training, 0)  # others have no partners
     codes = run.encode(images, ids).mean
     rows: dict[str, Any] = {"input": images[ids], "decoded": run.decode(codes)}
     if run.tuned is not None:
@@ -143,7 +143,7 @@ def draw_pairs(store: Store, out: Path, *, rows: int = 8, partners: int = 4, see
     ending_of(out, FORMATS)
     if not store.partitions:
         raise GatedVAEError(f"{store.path} has no pairs yet.", "", "Run `pipe cluster` or `pipe pair` on it first.")
-    images, ids = np.asarray(store.images), random_ids(rows, len(store), seed)
+    images, ids = np.asarray(store.images), random_ids(rows, store.training, seed)
     found = {name: images[_partners(store, name, ids, partners)] for name in store.partitions}
     return save(pair_sheet(images[ids], found), out)
 

@@ -18,6 +18,7 @@ from gated_vae.models.metrics import (
     dci,
     mig,
     modularity,
+    partition_accuracy,
     partition_r2,
     partition_scores,
     sap,
@@ -32,7 +33,7 @@ from gated_vae.pipelines.evaluation.labels import (
     read_labels,
 )
 from gated_vae.pipelines.evaluation.opened import Codes, OpenRun
-from gated_vae.pipelines.evaluation.scores import ONE_PARTITION, Columns, Scores, summarise
+from gated_vae.pipelines.evaluation.scores import CHANCE, ONE_PARTITION, Columns, Scores, summarise
 from gated_vae.pipelines.evaluation.swap import swap_test
 from gated_vae.preprocessing.errors import GatedVAEError, UsageError
 from gated_vae.preprocessing.progress import Progress, ignore
@@ -177,6 +178,7 @@ def evaluate_faces(
             raise
         left_out = {"probes, DCI, swap test": f"{error.what} {error.why}"}
         labels = no_labels(run.store, samples, seed=seed)
+    left_out |= labels.left_out
     progress(0, 4, "encoding")
     codes = run.encode(run.store.images, labels.ids)
     scores: dict[str, Any] = {
@@ -187,7 +189,7 @@ def evaluate_faces(
         "people": "of another store" if run.other else labels.judges.people,
         "constant": list(labels.constant),
         "left_out": left_out,
-        **{name: {} for name in ("r2", "summary", "dci")},
+        **{name: {} for name in ("r2", "summary", "dci", "accuracy", "circular")},
         "reconstruction": _reconstruction(run, codes, labels),
         "swap": None,
         "kl": codes.kl(),
@@ -195,7 +197,8 @@ def evaluate_faces(
     if labels.factors:
         progress(1, 4, "probes")
         r2 = probe_faces(codes, labels, run.partitions, probes=probes, seed=seed)
-        owner = {factor: owner_of(factor) for factor in labels.factors}
+        owners = {factor: owner_of(factor, run.store) for factor in labels.factors}
+        owner = {factor: partition for factor, partition in owners.items() if partition}
         summary = {
             name: {kind: summarise(table, owner) for kind, table in by_codes.items()} for name, by_codes in r2.items()
         }
@@ -203,7 +206,29 @@ def evaluate_faces(
         dci = score_dci(codes, labels.values, labels.factors, regressors, seed=seed, split=labels.split)
         progress(3, 4, "swaps")
         scores |= {"r2": r2, "summary": summary, "dci": dci, "swap": swap_test(run, codes, labels, seed=seed)}
-    return Scores(scores)
+    return Scores(scores | probe_others(codes, labels, run.partitions, seed=seed))
+
+
+def probe_others(codes: Codes, labels: FaceLabels, partitions: Mapping[str, slice], *, seed: int) -> dict[str, Columns]:
+    """Predict classes and angles from each partition and from the full latent, posterior means.
+
+    Returns
+    -------
+    ``accuracy``: partition -> class label -> balanced accuracy, and ``chance`` -> what guessing gives; ``circular``: partition ->
+    angle -> error, 0 exact and 1 no better than the mean (see `circular_uninformativeness`).
+    """
+    accuracy: dict[str, dict[str, float]] = {name: {} for name in (*partitions, FULL, CHANCE) if labels.classes}
+    for label, classes in labels.classes.items():
+        found = partition_accuracy(codes.mean, classes, partitions, seed=seed, split=labels.split)
+        known = np.intersect1d(classes[labels.split.train], classes[labels.split.test])
+        for name, value in zip((*partitions, FULL, CHANCE), [*found.tolist(), 1 / len(known)], strict=True):
+            accuracy[name][label] = value
+    circular: dict[str, dict[str, float]] = {name: {} for name in (*partitions, FULL) if labels.angles}
+    for label, angle in labels.angles.items():
+        for name, part in {**partitions, FULL: slice(None)}.items():
+            error = circular_uninformativeness(codes.mean[:, part], angle, order=1, seed=seed, split=labels.split)
+            circular[name][label] = error.mean
+    return {"accuracy": accuracy, "circular": circular}
 
 
 def probe_faces(

@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from gated_vae.models.registry import METHODS, OBJECTIVES, describe
+from gated_vae.models.registry import LIKELIHOODS, METHODS, OBJECTIVES, describe
 from gated_vae.pairing.partition import pairs_made
 from gated_vae.pipelines.evaluation import html
 from gated_vae.pipelines.evaluation.opened import OpenRun
@@ -58,7 +58,8 @@ def _facts(run: OpenRun, trained: Values) -> str:
         "pairs": "; ".join(f"{name}: {pairs_made(made)}" for name, made in store.partitions.items()),
         "latent": ", ".join(f"{name} {size}" for name, size in model.latent.items()),
         "method": describe(METHODS, model.method),
-        "objective": f"{describe(OBJECTIVES, model.objective)}, {model.network} network",
+        "objective": f"{describe(OBJECTIVES, model.objective)}, {describe(LIKELIHOODS, model.likelihood)} likelihood,"
+        f" {model.network} network",
         "training": f"{length}, batch {config.batch_size}, learning rate {config.lr:g} {config.schedule},"
         f" {config.precision}, seed {config.seed}",
         "weights": f"step {latest.step:,}{done}" if latest else "none",

@@ -16,6 +16,7 @@ from gated_vae.preprocessing.files import fits
 DCI = ("disentanglement", "completeness", "uninformativeness")
 OTHERS = ("mig", "sap", "modularity")
 SUMMARY = {"own": "own partition", "other": "best other", "full": "full latent", "score": "own - other"}
+CHANCE = "chance"
 ONE_PARTITION = "there is one partition only"
 SWAP = {"pose": "A's pose", "expression": "B's expression", "both": "both"}
 JUDGES = {"by_probe": "probe", "by_labels": "labels", "unswapped_by_labels": "labels, not swapped"}
@@ -34,7 +35,7 @@ _FACTORS |= {"rotation_circular": (_NAMED, type(None))}
 _SWAP = {"pairs": int, **dict.fromkeys(JUDGES, dict.fromkeys(SWAP, _NUMBER))}
 _FACES = {"images": int, "held_out": int, "judged_by": (str, type(None)), "split_by": str, "people": str}
 _FACES |= {"r2": {str: {str: {str: _NAMED}}}, "summary": {str: {str: {str: _NAMED}}}, "reconstruction": _NAMED}
-_FACES |= {"swap": (_SWAP, type(None))}
+_FACES |= {"swap": (_SWAP, type(None)), "accuracy": {str: _NAMED}, "circular": {str: _NAMED}}
 _FORM = ({**_ANY, **_FACTORS}, {**_ANY, **_FACES})
 
 
@@ -68,6 +69,7 @@ class Scores:
         factor), `mig`, `sap`, `modularity`. Of faces: `images`, `held_out`, `judged_by` (labels or truth), `split_by`, `people`
         (unseen, trained on, of another store),
         `r2` (probe -> codes -> partition -> factor -> held-out R2), `summary` (probe -> codes -> partition: see `summarise`),
+        `accuracy` (partition -> class label -> balanced accuracy) and `circular` (partition -> angle -> error),
         `reconstruction` (root mean squared errors per pixel, pixels in 0 .. 1) and `swap` (see `swap_test`). `left_out` says what
         there is not, and why: without labels, `r2`, `summary` and `dci` are empty and `judged_by` is None.
     """
@@ -92,7 +94,7 @@ class Scores:
         if "r2" not in values:
             facts = {"judged by": f"a quarter of {values['samples']:,} random images"}
         else:
-            judge = {"truth": "the truth", "labels": "OpenFace's labels"}.get(values["judged_by"], "their pixels")
+            judge = {"truth": "the truth", "labels": "their labels"}.get(values["judged_by"], "their pixels")
             judged = f"{values['held_out']:,} of {values['images']:,} images judge, by {judge}"
             facts = {"judged by": judged, "split": str(values["split_by"]), "people": str(values["people"])}
         if values["constant"]:
@@ -129,6 +131,11 @@ def _face_tables(values: Values) -> Iterator[Table]:
             yield Table(f"Mean R2 of a partition's factors ({probe.replace('_', ' ')}, posterior {codes}s)", columns)
     for codes, r2 in values["r2"].get("ridge", {}).items():
         yield Table(f"R2 of each factor by partition (ridge, posterior {codes}s)", _worded(r2))
+    yield Table("Balanced accuracy of each class by partition (logistic regression)", _worded(values["accuracy"]))
+    yield Table(
+        "Circular error of each angle by partition (random forest; 1: no better than the mean)",
+        _worded(values["circular"]),
+    )
     if values["swap"] is not None:
         found = {f"nearer by {JUDGES[key]}": shares for key, shares in values["swap"].items() if key in JUDGES}
         columns = {title: {name: shares[key] for name, shares in found.items()} for key, title in SWAP.items()}

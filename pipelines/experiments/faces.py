@@ -192,14 +192,16 @@ class Faces(Experiment):
         beta, charged = self.beta_of("gated"), self.beta_of("ungated_beta")
         judge = "the truth behind the simulation" if self.truth else "OpenFace's labels, noise included"
         pairs = "; ".join(f"{name}: {pairs_made(record)}" for name, record in store.partitions.items())
-        height, width = store.manifest["image_shape"]
+        height, width, *colours = store.manifest["image_shape"]
+        colour = " in colour" if colours else ""
         hidden = f", hidden {self.hidden}" if self.hidden else ""
         weights = f", times {self.kl_weights} where there is a gate" if self.kl_weights else ""
         judges = read_labels(store, FACES, truth=self.truth).judges
         trained = f"{store.training:,} of them, and none of the people who judge," if store.splits else "all images,"
         return (
             f"# Faces ({self.data}), {self.steps:,} steps\n\n"
-            f"{len(store):,} images of {width}x{height}. Pairs: {pairs}. Every run: the faces' preset ({PRESET.network} network"
+            f"{len(store):,} images of {width}x{height}{colour}. Pairs: {pairs}."
+            f" Every run: the faces' preset ({PRESET.network} network"
             f"{hidden}), batch {self.batch_size}, Adam, learning rate {self.lr:g} {self.schedule}, {self.precision}, KL weight"
             f" {beta:g}{weights} (ungated_beta: {charged:g}). Ungated networks have the same"
             " partitions, which mean nothing to them.\n\n"
@@ -213,7 +215,7 @@ class Faces(Experiment):
 def _summary(cells: pd.DataFrame) -> dict[str, float]:
     """One run's mean R2 by partition: ``NAME: own`` and so on."""
     r2 = {name: found.set_index("factor")["r2"].to_dict() for name, found in cells.groupby("partition", sort=False)}
-    owner = {factor: owner_of(factor) for factor in cells["factor"].unique()}
+    owner = {factor: name for factor in cells["factor"].unique() if (name := owner_of(factor))}
     return {f"{name}: {key}": value for name, found in summarise(r2, owner).items() for key, value in found.items()}
 
 

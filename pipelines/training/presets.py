@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from gated_vae.models.objectives import Objective
     from gated_vae.models.vae import GatedVAEConfig
 
-PIXELS = 64 * 64  # of the images that the presets' beta is meant for
+PIXELS = 64 * 64  # of the grey images that the presets' beta is meant for
 
 
 @dataclass(frozen=True)
@@ -34,19 +34,19 @@ class Preset:
     kl_weights: Mapping[str, float] = field(default_factory=dict)
 
     def model(self, store: Store) -> GatedVAEConfig:
-        """The model for a store; beta goes with the images' pixels: a quarter of them earns a quarter of the nats."""
+        """The model for a store; beta goes with the values in an image: a quarter of them earns a quarter of the nats."""
         from gated_vae.models.vae import GatedVAEConfig
 
         if not store.partitions:
             raise GatedVAEError(f"{store.path} has no pairs yet.", "", "Run `pipe cluster` or `pipe pair` on it first.")
-        height, width = store.manifest["image_shape"]
+        shape = tuple(store.manifest["image_shape"])
         objective = parse(OBJECTIVES, self.objective)
         return GatedVAEConfig(
             latent={name: self.latent.get(name, self.latent_else) for name in store.partitions},
-            image_shape=(height, width),
+            image_shape=shape,
             network=self.network,
             method=parse(METHODS, self.method),
-            objective=with_beta(objective, getattr(objective, "beta", 0.0) * height * width / PIXELS),
+            objective=with_beta(objective, getattr(objective, "beta", 0.0) * math.prod(shape) / PIXELS),
             kl_weights={name: weight for name, weight in self.kl_weights.items() if name in store.partitions},
         )
 

@@ -176,7 +176,7 @@ class Run:
     def refuse_network(self, model: GatedVAEConfig) -> None:
         """Raise `GatedVAEError` where its weights fit no such model."""
         mine = self.config.model
-        for key in ("network", "hidden", "image_shape", "latent"):
+        for key in ("network", "hidden", "image_shape", "latent", "likelihood"):
             there, wanted = getattr(mine, key), getattr(model, key)
             if there != wanted:
                 why = f"Its {key} is {there}, not {wanted}."

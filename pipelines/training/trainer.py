@@ -125,9 +125,9 @@ def open_loader(config: TrainConfig, store: Store | None) -> PairLoader:
         partitions=list(config.model.latent),
         batches=config.model.method.batches,
     )
-    height, width = loader.store.manifest["image_shape"]
-    if (height, width) != config.model.image_shape:
-        why = f"The store's images are {height}x{width}, the model's {config.model.image_shape}."
+    shape = tuple(loader.store.manifest["image_shape"])
+    if shape != config.model.image_shape:
+        why = f"The store's images are {shape}, the model's {config.model.image_shape}."
         raise GatedVAEError("Store and model do not fit.", why, "Leave the image shape to the store.")
     return loader
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from gated_vae.models import METHODS, OBJECTIVES, GatedVAE, GatedVAEConfig, metrics
     from gated_vae.pairing import Groups, PairBatch, PairLoader, draw_partners, group_kmeans
     from gated_vae.pipelines import open_run
-    from gated_vae.preprocessing import Store, open_store, read_openface
+    from gated_vae.preprocessing import Store, open_store, read_openface, read_pictures
 
 _HOMES = {
     "METHODS": "models",
@@ -29,6 +29,7 @@ _HOMES = {
     "open_run": "pipelines",
     "open_store": "preprocessing",
     "read_openface": "preprocessing",
+    "read_pictures": "preprocessing",
 }
 __all__ = [
     "METHODS",
@@ -45,6 +46,7 @@ __all__ = [
     "open_run",
     "open_store",
     "read_openface",
+    "read_pictures",
 ]
 
 

@@ -13,6 +13,7 @@ from gated_vae.models.objectives import (
     DIPVAE2,
     VAE,
     BetaVAE,
+    Gaussian,
     InfoVAE,
     Objective,
     Posterior,
@@ -20,6 +21,7 @@ from gated_vae.models.objectives import (
     dip_covariance,
     dip_penalty,
     gaussian_kl,
+    learnt_log_scale,
     mmd,
 )
 
@@ -51,6 +53,45 @@ def test_bernoulli_loss_stays_finite_for_extreme_logits() -> None:
     logits = torch.tensor([[[1e4, -1e4]]])
     assert float(bernoulli_loss(logits, torch.tensor([[[1.0, 0.0]]]))) == 0.0
     assert float(bernoulli_loss(logits, torch.tensor([[[0.0, 1.0]]]))) == pytest.approx(2e4)
+
+
+def test_gaussian_loss_of_one_pixel_by_hand() -> None:
+    """Half a white away from the mean at scale 1/4: two standard deviations."""
+    logits, target = torch.zeros(1, 1, 1), torch.ones(1, 1, 1)
+    expected = 0.5 * 2**2 + math.log(0.25 * math.sqrt(2 * math.pi))
+    assert float(Gaussian(0.25).loss(logits, target, None, 1)) == pytest.approx(expected)
+    assert float(Gaussian().loss(logits, target, torch.zeros(()), 1)) == pytest.approx(expected, abs=0.04)
+
+
+@pytest.mark.parametrize("raw", [None, 0.3, -0.2, -2.0])
+def test_gaussian_loss_and_gradients_agree_with_torch_distributions(raw: float | None) -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = (2 * torch.randn(6, 8, 8, generator=generator)).requires_grad_()
+    target = torch.rand(6, 8, 8, generator=generator)
+    learnt = None if raw is None else torch.tensor(raw, requires_grad=True)
+    likelihood = Gaussian(0.1) if raw is None else Gaussian()
+    scale = torch.tensor(0.1) if learnt is None else learnt_log_scale(learnt).exp()
+    theirs = -Normal(torch.sigmoid(logits), scale).log_prob(target).sum() / 6
+    ours = likelihood.loss(logits, target, learnt, 6)
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-4)
+    leaves = [leaf for leaf in (logits, learnt) if leaf is not None]
+    gradients = (torch.autograd.grad(loss, leaves, retain_graph=True) for loss in (ours, theirs))
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+def test_a_learnt_scale_comes_to_the_root_mean_square_of_what_is_left() -> None:
+    """Its maximum likelihood estimate; and where nothing is left it stays above e^-6."""
+    left = 0.07 * torch.randn(4, 16, 16, generator=torch.Generator().manual_seed(0))
+    for target, expected in ((0.5 + left, float(left.square().mean().sqrt())), (torch.full((4, 16, 16), 0.5), None)):
+        raw = torch.zeros((), requires_grad=True)
+        optimiser = torch.optim.Adam([raw], lr=1e-3 if expected else 0.1)
+        for _ in range(400):
+            optimiser.zero_grad()
+            Gaussian().loss(torch.zeros(4, 16, 16), target, raw, 4).backward()
+            optimiser.step()
+        scale = float(learnt_log_scale(raw.detach()).exp())
+        assert scale == pytest.approx(expected, rel=0.01) if expected else math.exp(-6) <= scale < 0.003
 
 
 def test_kl_agrees_with_torch_distributions() -> None:

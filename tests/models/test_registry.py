@@ -12,10 +12,10 @@ from gated_vae.models.methods.exchange import Exchange
 from gated_vae.models.methods.gate import Gate
 from gated_vae.models.methods.partners import Partners
 from gated_vae.models.networks import CONVOLUTIONAL, FULLY_CONNECTED
-from gated_vae.models.objectives import InfoVAE
-from gated_vae.models.registry import METHODS, NETWORKS, OBJECTIVES, Registry, describe, parse
+from gated_vae.models.objectives import Gaussian, InfoVAE
+from gated_vae.models.registry import LIKELIHOODS, METHODS, NETWORKS, OBJECTIVES, Registry, describe, parse
 
-ENTRIES = [(registry, name) for registry in (METHODS, OBJECTIVES) for name in registry]
+ENTRIES = [(registry, name) for registry in (METHODS, OBJECTIVES, LIKELIHOODS) for name in registry]
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ def test_an_entry_s_name_is_its_text_with_the_constants_that_are_stated(
         (METHODS, "exchange:open_every=4", Exchange(open_every=4)),
         (METHODS, "partners:self_reconstruction=0.25", Partners(0.25)),
         (OBJECTIVES, "info:alpha=1e-05,lambda=2.5", InfoVAE(1e-5, 2.5)),
+        (LIKELIHOODS, "gaussian:scale=0.1", Gaussian(0.1)),
     ],
 )
 def test_texts_by_hand(registry: Registry[type[Any]], text: str, choice: object) -> None:
@@ -102,6 +103,12 @@ def test_a_text_that_means_nothing_says_why(mine: Registry[type[Any]], text: str
 def test_an_objective_that_would_repel_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="must be"):
         parse(OBJECTIVES, text)
+
+
+@pytest.mark.parametrize("scale", ["-0.1", "1e-9", "inf", "nan"])
+def test_a_scale_that_no_pixel_can_have_is_refused(scale: str) -> None:
+    with pytest.raises(ValueError, match="scale"):
+        parse(LIKELIHOODS, f"gaussian:scale={scale}")
 
 
 def test_what_is_not_registered_has_no_text() -> None:

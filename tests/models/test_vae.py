@@ -1,5 +1,7 @@
 """Networks, precision and noise of the model."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -8,7 +10,7 @@ from gated_vae.models.distributed import Shares
 from gated_vae.models.methods.base import StepBatch
 from gated_vae.models.methods.exchange import Exchange
 from gated_vae.models.networks import Linear
-from gated_vae.models.objectives import InfoVAE
+from gated_vae.models.objectives import Bernoulli, Gaussian, InfoVAE
 from gated_vae.models.vae import GatedVAE, GatedVAEConfig, draw_noise
 
 LATENT = {"pose": 2, "expression": 3}
@@ -117,10 +119,29 @@ def test_config_survives_json() -> None:
     import json
 
     config = GatedVAEConfig(LATENT, hidden=(3, 4), method=Exchange(open_every=3), objective=InfoVAE(alpha=0.1))
-    assert GatedVAEConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    for model in (config, replace(config, likelihood=Gaussian()), replace(config, likelihood=Gaussian(0.1))):
+        assert GatedVAEConfig.from_dict(json.loads(json.dumps(model.to_dict()))) == model
+    values = config.to_dict()
+    del values["likelihood"]
+    assert GatedVAEConfig.from_dict(values) == config
 
 
-@pytest.mark.parametrize("wrong", [{"network": "cnn"}, {"method": "both"}, {"objective": "betta"}])
+def test_a_learnt_scale_is_the_only_tensor_that_a_likelihood_adds() -> None:
+    """And it draws no random number: the other weights begin alike."""
+    models = []
+    for likelihood in (Bernoulli(), Gaussian(0.1), Gaussian()):
+        torch.manual_seed(0)
+        models.append(GatedVAE(GatedVAEConfig(LATENT, likelihood=likelihood)))
+    plain, fixed, learnt = (model.state_dict() for model in models)
+    assert float(learnt.pop("raw_scale")) == 0
+    assert all(torch.equal(plain[name], other[name]) for other in (fixed, learnt) for name in plain)
+    assert plain.keys() == fixed.keys() == learnt.keys()
+    assert (models[0].scale, models[2].scale) == (None, pytest.approx(0.25, rel=0.02))
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"network": "cnn"}, {"method": "both"}, {"objective": "betta"}, {"likelihood": ["normal"]}]
+)
 def test_unknown_choices_are_refused(wrong: dict[str, str]) -> None:
     with pytest.raises(ValueError, match="choose from"):
         GatedVAEConfig.from_dict(GatedVAEConfig(LATENT).to_dict() | wrong)

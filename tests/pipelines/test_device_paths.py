@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from gated_vae.models.methods.base import StepBatch
-from gated_vae.models.registry import METHODS, OBJECTIVES, PRECISIONS
+from gated_vae.models.registry import LIKELIHOODS, METHODS, OBJECTIVES, PRECISIONS
 from gated_vae.models.vae import GatedVAE, GatedVAEConfig
 
 BATCH, LATENT = 8, {"pose": 2, "expression": 3}
@@ -63,7 +63,9 @@ def step(config: GatedVAEConfig, precision: str) -> Callable[[], torch.Tensor]:
 def test_a_step_stays_on_its_device_and_asks_for_no_value(
     objective: str, method: str, network: str, precision: str
 ) -> None:
-    config = GatedVAEConfig(LATENT, network=network, objective=OBJECTIVES[objective](), method=METHODS[method]())
+    chosen = {"objective": OBJECTIVES[objective](), "method": METHODS[method]()}
+    likelihood = LIKELIHOODS["gaussian" if objective == "info" else "bernoulli"]()
+    config = GatedVAEConfig(LATENT, network=network, likelihood=likelihood, **chosen)
     run = step(config, precision)
     with Copies() as copies:
         total = run()

@@ -21,7 +21,7 @@ from gated_vae.models.methods.base import StepBatch
 from gated_vae.models.methods.exchange import Exchange
 from gated_vae.models.methods.gate import Gate
 from gated_vae.models.methods.partners import Partners
-from gated_vae.models.objectives import DIPVAE2, VAE, InfoVAE
+from gated_vae.models.objectives import DIPVAE2, VAE, Gaussian, InfoVAE
 from gated_vae.models.registry import OBJECTIVES
 from gated_vae.models.vae import GatedVAE, GatedVAEConfig, draw_noise
 from gated_vae.pairing.stream.order import share_of_rank
@@ -41,6 +41,7 @@ MODELS = {
     "exchange": replace(FC, method=Exchange()),
     "partners": replace(FC, method=Partners()),
     "whole regulariser": replace(FC, objective=DIPVAE2(), method=Gate(regulariser=False)),
+    "gaussian": replace(FC, likelihood=Gaussian()),
     "conv": replace(CONV, objective=InfoVAE()),
 }
 

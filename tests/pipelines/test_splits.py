@@ -16,6 +16,7 @@ from gated_vae.pairing.tables import read_groups
 from gated_vae.pipelines.cli import main
 from gated_vae.pipelines.evaluation.labels import read_labels
 from gated_vae.pipelines.evaluation.opened import open_run
+from gated_vae.pipelines.evaluation.pictures import draw_pairs, draw_reconstructions
 from gated_vae.pipelines.evaluation.probes import evaluate_faces
 from gated_vae.pipelines.verify import verify
 from gated_vae.preprocessing.errors import GatedVAEError, UsageError
@@ -114,6 +115,8 @@ def test_unseen_people_judge(tmp_path: Path) -> None:
     assert labels.ids[labels.split.test].tolist() == list(opened.split("test"))
     scores = evaluate_faces(run, probes=("ridge",), regressors=("lasso",))
     assert (scores.values["people"], scores.values["held_out"]) == ("unseen", len(opened.split("test")))
+    assert draw_reconstructions(run).exists()  # of samples that have partners
+    assert draw_pairs(opened, tmp_path / "pairs.png").exists()
     other = make(tmp_path / "of", tmp_path / "other", size=16, split=None)
     judged = evaluate_faces(open_run(tmp_path / "run", other), probes=("ridge",), regressors=("lasso",))
     assert (judged.values["people"], judged.values["images"]) == ("of another store", 300)

@@ -11,6 +11,7 @@ import torch
 
 from gated_vae.models.methods.base import StepBatch
 from gated_vae.models.noise import hashed_noise
+from gated_vae.models.objectives import Bernoulli, Gaussian
 from gated_vae.models.registry import METHODS, OBJECTIVES, parse
 from gated_vae.models.stacked import Stack
 from gated_vae.models.vae import GatedVAE, GatedVAEConfig, draw_noise
@@ -51,7 +52,8 @@ def grid(tmp_path_factory: pytest.TempPathFactory) -> Store:
 
 def model_of(network: str, method: str, objective: str = "beta") -> GatedVAEConfig:
     chosen = parse(METHODS, method), parse(OBJECTIVES, OBJECTIVE[objective])
-    return GatedVAEConfig(LATENT, (16, 16), network, HIDDEN[network], *chosen)
+    likelihood = Gaussian() if network == "conv" else Bernoulli()
+    return GatedVAEConfig(LATENT, (16, 16), network, HIDDEN[network], *chosen, likelihood)
 
 
 def configs(store: Store, network: str, method: str, **options: object) -> list[TrainConfig]:
@@ -151,11 +153,13 @@ def test_a_model_of_a_stack_is_an_ordinary_run(tmp_path: Path, grid: Store) -> N
     wanted = configs(grid, "conv", "gate", steps=10)
     outs = [tmp_path / f"{one.seed}" for one in wanted]
     options = TrainOptions(tmp_path, device="cpu", log_every=5)
-    train_stack(wanted, outs, options)
+    train_stack([replace(one, steps=7) for one in wanted], outs, options)
+    assert train_stack(wanted, outs, replace(options, resume=True))[0].steps_now == 3
     mean, std = open_model(outs[1]).encode(grid.images[:9])
     assert mean.shape == std.shape == (9, 5)
     report = train(replace(wanted[1], steps=14), replace(options, out=outs[1], resume=True))
     assert (report.steps, report.steps_now) == (14, 4)
+    assert open_model(outs[1]).model.scale not in (None, open_model(outs[0]).model.scale)  # each has learnt its own
 
 
 def test_what_cannot_be_stacked_is_refused(tmp_path: Path, grid: Store) -> None:

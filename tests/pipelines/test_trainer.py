@@ -20,7 +20,7 @@ from gated_vae.models.methods.composed import Composed
 from gated_vae.models.methods.exchange import Exchange
 from gated_vae.models.methods.partners import Partners
 from gated_vae.models.methods.vae import Ungated
-from gated_vae.models.objectives import DIPVAE2, VAE, InfoVAE, Objective
+from gated_vae.models.objectives import DIPVAE2, VAE, Bernoulli, Gaussian, InfoVAE, Likelihood, Objective
 from gated_vae.models.vae import GatedVAE, GatedVAEConfig
 from gated_vae.pairing.exact import pair_exactly
 from gated_vae.pairing.groups.grid import FactorGrid
@@ -77,7 +77,7 @@ def test_interrupted_training_ends_in_the_same_bytes(tmp_path: Path, store: Stor
 
 
 def test_with_partners_interrupted_training_ends_in_the_same_bytes(tmp_path: Path, store: Store) -> None:
-    wanted = config(store, model=replace(MODEL, method=Partners(self_reconstruction=0.25)))
+    wanted = config(store, model=replace(MODEL, method=Partners(self_reconstruction=0.25), likelihood=Gaussian()))
     train(wanted, TrainOptions(tmp_path / "whole", log_every=4, checkpoint_every=10))
     options = TrainOptions(tmp_path / "parts", log_every=4, checkpoint_every=10)
     with pytest.raises(InterruptedTrainingError, match="after 13 of 30"):
@@ -85,6 +85,8 @@ def test_with_partners_interrupted_training_ends_in_the_same_bytes(tmp_path: Pat
     assert set(train(wanted, options).losses) == {"all partitions"}
     weights = [checkpoints(tmp_path / name / "checkpoints")[-1].weights.read_bytes() for name in ("whole", "parts")]
     assert weights[0] == weights[1]
+    assert open_run(tmp_path / "parts").model().scale != pytest.approx(0.25, rel=0.02)
+    assert verify(tmp_path / "parts").problems == []
 
 
 def test_with_partners_the_encoder_sees_each_partitions_own_and_rebuilds_the_input(
@@ -347,17 +349,23 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path, store: Store) -> None:
         open_run(tmp_path / "run").model()
 
 
-def test_finetuning_moves_the_decoder_alone(tmp_path: Path, store: Store) -> None:
-    train(config(store), TrainOptions(tmp_path / "run"))
-    ungated = replace(MODEL, method=Ungated())
+@pytest.mark.parametrize(
+    ("likelihood", "trained"), [(Bernoulli(), "decoder."), (Gaussian(), ("decoder.", "raw_scale"))]
+)
+def test_finetuning_moves_the_decoder_alone(
+    tmp_path: Path, store: Store, likelihood: Likelihood, trained: str | tuple[str, ...]
+) -> None:
+    model = replace(MODEL, likelihood=likelihood)
+    train(config(store, model=model), TrainOptions(tmp_path / "run"))
+    ungated = replace(model, method=Ungated())
     tuned = config(store, model=ungated, steps=10, decoder_only=True, initial=str(tmp_path / "run"))
     train(tuned, TrainOptions(tmp_path / "tuned"))
     before, after = (load_file(checkpoints(tmp_path / name / "checkpoints")[-1].weights) for name in ("run", "tuned"))
     moved = {name for name, value in before.items() if not torch.equal(value, after[name])}
-    assert moved == {name for name in before if name.startswith("decoder.")}
+    assert moved == {name for name in before if name.startswith(trained)}
     moments, _ = read_state(checkpoints(tmp_path / "tuned" / "checkpoints")[-1], open_run(tmp_path / "tuned").outline())
     assert {name.rpartition("/")[0] for name in moments} == {
-        name for name, _ in GatedVAE(MODEL).named_parameters() if name.startswith("decoder.")
+        name for name, _ in GatedVAE(model).named_parameters() if name.startswith(trained)
     }
 
 

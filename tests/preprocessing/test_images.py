@@ -12,7 +12,8 @@ from PIL import Image
 
 from gated_vae.preprocessing.decoding.decode import PictureError
 from gated_vae.preprocessing.decoding.fit import resize_middle
-from gated_vae.preprocessing.images import decode_grey, read_file
+from gated_vae.preprocessing.errors import GatedVAEError
+from gated_vae.preprocessing.images import decode_grey, read_file, read_pictures
 from tests.folders import picture, write_picture
 
 
@@ -85,3 +86,19 @@ def test_a_small_file_cannot_claim_all_memory(tmp_path: Path) -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )  # OpenCV reads its limit once
     assert (done.stdout, done.stderr) == ("more than 67108864 pixels\n", "")
+
+
+def test_pictures_become_the_array_that_a_model_takes(tmp_path: Path) -> None:
+    """In the order given, each as OpenCV reads it; a file that is no picture is named."""
+    paths = [tmp_path / name for name in ("b.png", "a.jpg", "c.bmp")]
+    for path, shape in zip(paths, ((20, 30), (41, 16), (16, 16)), strict=True):
+        cv2.imwrite(str(path), np.random.default_rng(len(path.name)).integers(0, 256, shape, dtype=np.uint8))
+    found = read_pictures([paths[0], str(paths[1]), paths[2]], (16, 16))
+    assert (found.shape, found.dtype) == ((3, 16, 16), np.uint8)
+    grey = cv2.imread(str(paths[0]), cv2.IMREAD_GRAYSCALE)[:, 5:25]
+    np.testing.assert_array_equal(found[0], cv2.resize(grey, (16, 16), interpolation=cv2.INTER_AREA))
+    np.testing.assert_array_equal(found[1], cv2.imread(str(paths[1]), cv2.IMREAD_GRAYSCALE)[12:28])
+    assert read_pictures([], (8, 8)).shape == (0, 8, 8)
+    (tmp_path / "notes.txt").write_text("notes")
+    with pytest.raises(GatedVAEError, match=r"notes.txt is no picture"):
+        read_pictures(tmp_path.glob("*.txt"), (16, 16))

@@ -28,6 +28,7 @@ def run(store: Store, tmp_path: Path) -> Path:
         ("traverse", "RUN"),
         ("report", "RUN"),
         ("encode", "RUN", "STORE", "--out", "codes.parquet"),
+        ("export", "RUN", "--out", "encoder.pt2"),
         ("inspect", "RUN"),
         ("verify", "RUN"),
         ("finetune", "RUN", "--steps", "2"),

@@ -88,6 +88,8 @@ def test_scores_are_those_that_were_measured(run: Path) -> None:
     scores |= {
         "r2": {"ridge": {"sample": r2, "mean": r2}},
         "swap": swap,
+        "accuracy": {},
+        "circular": {},
         "dci": {"lasso": dci | none},
         "reconstruction": {"rmse": 0.1, "rmse_of_mean_image": 0.2},
     }

@@ -60,6 +60,7 @@ def scores(split_by: str) -> dict[str, object]:
     empty: dict[str, object] = {name: {} for name in ("dci", "left_out", "r2", "summary", "reconstruction")}
     lists: dict[str, object] = {"constant": [], "kl": []}
     faces = {"images": 0, "held_out": 0, "judged_by": None, "split_by": split_by, "people": "unseen", "swap": None}
+    faces |= {"accuracy": {}, "circular": {}}
     return {**empty, **lists, **faces}
 
 

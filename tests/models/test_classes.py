@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gated_vae.models.metrics import Split, partition_accuracy
+
+PARTS = {"colour": slice(0, 2), "size": slice(2, 3)}
+
+
+def test_classes_are_read_from_the_partition_that_has_them_and_guessed_from_others() -> None:
+    rng = np.random.default_rng(0)
+    colour = rng.choice(["blue", "green", "red"], 600, p=[0.8, 0.1, 0.1])
+    place = np.array([{"blue": (0, 0), "green": (9, 0), "red": (0, 9)}[name] for name in colour])
+    codes = np.column_stack([place + rng.normal(size=(600, 2)), rng.normal(size=600)])
+    own, other, full = partition_accuracy(codes, colour, PARTS)
+    assert min(own, full) > 0.99
+    assert other == pytest.approx(1 / 3, abs=0.15)  # not 0.8, which always saying blue would give
+
+
+def test_it_is_the_mean_share_of_each_class_that_is_told_right_by_hand() -> None:
+    codes = np.array([[-1.0], [-1.0], [1.0], [1.0], [-1.0], [-1.0], [-1.0], [1.0], [1.0], [5.0]])
+    classes = np.array([0, 0, 1, 1, 0, 0, 1, 1, 1, 2])
+    split = Split(np.arange(4), np.arange(4, 10))
+    found = partition_accuracy(codes, classes, {"a": slice(0, 1)}, split=split)
+    assert found == pytest.approx([(2 / 2 + 2 / 3) / 2] * 2)  # class 2 is not among the training rows
+
+
+def test_one_class_cannot_be_told() -> None:
+    with pytest.raises(ValueError, match="1 of 2 classes"):
+        partition_accuracy(np.eye(6), [0, 0, 1, 0, 0, 0], PARTS, split=Split(np.arange(3), np.arange(3, 6)))
