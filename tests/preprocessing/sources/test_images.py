@@ -8,19 +8,24 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
+from gated_vae.pipelines.cli import app
 from gated_vae.preprocessing.errors import GatedVAEError, UsageError
-from gated_vae.preprocessing.labels.trackers import parse_tracker
+from gated_vae.preprocessing.images import read_pictures
+from gated_vae.preprocessing.labels.trackers import BLENDSHAPES, parse_tracker
 from gated_vae.preprocessing.sources import pictures
+from gated_vae.preprocessing.sources.celeba.build import CelebaOptions, preprocess_celeba
 from gated_vae.preprocessing.sources.images.build import ImagesOptions, ImagesReport, preprocess_images
 from gated_vae.preprocessing.sources.sizes import parse_size
 from gated_vae.preprocessing.sources.splits import parse_split
 from gated_vae.preprocessing.store import open_store, rejected_path
-from tests.folders import read_tree, write_picture
+from tests.folders import read_tree, write_image_faces, write_picture
 
 
 def make(folder: Path, **options: Any) -> tuple[ImagesReport, pd.DataFrame, np.ndarray, dict[str, str]]:
@@ -293,3 +298,47 @@ def test_a_trackers_rows_without_a_face_are_rejected_and_of_two_faces_the_surer_
     assert samples[["image", "confidence", "AU01_r"]].to_numpy().tolist() == [["0.png", 0.9, 0.2]]
     assert reasons == {"metadata.csv:0": "duplicate_row", "metadata.csv:2": "not_finite"}
     assert report.tracker == {"name": "pyfeat", "version": "2.0.3", "angles": None}
+
+
+def test_a_run_is_given_pictures_as_the_store_has_them(tmp_path: Path) -> None:
+    fill(tmp_path, ["a.png", "b.jpg"])
+    _, _, images, _ = make(tmp_path, size=(12, 9), colour=True)
+    paths = [tmp_path / "in" / name for name in ("a.png", "b.jpg")]
+    np.testing.assert_array_equal(read_pictures(paths, (12, 9, 3)), images)
+
+
+def test_faces_of_openface_in_colour_and_of_other_proportions(tmp_path: Path) -> None:
+    """The middle of the aligned face, against OpenCV."""
+    write_image_faces(tmp_path / "of", "a", [{}])
+    preprocess_celeba(CelebaOptions(tmp_path / "of", size=(32, 16), colour=True), tmp_path / "store")
+    store = open_store(tmp_path / "store")
+    face = cv2.imread(str(tmp_path / "of" / "a_aligned" / "face_det_000000.bmp"))[:, 28:84, ::-1]
+    assert (store.parameters["size"], store.parameters["colour"]) == ("32x16", True)
+    np.testing.assert_array_equal(store.images[0], cv2.resize(face, (16, 32), interpolation=cv2.INTER_AREA))
+
+
+def test_a_trackers_labels_and_the_users_are_grouped_by_the_commands(tmp_path: Path) -> None:
+    generator, names = np.random.default_rng(0), [f"{number:03d}.png" for number in range(60)]
+    fill(tmp_path, names)
+    shapes = {name: generator.uniform(size=60) for name in BLENDSHAPES[:-1]}  # MediaPipe's
+    turns = {f"Head{name}": generator.normal(0, 0.2, 60) for name in ("Pitch", "Yaw", "Roll")}
+    own = {"mood": ["good", "bad"] * 30, "age": [None, *range(59)], "one": [1] * 60}
+    frame = pd.DataFrame({"image": names, **shapes, **turns, **own})
+    frame.to_parquet(tmp_path / "faces.parquet")
+
+    def pipe(*words: object) -> tuple[int, str]:
+        done = CliRunner().invoke(app, [str(word) for word in words])
+        return done.exit_code, str(done.exception or "")
+
+    store = tmp_path / "store"
+    tables = ("--labels", tmp_path / "faces.parquet", "--tracker", "blendshapes")
+    assert pipe("preprocess", "images", tmp_path / "in", *tables, "--size", "8x8", "--out", store) == (0, "")
+    assert pipe("cluster", store, "--pose", 4) == (0, "")
+    assert pipe("pair", store, "--share", "mood=mood") == (0, "")
+    assert list(open_store(store).partitions) == ["pose", "blendshapes", "mood"]
+    samples, pairs = open_store(store).samples, pd.read_parquet(store / "pairs")
+    mood = pairs[pairs["partition"] == "mood"]
+    assert (samples["mood"][mood["input_id"]].to_numpy() == samples["mood"][mood["target_id"]].to_numpy()).all()
+    assert "1 of 60 samples have no age" in pipe("cluster", store, "--near", "age=age:3")[1]
+    assert "same one" in pipe("cluster", store, "--near", "one=one:3")[1]
+    assert "mood holds no numbers" in pipe("cluster", store, "--near", "mood=mood:3")[1]
