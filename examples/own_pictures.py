@@ -1,4 +1,4 @@
-"""pip install '.[cpu]'; python examples/own_pictures.py out/own --pictures 3000 --steps 3000
+"""pip install '.[cpu]'; python examples/own_pictures.py out/own --pictures 2000 --steps 2000
 
 Pictures of your own with a table of what is known of them, in colour: from a folder to a trained model and its pictures. The folder
 here is drawn: discs of some hue at some place, and `labels.csv` with a row to each. With your own, begin at `pipe preprocess`.
@@ -46,8 +46,8 @@ def main() -> None:
     """Draw, preprocess, group, pair, train, judge, and draw traversals."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--pictures", type=int, default=3000)
-    parser.add_argument("--steps", type=int, default=3000)
+    parser.add_argument("--pictures", type=int, default=2000)
+    parser.add_argument("--steps", type=int, default=2000)
     given = parser.parse_args()
     store, run = given.out / "store", given.out / "run"
     labels = draw(given.out / "pictures", given.pictures)
@@ -75,7 +75,18 @@ def main() -> None:
         f"colour=hue@360:{max(given.pictures // 100, 2)}",
     )
     pipe("pair", store, "--share", "ground=ground")
-    pipe("train", store, "--out", run, "--method", "partners", "--steps", given.steps)
+    pipe(
+        "train",
+        store,
+        "--out",
+        run,
+        "--method",
+        "partners",
+        "--latent",
+        "place=3,colour=2,ground=2",
+        "--steps",
+        given.steps,
+    )
     pipe("evaluate", run)
     pipe("traverse", run)
 
