@@ -21,5 +21,6 @@ def middle(height: int, width: int, shape: Size) -> tuple[slice, slice]:
 def resize_middle(pixels: Pixels, shape: Size, out: Pixels | None = None) -> Pixels:
     """Crop the `middle` of (height, width) or (height, width, 3) and resize it to `shape`, averaging areas: never distorted."""
     height, width = pixels.shape[:2]
-    part = pixels[middle(height, width, shape)]
-    return cv2.resize(part, shape[::-1], dst=out, interpolation=cv2.INTER_AREA)  # type: ignore[return-value]
+    if height * shape[1] != width * shape[0]:
+        pixels = pixels[middle(height, width, shape)]
+    return cv2.resize(pixels, shape[::-1], dst=out, interpolation=cv2.INTER_AREA)  # type: ignore[return-value]

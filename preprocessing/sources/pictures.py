@@ -16,7 +16,7 @@ import numpy as np
 
 from gated_vae.preprocessing.compute import RunTasks, processes, threads
 from gated_vae.preprocessing.decoding.decode import PictureError, Pixels
-from gated_vae.preprocessing.decoding.fit import middle, resize_middle
+from gated_vae.preprocessing.decoding.fit import Size, middle, resize_middle
 from gated_vae.preprocessing.errors import BadSourceError, raise_trouble
 from gated_vae.preprocessing.image_file import Region
 from gated_vae.preprocessing.images import decode_colour, decode_grey, read_file, use_one_thread
@@ -108,25 +108,28 @@ def decode_shard(pictures: Pictures, region: Region) -> None:
 
 def _fill(out: Pixels, picture: Pixels, crop: str, cut: Array | None) -> None:
     """Put what is stored of a picture into its place; `OutsideError` where the face is known to lie elsewhere."""
-    shape, (height, width) = (out.shape[0], out.shape[1]), picture.shape[:2]
-    cut = cut if cut is not None and np.isfinite(cut).all() else None
-    by_landmarks = crop == "landmarks"
-    if cut is not None:
-        part = (slice(0, height), slice(0, width)) if by_landmarks else middle(height, width, shape)
-        (share,) = share_outside(landmarks_of(cut), *part)
-        if share > 0.5:
-            where = (
-                "its picture"
-                if by_landmarks
-                else f"the middle{' square' * (shape[0] == shape[1])} that is stored of its picture"
-            )
-            raise OutsideError(f"{share:.0%} of the face is outside {where}")
-    if by_landmarks and cut is not None:
-        cut_face(picture, cut, shape, out)
-    else:
+    shape = out.shape[0], out.shape[1]
+    if cut is None or not np.isfinite(cut).all():
         resize_middle(picture, shape, out)
+    else:
+        _refuse_outside(picture, crop, cut, shape)
+        if crop == "landmarks":
+            cut_face(picture, cut, shape, out)
+        else:
+            resize_middle(picture, shape, out)
     if out.ndim == 3:
         cv2.cvtColor(out, cv2.COLOR_BGR2RGB, dst=out)
+
+
+def _refuse_outside(picture: Pixels, crop: str, cut: Array, shape: Size) -> None:
+    height, width = picture.shape[:2]
+    part, where = (slice(0, height), slice(0, width)), "its picture"
+    if crop != "landmarks":
+        part = middle(height, width, shape)
+        where = f"the middle{' square' * (shape[0] == shape[1])} that is stored of its picture"
+    (share,) = share_outside(landmarks_of(cut), *part)
+    if share > 0.5:
+        raise OutsideError(f"{share:.0%} of the face is outside {where}")
 
 
 def refuse_bad_disk(source: Path, rejected: Sequence[dict[str, Any]], files: int) -> None:
