@@ -49,7 +49,7 @@ def trainer_of(store: Path, work: Path, models: int, precision: str, device: str
         out = work / f"{precision}-{models}-{seed}"
         create_run(out, config, opened)
         runs.append(open_run(out))
-    return StackTrainer(runs, opened, 10**6, device)
+    return StackTrainer(runs, opened, (10**6,), device)
 
 
 def plain_steps(store: Path, precision: str, device: str, repeats: int) -> float:

@@ -19,6 +19,8 @@ from torch import nn
 Tensors = Mapping[str, torch.Tensor]
 AtomicFile = Callable[[Path], AbstractContextManager[BinaryIO]]
 
+KINDS = ("step", "best")  # of checkpoints, as their names begin
+
 _HEADER_BYTES = 16 << 20  # of names and shapes, at most
 _DTYPES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.float64: "F64"}
 _DTYPES |= {torch.int64: "I64", torch.int32: "I32", torch.uint8: "U8", torch.bool: "BOOL"}
@@ -26,23 +28,26 @@ _DTYPES |= {torch.int64: "I64", torch.int32: "I32", torch.uint8: "U8", torch.boo
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """One saved step of a run: `weights` (the model) and `state` (optimiser and position)."""
+    """One saved step of a run: `weights` (the model) and `state` (optimiser and position), which the best step's has not."""
 
     step: int
     weights: Path
     state: Path
 
     @classmethod
-    def at(cls, folder: Path, step: int) -> Checkpoint:
-        """The checkpoint of `step` in `folder`, whether it exists or not."""
-        stem = f"step-{step:09d}"
+    def at(cls, folder: Path, step: int, kind: str = "step") -> Checkpoint:
+        """The checkpoint of `step` in `folder`, whether it exists or not; of the kind ``best``, the weights kept as such."""
+        stem = f"{kind}-{step:09d}"
         return cls(step, folder / f"{stem}.safetensors", folder / f"{stem}.state.safetensors")
 
 
-def checkpoints(folder: Path) -> list[Checkpoint]:
-    """The checkpoints of a folder, oldest first; somebody may have taken a state away, without which training cannot go on."""
-    steps = sorted(int(path.name[5:14]) for path in folder.glob("step-" + "[0-9]" * 9 + ".safetensors"))
-    return [Checkpoint.at(folder, step) for step in steps]
+def checkpoints(folder: Path, kind: str = "step") -> list[Checkpoint]:
+    """The checkpoints of a folder, oldest first; somebody may have taken a state away, without which training cannot go on.
+
+    Of the kind ``best``, each was better than those before it.
+    """
+    steps = sorted(int(path.name[5:14]) for path in folder.glob(f"{kind}-{'[0-9]' * 9}.safetensors"))
+    return [Checkpoint.at(folder, step, kind) for step in steps]
 
 
 def save_checkpoint(
@@ -51,6 +56,8 @@ def save_checkpoint(
     slots: Tensors,
     position: Mapping[str, Any],
     atomic_file: AtomicFile,
+    *,
+    is_best: bool = False,
 ) -> None:
     """Save a model, its optimiser and their position; the weights come last, so a checkpoint that has them is whole.
 
@@ -66,13 +73,17 @@ def save_checkpoint(
         What is not a tensor (step, loader state): kept as JSON in the metadata.
     atomic_file:
         How a file is written so that it is there whole or not at all.
+    is_best:
+        Whether to keep the weights as the best so far, too.
     """
     slots, weights = ({name: value.cpu().contiguous() for name, value in given.items()} for given in (slots, weights))
     # As bytes: safetensors writes files under temporary names of its own, which a death would leave behind.
     with atomic_file(checkpoint.state) as file:
         file.write(save(slots, {"position": json.dumps({**position, "sha256": _digest(slots)})}))
-    with atomic_file(checkpoint.weights) as file:
-        file.write(save(weights, {"sha256": _digest(weights)}))
+    best = Checkpoint.at(checkpoint.weights.parent, checkpoint.step, "best").weights
+    for path in (best, checkpoint.weights) if is_best else (checkpoint.weights,):
+        with atomic_file(path) as file:
+            file.write(save(weights, {"sha256": _digest(weights)}))
 
 
 def optimiser_slots(model: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
@@ -91,13 +102,16 @@ def weights_digest(checkpoint: Checkpoint) -> str:
 
 
 def prune(folder: Path, keep: int) -> None:
-    """Keep the newest `keep` checkpoints; remove older ones, and what a death has left of others."""
+    """Keep the newest `keep` checkpoints and the best; remove older ones, and what a death has left of others."""
     kept = {path for checkpoint in checkpoints(folder)[-keep:] for path in (checkpoint.weights, checkpoint.state)}
-    for path in sorted(folder.glob("step-*.safetensors"), key=lambda path: path.name.endswith(".state.safetensors")):
+    kept |= {checkpoint.weights for checkpoint in checkpoints(folder, "best")[-1:]}
+    found = [path for kind in KINDS for path in folder.glob(f"{kind}-*.safetensors")]
+    for path in sorted(found, key=lambda path: path.name.endswith(".state.safetensors")):
         if path not in kept:  # the weights first: without them a checkpoint does not count
             path.unlink()
-    for path in folder.glob(".step-*.partial"):
-        path.unlink()
+    for kind in KINDS:
+        for path in folder.glob(f".{kind}-*.partial"):
+            path.unlink()
 
 
 def _digest(tensors: Tensors) -> str:

@@ -27,6 +27,26 @@ def _shift(x: torch.Tensor, bits: int) -> torch.Tensor:
     return (x >> bits) & ((1 << (64 - bits)) - 1)
 
 
+def draw_normal(
+    shape: tuple[int, ...], *, seed: int, step: int, device: str | torch.device, stream: int = 1
+) -> torch.Tensor:
+    """Standard normal noise for a step: a pure function of (seed, step, stream) on one kind of device.
+
+    On CUDA it is `hashed_noise` of `stream_seed`, which a graph can hold; elsewhere PyTorch's generator draws it.
+    """
+    if torch.device(device).type == "cuda":
+        place = torch.tensor([stream_seed(seed, stream), step]).pin_memory().to(device, non_blocking=True)
+        return hashed_noise(place[:1], place[1], shape)[0]
+    generator = torch.Generator(device=device)
+    generator.manual_seed((seed * _GOLDEN + step * _FIRST + stream) % 2**63)
+    return torch.randn(shape, generator=generator, device=device)
+
+
+def stream_seed(seed: int, stream: int) -> int:
+    """The seed of another stream of noise of the same run; that of stream 1 is the run's own."""
+    return _signed(seed + (stream - 1) * _SECOND)
+
+
 def hashed_noise(seeds: torch.Tensor, step: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
     """Noise of several seeds in one step, float32 (S, *shape).
 

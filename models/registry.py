@@ -84,6 +84,7 @@ LIKELIHOODS: Registry[type[Likelihood]] = Registry(
 )
 # PyTorch's names of what networks compute in. tf32 is float32 whose products on CUDA keep 10 bits of the mantissa.
 PRECISIONS = {"fp32": "float32", "tf32": "float32", "bf16": "bfloat16"}
+AUGMENTATIONS = ("mirror", "shift", "light")  # of images in training, see `gated_vae.models.augment`
 SCHEDULES = ("constant", "cosine")  # of the learning rate
 NETWORKS: Registry[Network] = Registry({"fc": "networks:FULLY_CONNECTED", "conv": "networks:CONVOLUTIONAL"})
 

@@ -13,7 +13,7 @@ from torch import nn
 from gated_vae.models.distributed import Shares, sum_over_ranks
 from gated_vae.models.methods.base import Method, StepBatch, is_size, partition_masks, partition_slices
 from gated_vae.models.methods.gate import Gate
-from gated_vae.models.noise import hashed_noise
+from gated_vae.models.noise import draw_normal
 from gated_vae.models.objectives import VAE, Bernoulli, Likelihood, Objective, Posterior, Terms, learnt_log_scale
 from gated_vae.models.registry import LIKELIHOODS, METHODS, NETWORKS, OBJECTIVES, PRECISIONS, Registry, describe, parse
 
@@ -225,13 +225,5 @@ def _check_images(images: torch.Tensor, shape: tuple[int, ...]) -> None:
 
 
 def draw_noise(config: GatedVAEConfig, batch: int, *, seed: int, step: int, device: str | torch.device) -> torch.Tensor:
-    """Standard normal noise (3, batch, M) for a step: a pure function of (seed, step) on one kind of device.
-
-    On CUDA it is `hashed_noise`, which a graph can hold; elsewhere PyTorch's generator draws it.
-    """
-    if torch.device(device).type == "cuda":
-        place = torch.tensor([seed, step]).pin_memory().to(device, non_blocking=True)
-        return hashed_noise(place[:1], place[1], (3, batch, config.latent_size))[0]
-    generator = torch.Generator(device=device)
-    generator.manual_seed((seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + 1) % 2**63)
-    return torch.randn(3, batch, config.latent_size, generator=generator, device=device)
+    """Standard normal noise (3, batch, M) for a step: see `draw_normal`."""
+    return draw_normal((3, batch, config.latent_size), seed=seed, step=step, device=device)

@@ -13,7 +13,7 @@ from gated_vae.pairing.groups.columns import unrolled
 from gated_vae.pairing.groups.equal import number_classes
 from gated_vae.pairing.labels import Label, coordinates, owner, registered
 from gated_vae.pairing.rules.base import Partners
-from gated_vae.preprocessing.store import Store
+from gated_vae.preprocessing.store import REBUILD, Store, check_numbers, samples_path
 
 MEASURED_PAIRS = 1 << 18
 
@@ -73,7 +73,9 @@ def measure_pairs(
     for column in store.schema.names:
         label = owner(column, labels)
         if label is not None:
-            values = store.sample_columns([column])[column].to_numpy()[rows]
+            table = store.sample_columns([column])
+            check_numbers(table, samples_path(store.path), REBUILD)
+            values = table[column].to_numpy()[rows]
             if values.dtype.kind != "f":  # differences of bytes wrap around, those of truth values do not exist
                 values = values.astype(np.float64)
             turn = label.turns.get(column)

@@ -44,8 +44,8 @@ def _groups(store: Store, name: str, keep: list[Groups]) -> Iterator[str]:
         yield f"It has {len(group)} rows, the store {len(store)} samples."
         return
     group = group[: store.training]  # others may be alone in theirs, or in none
-    if group.min(initial=0) < 0:
-        yield "Some samples are in no group."
+    if group.min(initial=0) < 0 or group.max(initial=0) >= len(store):
+        yield "Some samples are in no group, or groups have numbers beyond all samples."
         return
     alone = int((np.bincount(group) == 1).sum())
     if alone:

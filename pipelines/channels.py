@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import os
 import re
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -40,8 +42,28 @@ class _Messages:
             self._stream.flush()
 
 
+_CUT = b"""A file was cut while it was read, or its disk fails.
+Images of a store are mapped, not copied: the system ends a command that reads beyond what is left of them.
+Run `pipe verify` on the store, then the same command again: it goes on where it stopped.
+"""
+
+
+def _tell_of_cut(_signal: int) -> None:
+    try:
+        os.write(2, _CUT)
+    finally:
+        os._exit(1)
+
+
+_ON_BUS_ERROR = ctypes.CFUNCTYPE(None, ctypes.c_int)(_tell_of_cut)  # kept for as long as it may be called
+
+
 def prepare() -> None:
-    """Open the channels that are closed, lest a file gets their number and is printed into; and let nothing fail for a message."""
+    """Open the channels that are closed, lest a file gets their number and is printed into; and let nothing fail for a message.
+
+    Nor end without one where a mapped file is cut: Python's own handlers would run after the reading, which never ends.
+    """
+    ctypes.CDLL(None).signal(signal.SIGBUS, _ON_BUS_ERROR)
     for number in range(3):
         try:
             os.fstat(number)

@@ -84,6 +84,7 @@ def explain(error: Exception) -> str:
             errno.ENOSPC: "Free some space, then run the same command again: it goes on where it stopped.",
             errno.EACCES: "Choose a place you may write to and read from.",
             errno.EROFS: "Choose a place you may write to.",
+            errno.EMFILE: "Allow more open files (`ulimit -n`), then run the same command again.",
         }
         remedy = remedies.get(error.errno or 0, "Check the path, then run the same command again.")
         reason = os.strerror(error.errno) if error.errno else error.strerror or error

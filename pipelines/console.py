@@ -25,7 +25,7 @@ from gated_vae.preprocessing.progress import Progress
 
 def messages() -> Console:
     """The console for progress and messages."""
-    return Console(stderr=True, highlight=False)
+    return Console(stderr=True, highlight=False, emoji=False)
 
 
 def say(text: str) -> None:
@@ -124,7 +124,7 @@ def _for_people(rows: Mapping[str, object], tables: Mapping[str, Table]) -> str:
     table.add_column(overflow="fold")
     for name, value in rows.items():
         table.add_row(number(name), value if isinstance(value, Table) else number(value))
-    console = Console(highlight=False, markup=False)
+    console = Console(highlight=False, markup=False, emoji=False)  # names are shown as they are
     with console.capture() as printed:  # as rich ends the process where it finds a closed pipe
         console.print(table)
         for title, below in tables.items():

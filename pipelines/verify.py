@@ -67,6 +67,10 @@ def _run_problems(run: Run) -> Iterator[Problem]:
     for checkpoint in checkpoints(run.checkpoints):
         checks += [(checkpoint.weights, partial(_check_weights, checkpoint, model))]
         checks += [(checkpoint.state, partial(_check_state, checkpoint, model))]
+    if run.config.keeps_best and run.metrics.exists():  # finished
+        checks += [(run.checkpoints, run.kept)]
+    for checkpoint in checkpoints(run.checkpoints, "best"):
+        checks += [(checkpoint.weights, partial(_check_weights, checkpoint, model))]
     if run.store_path().is_dir():  # else a service's address, or the store has moved
         checks += [(run.store_path(), run.store)]
     for path, check in checks:

@@ -10,6 +10,7 @@ from operator import index
 from pathlib import Path
 
 SEEDS = 2**63  # as many as everything that takes a seed can tell apart
+_MOST = 5000  # characters of what is told, longer than any path
 # The machine's troubles, not the file's: another try may well succeed.
 _TROUBLES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.ETIMEDOUT}
 
@@ -28,7 +29,8 @@ class GatedVAEError(Exception):
     """
 
     def __init__(self, what: str, why: str = "", remedy: str = "") -> None:
-        lines = (" ".join(text.splitlines()) for text in (what, why, remedy))  # names and causes may hold newlines
+        # Names and causes may hold newlines; what others' files say may be of any length.
+        lines = (" ".join(text[:_MOST].splitlines()) for text in (what, why, remedy))
         super().__init__("\n".join(line for line in lines if line))
         self.what, self.why, self.remedy = what, why, remedy
 

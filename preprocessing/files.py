@@ -380,8 +380,18 @@ def refuse_ours(out: Path, *, itself: bool = True) -> None:
         raise GatedVAEError(f"{out} cannot be written.", f"It {how} a store or a run.", "Choose a folder of its own.")
 
 
+def refuse_links(folder: Path, places: Iterable[Path]) -> None:
+    """Raise `GatedVAEError` where links lead elsewhere than to the place in `folder` that is named."""
+    for place in places:
+        if real(place) != real(folder) / place.relative_to(folder):
+            remedy = "Remove that link, then run the same command again."
+            raise GatedVAEError(f"{place} cannot be used.", "A link leads to where it lies.", remedy)
+
+
 def check_name(path: Path) -> None:
-    """Raise `GatedVAEError` for the path of a store or a run that is not UTF-8: Arrow and safetensors can open no other."""
+    """Raise `GatedVAEError` for the path of a store or a run that Arrow cannot open: no UTF-8, or with a shell's ~."""
+    if (whole := os.path.expanduser(path)) != os.fspath(path):  # noqa: PTH111  pathlib's raises where there is no such user
+        raise GatedVAEError(f"{path} cannot be used.", "The shell has not replaced its ~.", f"Write {whole}.")
     try:
         os.fspath(path).encode()
     except UnicodeEncodeError:

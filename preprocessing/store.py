@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ if TYPE_CHECKING:  # commands that read neither images nor tables need not wait 
 SCHEMA_VERSION = 2
 PARTITION_NAME = "[A-Za-z0-9_-]+"  # as a regular expression: it names folders, columns and groups of losses
 
+_LARGEST = 2.0**53  # of labels: sums of squares of larger ones would overflow
 _REQUIRED = ("kind", "source_digest", "image_shape", "seen", "taken", "rejected", "parameters")
 
 REBUILD = "Run `pipe preprocess` again with --overwrite."
@@ -138,6 +140,8 @@ class Store:
             if rows != len(self):
                 why = f"It has {rows} rows, store.json says {len(self)}."
                 raise GatedVAEError(f"{path} does not fit its store.", why, REBUILD)
+            if twice := [name for name, count in Counter(file.schema_arrow.names).items() if count > 1]:
+                raise GatedVAEError(f"{path} cannot be used.", f"It has two columns {twice[0]}.", REBUILD)
             yield file
 
     def with_partitions(self, partitions: dict[str, dict[str, Any]]) -> Store:
@@ -238,6 +242,21 @@ def check_manifest(manifest: dict[str, Any], path: Path) -> None:
     }
     if why := next((what for what, found in contradictions.items() if found), ""):
         raise GatedVAEError(f"{path} contradicts itself.", why, REBUILD)
+
+
+def check_numbers(table: pd.DataFrame, path: Path, remedy: str, first: int = 0) -> None:
+    """Raise `GatedVAEError` unless all columns hold numbers that can be reckoned with; missing ones pass.
+
+    `path` is where they are from, and `first` the number of their first row.
+    """
+    for name, column in table.items():
+        if column.dtype.kind not in "biuf":
+            raise GatedVAEError(f"{path} cannot be used.", f"Its {name} holds no numbers.", remedy)
+        beyond = (column.abs() > _LARGEST).to_numpy(bool, na_value=False)
+        if beyond.any():
+            row = int(beyond.argmax())
+            why = f"Its {name} is {column.iloc[row]:g} in row {first + row}, which no label can be."
+            raise GatedVAEError(f"{path} cannot be used.", why, remedy)
 
 
 def _is_count(value: Any) -> bool:

@@ -23,7 +23,7 @@ from gated_vae.preprocessing.files import (
     read_bytes,
     read_json,
     refuse_filled,
-    refuse_overlap,
+    refuse_links,
     remove,
     write_bytes,
     write_json,
@@ -98,12 +98,10 @@ class StoreWriter:
         Raises
         ------
         GatedVAEError
-            When the folder holds something that is no store; or another one, finished or not, unless to `overwrite`; or when
-            it is, holds or lies in what is read, or lies in a store or a run.
+            When the folder holds something that is no store; or another one, finished or not, unless to `overwrite`.
         """
-        refuse_overlap(self._out, self._plan.inputs)
-        if self.work.is_symlink():
-            raise GatedVAEError(f"{self._out} cannot be used.", "Its .work is a link.", "Remove that link.")
+        work = self._out / self.work.name
+        refuse_links(self._out, (work, *work.rglob("*")))
         if manifest_path(self._out).exists():
             if overwrite:
                 self._refuse_foreign()

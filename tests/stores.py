@@ -49,15 +49,26 @@ def random_images(count: int, size: int = 16, *, colour: bool = False) -> npt.ND
     return images
 
 
-def make_store(path: Path, count: int = 300, *, size: int = 16, draws: int = 3, colour: bool = False) -> Store:
-    """A store of `random_images`; two partitions of clustered groups with pairs."""
-    store, _ = make_store_of(Given(random_images(count, size, colour=colour)), path)
+def make_store(
+    path: Path,
+    count: int = 300,
+    *,
+    size: int = 16,
+    draws: int = 3,
+    colour: bool = False,
+    splits: dict[str, int] | None = None,
+) -> Store:
+    """A store of `random_images`; two partitions of clustered groups with pairs of those that train."""
+    split = [name for name, images in (splits or {}).items() for _ in range(images)]
+    table = pa.table({"image": [f"{number}.png" for number in range(count)], "split": split}) if split else None
+    store, _ = make_store_of(Given(random_images(count, size, colour=colour), table), path)
     partitions = {"pose": 20, "expression": 35}
     for seed, (name, groups) in enumerate(partitions.items()):
         group = (np.arange(count, dtype=np.int32) * 7 + seed) % groups
-        rule = UniformPartners(Members.of(group))
+        paired = group[: store.training]
+        rule = UniformPartners(Members.of(paired))
         write_groups(groups_path(path, name), group, np.zeros(count, np.float32))
-        write_pairs(pairs_path(path, name), group, lambda ids, draw: rule.partners(ids, seed=0, draw=draw), draws)  # noqa: B023
+        write_pairs(pairs_path(path, name), paired, lambda ids, draw: rule.partners(ids, seed=0, draw=draw), draws)  # noqa: B023
     made = {name: {"method": "kmeans", "shared": [], "seed": 0, "draws": draws} for name in partitions}
     return store.with_partitions(made)
 

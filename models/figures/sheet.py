@@ -48,7 +48,7 @@ class Sheet:
     def text(self, x: float, y: float, words: str, **style: Any) -> None:
         """Write words, centred on (x, y) unless `style` says otherwise."""
         centred: dict[str, Any] = {"ha": "center", "va": "center_baseline", "color": INK, "fontsize": FONT}
-        self._axes.text(x, y, words, **centred | style)
+        self._axes.text(x, y, _as_it_is(words), **centred | style)
 
     def band_above(self, x: float, y: float, width: float, name: str, colour: str) -> None:
         """Put a bar whose lower edge is at y, and a name over it."""
@@ -121,5 +121,10 @@ def tile(images: Pixels) -> Pixels:
 def text_width(labels: Iterable[str]) -> int:
     """Measure the longest label, set in bold, in pixels."""
     bold = FontProperties(weight="bold", size=FONT)
-    widths = [TextPath((0, 0), label, prop=bold).get_extents().width for label in labels if label]
+    widths = [TextPath((0, 0), _as_it_is(label), prop=bold).get_extents().width for label in labels if label]
     return round(max(widths, default=0.0) * DPI / 72)
+
+
+def _as_it_is(words: str) -> str:
+    """Words, which may be somebody else's, so that matplotlib takes no formula and no control character from them."""
+    return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in words).replace("$", r"\$")

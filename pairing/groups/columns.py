@@ -15,7 +15,7 @@ from gated_vae.pairing.groups.kmeans import Centroids, Groups, cut_blocks, fit_k
 from gated_vae.pairing.rules.base import Floats, Ids, random_below
 from gated_vae.preprocessing.files import readable
 from gated_vae.preprocessing.scheduler.dask import stream_tasks
-from gated_vae.preprocessing.store import REBUILD, Store, samples_path
+from gated_vae.preprocessing.store import REBUILD, Store, check_numbers, samples_path
 
 SHARD_ROWS = 1 << 20  # a row group of samples.parquet; a multiple of `kmeans.BLOCK`
 TRAINING_ROWS = 1 << 20  # more than the 256 points a centroid that K-Means looks at, at 4,000 clusters
@@ -71,7 +71,10 @@ class LabelColumns:
             file = opened.metadata
             place = {file.schema.column(index).path: index for index in range(file.num_columns)}
             groups = [file.row_group(index) for index in range(file.num_row_groups)]
-            return {name: [group.column(place[name]).statistics for group in groups] for name in self.names}
+            return {  # lists have none
+                name: [group.column(place[name]).statistics if name in place else None for group in groups]
+                for name in self.names
+            }
 
     @property
     def _path(self) -> Path:
@@ -138,7 +141,9 @@ def read_rows(path: Path, names: Turns, start: int, stop: int, chosen: Ids | Non
         first, last = int(np.searchsorted(ends, start, "right")) - 1, int(np.searchsorted(ends, stop))
         table = file.read_row_groups(range(first, last), columns=list(names))
     part = table.select(list(names)).slice(start - ends[first], stop - start)
-    values: Points = part.to_pandas(ignore_metadata=True).to_numpy()
+    frame = part.to_pandas(ignore_metadata=True)
+    check_numbers(frame, path, REBUILD, start)
+    values: Points = frame.to_numpy()
     if chosen is not None:
         values = values[chosen - start]
     if not any(names.values()):

@@ -114,6 +114,8 @@ class Service:
             (answer,) = read_ahead(self._act("manifest"), stop=bool)  # elsewhere, so that signals are heard here
         except (flight.FlightError, pa.ArrowException) as error:
             raise self.failure(error) from None
+        except ValueError:
+            raise self.unfit("It has no manifest, or several.") from None
         store = Store(Path(self.address), _object(answer.body.to_pybytes()))
         try:
             check_manifest(store.manifest, manifest_path(store.path))

@@ -49,6 +49,11 @@ def finetune(
         lr=base.config.lr if lr is None else lr,
         model=replace(base.config.model, method=Ungated()),  # target = input
         decoder_only=True,
+        augment="none",
+        warmup=0,
+        keep="last",
+        checkpoint_every=None,
+        earlier=(),
         initial=str(run),
         initial_weights=base.weights_digest(),
     )

@@ -82,6 +82,7 @@ def _run(path: Path, *, as_json: bool) -> None:
         "likelihood": model["likelihood"] + (f", learnt {learnt:.4f}" if learnt else ""),
         "training": f"{config.precision} on {config.device}, batch {config.batch_size}, seed {config.seed}",
         "learning rate": f"{config.lr:g} {config.schedule}",
+        "weights used": config.keep,
         "checkpoint": f"step {latest.step:,}" if latest else "none yet",
         "finished": "train" in metrics,
         "measured": ", ".join(metrics) or "nothing yet",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gated_vae.models.registry import LIKELIHOODS, METHODS, NETWORKS, OBJECTIVES, SCHEDULES
+from gated_vae.models.registry import AUGMENTATIONS, LIKELIHOODS, METHODS, NETWORKS, OBJECTIVES, SCHEDULES
 from gated_vae.pipelines.options import AsJson, Device, Overwrite, Precision, Seed, choice_of, one_of
 from gated_vae.pipelines.training.presets import DEFAULT_PRESET, PRESETS
 
@@ -51,6 +51,23 @@ def train(
     schedule: Annotated[
         str | None, one_of(SCHEDULES, "How the learning rate goes on; cosine falls to 0.", "the preset's")
     ] = None,
+    augment: Annotated[
+        str | None,
+        typer.Option(
+            metavar="none|KIND[,KIND...]",
+            help=f"Vary what is encoded: {', '.join(AUGMENTATIONS)}. Mirrors partners together.",
+            show_default="the preset's",
+        ),
+    ] = None,
+    warmup: Annotated[int, typer.Option(min=0, help="Steps over which the KL weight rises from 0.")] = 0,
+    keep: Annotated[
+        str,
+        typer.Option(
+            metavar="[last|best[:N]]",
+            help="Weights to use: of the last step, or of the lowest validation loss;"
+            " best:N stops after N validations in a row that were no better.",
+        ),
+    ] = "last",
     seed: Seed = 0,
     device: Device = "auto",
     precision: Precision = "auto",
@@ -58,10 +75,12 @@ def train(
         Path | None,
         typer.Option(help="A run of the same network, to start from its weights.", show_default="at random"),
     ] = None,
-    checkpoint_every: Annotated[int, typer.Option(min=1, help="Steps between two checkpoints.")] = 1000,
+    checkpoint_every: Annotated[
+        int, typer.Option(min=1, help="Steps between two checkpoints, and validations.")
+    ] = 1000,
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Asked for more steps than the run there, go on beyond its end (constant rate)."),
+        typer.Option("--resume", help="Asked for more steps than the run there, go on beyond its end."),
     ] = False,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
@@ -119,6 +138,10 @@ def train(
         batch_size=batch_size,
         lr=chosen.lr if lr is None else lr,
         schedule=schedule or chosen.schedule,
+        augment=augment or chosen.augment,
+        warmup=warmup,
+        keep=keep,
+        checkpoint_every=None if keep == "last" else checkpoint_every,
         seed=seed,
         precision=process.choose_precision(precision, where, before.precision if before else None),
     )
@@ -147,7 +170,16 @@ def show_training(report: TrainReport, dead: Sequence[str] = (), *, as_json: boo
     terms = sorted({term for losses in report.losses.values() for term in losses})
     table = [[name, *(losses.get(term) for term in terms)] for name, losses in report.losses.items()]
     done = "nothing to do: it was finished" if report.steps_now == 0 else f"{report.steps_now:,} now"
-    rows = {"run": report.out, "steps": f"{report.steps:,} ({done})", "losses": console.grid(["", *terms], table)}
+    early = "stopped early; " if report.stopped_early else ""
+    rows = {
+        "run": report.out,
+        "steps": f"{report.steps:,} ({early}{done})",
+        "losses": console.grid(["", *terms], table),
+    }
+    if report.valid:
+        history, best, kept = (report.valid[name] for name in ("history", "best", "step"))
+        lowest = "" if best == kept else f"; {history[str(best)]:.1f} at step {best:,}"
+        rows["validation loss"] = f"{history[str(kept)]:.1f} at step {kept:,}, whose weights are used{lowest}"
     if dead:
         remedy = f"lower --beta, or their part of it with --kl-weights {dead[0]}=..."
         rows["dead"] = f"{', '.join(dead)}: no dimension tells {DEAD} nats of an image; {remedy}"

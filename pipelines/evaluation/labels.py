@@ -17,7 +17,8 @@ from gated_vae.models.metrics.arrays import can_judge
 from gated_vae.pairing.groups.equal import number_classes
 from gated_vae.pairing.labels import IDENTITY, registered
 from gated_vae.preprocessing.errors import GatedVAEError
-from gated_vae.preprocessing.store import Store
+from gated_vae.preprocessing.files import readable
+from gated_vae.preprocessing.store import REBUILD, Store, check_numbers, samples_path
 
 FEWEST_IMAGES = 40
 FEWEST_PEOPLE = 8  # a quarter is held out: two people at the least
@@ -156,7 +157,8 @@ class _Kinds:
         }
         own = _factors(schema.names)
         shared = {column for name in alike for column in store.shared(name)}
-        others = [name for name in schema.names if name not in _BOOKS and name not in own]
+        others = [it.name for it in schema if not pa.types.is_nested(it.type)]
+        others = [name for name in others if name not in _BOOKS and name not in own]
         others = [name for name in others if name in shared or store.kind not in _FACES]
         numbers = {name for name in others if _is_number(schema.field(name).type)} - exact - turns.keys()
         return cls(
@@ -193,7 +195,10 @@ def _others(store: Store, kinds: _Kinds, judges: Judges) -> _Others:
     """Read classes and angles of the images that judge; what cannot be judged by is left out, with its reason."""
     found = _Others({}, {}, {})
     for name in (*kinds.classes, *kinds.angles):
-        values = store.sample_columns([name])[name].iloc[judges.ids]
+        table = store.sample_columns([name])
+        if name in kinds.angles:
+            check_numbers(table, samples_path(store.path), REBUILD)
+        values = table[name].iloc[judges.ids]
         train, test = ({*values.iloc[rows]} for rows in (judges.split.train, judges.split.test))
         if missing := int(values.isna().sum()):
             found.left_out[name] = f"{missing:,} of {len(values):,} images have no value"
@@ -238,6 +243,7 @@ def _factors(columns: list[str]) -> list[str]:
 def _stored_labels(store: Store, names: list[str]) -> tuple[pd.DataFrame, dict[str, str]]:
     """Numbers, and those of the user's own that some images lack; pose and action units lack none."""
     labels = store.sample_columns(names)
+    check_numbers(labels, samples_path(store.path), REBUILD)
     missing = (~np.isfinite(labels.astype(np.float64))).sum()
     lacking = [name for name in names if missing[name] and name not in _factors(names)]
     why = {name: f"{missing[name]:,} of {len(labels):,} images have no value" for name in lacking}
@@ -251,13 +257,12 @@ def _stored_labels(store: Store, names: list[str]) -> tuple[pd.DataFrame, dict[s
 
 def _true_labels(store: Store, path: Path) -> pd.DataFrame:
     remedy = "Give the truth.parquet that `pipe simulate faces` wrote for these images."
-    try:
+    with readable(path, remedy):
         truth = pd.read_parquet(path)
-    except (OSError, pa.ArrowException) as error:
-        raise GatedVAEError(f"{path} cannot be read.", str(error), remedy) from None
     if "image" not in truth or truth["image"].duplicated().any():
         raise GatedVAEError(f"{path} does not fit.", "It has no column `image` that names each image once.", remedy)
     names = _factors(list(truth.columns))
+    check_numbers(truth[names], path, remedy)
     found = truth.set_index("image")[names].reindex(store.sample_columns(["image"])["image"])
     missing = ~np.isfinite(found.to_numpy(np.float64)).all(axis=1)
     if missing.any():

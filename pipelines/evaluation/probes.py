@@ -37,7 +37,7 @@ from gated_vae.pipelines.evaluation.scores import CHANCE, ONE_PARTITION, Columns
 from gated_vae.pipelines.evaluation.swap import swap_test
 from gated_vae.preprocessing.errors import GatedVAEError, UsageError
 from gated_vae.preprocessing.progress import Progress, ignore
-from gated_vae.preprocessing.store import Store
+from gated_vae.preprocessing.store import REBUILD, Store, samples_path
 
 FACES, SPRITES = 20_000, 10_000  # how many images are encoded, at most
 PROBES = ("ridge", "random_forest")
@@ -120,8 +120,13 @@ def encode_sample(run: OpenRun, samples: int, seed: int) -> tuple[Codes, Factors
     """Codes and factor classes (n, K) of random images of a store with a factor grid."""
     store = run.store
     ids = random_ids(samples, len(store), seed)
-    factors = store.sample_columns(list(store.manifest["factors"])).to_numpy(np.int64)[ids]
-    return run.encode(store.images, ids), factors
+    sizes: dict[str, int] = store.manifest["factors"]
+    table = store.sample_columns([*sizes])
+    for name, size in sizes.items():
+        if table[name].dtype.kind not in "iu" or not table[name].between(0, size - 1).all():
+            why = f"Its {name} is not one of {size} classes, 0 to {size - 1}, in every row."
+            raise GatedVAEError(f"{samples_path(store.path)} cannot be used.", why, REBUILD)
+    return run.encode(store.images, ids), table.to_numpy(np.int64)[ids]
 
 
 def sharers(store: Store, factors: tuple[str, ...], partitions: Iterable[str]) -> dict[str, list[str]]:

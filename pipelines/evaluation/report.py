@@ -50,7 +50,7 @@ def write_report(run: OpenRun, path: Path | None = None) -> Report:
 
 def _facts(run: OpenRun, trained: Values) -> str:
     config, store = run.files.config, run.store
-    model, latest = config.model, run.files.latest()
+    model, kept = config.model, run.files.kept()
     length = f"{config.steps:,} steps" if config.steps else f"{config.epochs:,} epochs"
     done = "" if trained else ", not finished"
     rows: dict[str, object] = {
@@ -62,10 +62,14 @@ def _facts(run: OpenRun, trained: Values) -> str:
         f" {model.network} network",
         "training": f"{length}, batch {config.batch_size}, learning rate {config.lr:g} {config.schedule},"
         f" {config.precision}, seed {config.seed}",
-        "weights": f"step {latest.step:,}{done}" if latest else "none",
+        "weights": f"step {kept.step:,}{done}",
     }
     for name, losses in trained.get("losses", {}).items():
         rows[f"last losses, {name}"] = ", ".join(f"{term} {value:.1f}" for term, value in losses.items()) + " nats"
+    if valid := trained.get("valid"):
+        rows["validation loss"] = (
+            f"{valid['history'][str(valid['best'])]:.1f} nats at its lowest, step {valid['best']:,}"
+        )
     return html.facts(rows)
 
 

@@ -195,6 +195,7 @@ class Faces(Experiment):
         height, width, *colours = store.manifest["image_shape"]
         colour = " in colour" if colours else ""
         hidden = f", hidden {self.hidden}" if self.hidden else ""
+        augmented = "" if self.augment == "none" else f", what is encoded augmented ({self.augment})"
         weights = f", times {self.kl_weights} where there is a gate" if self.kl_weights else ""
         judges = read_labels(store, FACES, truth=self.truth).judges
         trained = f"{store.training:,} of them, and none of the people who judge," if store.splits else "all images,"
@@ -202,7 +203,8 @@ class Faces(Experiment):
             f"# Faces ({self.data}), {self.steps:,} steps\n\n"
             f"{len(store):,} images of {width}x{height}{colour}. Pairs: {pairs}."
             f" Every run: the faces' preset ({PRESET.network} network"
-            f"{hidden}), batch {self.batch_size}, Adam, learning rate {self.lr:g} {self.schedule}, {self.precision}, KL weight"
+            f"{hidden}){augmented}, batch {self.batch_size}, Adam, learning rate {self.lr:g} {self.schedule},"
+            f" {self.precision}, KL weight"
             f" {beta:g}{weights} (ungated_beta: {charged:g}). Ungated networks have the same"
             " partitions, which mean nothing to them.\n\n"
             f"Judged by {judge}; people: {judges.people}; split {judges.split_by}. The networks were trained on {trained}"

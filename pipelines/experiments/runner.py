@@ -27,7 +27,7 @@ from gated_vae.pipelines.training.run import Run, open_run, refuse_another, run_
 from gated_vae.pipelines.training.trainer import TrainOptions
 from gated_vae.preprocessing.compute import count_workers, processes
 from gated_vae.preprocessing.errors import UsageError
-from gated_vae.preprocessing.files import locked, refuse_filled, refuse_ours, write_bytes, write_parquet
+from gated_vae.preprocessing.files import locked, readable, refuse_filled, refuse_ours, write_bytes, write_parquet
 from gated_vae.preprocessing.progress import Progress, ignore
 from gated_vae.preprocessing.store import open_store
 
@@ -77,6 +77,7 @@ class Experiment(ABC):
     schedule: str = "cosine"
     batch_size: int = 128
     precision: str = "fp32"
+    augment: str = "none"
 
     @abstractmethod
     def prepare(self, names: Sequence[str], workers: int | None, progress: Progress) -> None:
@@ -114,6 +115,7 @@ class Experiment(ABC):
             schedule=self.schedule,
             seed=seed,
             precision=self.precision,
+            augment=self.augment,
         )
 
     def run(self, name: str, seed: int) -> Run:
@@ -196,7 +198,7 @@ def reproduce(
     GatedVAEError
         When `out` holds one of the runs, trained otherwise, or something else; or a run fails; those that are finished stay.
     """
-    earlier = [pd.read_parquet(path) for path in beside]
+    earlier = [_read_results(path) for path in beside]
     refuse_ours(experiment.out)
     with locked(experiment.out):
         if not any(
@@ -215,6 +217,11 @@ def reproduce(
         for ending, content in experiment.report(results).items():
             write_bytes(stem.with_suffix(ending), content)
     return results
+
+
+def _read_results(path: Path) -> pd.DataFrame:
+    with readable(path, "Give a .parquet file that `pipe reproduce` wrote."):
+        return pd.read_parquet(path)
 
 
 def do_runs(

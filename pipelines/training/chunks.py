@@ -49,8 +49,26 @@ class IdChunk:
 Part = tuple[list[str | None], list[npt.NDArray[np.int32]], dict[str, int]]
 
 
-def _parts(config: TrainConfig, position: dict[str, int] | None, first: int, last: int, chunk: int) -> Iterator[Part]:
-    """One model's steps `first` + 1 .. `last`, at most `chunk` at a time and of one size."""
+@dataclass(frozen=True)
+class Walk:
+    """Which steps come, and how they are cut.
+
+    Attributes
+    ----------
+    first, ends:
+        The steps after `first` come, to the last of `ends`, which are those of the schedules (`TrainConfig.ends`).
+    chunk, every:
+        At most `chunk` steps come at a time, and a chunk ends with every so-many-th step.
+    """
+
+    first: int
+    ends: tuple[int, ...]
+    chunk: int = 2048
+    every: int = 1 << 30
+
+
+def _parts(config: TrainConfig, position: dict[str, int] | None, walk: Walk) -> Iterator[Part]:
+    """One model's steps, those of a part of one size."""
     method = config.model.method
     loader = PairLoader(
         config.store,
@@ -58,14 +76,15 @@ def _parts(config: TrainConfig, position: dict[str, int] | None, first: int, las
         seed=config.seed,
         partitions=list(config.model.latent),
         batches=method.batches,
-        itself=lambda step: self_reconstruction_at(method, step, last),
+        itself=lambda step: self_reconstruction_at(method, step, walk.ends[0]),
         prefetch=0,
     )
     if position:
         loader.load_state_dict(position)
     taken: list[Batch] = []
-    for batch in islice(_endless(loader), last - first):
-        if taken and (len(taken) == chunk or len(batch.input_id) != len(taken[0].input_id)):
+    for step, batch in enumerate(islice(_endless(loader), walk.ends[-1] - walk.first), walk.first):
+        full = len(taken) == walk.chunk or step % walk.every == 0
+        if taken and (full or len(batch.input_id) != len(taken[0].input_id)):
             yield _part(taken, position or {})
             taken = []
         taken.append(batch)
@@ -93,15 +112,13 @@ class _Models(IterableDataset[Part]):
 
     configs: Sequence[TrainConfig]
     positions: Sequence[dict[str, int] | None]
-    first: int
-    last: int
-    chunk: int
+    walk: Walk
 
     def __iter__(self) -> Iterator[Part]:
         worker = get_worker_info()
         mine = slice(worker.id, None, worker.num_workers) if worker else slice(None)
         models = zip(self.configs[mine], self.positions[mine], strict=True)
-        parts = [_parts(*model, self.first, self.last, self.chunk) for model in models]
+        parts = [_parts(*model, self.walk) for model in models]
         for together in zip(*parts, strict=True):
             yield from together
 
@@ -109,32 +126,31 @@ class _Models(IterableDataset[Part]):
 def id_chunks(
     configs: Sequence[TrainConfig],
     positions: Sequence[dict[str, int] | None],
-    first: int,
-    last: int,
+    walk: Walk,
     *,
-    chunk: int = 2048,
     workers: int = 0,
 ) -> Iterator[IdChunk]:
-    """The ids of steps `first` + 1 .. `last`, at most `chunk` at a time, batches of one size in each.
+    """The ids of the steps of a walk, batches of one size in each chunk.
 
     Parameters
     ----------
     configs:
         What each model is trained by: alike but for seed and objective.
     positions:
-        Each loader's state after `first` steps; None at the start.
+        Each loader's state where the walk begins; None at the start.
     workers:
         Processes that prepare them, at most; 0 prepares them here.
     """
     # Parts come from the workers in turn, so each must have as many models as the others.
     equal = max((count for count in range(1, workers + 1) if len(configs) % count == 0), default=0)
     options: dict[str, Any] = {"prefetch_factor": 2, "multiprocessing_context": "spawn"} if equal else {}
-    models = _Models(configs, positions, first, last, chunk)
+    models = _Models(configs, positions, walk)
     # Collated by `tuple`, a part stays as it is: as tensors it would come through shared memory, which may be small.
     parts = iter(DataLoader(models, batch_size=None, num_workers=equal, collate_fn=tuple, **options))
-    while first < last:
+    step = walk.first
+    while step < walk.ends[-1]:
         partitions, ids, after = zip(*(next(parts) for _ in configs), strict=True)
         tensors = [torch.from_numpy(np.stack(column, 1)) for column in zip(*ids, strict=True)]
         sources = tensors[2] if len(tensors) > 2 else None
         yield IdChunk(partitions[0], tensors[0], tensors[1], sources, list(after))
-        first += len(partitions[0])
+        step += len(partitions[0])

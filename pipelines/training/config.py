@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, get_args, get_type_hints
 
-from gated_vae.models.registry import SCHEDULES
+from gated_vae.models.registry import AUGMENTATIONS, SCHEDULES
 from gated_vae.models.vae import GatedVAEConfig
 from gated_vae.preprocessing.errors import GatedVAEError, UsageError, check_seed
 from gated_vae.preprocessing.files import fits
@@ -40,6 +42,18 @@ class TrainConfig:
         Pairs in a step, over all ranks.
     lr, schedule:
         Adam's learning rate and how it goes on: ``constant``, or ``cosine`` down to nothing at the last step.
+    augment:
+        How what is encoded is varied: ``none``, or some of `AUGMENTATIONS`, parted by commas in their order.
+    warmup:
+        Steps over which the weight of the KL divergence rises from 0, evenly; other regularisers weigh in full from the start
+        (KL annealing; Bowman et al. 2016).
+    keep:
+        Whose weights are used: those of the ``last`` step, or of the ``best``, which has the lowest validation loss; ``best:N``
+        stops training when N validations in a row were no better (early stopping).
+    checkpoint_every:
+        Steps between two validations, where they decide; else `TrainOptions` says.
+    earlier:
+        How long a run was to be before it was gone on with beyond its end, in the same unit: a schedule ends there.
     seed:
         Decides initial weights, order of the pairs and noise.
     precision:
@@ -61,6 +75,11 @@ class TrainConfig:
     batch_size: int = 128
     lr: float = 1e-4
     schedule: str = "constant"
+    augment: str = "none"
+    warmup: int = 0
+    keep: str = "last"
+    checkpoint_every: int | None = None
+    earlier: tuple[int, ...] = ()
     seed: int = 0
     precision: str = "fp32"
     device: str = field(default="cpu", compare=False)
@@ -82,6 +101,37 @@ class TrainConfig:
         check_seed(self.seed)
         if self.schedule not in SCHEDULES:
             raise GatedVAEError(f"There is no schedule {self.schedule!r}.", "", f"Choose {' or '.join(SCHEDULES)}.")
+        if self.augmentations != tuple(name for name in AUGMENTATIONS if name in self.augmentations):
+            remedy = f"Choose none, or some of {','.join(AUGMENTATIONS)}, in this order."
+            raise UsageError(f"--augment {self.augment} cannot be read.", "", remedy)
+        if self.augmentations and self.model.method.batches == "composed":
+            why = "Its targets are composed of the batch's own factors, which a mirror would change."
+            raise UsageError("Images of a factor grid cannot be augmented.", why, "Leave --augment out.")
+        if not re.fullmatch(r"last|best(:0*[1-9][0-9]{0,8})?", self.keep):
+            remedy = "Choose last, best or best:N, where N validations in a row that are no better end training."
+            raise UsageError(f"--keep {self.keep} cannot be read.", "", remedy)
+        if self.keeps_best == (self.checkpoint_every is None) or min(self.warmup, (self.checkpoint_every or 1) - 1) < 0:
+            why = f"Got warmup {self.warmup}, keep {self.keep}, checkpoint_every {self.checkpoint_every}."
+            raise UsageError("Training cannot be set up.", why, "Give 0 or more, and 1 or more with keep best alone.")
+
+    @property
+    def augmentations(self) -> tuple[str, ...]:
+        """What `augment` names."""
+        return () if self.augment == "none" else tuple(self.augment.split(","))
+
+    @property
+    def keeps_best(self) -> bool:
+        """Whether the weights of the lowest validation loss are used."""
+        return self.keep != "last"
+
+    @property
+    def patience(self) -> int:
+        """How many validations in a row that are no better end training; 0 for any number."""
+        return int(self.keep.partition(":")[2] or 0)
+
+    def ends(self, epoch: int) -> tuple[int, ...]:
+        """The last step of each schedule, the last of all last, where an epoch has so many steps."""
+        return (*(end * (epoch if self.epochs else 1) for end in self.earlier), self.length(epoch))
 
     def length(self, epoch: int) -> int:
         """Steps in all, where an epoch has so many."""
@@ -89,13 +139,24 @@ class TrainConfig:
         if steps > MOST_STEPS:
             why = f"{self.epochs:,} epochs are {steps:,} steps; {MOST_STEPS:,} are the most."
             raise GatedVAEError("Training cannot be set up.", why, "Ask for fewer.")
+        if self.warmup > steps:
+            why = f"It would take {self.warmup:,} steps, training has {steps:,}."
+            raise GatedVAEError(
+                "The KL warm-up is longer than the run.", why, "Give a shorter --warmup, or more steps."
+            )
         return steps
 
-    def learning_rate(self, step: int, steps: int) -> float:
-        """The learning rate of a step from 1 on."""
+    def learning_rate(self, step: int, ends: Sequence[int]) -> float:
+        """The learning rate of a step from 1 on; `ends` as `ends` gives them."""
         if self.schedule == "constant":
             return self.lr
-        return self.lr * 0.5 * (1.0 + math.cos(math.pi * (step - 1) / steps))
+        start = max((end for end in ends if end < step), default=0)
+        steps = min(end for end in ends if end >= step) - start
+        return self.lr * 0.5 * (1.0 + math.cos(math.pi * (step - start - 1) / steps))
+
+    def kl_share(self, step: int) -> float:
+        """Which share of its weight the KL divergence has in a step from 1 on."""
+        return min(1.0, (step - 1) / self.warmup) if self.warmup else 1.0
 
     def pairs_per_rank(self, ranks: int) -> int:
         """Each rank's pairs in a step; refused where they cannot be equally many."""
@@ -110,9 +171,18 @@ class TrainConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TrainConfig:
-        """Build from what `to_dict` gave, after a round trip through JSON; an error of some kind where it is anything else."""
-        forms = {**get_type_hints(cls), "model": _MODEL, "lr": _NUMBER}
+        """Build from what `to_dict` gave, after a round trip through JSON; an error of some kind where it is anything else.
+
+        Warm-up, weights to keep and earlier lengths may be left out: then there are none.
+        """
+        values = {"warmup": 0, "keep": "last", "checkpoint_every": None, "earlier": [], **values}
+        forms = {**get_type_hints(cls), "model": _MODEL, "lr": _NUMBER, "earlier": [int]}
         for name, form in forms.items():
             if not fits(values.get(name), get_args(form) or form):
                 raise ValueError(f"Its {name} cannot be {values.get(name)!r:.100}.")
-        return cls(**{**values, "model": GatedVAEConfig.from_dict(values["model"])})
+        chosen = {"model": GatedVAEConfig.from_dict(values["model"]), "earlier": tuple(values["earlier"])}
+        config = cls(**{**values, **chosen})
+        lengths = [0, *config.earlier, config.steps or config.epochs or 0]
+        if lengths != sorted({*lengths}):
+            raise ValueError(f"It cannot have been {config.earlier} long before.")
+        return config

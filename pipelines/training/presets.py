@@ -31,6 +31,7 @@ class Preset:
     epochs: int
     schedule: str = "cosine"  # so that batch normalisation's statistics settle before the model is used
     method: str = "gate"
+    augment: str = "none"
     kl_weights: Mapping[str, float] = field(default_factory=dict)
 
     def model(self, store: Store) -> GatedVAEConfig:

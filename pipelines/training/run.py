@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
-from gated_vae.models.checkpoint import Checkpoint, checkpoints, prune, read_weights, weights_digest
+from gated_vae.models.checkpoint import KINDS, Checkpoint, checkpoints, prune, read_weights, weights_digest
 from gated_vae.models.methods.base import self_reconstruction_at
 from gated_vae.models.vae import GatedVAE, GatedVAEConfig, outline
 from gated_vae.pairing.stream.address import is_address
@@ -25,6 +25,7 @@ from gated_vae.preprocessing.files import (
     read_json,
     real,
     refuse_filled,
+    refuse_links,
     refuse_ours,
     refuse_overlap,
     remove,
@@ -41,11 +42,12 @@ KEPT_CHECKPOINTS = 2
 _FOLDERS = (TUNED, FIGURES, CHECKPOINTS)
 _MADE = (  # of former weights
     *("metrics.json", "report.html", "events.out.tfevents.*", f"{FIGURES}/*.png"),
-    *(f"{CHECKPOINTS}/step-*.safetensors", f"{CHECKPOINTS}/.step-*.partial"),
+    *(f"{CHECKPOINTS}/{name}" for kind in KINDS for name in (f"{kind}-*.safetensors", f".{kind}-*.partial")),
 )
 
 _LOSSES = {str: {str: (int, float)}}  # by label and term
 _METRICS = {"train": {"steps": int, "losses": _LOSSES}, "evaluate": dict}
+_VALID = {"step": int, "losses": _LOSSES, "best": int, "since": int, "history": {str: (int, float)}}
 _POSITION = {"step": int, "loader": {str: int}, "losses": _LOSSES, "sums": _LOSSES}
 _CONFIG = {"train": dict, **dict.fromkeys(("store_digest", "pairs_digest", "store_from_here"), str)}
 
@@ -99,10 +101,10 @@ class Run:
         own, others = (_read_metrics(folder / "metrics.json") for folder in (self.path, self.written))
         return {**own, **others} if others.get("train") == own.get("train") else own
 
-    def finish(self, steps: int, losses: dict[str, Any]) -> None:
+    def finish(self, steps: int, losses: dict[str, Any], valid: dict[str, Any]) -> None:
         """File that training is done, unless that was filed already; what was measured of a checkpoint on the way goes."""
         if self.read_metrics().get("train", {}).get("steps") != steps:
-            write_json(self.metrics, {"train": {"steps": steps, "losses": losses}})
+            write_json(self.metrics, {"train": {"steps": steps, "losses": losses, **valid}})
         self.tidy()
 
     def tidy(self) -> None:
@@ -111,9 +113,16 @@ class Run:
         remove(self.path / REPLACED)
 
     def is_trained(self, steps: int) -> bool:
-        """Whether training has filed so many steps and has saved the weights after them."""
-        latest = self.latest()
-        return latest is not None and latest.step == self.read_metrics().get("train", {}).get("steps") == steps
+        """Whether training has filed so many steps, or that it stopped early, and has saved the weights after them."""
+        latest, done = self.latest(), self.read_metrics().get("train", {})
+        return (
+            latest is not None and latest.step == done.get("steps") and (latest.step == steps or self.stopped_early())
+        )
+
+    def stopped_early(self) -> bool:
+        """Whether training has filed that as many validations in a row as it was to wait for were no better."""
+        since: int = self.read_metrics().get("train", {}).get("valid", {}).get("since", 0)
+        return 0 < self.config.patience <= since
 
     def add_metrics(self, command: str, values: dict[str, Any]) -> None:
         """Write one command's figures beside the others'."""
@@ -143,24 +152,29 @@ class Run:
         self.metrics.unlink(missing_ok=True)
 
     def latest(self) -> Checkpoint | None:
-        """The newest checkpoint."""
+        """The newest checkpoint, from which training goes on."""
         found = checkpoints(self.checkpoints)
         return found[-1] if found else None
 
-    def newest(self) -> Checkpoint:
-        """The newest checkpoint; refused where there is none."""
-        checkpoint = self.latest()
-        if checkpoint is None:
+    def kept(self) -> Checkpoint:
+        """The checkpoint whose weights are used: the newest or, if it keeps the best, that; refused where there is none."""
+        kind = "best" if self.config.keeps_best else "step"
+        found = checkpoints(self.checkpoints, kind)
+        if not found and self.latest() is not None:
+            why = "The first validation saves them, which is still to come, or somebody has removed them."
+            remedy = "Run the same `pipe train` again; where it was finished, with --overwrite."
+            raise GatedVAEError(f"{self.path} has no best weights.", why, remedy)
+        if not found:
             raise GatedVAEError(f"{self.path} has no checkpoint yet.", "", "Train it first: `pipe train ... --out` it.")
-        return checkpoint
+        return found[-1]
 
     def outline(self) -> GatedVAE:
         """The model without memory of its own, what it trains marked; refused where there can be none."""
         return outline_of(self.config, f"{_config_path(self.path)} is damaged.", "Train it again.")
 
     def model(self, device: str = "cpu") -> GatedVAE:
-        """The trained model, from the newest checkpoint, ready to encode."""
-        checkpoint, outline = self.newest(), self.outline()
+        """The trained model, with the weights that are kept, ready to encode."""
+        checkpoint, outline = self.kept(), self.outline()
         with usable(checkpoint):
             weights = read_weights(checkpoint, outline)
         model = GatedVAE(self.config.model)
@@ -168,8 +182,8 @@ class Run:
         return model.to(device).eval()
 
     def weights_digest(self) -> str:
-        """The SHA-256 of the newest checkpoint's weights."""
-        checkpoint = self.newest()
+        """The SHA-256 of the weights that are kept."""
+        checkpoint = self.kept()
         with usable(checkpoint):
             return weights_digest(checkpoint)
 
@@ -225,17 +239,27 @@ def usable(checkpoint: Checkpoint) -> Iterator[None]:
         )
         raise GatedVAEError("Training cannot go on.", f"{error}.", remedy) from None
     except ValueError as error:
-        remedy = (
-            f"Delete {checkpoint.weights.name}, then run the same command again: training goes on from an earlier one."
-        )
+        name = checkpoint.weights.name
+        remedy = f"Delete {name}, then run the same command again: training goes on from an earlier one."
+        if name.startswith("best"):
+            remedy = "Train again with --overwrite: no other checkpoint has the best weights."
         raise GatedVAEError("A checkpoint cannot be used.", f"{error}.", remedy) from None
 
 
 def check_position(checkpoint: Checkpoint, position: dict[str, Any]) -> None:
     """Refuse, with a `ValueError`, what cannot be the position after a checkpoint's step."""
     counted = fits(position, _POSITION) and all(sums.get("steps", 0) >= 1 for sums in position["sums"].values())
-    if not counted or position["step"] != checkpoint.step:
+    if not counted or not _is_validated(position) or position["step"] != checkpoint.step:
         raise ValueError(f"{checkpoint.state} has another position than that of step {checkpoint.step}")
+
+
+def _is_validated(values: dict[str, Any]) -> bool:
+    """Whether what validations have found is that, where they are told of."""
+    if "valid" not in values:
+        return True
+    valid = values["valid"]
+    known = fits(valid, _VALID) and {*valid} == {*_VALID}
+    return known and {str(valid["step"]), str(valid["best"])} <= {*valid["history"]}
 
 
 def outline_of(config: TrainConfig, what: str, remedy: str) -> GatedVAE:
@@ -254,7 +278,8 @@ def _read_metrics(path: Path) -> dict[str, Any]:
         return {}
     remedy = "Remove it, then run the same `pipe train` again, which has little left to do, and `pipe evaluate`."
     metrics = read_json(path, remedy)
-    if not metrics.keys() <= _METRICS.keys() or not fits(metrics, {name: _METRICS[name] for name in metrics}):
+    known = metrics.keys() <= _METRICS.keys() and fits(metrics, {name: _METRICS[name] for name in metrics})
+    if not known or not _is_validated(metrics.get("train", {})):
         raise GatedVAEError(f"{path} cannot be used.", "It is not what training and evaluating write.", remedy)
     return metrics
 
@@ -316,7 +341,7 @@ def create_run(path: Path, config: TrainConfig, store: Store, *, extend: bool = 
     store:
         The store it is trained on, or what a service tells of its own.
     extend:
-        Accept more steps or epochs than the run's there, and record them; where nothing depends on how many there are.
+        Accept more steps or epochs than the run's there, and record them, and where its schedule ended before.
     overwrite:
         Replace the run that is there, whatever it is: until the new one is trained, the old one lies in ``.replaced``.
 
@@ -334,13 +359,16 @@ def create_run(path: Path, config: TrainConfig, store: Store, *, extend: bool = 
         return _record(run)
     there = open_run(path)
     place = there if is_address(config.store) or _has_its_store(there) else run  # of the store, to be recorded
-    as_long = replace(config, steps=there.config.steps, epochs=there.config.epochs)
-    longer = extend and there != run and there == replace(run, config=as_long)
+    run = replace(run, config=replace(config, earlier=there.config.earlier))
+    as_long = replace(run.config, steps=there.config.steps, epochs=there.config.epochs)
+    differs_in_length = there != run and there == replace(run, config=as_long)
+    longer = extend and differs_in_length
     if longer:
-        _check_longer(path, config, there.config)
+        run = replace(run, config=replace(run.config, earlier=_earlier(there, config)))
     else:
-        refuse_another(there, run, "Choose another --out. (--overwrite would remove that run.)")
-    if longer or place is run:
+        choice = "Add --resume to go on beyond its end, or choose" if differs_in_length else "Choose"
+        refuse_another(there, run, f"{choice} another --out. (--overwrite would remove that run.)")
+    if longer or place is not there:
         return _record(replace(run.using(place.config), from_here=place.from_here))
     return there
 
@@ -383,14 +411,22 @@ def refuse_another(there: Run, run: Run, remedy: str) -> None:
     raise GatedVAEError(f"{there.path} holds another run.", f"It differs in: {', '.join(found)}.", remedy)
 
 
-def _check_longer(path: Path, config: TrainConfig, there: TrainConfig) -> None:
-    """Refuse to train on where it would not be the same as having trained for so long from the start."""
-    asked = f"It is of {there.steps or there.epochs} {'steps' if there.steps else 'epochs'}."
-    if config.schedule != "constant" or self_reconstruction_at(config.model.method, 1, 1):
-        why = f"{asked} Its learning rate or self-reconstruction falls to the last step."
-        raise GatedVAEError(f"{path} cannot go on beyond its end.", why, "Choose another --out, or --overwrite.")
-    if (config.steps or 0) < (there.steps or 0) or (config.epochs or 0) < (there.epochs or 0):
-        raise GatedVAEError(f"{path} is longer already.", asked, "Ask for more, in the same unit.")
+def _earlier(there: Run, config: TrainConfig) -> tuple[int, ...]:
+    """Where the schedules of a run end that is gone on with; refused where it would not go on.
+
+    Where nothing falls towards its end there is one schedule: it is as if it had been so long from the start.
+    """
+    before = there.config
+    if (config.steps or 0) < (before.steps or 0) or (config.epochs or 0) < (before.epochs or 0):
+        why = f"It is of {before.steps or before.epochs} {'steps' if before.steps else 'epochs'}."
+        raise GatedVAEError(f"{there.path} is longer already.", why, "Ask for more, in the same unit.")
+    if there.stopped_early():
+        why = f"It stopped early: {before.patience} validations in a row were no better."
+        raise GatedVAEError(
+            f"{there.path} does not go on.", why, "Choose another --out, and a larger N in --keep best:N."
+        )
+    falls = before.schedule != "constant" or self_reconstruction_at(before.model.method, 1, 1)
+    return (*before.earlier, before.steps or before.epochs or 0) if falls else before.earlier
 
 
 def _compared(config: TrainConfig) -> dict[str, Any]:
@@ -417,11 +453,12 @@ def _set_aside(path: Path) -> None:
     if not _is_run(path):
         raise GatedVAEError(f"{path} cannot be replaced.", "Its config.json is none of a run.", "Choose another --out.")
     before = path / REPLACED
+    moved = {entry: before / entry.relative_to(path) for entry in _own(path)}
+    refuse_links(path, {before, *(place.parent for place in moved.values())})
     if _config_path(before).exists():
         _remove(path)
         return
-    for entry in _own(path):
-        place = before / entry.relative_to(path)
+    for entry, place in moved.items():
         place.parent.mkdir(parents=True, exist_ok=True)
         entry.rename(place)
     _remove_empty(path)

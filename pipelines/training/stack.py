@@ -13,15 +13,16 @@ import numpy as np
 import torch
 
 from gated_vae.models import distributed
+from gated_vae.models.augment import AUGMENT_STREAM, NUMBERS, augment
 from gated_vae.models.checkpoint import Checkpoint, checkpoints, load_state, prune, read_weights, save_checkpoint
 from gated_vae.models.methods.base import StepBatch
-from gated_vae.models.noise import hashed_noise
+from gated_vae.models.noise import draw_normal, hashed_noise, stream_seed
 from gated_vae.models.objectives import Posterior, Terms
 from gated_vae.models.stacked import Stack
-from gated_vae.models.vae import GatedVAE, draw_noise
+from gated_vae.models.vae import GatedVAE
 from gated_vae.pairing.stream.address import is_address
 from gated_vae.pipelines.training import trainer
-from gated_vae.pipelines.training.chunks import IdChunk, id_chunks
+from gated_vae.pipelines.training.chunks import IdChunk, Walk, id_chunks
 from gated_vae.pipelines.training.config import TrainConfig
 from gated_vae.pipelines.training.losses import EventLog, RunningLosses
 from gated_vae.pipelines.training.process import (
@@ -45,6 +46,7 @@ from gated_vae.pipelines.training.trainer import (
     TrainOptions,
     TrainReport,
 )
+from gated_vae.pipelines.training.validation import History, Validation
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import atomic_file, locked
 from gated_vae.preprocessing.progress import Progress, ignore
@@ -102,6 +104,7 @@ def train_stack(
     store = store or open_store(configs[0].store)
     loader = trainer.open_loader(configs[0], store)  # refuses what does not fit before there is a run of it
     steps = configs[0].length(len(loader))
+    validations = [Validation.of(config, store) for config in configs]
     with ExitStack() as stack:
         for config, out in zip(configs, outs, strict=True):
             refuse_place(out, config)
@@ -111,18 +114,20 @@ def train_stack(
         if all(run.is_trained(steps) for run in runs):
             for run in runs:  # a death may have come before that was done
                 run.tidy()
-            return [TrainReport(run.path, steps, 0, run.read_metrics()["train"]["losses"]) for run in runs]
+            return [TrainReport.of(run) for run in runs]
         try:
-            stacked = StackTrainer(runs, store, steps, device)
+            stacked = StackTrainer(runs, store, runs[0].config.ends(len(loader)), device, validations)
             start = stacked.step
-            if start < steps:
+            if not stacked.ended():
                 for run in runs:
                     run.forget_metrics()
                 stacked.fit(options, progress)
         except torch.OutOfMemoryError as error:
             why = f"{len(runs)} models were asked for. {str(error).splitlines()[0]}"
             raise GatedVAEError("The stack does not fit into the memory of the GPU.", why, "Lower --stack.") from None
-        return [_report(run, losses.means, steps, start) for run, losses in zip(runs, stacked.losses, strict=True)]
+        for run, losses, history in zip(runs, stacked.losses, stacked.histories, strict=True):
+            run.finish(stacked.step, losses.means, history.told())
+        return [TrainReport.of(run, start) for run in runs]
 
 
 def why_not_stacked(configs: Sequence[TrainConfig]) -> str:
@@ -136,35 +141,44 @@ def why_not_stacked(configs: Sequence[TrainConfig]) -> str:
         alike = replace(config.model, objective=first.model.objective, kl_weights=first.model.kl_weights)
         if config.store != first.store:
             return "They are trained on different stores."
+        if config.patience and len(configs) > 1:
+            return "Early stopping ends each of them at a step of its own."
         if replace(config, seed=first.seed, model=alike) != first:
             return "They differ in more than seed, objective and KL weights."
     return ""
 
 
-def _report(run: Run, losses: dict[str, dict[str, float]], steps: int, start: int) -> TrainReport:
-    run.finish(steps, losses)
-    return TrainReport(run.path, steps, steps - start, losses)
-
-
 class StackTrainer:
     """A stack of models, its optimiser and its position in their runs."""
 
-    def __init__(self, runs: Sequence[Run], store: Store, steps: int, device: str) -> None:
+    def __init__(
+        self,
+        runs: Sequence[Run],
+        store: Store,
+        ends: tuple[int, ...],
+        device: str,
+        validations: Sequence[Validation | None] = (),
+    ) -> None:
         keep_freed_memory()
         torch.backends.cudnn.deterministic = True
         choose_products(runs[0].config.precision, device)
-        self.runs, self.steps, self.device, self.config = runs, steps, torch.device(device), runs[0].config
+        self.runs, self.device, self.config = runs, torch.device(device), runs[0].config
+        self.ends, self.steps, self.validations = ends, ends[-1], validations
         self.method, self.partitions = self.config.model.method, list(self.config.model.latent)
         self.images = load_images(store, self.device)
-        self.losses = [RunningLosses() for _ in runs]
+        self.losses, self.histories = [RunningLosses() for _ in runs], [History() for _ in runs]
         self._positions: list[dict[str, int] | None] = [None] * len(runs)
         saved = [{checkpoint.step for checkpoint in checkpoints(run.checkpoints)} for run in runs]
         self.step = max(set.intersection(*saved), default=0)  # the newest that all runs have saved
-        models, slots = zip(*(self._open(index) for index in range(len(runs))), strict=True)
-        self.stack = Stack(models, self.device)
+        self._models, slots = zip(*(self._open(index) for index in range(len(runs))), strict=True)
+        self.stack = Stack(self._models, self.device)
+        self._kl_weights = self.stack.buffers["kl_weights"].clone()
         self.optimiser = self._optimiser(slots)
         self._own_terms = [_term_names(run.config) for run in runs]
-        self._seeds = torch.tensor([run.config.seed for run in runs], device=device)
+        self._seeds = {
+            stream: torch.tensor([stream_seed(run.config.seed, stream) for run in runs], device=device)
+            for stream in (1, AUGMENT_STREAM)
+        }
         self._counter = torch.tensor(self.step, device=device)
         self._through = torch.ones(self.config.model.latent_size, dtype=torch.bool, device=device)
         self._sums: dict[str, Terms] = {}
@@ -188,6 +202,7 @@ class StackTrainer:
                 check_position(checkpoint, position)
                 self._positions[index] = position["loader"]
                 self.losses[index].load_state_dict(position)
+                self.histories[index] = History(**position.get("valid", {}))
         return model, {name: optimiser.state[parameter] for name, parameter in model.named_parameters()}
 
     def _optimiser(self, slots: Sequence[Slots]) -> torch.optim.Adam:
@@ -204,27 +219,38 @@ class StackTrainer:
             }
         return optimiser
 
+    def ended(self) -> bool:
+        """Whether no step is left."""
+        return self.step == self.steps or 0 < self.config.patience <= self.histories[0].since
+
     def fit(self, options: TrainOptions, progress: Progress) -> None:
         """Train to the last step, saving on the way and when told to stop."""
         batches = (self.steps - self.step) * len(self.runs)
         workers = min(len(self.runs), os.cpu_count() or 1) if batches > WORTH_PROCESSES else 0
-        how = {"chunk": CHUNK[self.device.type], "workers": workers}
-        chunks = id_chunks([run.config for run in self.runs], self._positions, self.step, self.steps, **how)
+        every = self.config.checkpoint_every or options.checkpoint_every
+        walk = Walk(self.step, self.ends, CHUNK[self.device.type], every)
+        chunks = id_chunks([run.config for run in self.runs], self._positions, walk, workers=workers)
         with stop_signals() as stopped, ExitStack() as stack:
             events = [stack.enter_context(closing(EventLog(run.path, self.step))) for run in self.runs]
             for chunk in self._saved_at_the_end_of(chunks):
-                due = self.step // options.checkpoint_every
                 for ids in self._steps_of(chunk):
                     self.step += 1
                     self._train_on(ids)
-                    last = self.step == self.steps
-                    if last or self.step % options.log_every == 0:
+                    if self.step % options.log_every == 0:
                         self._log(events)
-                        progress(self.step, self.steps, self.losses[0].note())
+                        progress(self.step, self.steps, self.losses[0].note() + self.histories[0].note())
                 self._positions = list(chunk.positions)
-                if last or stopped or self.step // options.checkpoint_every > due:
+                due = self.step == self.steps or self.step % every == 0
+                if due:
+                    self._validate(events)
+                if self.ended() and self.step % options.log_every:
+                    self._log(events)
+                    progress(self.step, self.steps, self.losses[0].note() + self.histories[0].note())
+                if due or stopped:
                     self._save()
-                if stopped and not last:
+                if self.ended():
+                    return
+                if stopped:
                     why = f"The state after {self.step} of {self.steps} steps is saved."
                     remedy = "Run the same command again to go on."
                     raise InterruptedTrainingError("Training was interrupted.", why, remedy)
@@ -253,6 +279,8 @@ class StackTrainer:
         ids = self.method.prepare(ids, (self.step - 1) // len(self.partitions))
         if ids.partition is not None:
             self._through.copy_(self.stack.buffers["masks"][0, self.partitions.index(ids.partition)])
+        if self.step <= self.config.warmup + 1:  # filled in: a graph looks where the weights are
+            self.stack.buffers["kl_weights"].copy_(self._kl_weights * self.config.kl_share(self.step))
         self._set_learning_rate()
         sums = self._sums.setdefault(ids.label, {})
         for key, term in self._compute(ids).items():
@@ -272,25 +300,27 @@ class StackTrainer:
         images = self.images[ids.input.long()], self.images[ids.target.long()]
         sources = None if ids.sources is None else ids.sources.long()
         batch = StepBatch(*images, sources=sources, through=None if ids.partition is None else self._through)
+        self._counter += 1
+        if kinds := self.config.augmentations:
+            batch = augment(batch, kinds, self._normal((NUMBERS, *ids.input.shape[1:]), AUGMENT_STREAM).movedim(1, 0))
         self.optimiser.zero_grad(set_to_none=True)
-        terms = terms_of(batch, self._noise(ids.target.shape[-1]))
+        terms = terms_of(batch, self._normal((3, ids.target.shape[-1], self.config.model.latent_size)))
         torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
         return {key: term.detach() for key, term in terms.items()}
 
-    def _noise(self, batch: int) -> torch.Tensor:
-        """Each model's noise of this step, (S, 3, B, M)."""
-        model = self.config.model
-        self._counter += 1
+    def _normal(self, shape: tuple[int, ...], stream: int = 1) -> torch.Tensor:
+        """Each model's noise of this step, (S, *shape): that of a single run."""
         if self.device.type == "cuda":
-            return hashed_noise(self._seeds, self._counter, (3, batch, model.latent_size))
+            return hashed_noise(self._seeds[stream], self._counter, shape)
         seeds = (run.config.seed for run in self.runs)
-        return torch.stack([draw_noise(model, batch, seed=seed, step=self.step, device="cpu") for seed in seeds])
+        drawn = [draw_normal(shape, seed=seed, step=self.step, device="cpu", stream=stream) for seed in seeds]
+        return torch.stack(drawn)
 
     def _set_learning_rate(self) -> None:
         if self.config.schedule == "constant":  # as it was made: no operation of the device for nothing
             return
-        rate = self.config.learning_rate(self.step, self.steps)
+        rate = self.config.learning_rate(self.step, self.ends)
         for group in self.optimiser.param_groups:
             if isinstance(group["lr"], torch.Tensor):
                 group["lr"].fill_(rate)
@@ -316,21 +346,39 @@ class StackTrainer:
             scalars = {f"{term}/{name}": value for name, terms in told.items() for term, value in terms.items()}
             log.add(self.step, scalars)
 
+    def _weights(self) -> dict[str, torch.Tensor]:
+        """What a model's `state_dict` has, of all of them."""
+        tensors = self.stack.parameters | self.stack.buffers
+        return {name: tensors[name].detach() for name in self.stack.saved}
+
+    def _validate(self, events: Sequence[EventLog]) -> None:
+        """File every model's loss on its valid pairs."""
+        weights = self._weights()
+        for index, validation in enumerate(self.validations):
+            if validation is not None:
+                model = self._models[index].to(self.device)
+                model.load_state_dict({name: value[index] for name, value in weights.items()})
+                keeps_best, history = self.config.keeps_best, self.histories[index]
+                found = history.add(self.step, validation.losses(model), keeps_best=keeps_best)
+                events[index].add(self.step, found)
+
     def _save(self) -> None:
         """Save every model as an ordinary run's checkpoint."""
         self._collect()
-        tensors = self.stack.parameters | self.stack.buffers
-        weights = {name: tensors[name].detach().cpu() for name in self.stack.saved}
+        weights = {name: value.cpu() for name, value in self._weights().items()}
         slots = {
             f"{name}/{key}": value.cpu()
             for name, parameter in self.stack.parameters.items()
             for key, value in self.optimiser.state[parameter].items()
         }
-        for index, (run, losses) in enumerate(zip(self.runs, self.losses, strict=True)):
+        for index, (run, losses, history) in enumerate(zip(self.runs, self.losses, self.histories, strict=True)):
             own = {name: value[index] for name, value in weights.items()}
             kept = {name: value[index] if value.dim() else value for name, value in slots.items()}
-            position = {"step": self.step, "loader": self._positions[index], **losses.state_dict()}
-            save_checkpoint(Checkpoint.at(run.checkpoints, self.step), own, kept, position, atomic_file)
+            told = {**losses.state_dict(), **history.told()}
+            position = {"step": self.step, "loader": self._positions[index], **told}
+            is_best = self.config.keeps_best and history.best == self.step
+            checkpoint = Checkpoint.at(run.checkpoints, self.step)
+            save_checkpoint(checkpoint, own, kept, position, atomic_file, is_best=is_best)
         for run in self.runs:
             prune(run.checkpoints, KEPT_CHECKPOINTS)
 

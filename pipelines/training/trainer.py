@@ -6,13 +6,16 @@ from collections.abc import Iterator
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from gated_vae.models import distributed
+from gated_vae.models.augment import AUGMENT_STREAM, NUMBERS, augment
 from gated_vae.models.checkpoint import Checkpoint, load_state, optimiser_slots, prune, read_weights, save_checkpoint
 from gated_vae.models.distributed import Shares
 from gated_vae.models.methods.base import StepBatch, self_reconstruction_at
+from gated_vae.models.noise import draw_normal
 from gated_vae.models.vae import GatedVAE, draw_noise
 from gated_vae.pairing.stream.address import is_address
 from gated_vae.pairing.stream.loader import PairBatch, PairLoader
@@ -29,6 +32,7 @@ from gated_vae.pipelines.training.run import (
     refuse_place,
     usable,
 )
+from gated_vae.pipelines.training.validation import History, Validation
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import atomic_file, locked
 from gated_vae.preprocessing.progress import Progress, ignore
@@ -49,12 +53,33 @@ class TrainOptions:
 
 @dataclass(frozen=True)
 class TrainReport:
-    """What training did: steps in all, how many of them now, and the mean losses at the end by partition and term."""
+    """What training did.
+
+    Attributes
+    ----------
+    steps, steps_now:
+        Steps in all, and how many of them now.
+    losses:
+        Mean losses at the end by partition and term.
+    valid:
+        What validations found, as `History` has it; None where there was none.
+    stopped_early:
+        Whether it ended since validations were no better.
+    """
 
     out: Path
     steps: int
     steps_now: int
     losses: dict[str, dict[str, float]]
+    valid: dict[str, Any] | None = None
+    stopped_early: bool = False
+
+    @classmethod
+    def of(cls, run: Run, start: int | None = None) -> TrainReport:
+        """Of a run that is trained, now from step `start`; None for nothing now."""
+        done = run.read_metrics()["train"]
+        now = 0 if start is None else done["steps"] - start
+        return cls(run.path, done["steps"], now, done["losses"], done.get("valid"), run.stopped_early())
 
 
 class InterruptedTrainingError(GatedVAEError):
@@ -81,28 +106,29 @@ def train(
     refuse_place(options.out, config)
     with locked(options.out) if first else nullcontext():
         loader = open_loader(config, store)
+        validation = Validation.of(config, loader.store)
+        steps = config.length(len(loader))  # refused, as what precedes, before there is a run of it
         if options.overwrite and config.initial:
             open_run(Path(config.initial)).model()  # refused before anything is removed
         if first:
             create_run(options.out, config, loader.store, extend=options.resume, overwrite=options.overwrite)
         distributed.everyone(0)  # so that all ranks find it
         run = open_run(options.out).using(config)
-        steps = config.length(len(loader))
         if run.is_trained(steps):
             if first:  # a death may have come before that was done
                 run.tidy()
-            return TrainReport(options.out, steps, 0, run.read_metrics()["train"]["losses"])
-        trainer = Trainer(run, loader, steps, device)
+            return TrainReport.of(run)
+        trainer = Trainer(run, loader, validation, device)
         start = trainer.step
         _agree(start, options)
-        if start < steps:
+        if not trainer.ended():
             if first:
                 run.forget_metrics()
             trainer.fit(options, progress)
         if first:
-            run.finish(steps, trainer.losses.means)
+            run.finish(trainer.step, trainer.losses.means, trainer.history.told())
         distributed.everyone(0)
-        return TrainReport(options.out, steps, steps - start, run.read_metrics()["train"]["losses"])
+        return TrainReport.of(run, start)
 
 
 def _agree(start: int, options: TrainOptions) -> None:
@@ -135,15 +161,18 @@ def open_loader(config: TrainConfig, store: Store | None) -> PairLoader:
 class Trainer:
     """Model, optimiser, loader and their position in one run."""
 
-    def __init__(self, run: Run, loader: PairLoader, steps: int, device: str) -> None:
+    def __init__(self, run: Run, loader: PairLoader, validation: Validation | None, device: str) -> None:
         keep_freed_memory()
-        self.run, self.config, self.loader, self.steps, self.device = run, run.config, loader, steps, device
-        self.method = self.config.model.method
-        loader.itself = lambda step: self_reconstruction_at(self.method, step, steps)
+        self.run, self.config, self.loader, self.device = run, run.config, loader, device
+        self.ends = self.config.ends(len(loader))
+        self.steps, self.method = self.ends[-1], self.config.model.method
+        self._axes = len(self.config.model.image_shape)
+        loader.itself = lambda step: self_reconstruction_at(self.method, step, self.ends[0])
         torch.manual_seed(self.config.seed)
         torch.backends.cudnn.deterministic = True
         choose_products(self.config.precision, device)
         self.model = GatedVAE(self.config.model, self.config.precision).to(device)
+        self._kl_weights = self.model.kl_weights.clone()
         distributed.synchronise_batch_norm(self.model)
         latest = run.latest()
         if self.config.initial and latest is None:
@@ -154,9 +183,14 @@ class Trainer:
         self.optimiser = torch.optim.Adam(trained, lr=self.config.lr, fused=True)
         self.step = self._saved = 0
         self._position = loader.state_dict()  # after that step
-        self.losses = RunningLosses()
+        self.losses, self.validation, self.history = RunningLosses(), validation, History()
         if latest is not None:
             self._restore(latest)
+        self.stopped_early = 0 < self.config.patience <= self.history.since
+
+    def ended(self) -> bool:
+        """Whether no step is left."""
+        return self.step == self.steps or self.stopped_early
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         with usable(checkpoint):
@@ -165,6 +199,7 @@ class Trainer:
             check_position(checkpoint, position)
             self.loader.load_state_dict(position["loader"])
             self.losses.load_state_dict(position)
+            self.history = History(**position.get("valid", {}))
             self.step = self._saved = position["step"]
             self._position = position["loader"]
 
@@ -173,18 +208,21 @@ class Trainer:
         self.model.train()
         if self.config.decoder_only:
             self.model.encoder.eval()  # batch normalisation keeps its statistics too
+        every = self.config.checkpoint_every or options.checkpoint_every
         log = closing(EventLog(self.run.path, self.step)) if distributed.rank() == 0 else nullcontext()
         with stop_signals() as stopped, log as events:
             for batch, shares in self._batches(stopped):
                 self._train_on(batch, shares)
-                last = self.step == self.steps
-                if last or self.step % options.log_every == 0:
+                due = self.step == self.steps or self.step % every == 0
+                if due:
+                    self._validate(events)
+                if self.ended() or self.step % options.log_every == 0:
                     self._log(events)
-                progress(self.step, self.steps, self.losses.note())
+                progress(self.step, self.steps, self.losses.note() + self.history.note())
                 stop = any(distributed.everyone(len(stopped)))
-                if last or stop or self.step % options.checkpoint_every == 0:
+                if due or stop:
                     self._save()
-                if stop and not last:
+                if stop and not self.ended():
                     raise self._interrupted()
 
     def _batches(self, stopped: list[int]) -> Iterator[tuple[PairBatch, Shares]]:
@@ -194,13 +232,13 @@ class Trainer:
         """
         self.loader.stop = lambda: bool(stopped)
         try:
-            while self.step < self.steps:
+            while not self.ended():
                 for batch in self.loader:
                     shares = Shares.of(len(batch.input))
                     if shares.whole >= 2:
                         self.step, self._position = self.step + 1, self.loader.state_dict()
                         yield batch, shares
-                    if self.step == self.steps:
+                    if self.ended():
                         return
         except Exception:
             if self.step > self._saved:
@@ -219,7 +257,13 @@ class Trainer:
         sources = None if pairs.sources is None else pairs.sources.to(self.device)
         images = pairs.input.to(self.device), pairs.target.to(self.device)
         batch = self.method.prepare(StepBatch(*images, partition=pairs.partition, sources=sources), turn)
+        if self.config.augmentations:
+            shape = (NUMBERS, *batch.input.shape[: -self._axes - 1], shares.whole)
+            drawn = draw_normal(shape, seed=self.config.seed, step=self.step, device=self.device, stream=AUGMENT_STREAM)
+            batch = augment(batch, self.config.augmentations, drawn[..., shares.own])
         noise = draw_noise(self.config.model, shares.whole, seed=self.config.seed, step=self.step, device=self.device)
+        if self.step <= self.config.warmup + 1:
+            self.model.kl_weights.copy_(self._kl_weights * self.config.kl_share(self.step))
         loss = self.model.loss(batch, noise[:, shares.own], shares)
         self._set_learning_rate()
         loss.total.backward()  # type: ignore[no-untyped-call]
@@ -230,7 +274,18 @@ class Trainer:
 
     def _set_learning_rate(self) -> None:
         for group in self.optimiser.param_groups:
-            group["lr"] = self.config.learning_rate(self.step, self.steps)
+            group["lr"] = self.config.learning_rate(self.step, self.ends)
+
+    def _validate(self, events: EventLog | None) -> None:
+        """File the loss on valid pairs, with the whole weight of the KL divergence; the first rank alone computes it."""
+        if self.validation is not None and distributed.rank() == 0:
+            self.model.kl_weights.copy_(self._kl_weights)
+            losses = self.validation.losses(self.model)
+            found = self.history.add(self.step, losses, keeps_best=self.config.keeps_best)
+            if events is not None:
+                events.add(self.step, found)
+        if self.config.patience:
+            self.stopped_early = distributed.everyone(self.history.since)[0] >= self.config.patience
 
     def _log(self, events: EventLog | None) -> None:
         """Tell mean losses since the last time, per label; stop where they are not finite."""
@@ -252,8 +307,10 @@ class Trainer:
         self._saved = self.step
         if distributed.rank() != 0:
             return
-        position = {"step": self.step, "loader": self._position, **self.losses.state_dict()}
+        told = {**self.losses.state_dict(), **self.history.told()}
+        position = {"step": self.step, "loader": self._position, **told}
         checkpoint = Checkpoint.at(self.run.checkpoints, self.step)
         slots = optimiser_slots(self.model, self.optimiser)
-        save_checkpoint(checkpoint, self.model.state_dict(), slots, position, atomic_file)
+        is_best = self.config.keeps_best and self.history.best == self.step
+        save_checkpoint(checkpoint, self.model.state_dict(), slots, position, atomic_file, is_best=is_best)
         prune(self.run.checkpoints, KEPT_CHECKPOINTS)

@@ -24,7 +24,9 @@ from gated_vae.preprocessing.files import (
     is_there,
     locked,
     read_json,
+    readable,
     refuse_filled,
+    refuse_links,
     refuse_ours,
     remove,
     write_bytes,
@@ -91,7 +93,8 @@ def simulate_faces(
                 _finish(options, out)
             for name in (PARTS, REPLACED):  # also where a call that was killed right here left them behind
                 remove(out / name)
-            return _report(pq.read_table(out / TRUTH, columns=["outcome", "faces", "person"]), done)
+            with readable(out / TRUTH, "Draw the faces again: the same command with --overwrite."):
+                return _report(pq.read_table(out / TRUTH, columns=["outcome", "faces", "person"]), done)
     except OSError as error:
         remedy = "Make room or choose another folder, then run the same command again: it goes on where it stopped."
         raise GatedVAEError(f"{out} cannot be written.", str(error), remedy) from error
@@ -135,6 +138,7 @@ def _claim(options: FaceSimulation, out: Path, overwrite: bool) -> None:
 def _set_aside(out: Path, options: dict[str, Any]) -> None:
     """Move what was drawn to a folder of its own, its options last; where there are such faces already, remove it."""
     before = out / REPLACED
+    refuse_links(out, (before,))
     kept = (before / OPTIONS).exists()
     for name in filter(lambda name: is_there(out / name), (TRUTH, PARTS, PROCESSED, IDENTITY, PARTITION)):
         if kept:
@@ -188,12 +192,20 @@ def _keep_memory() -> None:
 
 def _finish(options: FaceSimulation, out: Path) -> None:
     """Join the batches' truth, write the lists and, last, truth.parquet."""
-    table = pa.concat_tables([pq.read_table(_part(out, numbers)) for numbers in _batches(options)])
+    table = pa.concat_tables([_read_part(_part(out, numbers)) for numbers in _batches(options)])
     names, persons = table["image"].to_pylist(), table["person"].to_pylist()
     partitions = [person_of(options.seed, person)[1] for person in persons]
     for path, values in ((out / IDENTITY, persons), (out / PARTITION, partitions)):
         write_bytes(path, "".join(f"{name} {value}\n" for name, value in zip(names, values, strict=True)).encode())
     write_parquet(out / TRUTH, table.add_column(2, "partition", pa.array(partitions)), schema_version=VERSION)
+
+
+def _read_part(path: Path) -> pa.Table:
+    with readable(path, "Remove it, then run the same command again."):
+        table = pq.read_table(path)
+        if not {"image", "person"} <= {*table.column_names}:
+            raise ValueError("It is none of `pipe simulate`.")
+        return table
 
 
 def _report(table: pa.Table, already_done: bool) -> FaceReport:

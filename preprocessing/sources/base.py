@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 
 from gated_vae.preprocessing.compute import RunTasks, threads
 from gated_vae.preprocessing.errors import BadSourceError
-from gated_vae.preprocessing.files import locked
+from gated_vae.preprocessing.files import locked, refuse_overlap
 from gated_vae.preprocessing.progress import Progress, ignore
 from gated_vae.preprocessing.store import Store, open_store
 from gated_vae.preprocessing.store_writer import Plan, StoreWriter
@@ -65,11 +65,13 @@ def make_store(
     Raises
     ------
     GatedVAEError
-        When the source is missing or holds nothing to take, when `out` holds something else or is in use.
+        When the source is missing or holds nothing to take, when `out` holds something else or is in use, or when it is, holds
+        or lies in what is read, or lies in a store or a run.
     OSError
         When writing fails; what was in `out` before is still there.
     """
     plan = source.plan()
+    refuse_overlap(out, plan.inputs)  # before it is made
     with locked(out):
         writer = StoreWriter(out, plan)
         already_done = writer.is_finished(overwrite=overwrite)

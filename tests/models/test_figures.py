@@ -76,6 +76,14 @@ def test_hinton_of_nothing_is_an_empty_table() -> None:
     assert len(png(figure)) > 1000
 
 
+def test_names_are_no_formulas_and_control_nothing() -> None:
+    figure = hinton(np.eye(2), factor_names=["$\\frac$", "a\x1b[2J\n"], partitions={})
+    png(figure)  # warnings are errors
+    drawn = [text._preprocess_math(text.get_text()) for text in figure.axes[0].texts]
+    assert [words for words, _ in drawn[:2]] == ["$\\frac$", "a\N{REPLACEMENT CHARACTER}[2J\N{REPLACEMENT CHARACTER}"]
+    assert not any(formula for _, formula in drawn)
+
+
 def test_hinton_makes_room_for_names() -> None:
     names = {"a very long name": slice(0, 1), "another long name": slice(1, 2)}
     figure = hinton(np.eye(2), factor_names=["x", "y"], partitions=names)

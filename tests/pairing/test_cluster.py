@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from scipy.spatial.distance import cdist
 
@@ -369,6 +370,29 @@ def test_any_columns_of_numbers_can_be_named(tmp_path: Path) -> None:
     ]:
         with pytest.raises(GatedVAEError, match=message):
             cluster_store(store, ClusterOptions(near=parse_near([text])[0]))
+
+
+@pytest.mark.parametrize("name", ["pose_Rx", "pose_Rz", "AU12_r"])
+@pytest.mark.parametrize(
+    ("values", "why"),
+    [
+        (["x"] * 39 + ["y"], "holds no numbers"),
+        ([[1]] * 39 + [[2]], "holds no numbers"),
+        ([0.0] * 39 + [1e300], r"is 1e\+300 in row 39, which no label can be"),
+        (pa.array([0.0] * 39 + [-3e38], pa.float32()), r"is -3e\+38 in row 39, which no label can be"),
+        ([0] * 39 + [2**62], r"is 4.61169e\+18 in row 39, which no label can be"),
+    ],
+)
+def test_labels_that_none_can_be_are_refused_by_name_and_row(name: str, values: Any, why: str, tmp_path: Path) -> None:
+    columns = {key: np.linspace(0, 1, 40) for key in ("pose_Rx", "pose_Ry", "pose_Rz", "AU12_r")}
+    store, _ = make_store(Given(random_images(40), pa.table(columns)), tmp_path / "store")
+    options = ClusterOptions(clusters={"pose": 4, "expression": 4}, draws=1)
+    cluster_store(store.path, options)
+    table, before = pq.read_table(samples_path(store.path)), open_store(store.path).partitions
+    pq.write_table(table.set_column(table.column_names.index(name), name, [values]), samples_path(store.path))
+    with pytest.raises(GatedVAEError, match=rf"samples\.parquet cannot be used\.\nIts {name} {why}"):
+        cluster_store(store.path, options, overwrite=True)
+    assert before.items() <= open_store(store.path).partitions.items()
 
 
 def test_bytes_and_truth_values_are_measured_as_numbers(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from gated_vae.pipelines import channels, console
 from gated_vae.pipelines.channels import clean
 from gated_vae.pipelines.console import Lines
-from gated_vae.preprocessing.store import Store, manifest_path
+from gated_vae.preprocessing.store import Store, images_path, manifest_path
 from tests.pipelines.test_cli import TINY, pipe
 from tests.robustness.faultlib import read_tree
 
@@ -43,6 +43,27 @@ def test_a_reader_that_goes_away_is_one_message(store: Store) -> None:
     for form in ("--json", ""):
         ended = shell("| exec <&-; sleep 0", "inspect", store.path, *filter(None, [form]))
         assert ended.stderr.decode().splitlines()[:1] == ["The result cannot be printed."]
+
+
+@pytest.mark.parametrize("line", ["", "2>&-"])
+def test_a_store_whose_images_are_cut_while_they_are_read_ends_a_command_in_words(line: str, store: Store) -> None:
+    cut = f"""
+import os
+from gated_vae.preprocessing.store import Store
+images = Store.images.func
+def cut(store):
+    mapped = images(store)
+    os.truncate({str(images_path(store.path))!r}, 128)
+    return mapped
+Store.images = property(cut)
+from gated_vae.pipelines.cli import main
+main()"""
+    words = [cut, "inspect", store.path, "--pairs", store.path.parent / "pairs.png"]
+    command = ["sh", "-c", f'"$0" -c "$@" {line}', sys.executable, *map(str, words)]
+    ended = subprocess.run(command, capture_output=True, timeout=60, check=False)
+    assert ended.returncode == 1
+    assert ended.stderr.count(b"\n") == (0 if line else 3)
+    assert line or ended.stderr.startswith(b"A file was cut while it was read")
 
 
 @pytest.mark.parametrize("line", [pytest.param("2>/dev/full", marks=needs_full), "2>&- <&-"])
@@ -114,6 +135,12 @@ def test_no_name_or_manifest_speaks_to_the_terminal(
         assert "\N{REPLACEMENT CHARACTER}" in text
         assert not set(text) & set("\x1b\x07\x9b\x08\u202e\x7f")
     assert "first second" in printed, "a line of a table stays one line"
+
+
+def test_names_are_shown_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    console.say("a:smile:[b]b")
+    console.show({}, {"a:smile:[b]b": "a:smile:[b]b"}, as_json=False)
+    assert "".join(capsys.readouterr()).count("a:smile:[b]b") == 3
 
 
 def test_json_escapes_what_a_terminal_would_obey(store: Store, capsys: pytest.CaptureFixture[str]) -> None:

@@ -144,7 +144,7 @@ def test_a_stack_is_its_single_runs(tmp_path: Path, grid: Store, method: str, ne
 
 
 def test_a_stack_repeats_and_goes_on_to_the_same_bytes(tmp_path: Path, grid: Store) -> None:
-    wanted = [config(grid, model_of("fc"), seed=seed, steps=40) for seed in range(3)]
+    wanted = [config(grid, model_of("fc"), seed=seed, steps=40, warmup=20) for seed in range(3)]
     outs = {name: [tmp_path / f"{name}-{seed}" for seed in range(3)] for name in ("one", "two", "parts")}
     options = TrainOptions(tmp_path, device="cuda", log_every=5)
     for name in ("one", "two"):
@@ -167,7 +167,7 @@ def test_a_stacks_step_never_waits_for_the_device(tmp_path: Path, grid: Store) -
     for index, one in enumerate(wanted):
         create_run(tmp_path / f"{index}", one, grid)
         runs.append(open_run(tmp_path / f"{index}"))
-    trainer = StackTrainer(runs, grid, 64, "cuda")
+    trainer = StackTrainer(runs, grid, (64,), "cuda")
     ids = torch.from_numpy(np.random.default_rng(0).integers(0, len(grid), (2, len(runs), 32)).astype(np.int32)).cuda()
     for _ in range(6):  # as it is, then recorded, then replayed
         trainer.step += 1

@@ -180,6 +180,21 @@ def test_two_ranks_train_resume_and_end_in_the_weights_of_one_process(tmp_path: 
 
 
 @pytest.mark.slow
+def test_the_first_of_two_ranks_validates_and_both_stop_early(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "store", splits={"train": 210, "valid": 60, "test": 30})
+    model = replace(MODELS["partners"], objective=VAE())
+    wanted = config(store, model=model, lr=1e-3, keep="best", checkpoint_every=2)
+    alone = train(wanted, TrainOptions(tmp_path / "one", device="cpu"))
+    whole = on_two_ranks(train_until, wanted, TrainOptions(tmp_path / "two", device="cpu"))
+    assert whole.valid["history"] == pytest.approx(alone.valid["history"], rel=1e-3)
+    hasty = replace(wanted, steps=90, lr=0.3, keep="best:2", checkpoint_every=3)  # gets worse soon
+    stopped = on_two_ranks(train_until, hasty, TrainOptions(tmp_path / "hasty", device="cpu"))
+    assert stopped.stopped_early
+    assert stopped.steps == stopped.valid["best"] + 6 < 90
+    assert on_two_ranks(train_until, hasty, TrainOptions(tmp_path / "hasty", device="cpu")).steps_now == 0
+
+
+@pytest.mark.slow
 def test_a_last_batch_with_rows_for_one_rank_alone_is_left_out_on_both(tmp_path: Path) -> None:
     """301 pairs a partition: a batch of 300, and a single pair."""
     store = make_store(tmp_path / "store", 301)

@@ -225,6 +225,30 @@ def test_simulated_faces_that_are_replaced_are_there_until_the_new_ones_are_draw
     assert read_tree(out) != before
 
 
+def test_what_is_replaced_goes_nowhere_where_a_link_leads(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    simulate = ("simulate", "faces", "--n", "1", "--workers", "1", "--out", here / "faces")
+    assert pipe(*simulate) == 0
+    assert pipe("report", here / "run") == 0
+    for name in ("report.html", "identity.txt", "figures/pairs.png"):
+        (here / "mine" / name).parent.mkdir(parents=True, exist_ok=True)
+        (here / "mine" / name).write_text("mine")
+    commands = {
+        here / "faces": (*simulate, "--seed", "1", "--overwrite"),
+        here / "run": ("train", here / "store", "--out", here / "run", *TINY, "--overwrite"),
+    }
+    links = {here / "faces" / ".replaced": here / "mine", here / "run" / ".replaced": here / "mine"}
+    links[here / "run" / ".replaced" / "figures"] = here / "mine" / "figures"
+    for link, place in links.items():
+        if link.parent.is_symlink():
+            link.parent.unlink()
+            link.parent.mkdir()
+        link.symlink_to(place)
+        before = read_tree(here)
+        assert pipe(*commands[next(folder for folder in commands if folder in link.parents)]) == 1
+        assert "cannot be used.\nA link leads to where it lies." in capsys.readouterr().err
+        assert read_tree(here) == before
+
+
 def test_an_experiment_takes_a_new_folder_or_an_empty_one_or_its_own(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -260,6 +284,40 @@ def test_simulated_faces_take_a_new_folder_or_an_empty_one_or_their_own(
 
 
 # Names
+
+
+def test_a_tilde_that_no_shell_has_replaced_is_refused_in_words(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As in --out=~/store, which shells leave as it is, while Arrow opens what lies in the user's home."""
+    monkeypatch.setenv("HOME", str(here / "home"))
+    monkeypatch.chdir(here)
+    shutil.move(here / "store", here / "~")
+    before = read_tree(here)
+    for words in (
+        ("inspect", "~"),
+        ("train", "~", "--out", "new", *TINY),
+        ("simulate", "faces", "--out", "~root/faces"),
+    ):
+        assert pipe(*words) == 1
+        assert "The shell has not replaced its ~.\nWrite /" in capsys.readouterr().err
+    assert read_tree(here) == before
+
+
+@pytest.mark.parametrize("name", ["truth.parquet", ".parts/00000001.parquet"])
+def test_what_simulated_faces_cannot_have_is_named(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    simulate = ("simulate", "faces", "--n", "1", "--workers", "1", "--out", tmp_path / "faces")
+    assert pipe(*simulate) == 0
+    path = tmp_path / "faces" / name
+    (tmp_path / "faces" / "truth.parquet").unlink()
+    path.parent.mkdir(exist_ok=True)
+    for make in (Path.touch, os.mkfifo, lambda path: pq.write_table(pa.table({"outcome": [[1]]}), path)):
+        path.unlink(missing_ok=True)
+        make(path)
+        assert pipe(*simulate) == 1
+        assert f"{path} cannot be read.\n" in capsys.readouterr().err
 
 
 def test_paths_that_are_not_utf_8_are_refused_in_words_or_work(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from safetensors.torch import load_file
 
+from gated_vae.models.checkpoint import checkpoints
 from gated_vae.pairing import PairLoader
 from gated_vae.pairing.cluster import ClusterOptions, cluster_store
 from gated_vae.pairing.exact import pair_exactly
@@ -98,6 +101,27 @@ def test_what_test_people_are_decides_nothing(tmp_path: Path) -> None:
     for kind in ("turns", "together"):
         ids = np.concatenate([batch.input_id for batch in PairLoader(first, 16, batches=kind).ids()])  # type: ignore[arg-type]
         assert sorted(set(ids.tolist())) == list(range(training))
+
+
+def test_what_unseen_people_are_decides_no_weight(tmp_path: Path) -> None:
+    """Valid people decide what validations find, and nothing else; test people not even that."""
+    options = ["--network", "fc", "--hidden", "8", "--latent", "pose=2,expression=2,identity=2", "--method", "partners"]
+    options += ["--batch-size", "16", "--steps", "6", "--checkpoint-every", "3", "--device", "cpu"]
+    found, splits = {}, None
+    for spoilt in ("none", "valid", "test"):
+        spoil = frozenset() if splits is None else frozenset(splits.loc[splits["split"] == spoilt, "identity"])
+        write_people(tmp_path / "of", spoil=spoil)
+        store = open_store(paired(make(tmp_path / "of", tmp_path / spoilt, size=16)))
+        splits, run = store.samples, tmp_path / f"{spoilt}-run"
+        with pytest.raises(SystemExit, match="0"):
+            main(["train", str(store.path), "--out", str(run), *options])
+        saved, trained = checkpoints(run / "checkpoints")[-1], json.loads((run / "metrics.json").read_text())["train"]
+        slots = {name: value.numpy().tobytes() for name, value in load_file(saved.state).items()}
+        found[spoilt] = trained.pop("valid"), (saved.weights.read_bytes(), slots, trained)
+    assert [*found["none"][0]["history"]] == ["3", "6"]
+    assert found["test"] == found["none"]
+    assert found["valid"][1] == found["none"][1]
+    assert found["valid"][0] != found["none"][0]
 
 
 def test_unseen_people_judge(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from gated_vae.pairing.exact import pair_exactly
 from gated_vae.pairing.groups.grid import FactorGrid
 from gated_vae.pipelines.evaluation.opened import open_run as open_model
 from gated_vae.pipelines.training import stack
-from gated_vae.pipelines.training.chunks import id_chunks
+from gated_vae.pipelines.training.chunks import Walk, id_chunks
 from gated_vae.pipelines.training.config import TrainConfig
 from gated_vae.pipelines.training.run import open_run
 from gated_vae.pipelines.training.stack import train_stack
@@ -97,6 +97,18 @@ def test_losses_and_gradients_are_those_of_each_model_alone(network: str, method
         for name, value in model.state_dict().items():
             if "running" in name:
                 torch.testing.assert_close(stacked.buffers[name][index], value, **close)
+
+
+@pytest.mark.parametrize("method", ["gate", "partners:self_reconstruction=0.5"])
+def test_a_stack_of_augmented_images_ends_where_its_single_runs_end(tmp_path: Path, grid: Store, method: str) -> None:
+    wanted = configs(grid, "fc", method, steps=9, augment="mirror,shift,light")
+    options = TrainOptions(tmp_path, device="cpu")
+    reports = train_stack(wanted, [tmp_path / f"stacked-{one.seed}" for one in wanted], options)
+    for one, report in zip(wanted, reports, strict=True):
+        alone = train(one, replace(options, out=tmp_path / f"alone-{one.seed}"))
+        for label, losses in alone.losses.items():
+            for term, value in losses.items():
+                assert report.losses[label][term] == pytest.approx(value, rel=1e-4)
 
 
 @pytest.mark.parametrize("method", WAYS)
@@ -181,8 +193,8 @@ def test_what_cannot_be_stacked_is_refused(tmp_path: Path, grid: Store) -> None:
 
 def test_worker_processes_list_the_same_ids(grid: Store) -> None:
     wanted = configs(grid, "fc", "partners:self_reconstruction=0.5")
-    here = [*id_chunks(wanted, [None] * 4, 0, 30, chunk=8)]
-    there = [*id_chunks(wanted, [None] * 4, 0, 30, chunk=8, workers=2)]
+    here = [*id_chunks(wanted, [None] * 4, Walk(0, (30,), chunk=8))]
+    there = [*id_chunks(wanted, [None] * 4, Walk(0, (30,), chunk=8), workers=2)]
     assert [len(chunk.partitions) for chunk in here] == [6, 1, 6, 1, 6, 1, 6, 1, 2]  # 210 = 6 * 32 + 18
     for ours, theirs in zip(there, here, strict=True):
         assert torch.equal(ours.input, theirs.input)

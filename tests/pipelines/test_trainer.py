@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import signal
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -238,15 +240,38 @@ def test_resume_with_more_steps_equals_a_longer_run(tmp_path: Path, store: Store
     assert weights[0] == weights[1]
 
 
-def test_resume_takes_no_fewer_steps_and_no_other_end_of_a_falling_rate(tmp_path: Path, store: Store) -> None:
+def test_resume_takes_no_fewer_steps(tmp_path: Path, store: Store) -> None:
     train(config(store, steps=12), TrainOptions(tmp_path / "run"))
     before = contents(tmp_path / "run")
     with pytest.raises(GatedVAEError, match="longer already"):
         train(config(store, steps=6), TrainOptions(tmp_path / "run", resume=True))
     assert contents(tmp_path / "run") == before
-    train(config(store, steps=6, schedule="cosine"), TrainOptions(tmp_path / "falling"))
-    with pytest.raises(GatedVAEError, match="cannot go on beyond its end"):
-        train(config(store, steps=12, schedule="cosine"), TrainOptions(tmp_path / "falling", resume=True))
+
+
+@pytest.mark.parametrize("stop", [3, 8])
+def test_beyond_the_end_of_a_falling_rate_a_new_one_begins(tmp_path: Path, store: Store, stop: int) -> None:
+    """Self-reconstruction is over by half of the first; interrupted anywhere, before the former end, too, nothing changes."""
+    wanted = config(store, model=replace(MODEL, method=Partners(0.5)), steps=6, schedule="cosine")
+    whole, parts = (TrainOptions(tmp_path / name, log_every=1, checkpoint_every=4) for name in ("whole", "parts"))
+    train(wanted, whole)
+    longer = replace(wanted, steps=10)
+    with pytest.raises(GatedVAEError, match=r"steps \(6 there, 10 here\)[^$]*Add --resume"):
+        train(longer, whole)
+    assert train(longer, replace(whole, resume=True)).steps_now == 4
+    rates = [value for _, value in logged(whole.out)["learning_rate"]]
+    falls = [1e-3 * 0.5 * (1 + math.cos(math.pi * step / steps)) for steps in (6, 4) for step in range(steps)]
+    assert rates == pytest.approx(falls)
+    assert json.loads((whole.out / "config.json").read_text())["train"]["earlier"] == [6]
+    assert train(longer, whole).steps_now == 0, "the same command does nothing"
+    with pytest.raises(InterruptedTrainingError) if stop < 6 else nullcontext():
+        train(wanted, parts, stop_at(stop))
+    with pytest.raises(InterruptedTrainingError) if stop > 6 else nullcontext():
+        train(longer, replace(parts, resume=True), stop_at(stop))
+    train(longer, parts)
+    last = {name: digest for name, digest in contents(whole.out).items() if "10" in name or "json" in name}
+    assert last.items() <= contents(parts.out).items()
+    train(replace(longer, steps=12), replace(parts, resume=True))
+    assert open_run(parts.out).config.ends(1) == (6, 10, 12)
 
 
 def test_what_was_measured_of_other_weights_is_forgotten(tmp_path: Path, store: Store) -> None:

@@ -136,6 +136,11 @@ BROKEN: dict[str, tuple[Callable[[Path], object], Callable[[Path], Path], str]] 
         lambda s: groups_path(s, "expression"),
         "in no group",
     ),
+    "a group beyond all samples": (
+        lambda s: rewrite(groups_path(s, "expression"), lambda c: c["group"].__setitem__(0, 2**31 - 1)),
+        lambda s: groups_path(s, "expression"),
+        "numbers beyond all samples",
+    ),
     "centroids of another clustering": (
         lambda s: rewrite(centroids_path(s, "pose"), lambda c: c["size"].__iadd__(1)),
         lambda s: centroids_path(s, "pose"),

@@ -59,6 +59,9 @@ def made(server: Server, tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(folder / "plain", folder / "paired")
     run("cluster", f"{folder}/paired", *CLUSTER)
     run("train", f"{folder}/paired", "--out", f"{folder}/run", *TINY)
+    splits = ("--size", "16", "--split", "train=.6,valid=.4")
+    run("preprocess", "celeba", "--openface", f"{folder}/of", "--out", f"{folder}/split", *splits)
+    run("cluster", f"{folder}/split", *CLUSTER)
     return folder
 
 
@@ -77,6 +80,7 @@ def commands(made: Path) -> dict[str, Command]:
     sprites = ["preprocess", "dsprites", "--out", "ROOT"]
     simulate = ["simulate", "faces", "--out", "ROOT", "--n", "1", "--workers", "1"]
     train = ["train", str(paired), "--out", "ROOT", *TINY]
+    best = ["train", f"{made}/split", "--out", "ROOT", *TINY, "--keep", "best:2", "--checkpoint-every", "1"]
     cluster = ["cluster", "ROOT", *CLUSTER]
     found = [
         Command("simulate", simulate),
@@ -89,6 +93,7 @@ def commands(made: Path) -> dict[str, Command]:
         Command("cluster --overwrite", [*cluster, "--seed", "1", "--overwrite"], paired, None, unsound),
         Command("pair", ["pair", "ROOT", "--share", "smile=AU12_r", "--draws", "2"], plain, None, unsound),
         Command("train", train, None, paired, unsound),
+        Command("train --keep best", [*best, "--lr", ".3"], None, made / "split", unsound),
         Command("train --overwrite", [*train, "--seed", "1", "--overwrite"], run, paired, unsound),
         Command("finetune", ["finetune", "ROOT", "--steps", "4"], run, paired, unsound),
         Command("encode", ["encode", str(run), str(paired), "--out", "ROOT/codes.parquet"], None, made),
@@ -112,7 +117,11 @@ NAMES = list(commands(Path()))
 @pytest.mark.parametrize("name", NAMES)
 def test_a_fault_at_every_write(name: str, server: Server, made: Path, tmp_path: Path) -> None:
     # Only training listens to SIGTERM; the others die of it as of kill -9.
-    _try_all(Campaign(server, tmp_path), commands(made)[name], (*WRITES, TERM) if name == "train" else WRITES)
+    _try_all(
+        Campaign(server, tmp_path),
+        commands(made)[name],
+        (*WRITES, TERM) if name in ("train", "train --keep best") else WRITES,
+    )
 
 
 @pytest.mark.parametrize("name", [*NAMES, *readers(Path())])

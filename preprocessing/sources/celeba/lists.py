@@ -68,7 +68,7 @@ def read_splits(path: Path) -> NamedValues:
 
 def read_attributes(path: Path) -> NamedValues:
     """Read ``list_attr_celeba``: columns of whole numbers, named by its header; raises as `read_identities`."""
-    return _read(path, (), int)
+    return _read(path, (), _whole)
 
 
 def look_up(labels: NamedValues, images: Sequence[Parts]) -> pd.DataFrame:
@@ -106,9 +106,17 @@ def _person(text: str) -> int | str:
     return text
 
 
+def _whole(text: str) -> int:
+    if not -(2**63) <= (value := int(text)) < 2**63:
+        raise ValueError
+    return value
+
+
 def _read(path: Path, columns: tuple[str, ...], convert: Callable[[str], Any]) -> NamedValues:
     """Read a list of these columns, or of those that its header names if none are given."""
     lines = [(place, line) for place, line in enumerate(_text_lines(path), start=1) if line.strip()]
+    if long := [place for place, line in lines if len(line) > csv.field_size_limit()]:
+        raise GatedVAEError(f"Line {long[0]} of {path} cannot be read.", "It is far too long.", _FORM)
     if lines and lines[0][1].strip().isdigit():  # how many lines follow, as in the official file of attributes
         lines = lines[1:]
     names = _split(lines[0][1]) if lines else []
@@ -116,6 +124,10 @@ def _read(path: Path, columns: tuple[str, ...], convert: Callable[[str], Any]) -
         columns, lines = tuple(names[1:] if _HEADER.fullmatch(names[0]) else names), lines[1:]
     elif _is_header([_cells(line, len(columns))[0] for _, line in lines[:2]]):
         lines = lines[1:]
+    if len({*columns} - {""}) < len(columns):
+        raise GatedVAEError(
+            f"{path} cannot be read.", "Its header names a column twice, or has one without a name.", _FORM
+        )
     if not (lines and columns):
         raise GatedVAEError(f"{path} has no line.", "", _FORM)
     values: dict[Parts, tuple[Any, ...]] = {}

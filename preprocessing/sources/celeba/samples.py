@@ -47,7 +47,7 @@ def sample_table(faces: pd.DataFrame, people: People, *, whole: bool) -> pa.Tabl
     named = [image if path is None else path for image, path in images]  # a list names a video, not its frames
     for labels in people.lists:
         table = look_up(labels, named).set_axis(faces.index)
-        if taken := [name for name in table if name in samples]:
+        if taken := [name for name in table if name in {*samples, "sample_id"}]:
             why = f"{taken[0]} is a column already."
             raise BadSourceError(f"{labels.path} cannot be taken.", why, "Rename it in the list's header.")
         samples = samples.join(table)

@@ -12,6 +12,7 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -307,9 +308,23 @@ def test_a_store_without_pairs_is_judged_like_any(run: Path) -> None:
         assert pipe(command, run) == 0
 
 
-def test_a_truth_that_will_not_do_is_refused(run: Path, tmp_path: Path) -> None:
-    pd.DataFrame({"image": ["a"], "pose_Rx": [0.1]}).to_parquet(tmp_path / "truth.parquet")
-    assert pipe("evaluate", run, "--truth", tmp_path / "truth.parquet") == 1
+@pytest.mark.parametrize(
+    ("pose", "why"),
+    [
+        ([0.1], "It lacks"),
+        (["x"], "Its pose_Rx holds no numbers."),
+        ([{"a": 1}], "Its pose_Rx holds no numbers."),
+        ([1e300], "Its pose_Rx is 1e+300 in row 0, which no label can be."),
+    ],
+)
+def test_a_truth_that_will_not_do_is_refused(
+    pose: list[Any], why: str, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    truth = tmp_path / "truth.parquet"
+    pq.write_table(pa.table({"image": ["a"], "pose_Rx": pose}), truth)
+    assert pipe("evaluate", run, "--truth", truth) == 1
+    assert str(truth) in (said := capsys.readouterr().err)
+    assert why in said
 
 
 def test_a_run_that_may_not_be_written_to_is_judged_elsewhere(

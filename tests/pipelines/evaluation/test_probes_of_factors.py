@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from gated_vae.models.methods.exchange import Exchange
@@ -17,6 +19,7 @@ from gated_vae.pipelines.evaluation.opened import Codes, open_run
 from gated_vae.pipelines.evaluation.probes import encode_sample, evaluate_factors, sharers
 from gated_vae.pipelines.training.config import TrainConfig
 from gated_vae.pipelines.training.trainer import TrainOptions, train
+from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import write_json, write_parquet
 from gated_vae.preprocessing.store import SCHEMA_VERSION, Store, images_path, manifest_path, open_store, samples_path
 
@@ -44,6 +47,21 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = TrainConfig(store=str(path), model=model, steps=600, batch_size=64, lr=3e-3)
     train(config, TrainOptions(path.parent / "run"))
     return path.parent / "run"
+
+
+@pytest.mark.parametrize("value", [-1, 5, 2**60, "x"])
+def test_classes_that_no_factor_has_are_refused(value: Any, run: Path) -> None:
+    opened = open_run(run)
+    path = samples_path(opened.store.path)
+    whole = path.read_bytes()
+    try:
+        pq.write_table(pq.read_table(path).set_column(1, "light", pa.array([value] * 320)), path)
+        with pytest.raises(
+            GatedVAEError, match=r"samples\.parquet cannot be used\.\nIts light is not one of 5 classes"
+        ):
+            encode_sample(opened, 100, 0)
+    finally:
+        path.write_bytes(whole)
 
 
 def test_scores_tell_which_partition_knows_which_factor(run: Path) -> None:

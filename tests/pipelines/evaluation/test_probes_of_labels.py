@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from gated_vae.models.vae import GatedVAEConfig
@@ -17,8 +18,9 @@ from gated_vae.pipelines.evaluation.opened import Codes, open_run
 from gated_vae.pipelines.evaluation.probes import evaluate, probe_others
 from gated_vae.pipelines.training.config import TrainConfig
 from gated_vae.pipelines.training.trainer import TrainOptions, train
+from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.sources.base import make_store
-from gated_vae.preprocessing.store import Store, open_store
+from gated_vae.preprocessing.store import Store, open_store, samples_path
 from tests.pipelines.test_cli import pipe
 from tests.stores import Given, random_images
 
@@ -48,6 +50,16 @@ def store_of(path: Path, **more: Any) -> Store:
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     split = ["train"] * 200 + ["valid"] * 100 + ["test"] * 100
     return store_of(tmp_path_factory.mktemp("labels") / "store", split=split)
+
+
+def test_lists_are_no_labels_and_an_angle_is_a_number(tmp_path: Path) -> None:
+    store = store_of(tmp_path / "store", tags=[[number] for number in range(COUNT)])
+    assert read_labels(store, COUNT).classes.keys() == {"brand", "boxed"}
+    table = pq.read_table(samples_path(store.path))
+    words = table.set_column(table.column_names.index("heading"), "heading", [["north"] * COUNT])
+    pq.write_table(words, samples_path(store.path))
+    with pytest.raises(GatedVAEError, match="Its heading holds no numbers"):
+        read_labels(store, COUNT)
 
 
 def test_every_label_is_judged_by_what_it_is_and_what_cannot_be_is_named(store: Store, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,15 @@ import pytest
 from gated_vae.models.vae import GatedVAEConfig
 from gated_vae.pipelines.evaluation.opened import OpenRun
 from gated_vae.pipelines.evaluation.scores import Scores, Table
-from gated_vae.pipelines.experiments.runner import Experiment, Finished, Row, do_runs, finished_runs, is_finished
+from gated_vae.pipelines.experiments.runner import (
+    Experiment,
+    Finished,
+    Row,
+    do_runs,
+    finished_runs,
+    is_finished,
+    reproduce,
+)
 from gated_vae.pipelines.training.config import TrainConfig
 from gated_vae.pipelines.training.run import create_run, open_run
 from gated_vae.pipelines.training.trainer import TrainOptions, train
@@ -70,6 +79,14 @@ def two(store: Store, out: Path, steps: int = 2) -> Two:
 
 def do_all(experiment: Two, *names: str) -> None:
     do_runs(experiment, [experiment.run(name, 0) for name in names], workers=1)
+
+
+def test_results_to_put_beside_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    (tmp_path / "text.parquet").write_text("mine")
+    os.mkfifo(tmp_path / "pipe.parquet")
+    for name in ("text.parquet", "pipe.parquet", "nothing.parquet"):
+        with pytest.raises(GatedVAEError, match=f"{name} (cannot be read|does not exist)"):
+            reproduce(None, [], beside=[tmp_path / name])  # type: ignore[arg-type]  # before anything is done
 
 
 def test_a_run_is_finished_when_it_was_trained_to_the_end_and_evaluated(tmp_path: Path, store: Store) -> None:

@@ -533,8 +533,22 @@ def test_links_in_a_store_lead_to_what_stays(source: CelebaOptions, expected: di
     assert read_tree(out) == expected
     assert (disk / "pairs" / "of_another").exists()
     (out / ".work").symlink_to(disk)
-    with pytest.raises(GatedVAEError, match=r"\.work is a link"):
+    with pytest.raises(GatedVAEError, match=r"\.work cannot be used\.\nA link leads"):
         preprocess_celeba(source, out, overwrite=True)
+
+
+def test_work_that_leads_into_another_store_is_refused(
+    source: CelebaOptions, expected: dict[str, bytes], tmp_path: Path
+) -> None:
+    out, other = tmp_path / "store", tmp_path / "other"
+    preprocess_celeba(source, other)
+    with pytest.raises(KeyboardInterrupt):
+        preprocess_celeba(source, out, progress=Interrupt(2, KeyboardInterrupt()))
+    shutil.rmtree(out / ".work" / "store", ignore_errors=True)
+    (out / ".work" / "store").symlink_to(other)
+    with pytest.raises(GatedVAEError, match=r"\.work/store cannot be used\.\nA link leads"):
+        preprocess_celeba(source, out)
+    assert read_tree(other) == expected
 
 
 def test_a_torn_plan_is_thrown_away(source: CelebaOptions, expected: dict[str, bytes], tmp_path: Path) -> None:

@@ -76,6 +76,22 @@ def test_attributes_of_either_origin(tmp_path: Path, text: str) -> None:
     assert values(labels) == {"a.jpg": (-1, 1), "b.jpg": (1, -1)}
 
 
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        (f"image Male\na.jpg 1\nb.jpg {2**63}\n", "Line 3 of"),
+        (f"image Male\na.jpg {-(2**63) - 1}\n", "Line 2 of"),
+        (f'image,Male\na.jpg,1\n"b.jpg","{"1" * 200_000}"\n', "Line 3 of"),
+        ("image Male Male\na.jpg 1 2\n", "a column twice"),
+        ("image,Male,\na.jpg,1,2\n", "one without a name"),
+    ],
+)
+def test_attributes_that_cannot_be_are_refused(tmp_path: Path, text: str, what: str) -> None:
+    (tmp_path / "list").write_text(text)
+    with pytest.raises(GatedVAEError, match=what):
+        read_attributes(tmp_path / "list")
+
+
 def test_splits_as_words_or_numbers(tmp_path: Path) -> None:
     (tmp_path / "list").write_bytes(b"a.jpg 0\nb.jpg valid\nc.jpg test\nd.jpg val\n")
     assert values(read_splits(tmp_path / "list")) == {
