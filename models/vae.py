@@ -89,8 +89,7 @@ class GatedVAEConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> GatedVAEConfig:
-        """Build from what `to_dict` gave, after a round trip through JSON; without a likelihood it is Bernoulli."""
-        values = {"likelihood": "bernoulli", **values}
+        """Build from what `to_dict` gave, after a round trip through JSON."""
         tuples = {key: tuple(values[key]) for key in ("image_shape", "hidden")}
         choices = {name: parse(registry, str(values[name])) for name, registry in _CHOICES.items()}
         return cls(**{**values, **tuples, **choices})

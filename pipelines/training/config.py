@@ -18,7 +18,7 @@ MOST_PAIRS = 2**20  # in a step
 
 _NUMBER = (int, float)
 _MODEL = {
-    **dict.fromkeys(("network", "method", "objective"), str),
+    **dict.fromkeys(("network", "method", "objective", "likelihood"), str),
     "image_shape": [int],
     "hidden": [int],
     "latent": {str: int},
@@ -171,11 +171,7 @@ class TrainConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> TrainConfig:
-        """Build from what `to_dict` gave, after a round trip through JSON; an error of some kind where it is anything else.
-
-        Warm-up, weights to keep and earlier lengths may be left out: then there are none.
-        """
-        values = {"warmup": 0, "keep": "last", "checkpoint_every": None, "earlier": [], **values}
+        """Build from what `to_dict` gave, after a round trip through JSON; an error of some kind where it is anything else."""
         forms = {**get_type_hints(cls), "model": _MODEL, "lr": _NUMBER, "earlier": [int]}
         for name, form in forms.items():
             if not fits(values.get(name), get_args(form) or form):

@@ -34,7 +34,7 @@ from gated_vae.preprocessing.files import (
 )
 from gated_vae.preprocessing.store import Store, images_path, open_store
 
-RUN_SCHEMA_VERSION = 4
+RUN_SCHEMA_VERSION = 5
 CHECKPOINTS, FIGURES = "checkpoints", "figures"
 TUNED = "finetuned"  # in a run's folder, the run that starts from its weights
 REPLACED = ".replaced"  # the run that was there before, until this one is trained

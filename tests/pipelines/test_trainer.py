@@ -362,7 +362,7 @@ def test_a_run_of_an_earlier_form_is_told_from_a_damaged_one(tmp_path: Path, sto
     with pytest.raises(GatedVAEError, match="damaged"):
         open_run(tmp_path / "run")
     path.write_text(json.dumps({**values, "schema_version": 1}))
-    with pytest.raises(GatedVAEError, match="schema version 1; this version reads 4"):
+    with pytest.raises(GatedVAEError, match="schema version 1; this version reads 5"):
         open_run(tmp_path / "run")
 
 
