@@ -35,11 +35,12 @@ def draw(folder: Path, count: int) -> Path:
     return folder.with_name("labels.csv")
 
 
-def pipe(*words: object) -> None:
+def pipe(words: str) -> None:
     """Run a command of `pipe`."""
-    command = [sys.executable, "-c", "from gated_vae.pipelines.cli import main; main()", *map(str, words)]
-    print("$ pipe", *words, flush=True)
-    subprocess.run(command, check=True)
+    print("$ pipe", words, flush=True)
+    subprocess.run(
+        [sys.executable, "-c", "from gated_vae.pipelines.cli import main; main()", *words.split()], check=True
+    )
 
 
 def main() -> None:
@@ -49,46 +50,16 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=2000)
     parser.add_argument("--steps", type=int, default=2000)
     given = parser.parse_args()
-    store, run = given.out / "store", given.out / "run"
-    labels = draw(given.out / "pictures", given.pictures)
-    shares = "train=.7,valid=.15,test=.15"
-    pipe(
-        "preprocess",
-        "images",
-        given.out / "pictures",
-        "--labels",
-        labels,
-        "--colour",
-        "--size",
-        32,
-        "--split",
-        shares,
-        "--out",
-        store,
-    )
-    pipe(
-        "cluster",
-        store,
-        "--near",
-        f"place=x,y:{max(given.pictures // 50, 2)}",
-        "--near",
-        f"colour=hue@360:{max(given.pictures // 100, 2)}",
-    )
-    pipe("pair", store, "--share", "ground=ground")
-    pipe(
-        "train",
-        store,
-        "--out",
-        run,
-        "--method",
-        "partners",
-        "--latent",
-        "place=3,colour=2,ground=2",
-        "--steps",
-        given.steps,
-    )
-    pipe("evaluate", run)
-    pipe("traverse", run)
+    out, table = given.out, draw(given.out / "pictures", given.pictures)
+    places, colours = (max(given.pictures // size, 2) for size in (50, 100))
+    split = "train=.7,valid=.15,test=.15"
+    pipe(f"preprocess images {out}/pictures --labels {table} --colour --size 32 --split {split} --out {out}/store")
+    pipe(f"cluster {out}/store --near place=x,y:{places} --near colour=hue@360:{colours}")
+    pipe(f"pair {out}/store --share ground=ground")
+    latent = "place=3,colour=2,ground=2"
+    pipe(f"train {out}/store --out {out}/run --method partners --latent {latent} --steps {given.steps}")
+    pipe(f"evaluate {out}/run")
+    pipe(f"traverse {out}/run")
 
 
 if __name__ == "__main__":

@@ -36,10 +36,21 @@ def test_lightning_trains_from_pairs_and_goes_on(store: Store, tmp_path: Path, w
 
 
 @pytest.mark.slow
-def test_own_pictures_with_a_table_become_a_model_and_its_pictures(tmp_path: Path) -> None:
-    script = [sys.executable, EXAMPLES / "own_pictures.py", tmp_path, "--pictures", 200, "--steps", 10]
-    told = subprocess.run([*map(str, script)], check=True, capture_output=True, text=True).stdout
-    assert "200 = 200 taken + 0 rejected" in told
-    assert open_store(tmp_path / "store").images.shape == (200, 32, 32, 3)
-    assert list(open_store(tmp_path / "store").partitions) == ["place", "colour", "ground"]
-    assert {path.name for path in (tmp_path / "run" / "figures").iterdir()} >= {"traversals.png"}
+@pytest.mark.parametrize(
+    ("script", "size", "images", "partitions"),
+    [
+        ("own_pictures.py", "--pictures 200", (200, 32, 32, 3), ["place", "colour", "ground"]),
+        ("sequences.py", "--films 10", (400, 32, 32), ["place", "film"]),
+        ("colour_grid.py", "", (2160, 32, 32, 3), ["ground", "hue", "size", "x"]),
+    ],
+)
+def test_data_of_each_kind_become_a_model_and_its_pictures(
+    tmp_path: Path, script: str, size: str, images: tuple[int, ...], partitions: list[str]
+) -> None:
+    words = [sys.executable, EXAMPLES / script, tmp_path, *size.split(), "--steps", 10]
+    told = subprocess.run([*map(str, words)], check=True, capture_output=True, text=True).stdout
+    assert told.count("$ pipe") >= 3
+    store = open_store(tmp_path / "store")
+    assert store.images.shape == images
+    assert [*store.partitions] == partitions
+    assert {path.name for path in (tmp_path / "run" / "figures").iterdir()} >= {"traversals.png", "reconstructions.png"}
