@@ -145,7 +145,8 @@ class Table1(Experiment):
             f" {Table1.lr:g} {Table1.schedule} (the paper: 1e-4) and hidden sizes {Table1.hidden} (the paper states none)"
             f" unless a row says otherwise, {self.precision}, n seeds; intervals are 95% of the mean over seeds (Student's t)."
             " Codes are posterior means of 10,000 random images, a quarter of them held out; scores as in the paper (Lasso 0.02;"
-            " random forest of 10 trees, depth 12; NRMSE). Gradient boosting, as elsewhere: 2,500 of them fitted, 1,250 judged, 1 - accuracy.\n"
+            " random forest of 10 trees, depth 12; NRMSE). Gradient boosting, as elsewhere: 2,500 of them fitted, 1,250 judged,"
+            " 1 - accuracy.\n"
         ]
         known = paper()
         for number, (title, columns) in enumerate(TABLES.items(), start=1):
