@@ -69,7 +69,8 @@ class FactorVAE:
 
     The discriminator learns in the same step, from the codes and from the same ones with every dimension permuted over the
     batch by itself (as in disentanglement_lib; the paper permutes a second batch); its term, `critic`, moves nothing else, and
-    `tc` does not move it. The order of the prior's sample decides the permutations. Locatello et al. 2019 compare gammas of 10 to 100.
+    `tc` does not move it. The order of the prior's sample decides the permutations. Locatello et al. 2019
+    compare gammas of 10 to 100.
     """
 
     beta: float = 1.0

@@ -13,7 +13,12 @@ from gated_vae.pipelines.options import AsJson, MovedStore, RunPath, Seed, Truth
 def evaluate(
     run: RunPath,
     samples: Annotated[
-        int | None, typer.Option(min=100, help="Random images at most.", show_default="20,000 faces, 10,000 dSprites")
+        int | None,
+        typer.Option(
+            min=100,
+            help="Random images at most; 15000 judge a factor grid's DCI as published.",
+            show_default="20,000 faces, 10,000 dSprites",
+        ),
     ] = None,
     truth: Truth = None,
     store: MovedStore = None,

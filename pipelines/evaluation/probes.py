@@ -128,7 +128,7 @@ def evaluate_factors(
             regressor="random_forest",
             seed=seed,
         )
-    progress(2, 3, "DCI and other scores")
+    progress(2, 3, "DCI, by gradient boosting first")
     boosted = boosted_split(len(factors), seed)
     shared = _shared_values(codes.mean, factors, seed)
     left_out |= {

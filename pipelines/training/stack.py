@@ -284,7 +284,7 @@ class StackTrainer:
         ids = self.method.prepare(ids, (self.step - 1) // len(self.partitions))
         if ids.partition is not None:
             self._through.copy_(self.stack.buffers["masks"][0, self.partitions.index(ids.partition)])
-        if self.step <= self._rises + 1:  # filled in: a graph looks where the weights are
+        if self._rises and self.step <= self._rises + 1:  # filled in: a graph looks where the weights are
             self.stack.buffers["step"].fill_(self.step - 1)
             self.stack.buffers["kl_weights"].copy_(self._kl_weights * self.config.kl_share(self.step))
         self._set_learning_rate()

@@ -264,7 +264,7 @@ class Trainer:
             drawn = draw_normal(shape, seed=self.config.seed, step=self.step, device=self.device, stream=AUGMENT_STREAM)
             batch = augment(batch, self.config.augmentations, drawn[..., shares.own])
         noise = draw_noise(self.config.model, shares.whole, seed=self.config.seed, step=self.step, device=self.device)
-        if self.step <= self.config.rises + 1:
+        if self.config.rises and self.step <= self.config.rises + 1:
             self.model.step.fill_(self.step - 1)
             self.model.kl_weights.copy_(self._kl_weights * self.config.kl_share(self.step))
         loss = self.model.loss(batch, noise[:, shares.own], shares)
