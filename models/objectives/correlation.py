@@ -17,7 +17,7 @@ UNITS = (1000,) * 6  # of the discriminator
 def total_correlation(posterior: Posterior, codes: torch.Tensor) -> torch.Tensor:
     """The total correlation in nats, by minibatch-weighted sampling from codes (B, M) of their own posteriors.
 
-    The mean over i of ``log(1/B sum_j q(z_i|x_j)) - sum_d log(1/B sum_j q(z_id|x_j))`` (Chen et al. 2018, equation S2, where
+    The mean over i of ``log(1/B sum_j q(z_i|x_j)) - sum_d log(1/B sum_j q(z_id|x_j))`` (Chen et al. 2018, where
     1/B is 1/(N B) for a data set of N: that adds (M - 1) log N to the value and nothing to its gradient, and is left out, so that
     the value is that of the batch as a mixture).
     """

@@ -56,10 +56,7 @@ FACES, SPRITES = 20_000, 10_000  # how many images are encoded, at most
 PROBES = ("ridge", "random_forest")
 REGRESSORS = ("lasso", "random_forest")  # of DCI
 GRID_REGRESSORS = (BOOSTED, "random_forest", "lasso")
-FEWER = (
-    2_500,
-    1_250,
-)  # images that gradient boosting is fitted and judged on where there are too few for the published protocol
+FEWER = (2_500, 1_250)  # images that gradient boosting is fitted and judged on, unless there are `PUBLISHED`
 CLASSES = (
     "shape",
     "object_shape",

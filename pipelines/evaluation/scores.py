@@ -135,7 +135,7 @@ def _boosting(values: Values) -> dict[str, str]:
         return {}
     fitted, judged = values["boosted"]
     told = f"fits {fitted:,} and is judged on {judged:,} of them, as classes: its error is 1 - accuracy"
-    more = f"; --samples {sum(PUBLISHED)} takes the published {PUBLISHED[0]:,} and {PUBLISHED[1]:,}"
+    more = f"; published scores are by {PUBLISHED[0]:,} and {PUBLISHED[1]:,}, and higher: --samples {sum(PUBLISHED)}"
     may_take_more = fitted < PUBLISHED[0] <= values["samples"]  # the store has no fewer
     return {"gradient boosting": told + more * may_take_more}
 

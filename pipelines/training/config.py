@@ -109,16 +109,12 @@ class TrainConfig:
             why = "Its targets are composed of the batch's own factors, which a mirror would change."
             raise UsageError("Images of a factor grid cannot be augmented.", why, "Leave --augment out.")
         if self.warmup and hasattr(self.model.objective, "steps"):
-            raise UsageError(
-                "--warmup is not for this objective.", "Its capacity rises by itself.", "Leave --warmup out."
-            )
+            why = "Its capacity rises by itself."
+            raise UsageError("--warmup is not for this objective.", why, "Leave --warmup out.")
         if hasattr(self.model.objective, "critic") and self.batch_size < FEWEST_FOR_A_CRITIC:
             why = f"Of {self.batch_size} codes, permuted, one in {self.batch_size} stays where it was."
-            raise UsageError(
-                "The batch is too small for a discriminator.",
-                why,
-                f"Choose --batch-size {FEWEST_FOR_A_CRITIC} or more.",
-            )
+            remedy = f"Choose --batch-size {FEWEST_FOR_A_CRITIC} or more."
+            raise UsageError("The batch is too small for a discriminator.", why, remedy)
         if not re.fullmatch(r"last|best(:0*[1-9][0-9]{0,8})?", self.keep):
             remedy = "Choose last, best or best:N, where N validations in a row that are no better end training."
             raise UsageError(f"--keep {self.keep} cannot be read.", "", remedy)

@@ -270,9 +270,8 @@ class Trainer:
         loss = self.model.loss(batch, noise[:, shares.own], shares)
         self._set_learning_rate()
         loss.total.backward()  # type: ignore[no-untyped-call]
-        distributed.sum_gradients(
-            self.optimiser.param_groups[0]["params"]
-        )  # a critic sees the whole batch on every rank
+        # Not those of a critic, which sees the whole batch on every rank.
+        distributed.sum_gradients(self.optimiser.param_groups[0]["params"])
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         self.losses.add(batch.label, loss.terms)
