@@ -43,13 +43,18 @@ class Preset:
         shape = tuple(store.manifest["image_shape"])
         objective = parse(OBJECTIVES, self.objective)
         return GatedVAEConfig(
-            latent={name: self.latent.get(name, self.latent_else) for name in store.partitions},
+            latent={name: self.latent.get(name, self.latent_else * _factors(store, name)) for name in store.partitions},
             image_shape=shape,
             network=self.network,
             method=parse(METHODS, self.method),
             objective=with_beta(objective, getattr(objective, "beta", 0.0) * math.prod(shape) / PIXELS),
             kl_weights={name: weight for name, weight in self.kl_weights.items() if name in store.partitions},
         )
+
+
+def _factors(store: Store, partition: str) -> int:
+    """How many factors a partition is to hold, where its pairs differ in some of all factors, else 1."""
+    return len(store.manifest.get("factors", [partition])) if store.partitions[partition]["method"] == "change" else 1
 
 
 def with_beta(objective: Objective, beta: float) -> Objective:
