@@ -200,7 +200,7 @@ class GatedVAE(nn.Module):
         terms = objective.terms(Posterior(mean, logvar), sample, prior, self.kl_weights * step.kl_weight)
         terms |= {name: values.mean() for name, values in zip(step.own, nats, strict=True)}
         logits = self.decode(step.codes.flatten(0, -2))
-        target, images = self.pixels(batch.target).view(logits.shape), shares.whole * (len(logits) // needed[1])
+        target, images = self.pixels(batch.target).reshape(logits.shape), shares.whole * (len(logits) // needed[1])
         terms["reconstruction"] = self.config.likelihood.loss(logits, target, self.raw_scale, images)
         return terms
 

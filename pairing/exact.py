@@ -180,17 +180,18 @@ class Change:
         GatedVAEError
             When there is no grid, or it has no more factors than change.
         """
-        what = f"Pairs cannot differ in {self.k} factors."
+        what = f"Pairs cannot differ in just {self.k} factors."
         grid = FactorGrid.of(store)
         if grid is None:
             why = f"{store.path} is no full grid of factors (dSprites, Shapes3D, MPI3D): partners need not be there."
             raise GatedVAEError(what, why, "Use --share, --follow or --pairs.")
-        factors = sum(size > 1 for size in grid.sizes)
-        if not 0 < self.k < factors:
+        factors = [name for name, size in zip(grid.names, grid.sizes, strict=True) if size > 1]
+        if not 0 < self.k < len(factors):
             why = (
-                f"The store has {factors} that vary: {', '.join(grid.names)}. One at least changes, and one is shared."
+                f"{len(factors)} vary ({', '.join(factors)}), of which one at least has to change and one to be shared."
             )
-            raise GatedVAEError(what, why, f"Give a number from 1 to {factors - 1}.")
+            remedy = f"Give a number from 1 to {len(factors) - 1}." if len(factors) > 1 else "Take a store with more."
+            raise GatedVAEError(what, why, remedy)
         return {"shared": [], "k": self.k}
 
     def group(self, store: Store, record: Record) -> Grouped:

@@ -292,7 +292,8 @@ class StackTrainer:
         """What the method makes of a batch, whose model axis stands for an image's own axes meanwhile: the last ones."""
         last = replace(ids, input=ids.input.movedim(0, -1), target=ids.target.movedim(0, -1))
         ids = self.method.prepare(last, (self.step - 1) // len(self.partitions))
-        return replace(ids, input=ids.input.movedim(-1, 0), target=ids.target.movedim(-1, 0))
+        inputs, targets = (tensor.movedim(-1, 0).contiguous() for tensor in (ids.input, ids.target))
+        return replace(ids, input=inputs, target=targets)
 
     def _compute(self, ids: StepBatch) -> Terms:
         """One step of the optimiser; return the loss terms by name, (S,)."""
