@@ -54,7 +54,9 @@ class Preset:
 
 def _factors(store: Store, partition: str) -> int:
     """How many factors a partition is to hold, where its pairs differ in some of all factors, else 1."""
-    return len(store.manifest.get("factors", [partition])) if store.partitions[partition]["method"] == "change" else 1
+    return (
+        len(store.manifest.get("factors", [partition])) if store.partitions[partition].get("method") == "change" else 1
+    )
 
 
 def with_beta(objective: Objective, beta: float) -> Objective:

@@ -24,7 +24,7 @@ from gated_vae.models.methods.slow import SlowVAE
 from gated_vae.models.methods.vae import Ungated
 from gated_vae.models.registry import METHODS
 from gated_vae.models.vae import GatedVAE, GatedVAEConfig, draw_noise
-from gated_vae.pairing.exact import FactorGrid, pair_exactly
+from gated_vae.pairing.exact import Change, FactorGrid, pair_exactly
 from gated_vae.pairing.stream.loader import PairLoader
 from gated_vae.pipelines.cli import main
 from gated_vae.pipelines.training.config import TrainConfig
@@ -94,6 +94,14 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A full grid of factors, which every method can be trained on."""
     path = tmp_path_factory.mktemp("methods") / "store"
     pair_exactly(make_grid_store(path, FactorGrid(("a", "b", "c"), (4, 5, 3))), {"left": ("a",), "right": ("b", "c")})
+    return path
+
+
+@pytest.fixture(scope="module")
+def changed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The grid with pairs that differ in one factor."""
+    path = tmp_path_factory.mktemp("changed") / "store"
+    pair_exactly(make_grid_store(path, FactorGrid(("a", "b", "c"), (4, 5, 3))), {"changed": Change(1)})
     return path
 
 
@@ -218,6 +226,28 @@ def test_composed_targets_are_of_one_rank(store: Path) -> None:
     with pytest.raises(GatedVAEError, match="must be in one place") as refused:
         PairLoader(store, BATCH, batches="composed", world_size=2)
     assert "--method partners" in str(refused.value.remedy)
+
+
+@every_method
+def test_pairs_that_nobody_says_what_they_share_are_for_methods_that_need_not_know(
+    tmp_path: Path, changed: Path, method: Method
+) -> None:
+    wanted = replace(config(changed, method, steps=2), model=replace(model(method), latent={"changed": 5}))
+    options = TrainOptions(tmp_path / "run", device="cpu")
+    if method.told == "shared":
+        with pytest.raises(GatedVAEError, match=r"(?s)cannot be trained on by .*nobody says which") as refused:
+            train(wanted, options)
+        assert "leave changed out of --latent" in str(refused.value.remedy)
+        assert not (options.out / "config.json").exists()
+    else:
+        assert train(wanted, options).steps == 2
+
+
+def test_what_methods_are_told() -> None:
+    told = {name: kind().told for name, kind in METHODS.items() if name != "mine"}
+    nothing = ("vae", "ada-gvae", "ada-ml-vae", "slow-vae")
+    assert told == {name: "nothing" if name in nothing else "shared" for name in told}
+    assert AdaGVAE(k=1).told == AdaMLVAE(k=3).told == "count"
 
 
 def test_a_method_of_ones_own_lowers_the_loss_and_is_one_of_the_command_line(tmp_path: Path, store: Path) -> None:
