@@ -28,7 +28,7 @@ from benchmarks.timing import Record, alternate, ratio, show
 from gated_vae.preprocessing.compute import count_workers, threads
 from gated_vae.preprocessing.image_file import make_images
 from gated_vae.preprocessing.images import use_one_thread
-from gated_vae.preprocessing.sources.celeba.tasks import decode_shard
+from gated_vae.preprocessing.sources.pictures import Pictures, decode_shard
 from gated_vae.preprocessing.store_writer import REGION_IMAGES
 
 SIZE = 64
@@ -86,7 +86,8 @@ def ours(files: list[str], workers: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
         regions = make_images(Path(folder, "store", "images.npy"), (SIZE, SIZE), len(names), REGION_IMAGES)
         with threads(workers) as run:
-            list(run(decode_shard, [("", names[region.start : region.stop], region) for region in regions]))
+            pictures = Pictures("", names)
+            list(run(decode_shard, [(pictures.part(region), region) for region in regions]))
 
 
 def find_pictures(folder: Path) -> list[str]:

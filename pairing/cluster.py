@@ -237,8 +237,13 @@ class _Clustering:
         return Plan(name, record, lambda: self._group(record, others))
 
     def _check(self, name: str, k: int, others: list[str]) -> None:
-        samples, rule = self.store.training, self.options.rule
-        if not LabelColumns(self.store, self.columns[name]).vary:
+        samples, rule, columns = self.store.training, self.options.rule, LabelColumns(self.store, self.columns[name])
+        if gaps := columns.gaps:
+            column, count = next(iter(gaps.items()))
+            why = f"{count} of {len(self.store)} samples have no {column}."
+            remedy = "Fill the table or take these rows out of it, then preprocess again; or choose other columns with --near."
+            raise GatedVAEError(f"Samples cannot be grouped by {name}.", why, remedy)
+        if not columns.vary:
             why = f"All {samples} have the same {', '.join(self.labels[name].columns)}: partners would be random."
             raise GatedVAEError(f"Samples cannot be grouped by {name}.", why, _VARY)
         most = samples // 2

@@ -85,9 +85,15 @@ POSE = Label(
     density=81.04,  # the paper has 2,500 of CelebA
 )
 EXPRESSION = Label("expression", ("AU*_r",), unit="intensity", title="action unit intensities")
+BLENDSHAPES = Label(  # ARKit's and MediaPipe's, all of the face but where the eyes look
+    "blendshapes",
+    ("brow*", "cheek*", "eyeBlink*", "eyeSquint*", "eyeWide*", "jaw*", "mouth*", "noseSneer*"),
+    unit="weight",
+    title="blendshapes",
+)
 IDENTITY = Label("identity", ("identity",), "equal", title="identity")
 
-LABELS: dict[str, Label] = {label.name: label for label in (POSE, EXPRESSION, IDENTITY)}
+LABELS: dict[str, Label] = {label.name: label for label in (POSE, EXPRESSION, BLENDSHAPES, IDENTITY)}
 
 
 def coordinates(columns: Sequence[str], turns: Mapping[str, float]) -> list[str]:

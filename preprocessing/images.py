@@ -1,4 +1,4 @@
-"""Pictures from their files to grey pixels and to their middle square; pure but for reading the files."""
+"""One picture from its file to pixels, grey or in colour; pure but for reading the file."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from gated_vae.preprocessing.decoding.decode import PictureError, Pixels, decode
+from gated_vae.preprocessing.decoding.fit import resize_middle
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import opened
 
@@ -40,22 +41,20 @@ def decode_grey(data: bytes) -> Pixels:
     return decode(data, cv2.IMREAD_GRAYSCALE)
 
 
-def resize_square(pixels: Pixels, size: int, out: Pixels | None = None) -> Pixels:
-    """Crop the middle square of (height, width) and resize it to (size, size), averaging areas: never distorted."""
-    height, width = pixels.shape
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    square = pixels[top : top + side, left : left + side]
-    return cv2.resize(square, (size, size), dst=out, interpolation=cv2.INTER_AREA)  # type: ignore[return-value]
+def decode_colour(data: bytes) -> Pixels:
+    """As `decode_grey`, to uint8 (height, width, 3) in OpenCV's order: blue, green, red. What is transparent is not looked at."""
+    return decode(data, cv2.IMREAD_COLOR)
 
 
-def read_pictures(paths: Iterable[str | Path], size: int) -> Pixels:
-    """Pictures as a store has them, uint8 (n, size, size), in the order given: grey, the middle square, areas averaged.
+def read_pictures(paths: Iterable[str | Path], shape: tuple[int, ...]) -> Pixels:
+    """Pictures as a store has them, uint8 (n, *shape), in the order given: the middle of these proportions, areas averaged.
 
     Parameters
     ----------
     paths:
-        JPEG, PNG or BMP files of any size, whatever they are called.
+        Picture files of any size, whatever they are called.
+    shape:
+        Of one image, as a run's `image_shape`: (H, W) for grey ones, (H, W, 3) for red, green and blue.
 
     Raises
     ------
@@ -64,10 +63,12 @@ def read_pictures(paths: Iterable[str | Path], size: int) -> Pixels:
     OSError
         When one cannot be opened.
     """
-    images = []
-    for path in paths:
+    paths = list(paths)
+    images = np.empty((len(paths), *shape), np.uint8)
+    for image, path in zip(images, paths, strict=True):
         try:
-            images.append(resize_square(decode_grey(read_file(os.fspath(path))), size))
+            data = read_file(os.fspath(path))
+            resize_middle(decode_colour(data) if len(shape) == 3 else decode_grey(data), (shape[0], shape[1]), image)
         except PictureError as error:
             raise GatedVAEError(f"{path} is no picture.", f"{error}.", "Mend it, or leave it out.") from None
-    return np.stack(images) if images else np.empty((0, size, size), np.uint8)
+    return images[..., ::-1].copy() if len(shape) == 3 else images

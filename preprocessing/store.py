@@ -54,7 +54,7 @@ class Store:
 
     @property
     def kind(self) -> str:
-        """What the store was made from: ``celeba`` or ``dsprites``."""
+        """What the store was made from, such as ``celeba`` or ``images``."""
         return str(self.manifest["kind"])
 
     @property
@@ -98,7 +98,7 @@ class Store:
 
     @cached_property
     def images(self) -> np.memmap[Any, np.dtype[np.uint8]]:
-        """Every image, uint8 (N, H, W), mapped read-only."""
+        """Every image, uint8 (N, H, W), or (N, H, W, 3) with red, green and blue, mapped read-only."""
         import numpy as np
 
         with warnings.catch_warnings():
@@ -157,7 +157,7 @@ def manifest_path(store: Path) -> Path:
 
 
 def images_path(store: Path) -> Path:
-    """``images.npy``: uint8 (N, H, W)."""
+    """``images.npy``: uint8 (N, H, W), or (N, H, W, 3) in colour."""
     return store / "images.npy"
 
 
@@ -205,7 +205,7 @@ def open_store(path: str | Path) -> Store:
     path = Path(path)
     check_name(path)
     if not path.is_dir():
-        remedy = "Make one with `pipe preprocess celeba` or `pipe preprocess dsprites`."
+        remedy = "Make one with `pipe preprocess`."
         raise GatedVAEError(f"There is no store at {path}.", "The folder does not exist.", remedy)
     if not manifest_path(path).exists():
         remedy = "Run the same `pipe preprocess` command again: it goes on where it stopped."
@@ -264,12 +264,9 @@ def _is_count(value: Any) -> bool:
 
 
 def _is_shape(value: Any) -> bool:
-    return (
-        isinstance(value, list)
-        and len(value) in (2, 3)
-        and value[2:] in ([], [3])
-        and all(_is_count(side) and 0 < side < 2**16 for side in value)
-    )
+    """[H, W], or [H, W, 3] in colour."""
+    sides = isinstance(value, list) and all(_is_count(side) and 0 < side < 2**16 for side in value)
+    return sides and (len(value) == 2 or value[2:] == [3])
 
 
 def _is_partitions(value: Any) -> bool:

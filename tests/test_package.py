@@ -76,7 +76,7 @@ def site(wheel: Path) -> Path:
 OWN_PICTURES = """
 import gated_vae, json, models, pathlib
 run = gated_vae.open_run("run")
-images = gated_vae.read_pictures(sorted(pathlib.Path("pictures").iterdir()), size=run.image_shape[0])
+images = gated_vae.read_pictures(sorted(pathlib.Path("pictures").iterdir()), run.image_shape)
 mean, std = run.encode(images)
 shapes = run.sample(2).shape, run.decode(mean).shape
 found = gated_vae.__file__, models.__file__, images.tolist(), mean.tolist(), std.tolist(), shapes, str(run.partitions)

@@ -57,10 +57,24 @@ class LabelColumns:
     @property
     def vary(self) -> bool:
         """Whether any of the columns holds more than one value, or may do: the file's own statistics are asked."""
+        return any(_varies(found) for found in self._statistics().values())
+
+    @property
+    def gaps(self) -> dict[str, int]:
+        """How many samples have no value, of each column where some have none, as the file's own statistics say."""
+        missing = {name: sum(part.null_count for part in parts if part) for name, parts in self._statistics().items()}
+        return {name: count for name, count in missing.items() if count}
+
+    def _statistics(self) -> dict[str, list[Any]]:
+        """What the file says of each column, a row group at a time; None where it says nothing."""
         with self.store.open_samples() as opened:
             file = opened.metadata
             place = {file.schema.column(index).path: index for index in range(file.num_columns)}
-            return any(name not in place or _varies(file, place[name]) for name in self.names)  # lists have none
+            groups = [file.row_group(index) for index in range(file.num_row_groups)]
+            return {  # lists have none
+                name: [group.column(place[name]).statistics if name in place else None for group in groups]
+                for name in self.names
+            }
 
     @property
     def _path(self) -> Path:
@@ -104,8 +118,7 @@ class LabelColumns:
         return stream_tasks(function, [(self._path, turns, *task) for task in tasks], scheduler=self.scheduler)
 
 
-def _varies(file: pq.FileMetaData, column: int) -> bool:
-    found = [file.row_group(index).column(column).statistics for index in range(file.num_row_groups)]
+def _varies(found: Sequence[Any]) -> bool:
     if any(it is None or not it.has_min_max for it in found):
         return True
     return bool(min(it.min for it in found) < max(it.max for it in found))

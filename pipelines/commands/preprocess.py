@@ -13,6 +13,13 @@ from gated_vae.preprocessing.sources.celeba.options import CROPS, FACES
 if TYPE_CHECKING:
     from gated_vae.preprocessing.sources.base import DataSource
 
+StoredSize = Annotated[str, typer.Option(metavar="N|HxW", help="Size of the stored images, in pixels.")]
+Colour = Annotated[bool, typer.Option("--colour", help="Store red, green and blue; grey without it.")]
+Shares = Annotated[
+    str | None,
+    typer.Option(help="Who trains, where nothing else says it: train=.8,valid=.1,test=.1.", show_default="all"),
+]
+
 app = typer.Typer(no_args_is_help=True, help="Turn raw sources into a store of plain formats.")
 
 
@@ -91,16 +98,14 @@ def celeba(
     ] = None,
     partitions: Annotated[Path | None, typer.Option(help="list_eval_partition.txt or its like.")] = None,
     attributes: Annotated[Path | None, typer.Option(help="list_attr_celeba.txt or its like.")] = None,
-    split: Annotated[
-        str | None,
-        typer.Option(help="Who trains, where no list says it: train=.8,valid=.1,test=.1.", show_default="all"),
-    ] = None,
+    split: Shares = None,
     crop: Annotated[
         str | None,
         one_of(CROPS, "What of a picture is stored; landmarks if there are pictures and CSVs with them.", "by itself"),
     ] = None,
     face: Annotated[str, one_of(FACES, "Which of several faces in a picture is taken.")] = FACES[0],
-    size: Annotated[int, typer.Option(min=8, help="Side of the grey images, in pixels.")] = 64,
+    size: StoredSize = "64",
+    colour: Colour = False,
     min_confidence: Annotated[float, typer.Option(help="Faces below are rejected.")] = 0.8,
     max_angle: Annotated[float, typer.Option(help="Faces turned further (any angle, radians) are rejected.")] = 1.0,
     workers: Workers = None,
@@ -115,6 +120,7 @@ def celeba(
     from gated_vae.pipelines import console
     from gated_vae.preprocessing.scheduler.dask import dashboard
     from gated_vae.preprocessing.sources.celeba.build import CelebaOptions, preprocess_celeba
+    from gated_vae.preprocessing.sources.sizes import parse_size
     from gated_vae.preprocessing.sources.splits import parse_split
 
     if scheduler is not None:
@@ -128,7 +134,8 @@ def celeba(
         split=parse_split(split) if split else None,
         crop=crop,
         face=face,
-        size=size,
+        size=parse_size(size),
+        colour=colour,
         min_confidence=min_confidence,
         max_angle=max_angle,
     )
@@ -146,6 +153,70 @@ def celeba(
         "without identity": report.without_identity,
         "splits": report.splits or None,
         "without split": report.without_split,
+        "": "nothing to do: it was finished" if report.already_done else f"written in {report.seconds:.1f} s",
+    }
+    console.show(report, {key: value for key, value in rows.items() if value is not None}, as_json=as_json)
+
+
+@app.command("images")
+def images(
+    folder: Annotated[Path, typer.Argument(help="Folder of the pictures, in folders or not.", show_default=False)],
+    out: OutStore,
+    labels: Annotated[
+        Path | None, typer.Option(help="A table, a row to a picture.", show_default="metadata.csv|jsonl|parquet in DIR")
+    ] = None,
+    file_column: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Its column of file names.", show_default="file_name or the like")
+    ] = None,
+    tracker: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME[:version=...,angles=...]",
+            help="Who wrote it: openface, pyfeat, libreface, pyafar, blendshapes; its names and units become ours.",
+        ),
+    ] = None,
+    split: Shares = None,
+    size: StoredSize = "64",
+    colour: Colour = False,
+    workers: Workers = None,
+    scheduler: Scheduler = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make a store of any pictures and what a table says of them. What is not taken is listed in rejected.parquet.
+
+    Example: pipe preprocess images photos --labels labels.csv --colour --out store
+    """
+    from gated_vae.pipelines import console
+    from gated_vae.preprocessing.labels.trackers import parse_tracker
+    from gated_vae.preprocessing.scheduler.dask import dashboard
+    from gated_vae.preprocessing.sources.images.build import ImagesOptions, preprocess_images
+    from gated_vae.preprocessing.sources.sizes import parse_size
+    from gated_vae.preprocessing.sources.splits import parse_split
+
+    if scheduler is not None:
+        console.say(dashboard(scheduler))
+    options = ImagesOptions(
+        folder=folder,
+        labels=labels,
+        file_column=file_column,
+        labeller=parse_tracker(tracker) if tracker else None,
+        split=parse_split(split) if split else None,
+        size=parse_size(size),
+        colour=colour,
+    )
+    with console.progress("images") as update:
+        report = preprocess_images(
+            options, out, workers=workers, scheduler=scheduler, overwrite=overwrite, progress=update
+        )
+    rows = {
+        "store": report.store,
+        "seen": f"{report.seen:,} = {report.taken:,} taken + {sum(report.rejected.values()):,} rejected",
+        "rejected": report.rejected,
+        "labels": ", ".join(report.columns[:12]) + " ..." * (len(report.columns) > 12) or "none",
+        "tracker": report.tracker,
+        "mind": "; ".join(f"{name}: {note}" for name, note in report.notes.items()) or None,
+        "splits": report.splits or None,
         "": "nothing to do: it was finished" if report.already_done else f"written in {report.seconds:.1f} s",
     }
     console.show(report, {key: value for key, value in rows.items() if value is not None}, as_json=as_json)

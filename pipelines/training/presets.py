@@ -76,6 +76,7 @@ PRESETS = {
         lr=5e-4,
         epochs=70,
         method="partners:self_reconstruction=0.5",
+        augment="mirror,shift,light",
         kl_weights={"pose": 0.3, "expression": 0.3},
     ),
     "dsprites-vae": replace(_SPRITES, objective="vae"),

@@ -449,13 +449,19 @@ def _is_run(path: Path) -> bool:
 
 
 def _set_aside(path: Path) -> None:
-    """Move what a run has in its folder to one in it, the configuration last; where a run lies there already, remove it."""
+    """Move what a run has in its folder to one in it: first what says that it is trained, the configuration last.
+
+    Where a run lies there already, this one is removed, unless it is trained: then that one goes.
+    """
     if not _is_run(path):
         raise GatedVAEError(f"{path} cannot be replaced.", "Its config.json is none of a run.", "Choose another --out.")
     before = path / REPLACED
-    moved = {entry: before / entry.relative_to(path) for entry in _own(path)}
+    own = sorted(_own(path), key=lambda entry: entry != path / "metrics.json")
+    moved = {entry: before / entry.relative_to(path) for entry in own}
     refuse_links(path, {before, *(place.parent for place in moved.values())})
-    if _config_path(before).exists():
+    if (path / "metrics.json") in moved:
+        remove(before)  # what a death has left of it
+    elif _config_path(before).exists():
         _remove(path)
         return
     for entry, place in moved.items():

@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gated_vae.preprocessing.decoding.complaints import overhear
+from gated_vae.preprocessing.decoding.frames import told_several
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -35,7 +36,15 @@ _HOLES_TRIED = 8  # each by decoding once more
 
 
 class PictureError(ValueError):
-    """The file is there, but no picture can be made of it."""
+    """The file is there, but no picture can be made of it; `reason` is a word for why."""
+
+    reason = "unreadable_picture"
+
+
+class SeveralError(PictureError):
+    """The file holds several pictures: it is animated or has pages, and nothing says which is meant."""
+
+    reason = "several_pictures"
 
 
 def decode(data: bytes, flags: int) -> Pixels:
@@ -46,9 +55,11 @@ def decode(data: bytes, flags: int) -> Pixels:
     Raises
     ------
     PictureError
-        When it is no picture, damaged or cut short, with the reason in words.
+        When it is no picture, damaged or cut short, with the reason in words; `SeveralError` when it is several.
     """
     kind = _KINDS.get(data[:2], "")
+    if kind not in ("JPEG", "BMP") and (several := told_several(data)):
+        raise SeveralError(several)
     damage = ""
     for candidate in _candidates(data, kind):
         pixels, told = _attempt(candidate, flags)

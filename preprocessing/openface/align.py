@@ -14,6 +14,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from gated_vae.preprocessing.decoding.fit import Size, resize_middle
+
 Array = npt.NDArray[np.floating[Any]]
 Pixels = npt.NDArray[np.uint8]
 
@@ -72,7 +74,7 @@ def landmarks_of(matrix: Array) -> Array:
     return (points @ inverse[:, :2].T + inverse[:, 2])[None]
 
 
-def cut_face(pixels: Pixels, matrix: Array, size: int, out: Pixels | None = None) -> Pixels:
+def cut_face(pixels: Pixels, matrix: Array, shape: Size, out: Pixels | None = None) -> Pixels:
     """Cut a face out of its picture; black where the picture ends, as OpenFace leaves it.
 
     Bilinear into OpenFace's square, or a larger one where more is asked for, then made smaller by averaging areas: what a
@@ -85,8 +87,8 @@ def cut_face(pixels: Pixels, matrix: Array, size: int, out: Pixels | None = None
         uint8 (height, width) or (height, width, 3).
     matrix:
         One of `alignments`.
-    size:
-        Side of the result in pixels.
+    shape:
+        Height and width of the result in pixels: all of OpenFace's square, or the middle of it where they differ.
     out:
         Where to write it, contiguous; a new array when None.
 
@@ -97,23 +99,21 @@ def cut_face(pixels: Pixels, matrix: Array, size: int, out: Pixels | None = None
     """
     if not np.isfinite(matrix).all():
         raise ValueError("the landmarks are no numbers, or all in one place")
-    side = max(size, SIDE)
+    side = max(*shape, SIDE)
     grown = matrix * (side / SIDE) + [0, 0, (side / SIDE - 1) / 2]  # pixels scale about their edges, not their middles
     part, to_square = _shrink(*_crop(pixels, grown, side))
     square = np.zeros((side, side, *pixels.shape[2:]), np.uint8)
     if part.size:
         cv2.warpAffine(part, to_square, (side, side), dst=square, flags=cv2.INTER_LINEAR)
-    return cv2.resize(square, (size, size), dst=out, interpolation=cv2.INTER_AREA)  # type: ignore[return-value]
+    return resize_middle(square, shape, out)
 
 
-def share_outside(landmarks: Array, height: int, width: int, *, square: bool = False) -> Array:
-    """The share of each face's landmarks (n, 68, 2) that its picture lacks or, with `square`, its middle square: (n,) in 0..1.
+def share_outside(landmarks: Array, rows: slice, columns: slice) -> Array:
+    """The share of each face's landmarks (n, 68, 2) that lie outside of a part of its picture: (n,) in 0..1.
 
     Landmarks that are no numbers are outside.
     """
-    extent = np.array([width, height])
-    low = (extent - extent.min()) // 2 if square else np.zeros(2)
-    high = low + (extent.min() if square else extent)
+    low, high = np.array([columns.start, rows.start]), np.array([columns.stop, rows.stop])
     inside = (landmarks >= low - 0.5) & (landmarks < high - 0.5)
     return np.asarray(1.0 - inside.all(axis=2).mean(axis=1))
 

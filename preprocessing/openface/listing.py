@@ -7,6 +7,7 @@ listed once, under its own name where it has one: links to folders come after al
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -89,6 +90,19 @@ def list_files(root: Path, suffixes: tuple[str, ...], remedy: str) -> dict[str, 
 def stamp_of(status: os.stat_result) -> Stamp:
     """What `os.stat` says of a file."""
     return Stamp(status.st_size, status.st_mtime_ns)
+
+
+class Listing:
+    """Digests of the names and sizes, and of the times, of files listed one after the other."""
+
+    def __init__(self) -> None:
+        self.sizes, self.times = hashlib.sha256(), hashlib.sha256()
+
+    def add(self, files: Iterable[tuple[str, Stamp]]) -> None:
+        """Add files by name."""
+        for name, stamp in files:
+            self.sizes.update(os.fsencode(f"{name}\0{stamp.size}\n"))
+            self.times.update(b"%d\n" % stamp.time)
 
 
 def pick_csvs(names: Iterable[str], root: Path, remedy: str) -> list[str]:

@@ -136,9 +136,14 @@ def _claim(options: FaceSimulation, out: Path, overwrite: bool) -> None:
 
 
 def _set_aside(out: Path, options: dict[str, Any]) -> None:
-    """Move what was drawn to a folder of its own, its options last; where there are such faces already, remove it."""
+    """Move what was drawn to a folder of its own: first what says that all of it is, its options last.
+
+    Where there are such faces already, these are removed, unless all are drawn: then those go.
+    """
     before = out / REPLACED
     refuse_links(out, (before,))
+    if (out / TRUTH).exists():
+        remove(before)  # what a death has left of them
     kept = (before / OPTIONS).exists()
     for name in filter(lambda name: is_there(out / name), (TRUTH, PARTS, PROCESSED, IDENTITY, PARTITION)):
         if kept:

@@ -199,8 +199,14 @@ def test_a_run_that_is_replaced_is_there_until_the_new_one_is_trained(here: Path
         assert train(here, run, "--overwrite", "--lr", "1e30", "--precision", "fp32") == 1  # it diverges
         assert read_tree(run / ".replaced") == before
     assert pipe("verify", run / ".replaced") == 0
+    shutil.copytree(run / ".replaced", here / "older")
     assert train(here, run, "--overwrite", "--seed", "1") == 0
     assert not (run / ".replaced").exists()
+    shutil.move(here / "older", run / ".replaced")  # as if training had been killed before it removed that
+    newer = read_tree(run / "checkpoints")
+    assert train(here, run, "--overwrite", "--lr", "1e30", "--precision", "fp32") == 1
+    assert read_tree(run / ".replaced" / "checkpoints") == newer
+    assert train(here, run, "--overwrite", "--seed", "1") == 0
     assert read_tree(run).keys() == {name for name in before if not name.startswith(("figures", "finetuned", "report"))}
 
 

@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 from gated_vae.preprocessing.decoding.decode import PictureError
+from gated_vae.preprocessing.decoding.fit import resize_middle
 from gated_vae.preprocessing.errors import GatedVAEError
-from gated_vae.preprocessing.images import decode_grey, read_file, read_pictures, resize_square
+from gated_vae.preprocessing.images import decode_grey, read_file, read_pictures
 from tests.folders import picture, write_picture
 
 
@@ -31,7 +32,7 @@ def test_resize_averages_areas_of_the_middle_square(height: int, width: int, siz
     top, left = (height - side) // 2, (width - side) // 2
     weights = area_weights(side, size)
     expected = weights @ grey[top : top + side, left : left + side].astype(float) @ weights.T
-    assert np.abs(resize_square(grey, size).astype(float) - expected).max() <= 0.51
+    assert np.abs(resize_middle(grey, (size, size)).astype(float) - expected).max() <= 0.51
 
 
 def test_grey_levels_by_hand(tmp_path: Path) -> None:
@@ -52,9 +53,9 @@ def test_decodes_what_pillow_decodes(tmp_path: Path, suffix: str) -> None:
 def test_writes_into_the_array_given(tmp_path: Path) -> None:
     pixels = decode_grey(write_picture(tmp_path / "a.bmp", 5).read_bytes())
     batch = np.zeros((2, 64, 64), np.uint8)
-    resize_square(pixels, 64, batch[1])
+    resize_middle(pixels, (64, 64), batch[1])
     assert not batch[0].any()
-    assert np.array_equal(batch[1], resize_square(pixels, 64))
+    assert np.array_equal(batch[1], resize_middle(pixels, (64, 64)))
 
 
 @pytest.mark.parametrize("suffix", [".bmp", ".png", ".jpg"])
@@ -92,12 +93,12 @@ def test_pictures_become_the_array_that_a_model_takes(tmp_path: Path) -> None:
     paths = [tmp_path / name for name in ("b.png", "a.jpg", "c.bmp")]
     for path, shape in zip(paths, ((20, 30), (41, 16), (16, 16)), strict=True):
         cv2.imwrite(str(path), np.random.default_rng(len(path.name)).integers(0, 256, shape, dtype=np.uint8))
-    found = read_pictures([paths[0], str(paths[1]), paths[2]], size=16)
+    found = read_pictures([paths[0], str(paths[1]), paths[2]], (16, 16))
     assert (found.shape, found.dtype) == ((3, 16, 16), np.uint8)
     grey = cv2.imread(str(paths[0]), cv2.IMREAD_GRAYSCALE)[:, 5:25]
     np.testing.assert_array_equal(found[0], cv2.resize(grey, (16, 16), interpolation=cv2.INTER_AREA))
     np.testing.assert_array_equal(found[1], cv2.imread(str(paths[1]), cv2.IMREAD_GRAYSCALE)[12:28])
-    assert read_pictures([], size=8).shape == (0, 8, 8)
+    assert read_pictures([], (8, 8)).shape == (0, 8, 8)
     (tmp_path / "notes.txt").write_text("notes")
     with pytest.raises(GatedVAEError, match=r"notes.txt is no picture"):
-        read_pictures(tmp_path.glob("*.txt"), size=16)
+        read_pictures(tmp_path.glob("*.txt"), (16, 16))

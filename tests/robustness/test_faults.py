@@ -140,7 +140,7 @@ def _try_all(campaign: Campaign, command: Command, faults: Sequence[Fault]) -> N
 def test_a_worker_of_a_cluster_that_dies_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from distributed import LocalCluster
 
-    monkeypatch.setattr("gated_vae.preprocessing.sources.celeba.build.REGION_IMAGES", 2)
+    monkeypatch.setattr("gated_vae.preprocessing.sources.pictures.REGION_IMAGES", 2)
     for number in range(24):
         write_image_faces(tmp_path / "of", f"{number:02d}", [{}])
     options = CelebaOptions(tmp_path / "of", size=16)

@@ -6,7 +6,6 @@ pixels. What a task made stays in the work folder until the store is complete.
 
 from __future__ import annotations
 
-import errno
 import os
 import time
 from collections import Counter
@@ -19,27 +18,23 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-from gated_vae.preprocessing.compute import RunTasks, processes, threads
+from gated_vae.preprocessing.compute import RunTasks
 from gated_vae.preprocessing.errors import BadSourceError
 from gated_vae.preprocessing.files import readable
 from gated_vae.preprocessing.progress import Progress, ignore
-from gated_vae.preprocessing.scheduler.dask import cluster
 from gated_vae.preprocessing.sources.base import Made, make_store
 from gated_vae.preprocessing.sources.celeba.faces import CUT, INTENSITIES, POSE, Wanted
 from gated_vae.preprocessing.sources.celeba.options import CelebaOptions
 from gated_vae.preprocessing.sources.celeba.samples import sample_table, undetected
 from gated_vae.preprocessing.sources.celeba.select import choose_faces, find_whole_pictures, leave_out_columns
 from gated_vae.preprocessing.sources.celeba.survey import survey
-from gated_vae.preprocessing.sources.celeba.tasks import cut_shards, decode_shard, load_faces, read_shard
+from gated_vae.preprocessing.sources.celeba.tasks import cut_shards, load_faces, read_shard
+from gated_vae.preprocessing.sources.pictures import Pictures, decode_all, refuse_bad_disk, why_nothing, workers_for
 from gated_vae.preprocessing.sources.splits import in_order
 from gated_vae.preprocessing.store import REBUILD, rejected_path
-from gated_vae.preprocessing.store_writer import REGION_IMAGES, Plan, StoreWriter
+from gated_vae.preprocessing.store_writer import Plan, StoreWriter
 
 __all__ = ["CelebaOptions", "CelebaReport", "preprocess_celeba"]
-
-BAD_SECTOR = os.strerror(errno.EIO)
-FEW_BAD = 10  # files that it may cost, or one in a hundred: more is no matter of a few sectors
-PROCESSES_FROM = 10_000  # CSVs: what processes take to start, threads lose on about so many by sharing the interpreter
 
 
 @dataclass(frozen=True)
@@ -77,11 +72,7 @@ def preprocess_celeba(
     """
     started = time.perf_counter()
     source = CelebaSource(options)
-    where = threads(workers)
-    if scheduler is not None:
-        where = cluster(scheduler)
-    elif workers != 1 and len(source.found.sizes) >= PROCESSES_FROM:
-        where = processes(workers)
+    where = workers_for(len(source.found.sizes), workers, scheduler)
     made = make_store(source, out, overwrite=overwrite, workers=where, progress=progress)
     return _report(made, source.left_out, time.perf_counter() - started)
 
@@ -111,27 +102,18 @@ class CelebaSource:
             if "split" in samples.column_names:
                 order = in_order(samples["split"].to_pylist())
                 faces, samples = faces.iloc[order], samples.take(order)
-            self._decode(faces, writer, run, progress)
-            failed = writer.failed()
+            failed = self._decode(faces, writer, run, progress)
         bad = faces.iloc[list(failed)][["source", "row"]].to_dict("records")
         told = [dict(zip(("reason", "detail"), why, strict=True)) for why in failed.values()]
         broken = [item | why for item, why in zip(bad, told, strict=True)]
         rejected = [*unread, *lonely, *dropped.to_dict("records"), *broken]
         for item in rejected:
             writer.reject(**item)
-        self._refuse_bad_disk(rejected)
+        refuse_bad_disk(self.options.openface, rejected, len(self.found.sizes))
         if not labels or len(faces) == len(failed):
             raise self._nothing_left(rejected, writer.beside, len(faces), has_labels=bool(labels))
         progress(1, 1, "writing")
         writer.samples(samples.take(np.delete(np.arange(len(faces)), list(failed))))
-
-    def _refuse_bad_disk(self, rejected: list[dict[str, Any]]) -> None:
-        """Raise where more files than a few bad sectors may hold could not be read."""
-        broken = [item for item in rejected if item["detail"].startswith(BAD_SECTOR)]
-        if len(broken) > max(FEW_BAD, len(self.found.sizes) // 100):
-            why = f"{len(broken)} files could not be read, the first is {broken[0]['source']}: {BAD_SECTOR}."
-            remedy = "Look after the disk or network drive that they lie on, then run the same command again."
-            raise BadSourceError(f"{self.options.openface} cannot be read.", why, remedy)
 
     def _read(self, work: Path, run: RunTasks, progress: Progress) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
         """First round: every face with its picture or why there is none, and what could not be read."""
@@ -151,36 +133,27 @@ class CelebaSource:
             return find_whole_pictures(faces, found.pictures), rejected.to_pylist()
         return faces.assign(missing="its _aligned folder has no picture of this face"), rejected.to_pylist()
 
-    def _decode(self, faces: pd.DataFrame, writer: StoreWriter, run: RunTasks, progress: Progress) -> None:
-        """Second round: the pictures into the store's images."""
-        root = os.fspath(self.found.pictures.root) if self.found.pictures else self.root
-        pictures = faces["picture"].tolist()
-        cuts = faces[list(CUT)].to_numpy().reshape(-1, 2, 3) if self.found.pictures else None
-        regions = writer.images(len(pictures), REGION_IMAGES)
-        parts = [slice(region.start, region.stop) for region in regions]
-        tasks = [
-            (root, pictures[part], region, self.found.crop, None if cuts is None else cuts[part])
-            for part, region in zip(parts, regions, strict=True)
-        ]
-        before = len(self.found.sizes)
-        for region, _ in zip(regions, run(decode_shard, tasks), strict=True):
-            progress(before + region.stop, before + len(pictures), "decoding pictures")
+    def _decode(
+        self, faces: pd.DataFrame, writer: StoreWriter, run: RunTasks, progress: Progress
+    ) -> dict[int, tuple[str, str]]:
+        """Second round: the pictures into the store's images; which failed."""
+        whole = self.found.pictures
+        cuts = faces[list(CUT)].to_numpy().reshape(-1, 2, 3) if whole else None
+        root = os.fspath(whole.root) if whole else self.root
+        pictures = Pictures(root, faces["picture"].tolist(), cuts, self.found.crop)
+        return decode_all(pictures, writer, run, progress, before=len(self.found.sizes))
 
     def _nothing_left(
         self, rejected: list[dict[str, Any]], table: Path, rows: int, *, has_labels: bool
     ) -> BadSourceError:
-        counts = Counter(item["reason"] for item in rejected).most_common()
-        why = f"{rows} rows were read, none has them."
-        if counts:
-            first = next(item for item in rejected if item["reason"] == counts[0][0])
-            where = first["source"] + ("" if first["row"] is None else f" row {first['row']}")
-            why = ", ".join(f"{count} {reason}" for reason, count in counts)
-            why = f"Rejected: {why}. The first, {where}: {first['detail'].rstrip('.')}. All are in {table}."
+        why, reason = f"{rows} rows were read, none has them.", ""
+        if rejected:
+            why, reason = why_nothing(rejected, table)
         what, remedy = "can be taken", "Look at --min-confidence and --max-angle, or at what OpenFace was run on."
         if not has_labels:
             what = "has columns of OpenFace's pose or action units"
             remedy = "Run OpenFace with -pose and -aus, or give the folder that was its -out_dir."
-        elif counts[0][0] == "no_picture":
+        elif reason == "no_picture":
             remedy = "Run OpenFace with -simalign, or give the folder of its input with --images."
             if self.options.images:
                 remedy = (

@@ -12,6 +12,7 @@ import pandas as pd
 import pyarrow as pa
 
 from gated_vae.preprocessing.errors import GatedVAEError
+from gated_vae.preprocessing.labels.table import FILE_COLUMNS
 from gated_vae.preprocessing.openface.align import alignments
 from gated_vae.preprocessing.openface.listing import CSV, DETAILS, printable
 from gated_vae.preprocessing.openface.pictures import (
@@ -31,7 +32,6 @@ INTENSITIES = tuple(f"AU{unit:02d}_r" for unit in (1, 2, 4, 5, 6, 7, 9, 10, 12, 
 PRESENCES = tuple(f"AU{unit:02d}_c" for unit in (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 28, 45))
 LABELS = ("confidence", *POSE, *INTENSITIES, *PRESENCES)
 PLACES = ("frame", "face", "face_id", "success")
-NAMES = ("filename", "file_name", "file", "image", "image_id", "image_name", "image_path", "input", "path", "name")
 SIZES = ("p_scale", "pose_Tz")
 LANDMARKS = tuple(f"{axis}_{number}" for axis in "xy" for number in range(68))
 CUT = tuple(f"cut_{place}" for place in range(6))  # the transform that cuts a face out of its whole picture, row by row
@@ -61,7 +61,13 @@ def read_faces(root: str, names: Sequence[str], wanted: Wanted) -> pa.Table:
         text. Null where unknown. After them what could not be read: source, row, reason and detail, which
         are null for faces.
     """
-    columns = [*PLACES, *LABELS, *NAMES, *(SIZES if wanted.sizes else ()), *(LANDMARKS if wanted.landmarks else ())]
+    columns = [
+        *PLACES,
+        *LABELS,
+        *FILE_COLUMNS,
+        *(SIZES if wanted.sizes else ()),
+        *(LANDMARKS if wanted.landmarks else ()),
+    ]
     table = read_csvs([f"{root}/{name}" for name in names], names, columns)
     csv_of = {printable(name): name for name in names}
     rows, told = _look_up_inputs(root, csv_of, table)
@@ -71,7 +77,7 @@ def read_faces(root: str, names: Sequence[str], wanted: Wanted) -> pa.Table:
     face = _whole(np.where(np.isnan(face := _column(rows, "face")), _column(rows, "face_id"), face), 0)
     inputs = [told[source] for source in sources]
     homes = csvs  # CSVs beside whose folder the aligned faces lie
-    for name in [name for name in NAMES if name in rows]:
+    for name in [name for name in FILE_COLUMNS if name in rows]:
         given = [value if isinstance(value, str) and is_picture(value) else None for value in rows[name]]
         frame = np.where([value is not None for value in given], WHOLE_IMAGE, frame)
         inputs = [value or other for value, other in zip(given, inputs, strict=True)]

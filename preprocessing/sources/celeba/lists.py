@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,8 @@ import pandas as pd
 
 from gated_vae.preprocessing.errors import BadSourceError, GatedVAEError, raise_trouble
 from gated_vae.preprocessing.files import read_bytes
-from gated_vae.preprocessing.openface.pictures import Parts, is_picture, path_parts, shared_end, stem
+from gated_vae.preprocessing.openface.pictures import Parts, is_picture, path_parts, stem
+from gated_vae.preprocessing.sources.matching import match_paths
 from gated_vae.preprocessing.sources.splits import SPLITS, Split
 
 _SPLITS = {str(number): name for number, name in enumerate(SPLITS)}  # as CelebA's README numbers them
@@ -81,13 +81,9 @@ def look_up(labels: NamedValues, images: Sequence[Parts]) -> pd.DataFrame:
     BadSourceError
         When no image has a line; it names one of each side.
     """
-    distinct = dict.fromkeys(images)
-    found = _pair(labels.values, distinct, lambda name: name)
-    taken = set(found.values())
-    by_stem = _pair(labels.values, [parts for parts in distinct if parts not in found], stem)
-    found |= {parts: line for parts, line in by_stem.items() if line not in taken}
-    if distinct and not found:
-        shown = ["/".join(next(iter(side))[-3:]) for side in (labels.values, distinct)]
+    found = match_paths(labels.values, images, stem)
+    if images and not found:
+        shown = ["/".join(next(iter(side))[-3:]) for side in (labels.values, images)]
         why = f"It has {shown[0]!r}, the images are like {shown[1]!r}; a name that several have counts for none."
         remedy = "Write names as OpenFace knew them; where several pictures have one name, their folders before it."
         raise BadSourceError(f"{labels.path} names none of the images.", why, remedy)
@@ -95,27 +91,6 @@ def look_up(labels: NamedValues, images: Sequence[Parts]) -> pd.DataFrame:
     rows = [labels.values[found[parts]] if parts in found else nothing for parts in images]
     columns = zip(*rows, strict=True) if rows else [()] * len(labels.columns)
     return pd.DataFrame({name: _column(column) for name, column in zip(labels.columns, columns, strict=True)})
-
-
-def _pair(lines: Iterable[Parts], images: Collection[Parts], key: Callable[[str], str]) -> dict[Parts, Parts]:
-    """The line of each image, by the key of the last part, where each is the only one of the other."""
-    known: dict[str, list[Parts]] = {key(parts[-1]): [] for parts in images}
-    for parts in lines:
-        if (same := known.get(key(parts[-1]))) is not None:
-            same.append(parts)
-    found, takers = {}, Counter[Parts]()
-    for parts in images:
-        fit = [line for line in known[key(parts[-1])] if _same_folders(line, parts)]
-        longest = [line for line in fit if len(line) == max(map(len, fit))]
-        takers.update(longest)
-        if len(longest) == 1:
-            found[parts] = longest[0]
-    return {parts: line for parts, line in found.items() if takers[line] == 1}
-
-
-def _same_folders(line: Parts, image: Parts) -> bool:
-    """Whether two paths have the same folders, as far as both have some."""
-    return shared_end(line[:-1], image[:-1]) == min(len(line), len(image)) - 1
 
 
 def _column(values: Sequence[Any]) -> pd.Series:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gated_vae.preprocessing.errors import GatedVAEError
+from gated_vae.preprocessing.sources.sizes import Size, size_of
 from gated_vae.preprocessing.sources.splits import Split
 
 CROPS = ("aligned", "landmarks", "centre")  # what of a picture is stored
@@ -35,7 +36,9 @@ class CelebaOptions:
     face:
         Which face of an image with several is taken: ``confident`` or ``largest``.
     size:
-        Side of the stored images in pixels.
+        Height and width of the stored images in pixels, or the side of square ones.
+    colour:
+        Whether they are stored in colour: red, green, blue.
     min_confidence:
         Least confidence of a face that is taken.
     max_angle:
@@ -52,7 +55,8 @@ class CelebaOptions:
     split: Split | None = None
     crop: str | None = None
     face: str = "confident"
-    size: int = 64
+    size: Size | int = 64
+    colour: bool = False
     min_confidence: float = 0.8
     max_angle: float = 1.0
 
@@ -60,7 +64,6 @@ class CelebaOptions:
         """Refuse values that no face or machine could meet, `GatedVAEError`."""
         crops = CROPS[1:] if self.images else CROPS[:1]
         limits = {
-            "size": (1 <= self.size <= 4096, "1 to 4096 pixels"),
             "min_confidence": (0 <= self.min_confidence <= 1, "0 to 1"),
             "crop": (
                 self.crop in (*crops, None),
@@ -69,6 +72,7 @@ class CelebaOptions:
             "face": (self.face in FACES, " or ".join(FACES)),
             "max_angle": (0 < self.max_angle < float("inf"), "above 0 (radians)"),
         }
+        size_of(self.size)
         if self.split and self.partitions:
             raise GatedVAEError("Both --split and --partitions say who trains.", "", "Give one of them.")
         for name, (possible, allowed) in limits.items():

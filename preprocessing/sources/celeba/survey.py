@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from gated_vae.preprocessing.errors import raise_trouble
 from gated_vae.preprocessing.files import digest, opened
-from gated_vae.preprocessing.openface.listing import CSV, DETAILS, OUTPUT, Stamp, list_files, pick_csvs
+from gated_vae.preprocessing.openface.listing import CSV, DETAILS, OUTPUT, Listing, list_files, pick_csvs
 from gated_vae.preprocessing.openface.pictures import WholePictures, list_aligned
 from gated_vae.preprocessing.sources.celeba.lists import (
     People,
@@ -21,6 +20,7 @@ from gated_vae.preprocessing.sources.celeba.lists import (
     read_splits,
 )
 from gated_vae.preprocessing.sources.celeba.options import FOLDER, CelebaOptions
+from gated_vae.preprocessing.sources.sizes import as_told, shape_of, size_of
 from gated_vae.preprocessing.store_writer import Plan
 
 LOOKED_AT = 21  # CSVs whose headers tell how faces can be cut out
@@ -57,13 +57,14 @@ def survey(options: CelebaOptions) -> Source:
         (read_attributes, options.attributes),
     )
     crop = options.crop or ("aligned" if not pictures else "landmarks" if _have_landmarks(root, csvs) else "centre")
-    listing = _Listing()
+    listing = Listing()
     listing.add(files.items())
     if pictures:
         listing.add(pictures.files.items())
     else:
         for csv in csvs:
             listing.add(list_aligned(os.fspath(root), csv))
+    size = size_of(options.size)
     return Source(
         sizes={name: files[name].size for name in csvs},
         lonely_details=[name for name in files if name.endswith(DETAILS) and name.removesuffix(DETAILS) not in stems],
@@ -76,7 +77,8 @@ def survey(options: CelebaOptions) -> Source:
             inputs=tuple(path for path in (options.openface, options.images, *(path for _, path in lists)) if path),
             times=digest(listing.times.digest()),
             parameters={
-                "size": options.size,
+                "size": as_told(size),
+                **({"colour": True} if options.colour else {}),
                 "min_confidence": float(options.min_confidence),
                 "max_angle": float(options.max_angle),
                 "crop": crop,
@@ -86,7 +88,7 @@ def survey(options: CelebaOptions) -> Source:
                 "split": {**options.split.shares, "seed": options.split.seed} if options.split else None,
                 "attributes": options.attributes is not None,
             },
-            image_shape=(options.size, options.size),
+            image_shape=shape_of(size, colour=options.colour),
         ),
     )
 
@@ -103,15 +105,3 @@ def _have_landmarks(root: Path, csvs: Sequence[str]) -> bool:
             continue
         found.append(re.search(rb"(?<!\w)y_67(?!\w)", header) is not None)
     return 2 * sum(found) > len(found)
-
-
-class _Listing:
-    """Digests of the names and sizes, and of the times, of files listed one after the other."""
-
-    def __init__(self) -> None:
-        self.sizes, self.times = hashlib.sha256(), hashlib.sha256()
-
-    def add(self, files: Iterable[tuple[str, Stamp]]) -> None:
-        for name, stamp in files:
-            self.sizes.update(os.fsencode(f"{name}\0{stamp.size}\n"))
-            self.times.update(b"%d\n" % stamp.time)

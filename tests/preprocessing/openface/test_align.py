@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from gated_vae.preprocessing.decoding.fit import middle
 from gated_vae.preprocessing.openface.align import MEAN_SHAPE, RIGID, alignments, cut_face, share_outside
 from gated_vae.preprocessing.openface.api import read_openface
 from gated_vae.preprocessing.simulate.render.scene import rotation
@@ -70,7 +71,7 @@ def test_black_begins_where_it_does_in_genuine_aligned_faces(found: pd.DataFrame
     white = np.full((218, 178), 255, np.uint8)
     beyond, black = [], []
     for source, row, matrix in zip(found["source"], found["row"], alignments(landmarks(found)), strict=True):
-        shown = cut_face(white, matrix, 112) / 255
+        shown = cut_face(white, matrix, (112, 112)) / 255
         if shown.all():
             continue
         path = real_data / "celeba" / "processed" / f"{source[:-4]}_aligned" / f"face_det_{row:06d}.jpg"
@@ -112,12 +113,12 @@ def test_pixels_come_from_where_the_alignment_says(size: int, degrees: float) ->
     assert inside.mean() > 0.5
     assert outside.any()
 
-    cut = cut_face(picture, matrix, size)
+    cut = cut_face(picture, matrix, (size, size))
     expected = np.stack([x / 2, y / 2, np.full_like(x, 200)], axis=-1).reshape(size, size, 3)
     assert np.abs(cut - expected)[inside].max() < 1.1
     assert not cut[outside].any()
     grey, batch = np.ascontiguousarray(picture[..., 0]), np.zeros((2, size, size), np.uint8)
-    assert np.array_equal(cut_face(grey, matrix, size, batch[1]), cut[..., 0])
+    assert np.array_equal(cut_face(grey, matrix, (size, size), batch[1]), cut[..., 0])
     assert np.array_equal(batch[1], cut[..., 0])
 
 
@@ -126,10 +127,10 @@ def test_an_ordinary_face_is_cut_as_openface_and_the_store_would() -> None:
     matrix = alignments(face(0.62, 4, 89, 131))[0]
     aligned = cv2.warpAffine(picture, matrix, (112, 112), flags=cv2.INTER_LINEAR)
     assert (
-        np.abs(cut_face(picture, matrix, 112).astype(int) - aligned).max() <= 3
+        np.abs(cut_face(picture, matrix, (112, 112)).astype(int) - aligned).max() <= 3
     )  # of 255: fractions are in 1/32 pixels
     stored = cv2.resize(aligned, (64, 64), interpolation=cv2.INTER_AREA)
-    assert np.abs(cut_face(picture, matrix, 64).astype(int) - stored).max() <= 2
+    assert np.abs(cut_face(picture, matrix, (64, 64)).astype(int) - stored).max() <= 2
 
 
 @pytest.mark.parametrize("period", [2, 3, 16])
@@ -137,7 +138,7 @@ def test_a_huge_face_is_averaged_not_sampled(period: int) -> None:
     stripes = np.zeros((3300, 3100), np.uint8)
     stripes[:, np.arange(3100) % period < period / 2] = 240
     matrix = alignments(face(18, 3, 1550, 1650))[0]
-    cut = cut_face(stripes, matrix, 64)[2:-2, 2:-2]
+    cut = cut_face(stripes, matrix, (64, 64))[2:-2, 2:-2]
     assert np.abs(cut - stripes.mean()).max() < 16
     assert stripes.std() > 100
 
@@ -147,20 +148,20 @@ def test_what_lies_outside() -> None:
     points[0, :17] = -0.6  # left of the first pixel's edge
     points[1, :34, 0] = 100.0
     points[2, 0] = np.nan
-    assert share_outside(points, 40, 100).tolist() == [0.25, 0.5, pytest.approx(1 / 68)]
+    assert share_outside(points, slice(0, 40), slice(0, 100)).tolist() == [0.25, 0.5, pytest.approx(1 / 68)]
     points[2] = [29.4, 0]  # the middle square of 100x40 begins with column 30
-    assert share_outside(points, 40, 100, square=True).tolist() == [0.25, 0.5, 1.0]
+    assert share_outside(points, *middle(40, 100, (1, 1))).tolist() == [0.25, 0.5, 1.0]
     points[2] = [29.6, 39.4]
-    assert share_outside(points, 40, 100, square=True)[2] == 0
+    assert share_outside(points, *middle(40, 100, (1, 1)))[2] == 0
 
 
 @pytest.mark.parametrize("value", [0.0, np.nan, np.inf])
 def test_landmarks_in_one_place_are_no_face(value: float) -> None:
     matrix = alignments(np.full((1, 68, 2), value))[0]
     with pytest.raises(ValueError, match="all in one place"):
-        cut_face(np.zeros((9, 9), np.uint8), matrix, 64)
+        cut_face(np.zeros((9, 9), np.uint8), matrix, (64, 64))
 
 
 def test_a_face_elsewhere_is_black() -> None:
     matrix = alignments(face(1, 0, 1e15, 1e15))[0]
-    assert not cut_face(np.full((90, 90), 255, np.uint8), matrix, 64).any()
+    assert not cut_face(np.full((90, 90), 255, np.uint8), matrix, (64, 64)).any()

@@ -85,7 +85,7 @@ def test_real_files_give_what_plain_pandas_and_opencv_give(real_data: Path, tmp_
 
 
 def test_random_faces_against_plain_loops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gated_vae.preprocessing.sources.celeba.build.REGION_IMAGES", 4)
+    monkeypatch.setattr("gated_vae.preprocessing.sources.pictures.REGION_IMAGES", 4)
     monkeypatch.setattr("gated_vae.preprocessing.sources.celeba.tasks.SHARD_FILES", 7)
     generator = np.random.default_rng(0)
     taken, dropped, suffixes = {}, {}, {}
@@ -130,7 +130,7 @@ def test_random_faces_against_plain_loops(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_pictures_that_fail_leave_no_gap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gated_vae.preprocessing.sources.celeba.build.REGION_IMAGES", 3)
+    monkeypatch.setattr("gated_vae.preprocessing.sources.pictures.REGION_IMAGES", 3)
     folder = tmp_path / "of"
     for stem in "abcdefgh":
         write_image_faces(folder, stem, [{}])

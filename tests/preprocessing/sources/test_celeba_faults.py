@@ -18,6 +18,7 @@ import pytest
 
 from gated_vae.preprocessing import files, image_file
 from gated_vae.preprocessing.errors import GatedVAEError
+from gated_vae.preprocessing.sources import pictures
 from gated_vae.preprocessing.sources.celeba import tasks as shards
 from gated_vae.preprocessing.sources.celeba.build import CelebaOptions, preprocess_celeba
 from gated_vae.preprocessing.store import groups_path, images_path, manifest_path, open_store, rejected_path
@@ -27,7 +28,7 @@ from tests.folders import picture, read_tree, write_image_faces
 @pytest.fixture
 def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CelebaOptions:
     """Twelve images in several shards: two faces in one, none in another, one picture damaged, one face poor."""
-    monkeypatch.setattr("gated_vae.preprocessing.sources.celeba.build.REGION_IMAGES", 4)
+    monkeypatch.setattr("gated_vae.preprocessing.sources.pictures.REGION_IMAGES", 4)
     monkeypatch.setattr("gated_vae.preprocessing.sources.celeba.tasks.SHARD_FILES", 5)
     folder = tmp_path / "of"
     for stem in "abcdefghijkl":
@@ -60,7 +61,7 @@ def test_same_bytes_whatever_the_workers_and_shards(
 ) -> None:
     assert set(expected) == {"images.npy", "rejected.parquet", "samples.parquet", "store.json"}
     for workers, shard in ((3, 4), (2, 1), (1, 100)):
-        monkeypatch.setattr("gated_vae.preprocessing.sources.celeba.build.REGION_IMAGES", shard)
+        monkeypatch.setattr("gated_vae.preprocessing.sources.pictures.REGION_IMAGES", shard)
         monkeypatch.setattr("gated_vae.preprocessing.sources.celeba.tasks.SHARD_FILES", shard)
         preprocess_celeba(source, tmp_path / f"{workers}", workers=workers)
         assert read_tree(tmp_path / f"{workers}") == expected
@@ -73,7 +74,7 @@ def test_same_bytes_from_processes(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("gated_vae.preprocessing.sources.celeba.build.PROCESSES_FROM", 1)
+    monkeypatch.setattr("gated_vae.preprocessing.sources.pictures.PROCESSES_FROM", 1)
     preprocess_celeba(source, tmp_path / "store", workers=2)
     assert read_tree(tmp_path / "store") == expected
     assert capfd.readouterr() == ("", "")  # what libjpeg says of the damaged one is not seen
@@ -83,9 +84,12 @@ def test_interrupted_at_every_step_it_resumes_to_the_same_bytes(
     source: CelebaOptions, expected: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[tuple[object, ...]] = []
-    for name in ("read_faces", "use_one_thread"):  # once in each task that has something to do
-        real = getattr(shards, name)
-        monkeypatch.setattr(shards, name, lambda *given, real=real: (made.append(given), real(*given))[1])
+    for module, name in (
+        (shards, "read_faces"),
+        (pictures, "use_one_thread"),
+    ):  # once in each task that has something to do
+        real = getattr(module, name)
+        monkeypatch.setattr(module, name, lambda *given, real=real: (made.append(given), real(*given))[1])
     undisturbed = Interrupt(-1, KeyboardInterrupt())
     preprocess_celeba(source, tmp_path / "count", progress=undisturbed)
     assert undisturbed.calls == 3 + 3 + 1
@@ -143,7 +147,7 @@ def test_pixels_that_a_machine_tore_are_decoded_again(
         images.unlink()
     else:
         images.write_bytes(tear(images.read_bytes()))
-    monkeypatch.setattr(shards, "use_one_thread", decoded)  # once in each task that has something to do
+    monkeypatch.setattr(pictures, "use_one_thread", decoded)  # once in each task that has something to do
     preprocess_celeba(source, out)
     assert decoded.calls == again
     assert read_tree(out) == expected
@@ -187,7 +191,7 @@ def test_a_failure_at_every_write_leaves_the_old_store_or_none(
     old_options = CelebaOptions(source.openface, size=16)
     preprocess_celeba(old_options, tmp_path / "old")
     old = read_tree(tmp_path / "old")
-    monkeypatch.setattr("gated_vae.preprocessing.sources.celeba.build.REGION_IMAGES", 6)
+    monkeypatch.setattr("gated_vae.preprocessing.sources.pictures.REGION_IMAGES", 6)
     monkeypatch.setattr("gated_vae.preprocessing.sources.celeba.tasks.SHARD_FILES", 6)
     real_sync, real_replace, survived = files.sync, Path.replace, 0
     for at in range(1, 100):
@@ -228,7 +232,7 @@ def test_a_finished_command_starts_no_processes(
     source: CelebaOptions, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     preprocess_celeba(source, tmp_path / "store")
-    monkeypatch.setattr("gated_vae.preprocessing.sources.celeba.build.PROCESSES_FROM", 1)
+    monkeypatch.setattr("gated_vae.preprocessing.sources.pictures.PROCESSES_FROM", 1)
     started = Interrupt(1, AssertionError("it started some"))
     monkeypatch.setattr("gated_vae.preprocessing.compute.ProcessPoolExecutor", started)
     assert preprocess_celeba(source, tmp_path / "store").already_done
@@ -350,9 +354,10 @@ def test_killed_at_any_time_it_resumes_to_the_same_bytes(real_data: Path, tmp_pa
     source = real_data / "celeba" / "processed_bmp"
     preprocess_celeba(CelebaOptions(source), tmp_path / "undisturbed")
     code = "import sys; from pathlib import Path\n"
+    code += "from gated_vae.preprocessing.sources import pictures\n"
     code += "from gated_vae.preprocessing.sources.celeba import build, tasks as shards\n"
     code += "from gated_vae.preprocessing.sources.celeba.build import *\n"
-    code += "build.REGION_IMAGES = shards.SHARD_FILES = 20\n"
+    code += "pictures.REGION_IMAGES = shards.SHARD_FILES = 20\n"
     code += f"print('go', flush=True); preprocess_celeba(CelebaOptions(Path({os.fspath(source)!r})), Path(sys.argv[1]))"
     killed = 0
     for number in range(8):
@@ -424,7 +429,7 @@ def test_a_few_bad_sectors_cost_their_faces_and_many_end_the_command(
     assert report.taken == 7
     assert report.rejected["unreadable"] == 1
     bad = (".csv",)
-    monkeypatch.setattr("gated_vae.preprocessing.sources.celeba.build.FEW_BAD", 8)
+    monkeypatch.setattr("gated_vae.preprocessing.sources.pictures.FEW_BAD", 8)
     with pytest.raises(GatedVAEError, match=r"(?s)11 files could not be read, the first is a\.csv: Input/output error"):
         preprocess_celeba(source, tmp_path / "other")
 

@@ -1,0 +1,1 @@
+"""A folder of any pictures, with labels from tables or folders."""
