@@ -54,9 +54,8 @@ class Preset:
 
 def _factors(store: Store, partition: str) -> int:
     """How many factors a partition is to hold, where its pairs differ in some of all factors, else 1."""
-    return (
-        len(store.manifest.get("factors", [partition])) if store.partitions[partition].get("method") == "change" else 1
-    )
+    changes = store.partitions[partition].get("method") == "change"
+    return len(store.manifest.get("factors", [partition])) if changes else 1
 
 
 def with_beta(objective: Objective, beta: float) -> Objective:

@@ -166,7 +166,8 @@ def _refuse_untold(config: TrainConfig, store: Store) -> None:
         if config.model.method.told == "shared" and store.partitions.get(name, {}).get("method") == "change":
             method = describe(METHODS, config.model.method).partition(":")[0]
             why = f"The pairs of {name} differ in some factors, nobody says which; {method} needs to know what they share."
-            remedy = f"Use --method ada-gvae, ada-ml-vae, slow-vae or vae, or leave {name} out of --latent."
+            others = ", ".join(other for other, kind in METHODS.items() if kind().told != "shared")
+            remedy = f"Use --method {others}, or leave {name} out of --latent."
             raise GatedVAEError(f"{store.path} cannot be trained on by {method}.", why, remedy)
 
 
