@@ -55,6 +55,7 @@ def test_tables_hold_the_mean_over_seeds(store: Store, tmp_path: Path) -> None:
         "method": "gated",
         "seed": 1,
         "steps": 9,
+        "augment": "none",
         "people": "trained on",
         "partition": "pose",
         "factor": "pose_Ry",
