@@ -20,27 +20,30 @@ SHIFT = 0.018  # standard deviation along either axis, of the image's side: half
 LIGHT = 0.115  # standard deviation of contrast, of the logarithm of gamma and, twice, of brightness
 
 
-def augment(batch: StepBatch, kinds: Collection[str], noise: torch.Tensor) -> StepBatch:
+def augment(batch: StepBatch, kinds: Collection[str], noise: torch.Tensor, *, grouped: bool) -> StepBatch:
     """A batch with its images augmented, as `Method.prepare` leaves it or with a leading model axis.
 
     Parameters
     ----------
     batch:
-        `input` (..., B, H, W[, 3]), of partners (..., P, B, H, W[, 3]), and `target` (..., B, H, W[, 3]), uint8.
+        `input` (..., B, H, W[, 3]), of partners (..., P, B, H, W[, 3]), and `target` (..., B, H, W[, 3]), uint8; of both images
+        of pairs input and target (..., 2, B, H, W[, 3]).
     kinds:
         Some of `AUGMENTATIONS`: ``mirror`` left and right with probability a half, each target together with what is encoded for
         it; ``shift`` what is encoded, its border repeated; ``light`` its contrast, brightness and gamma.
     noise:
         Standard normal (6, ..., B), or (6, ..., P, B) for partners: a number of each image for each thing that is changed.
+    grouped:
+        Whether what is encoded has such an axis of partners, or of both images.
     """
     images, target = batch.input, batch.target
     lead = noise.dim() - 1  # axes before an image's own
     if "mirror" in kinds:
-        partners = images.dim() > target.dim()
         turned = noise[0] > 0
-        own = turned[..., 0, :] if partners else turned
-        target = _mirrored(target, own)
-        images = _mirrored(images, own.unsqueeze(-2).expand(turned.shape) if partners else own)
+        own = turned[..., 0, :] if grouped else turned
+        every = own.unsqueeze(-2).expand(turned.shape) if grouped else own
+        target = _mirrored(target, every if target.dim() == images.dim() else own)
+        images = _mirrored(images, every)
     if "shift" in kinds or "light" in kinds:
         images = images.float() * (1 / 255)
     if "shift" in kinds:

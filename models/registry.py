@@ -70,6 +70,11 @@ METHODS: Registry[type[Method]] = Registry(
         "exchange": "methods.exchange:Exchange",
         "partners": "methods.partners:Partners",
         "composed": "methods.composed:Composed",
+        "gvae": "methods.averaged:GVAE",
+        "ml-vae": "methods.averaged:MLVAE",
+        "ada-gvae": "methods.averaged:AdaGVAE",
+        "ada-ml-vae": "methods.averaged:AdaMLVAE",
+        "slow-vae": "methods.slow:SlowVAE",
     }
 )
 OBJECTIVES: Registry[type[Objective]] = Registry(

@@ -95,7 +95,7 @@ class Stack:
 
         def member(tensors: Tensors, given: dict[str, Any], noise: torch.Tensor, chosen: torch.Tensor) -> Terms:
             batch, objective = StepBatch(**given), Mixture(self._objectives, chosen)
-            called = (batch, noise, Shares((len(batch.target),)), objective)
+            called = (batch, noise, Shares((noise.shape[1],)), objective)
             return functional_call(self._skeleton, tensors, called)  # type: ignore[no-any-return]
 
         axes = {name: None if name == "through" else 0 for name in given}

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from gated_vae.models.distributed import Shares, sum_over_ranks
-from gated_vae.models.methods.base import Method, StepBatch, is_size, partition_masks, partition_slices
+from gated_vae.models.methods.base import Method, StepBatch, is_size, partition_masks, partition_slices, refuse_unfit
 from gated_vae.models.methods.gate import Gate
 from gated_vae.models.noise import draw_normal
 from gated_vae.models.objectives.base import Encoded, Objective, Posterior, Terms
@@ -77,6 +77,8 @@ class GatedVAEConfig:
         ):
             if size > most:
                 raise ValueError(f"The model has {size:,} {name}; {most:,} are the most.")
+        weighed = any(self.kl_weights.get(name, 1.0) for name in self.latent)
+        refuse_unfit(self.method, self.latent_size, weighed * getattr(self.objective, "beta", 1.0))
 
     @property
     def latent_size(self) -> int:
@@ -176,7 +178,7 @@ class GatedVAE(nn.Module):
         """
         for images in (batch.input, batch.target):
             _check_images(images, self.config.image_shape)
-        terms: Terms = self(self.opened(batch), noise, shares or Shares((len(batch.target),)))
+        terms: Terms = self(self.opened(batch), noise, shares or Shares((noise.shape[1],)))
         total = torch.stack(list(terms.values())).sum()
         detached = {name: term.detach() for name, term in terms.items()}
         return Loss(total, detached | {"reconstruction": sum_over_ranks(detached["reconstruction"])})
@@ -192,18 +194,33 @@ class GatedVAE(nn.Module):
         self, batch: StepBatch, noise: torch.Tensor, shares: Shares, objective: Objective | None = None
     ) -> Terms:
         """The terms of `loss`, of a batch that is `opened`; a pure function of tensors (but for batch statistics)."""
-        needed = (3, len(batch.target), self.config.latent_size)
+        needed = (3, batch.target.shape[-len(self.config.image_shape) - 1], self.config.latent_size)
         if noise.shape != needed or not noise.is_floating_point():
             raise ValueError(f"The noise is {tuple(noise.shape)} {noise.dtype}; the batch needs {needed} float32.")
         step = self.config.method.step(self, batch, noise)
-        posterior = step.posterior
-        mean, logvar, sample, prior = shares.gather(posterior.mean, posterior.logvar, step.sample, noise[2])
+        regularised = map(_by_pair, (step.posterior.mean, step.posterior.logvar, step.sample))
+        own = (nats[:, None] for nats in step.own.values())
+        mean, logvar, sample, prior, *nats = shares.gather(*regularised, noise[2], *own)
+        mean, logvar, sample = (_by_image(tensor, needed[2]) for tensor in (mean, logvar, sample))
         objective = objective or self.config.objective
-        encoded = Encoded(Posterior(mean, logvar), sample, prior, self.kl_weights, self.step, self.critic)
+        weights = self.kl_weights * step.kl_weight
+        encoded = Encoded(Posterior(mean, logvar), sample, prior, weights, self.step, self.critic)
         terms = objective.terms(encoded)
-        logits, target = self.decode(step.codes), self.pixels(batch.target)
-        terms["reconstruction"] = self.config.likelihood.loss(logits, target, self.raw_scale, shares.whole)
+        terms |= {name: values.mean() for name, values in zip(step.own, nats, strict=True)}
+        logits = self.decode(step.codes.flatten(0, -2))
+        target, images = self.pixels(batch.target).reshape(logits.shape), shares.whole * (len(logits) // needed[1])
+        terms["reconstruction"] = self.config.likelihood.loss(logits, target, self.raw_scale, images)
         return terms
+
+
+def _by_pair(tensor: torch.Tensor) -> torch.Tensor:
+    """What is (B, M) as it is, what is (2, B, M) as (B, 2 M): a row of a batch lies on one rank as a whole."""
+    return tensor if tensor.dim() == 2 else tensor.transpose(0, 1).flatten(1)
+
+
+def _by_image(tensor: torch.Tensor, size: int) -> torch.Tensor:
+    """What `_by_pair` gave as rows of so many columns."""
+    return tensor if tensor.shape[1] == size else tensor.reshape(-1, size)
 
 
 def outline(config: GatedVAEConfig, precision: str = "fp32") -> GatedVAE:

@@ -9,12 +9,12 @@ from typing import ClassVar, Protocol
 import numpy as np
 
 from gated_vae.pairing.groups.equal import group_by_labels
-from gated_vae.pairing.groups.grid import FactorGrid
+from gated_vae.pairing.groups.grid import CHANGE, EXACT, FactorGrid
 from gated_vae.pairing.labels import choose_columns
 from gated_vae.pairing.partition import Grouped, Plan, Record, describe, make_partitions, pairs_made
 from gated_vae.pairing.rules.base import Members, drawing
 from gated_vae.pairing.rules.uniform import UniformPartners
-from gated_vae.preprocessing.errors import GatedVAEError
+from gated_vae.preprocessing.errors import GatedVAEError, UsageError
 from gated_vae.preprocessing.files import locked
 from gated_vae.preprocessing.progress import Progress, ignore
 from gated_vae.preprocessing.store import Store, open_store
@@ -144,7 +144,7 @@ def _refuse_one_group(grouped: Grouped, training: int, record: Record) -> None:
 class Share:
     """Pairs that agree in columns, or in factors of a grid."""
 
-    method: ClassVar[str] = "exact"
+    method: ClassVar[str] = EXACT
     columns: tuple[str, ...]
 
     def decides(self, store: Store) -> Record:
@@ -157,9 +157,61 @@ class Share:
         grid = FactorGrid.of(store)
         if grid:
             group = grid.group(np.arange(grid.size), shared).astype(np.int32)
-            partners = grid.drawing(shared, seed)
+            partners = grid.drawing(record)
         else:
             group, merged = group_by_labels(store.sample_columns(shared), store.training)
             partners = drawing(UniformPartners(Members.of(group[: store.training])), seed)
         results = {"groups": int(group[: store.training].max()) + 1, "merged": merged}
         return Grouped(group, np.zeros(len(store), np.float32), None, partners, results)
+
+
+@dataclass(frozen=True)
+class Change:
+    """Pairs of a grid that differ in exactly `k` factors, drawn for each pair, and agree in all others (Locatello et al. 2020)."""
+
+    method: ClassVar[str] = CHANGE
+    k: int
+
+    def decides(self, store: Store) -> Record:
+        """How many factors change. Nothing is shared by all pairs.
+
+        Raises
+        ------
+        GatedVAEError
+            When there is no grid, or it has no more factors than change.
+        """
+        what = f"Pairs cannot differ in just {self.k} factors."
+        grid = FactorGrid.of(store)
+        if grid is None:
+            why = f"{store.path} is no full grid of factors (dSprites, Shapes3D, MPI3D): partners need not be there."
+            raise GatedVAEError(what, why, "Use --share, --follow or --pairs.")
+        factors = [name for name, size in zip(grid.names, grid.sizes, strict=True) if size > 1]
+        if not 0 < self.k < len(factors):
+            why = (
+                f"{len(factors)} vary ({', '.join(factors)}), of which one at least has to change and one to be shared."
+            )
+            remedy = f"Give a number from 1 to {len(factors) - 1}." if len(factors) > 1 else "Take a store with more."
+            raise GatedVAEError(what, why, remedy)
+        return {"shared": [], "k": self.k}
+
+    def group(self, store: Store, record: Record) -> Grouped:
+        """All samples are one group."""
+        grid = FactorGrid.of(store)
+        assert grid is not None
+        nothing = np.zeros(len(store), np.int32), np.zeros(len(store), np.float32), None
+        return Grouped(*nothing, grid.drawing(record), {"groups": 1, "merged": 0})
+
+
+def parse_change(text: str) -> tuple[str, Change]:
+    """Read ``K`` or ``NAME=K``: the partition's name, ``changed`` if there is none, and what its pairs are.
+
+    Raises
+    ------
+    UsageError
+        When it cannot be read.
+    """
+    name, equals, number = text.rpartition("=")
+    if not number.strip().isdecimal() or bool(equals) != bool(name.strip()):
+        why = "K is how many factors change, a whole number."
+        raise UsageError(f"--change {text} cannot be read.", why, "Write --change K or --change NAME=K.")
+    return name.strip() or "changed", Change(int(number))

@@ -86,6 +86,8 @@ def pairs_made(record: Record) -> str:
     if record["method"] == "follow":
         *sequence, order = record["shared"]
         return f"{order} at most {record['apart']:g} apart in {', '.join(sequence)}, {drawn}"
+    if record["method"] == "change":
+        return f"different in {record['k']} factor{'s' * (record['k'] > 1)}, {drawn}"
     if record["method"] == "given":
         return f"given by a table, {drawn}"
     found = ", ".join(f"{key} {record[key]}" for key in ("k", "rule", "draws") if key in record)

@@ -285,7 +285,8 @@ def _is_partition(name: str, record: Any) -> bool:
     return (
         counts
         and isinstance(record.get("method"), str)
-        and (record["method"] != "exact" or "stream" in record)
+        and (record["method"] not in ("exact", "change") or "stream" in record)
+        and (record["method"] != "change" or record.get("k", 0) > 0)
         and all(type(seed) is int and seed >= 0 for seed in seeds)
         and isinstance(shared, list)
         and all(isinstance(column, str) for column in shared)

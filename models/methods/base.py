@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 import torch
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 # How a method's batches come: pairs of one partition after the other; for every input its partners of all partitions together; or
 # images of a batch beside targets that are composed of their factors.
 BatchKind = Literal["turns", "together", "composed"]
+# What a method is told of a pair: nothing, how many factors changed, or which partition is shared.
+Told = Literal["nothing", "count", "shared"]
 
 # What losses are filed under where a step is not one partition's. No partition can have a blank in its name.
 ALL, NO_GATE = "all partitions", "no gate"
@@ -29,13 +31,15 @@ class StepBatch:
     ----------
     input, target:
         uint8 (B, H, W[, 3]): what is encoded and what is to be reconstructed. For partners the input is (P, B, H, W): images that
-        share each partition's factors with the targets, in the partitions' order.
+        share each partition's factors with the targets, in the partitions' order. Where both images of a pair are encoded and
+        decoded, both are (2, B, H, W).
     partition:
         The partition whose factors the pairs share; None where all of them are open.
     sources:
         Of composed targets: which of the images gives each partition's code to each target, int64 (P, B).
     through:
-        The latent dimensions that gradients pass, bool (M,); None for all. Filled in by `GatedVAE.loss` from `partition`.
+        The latent dimensions of `partition`, which a gate lets gradients pass, bool (M,); None for all. Filled in by
+        `GatedVAE.loss`.
     label:
         What the step's losses are filed under. Steps of one label compute alike.
     """
@@ -51,14 +55,33 @@ class StepBatch:
         """The batch of an ordinary VAE: every image its own target, nothing closed."""
         return replace(self, target=self.input, partition=None, label=NO_GATE)
 
+    def both(self) -> StepBatch:
+        """The batch with both images of every pair to be encoded and decoded, (2, B, ...)."""
+        images = torch.stack([self.input, self.target])
+        return replace(self, input=images, target=images)
+
 
 @dataclass(frozen=True)
 class Step:
-    """What a method makes of a batch: the `posterior` to regularise and a `sample` of it, and the `codes` to decode; (B, M)."""
+    """What a method makes of a batch: (B, M), or (2, B, M) where both images of a pair are decoded.
+
+    Attributes
+    ----------
+    posterior, sample:
+        What the objective regularises, and a sample of it.
+    codes:
+        What is decoded.
+    own:
+        Terms of the method's own that are added to the loss, by name: nats of each row, (B,).
+    kl_weight:
+        What the KL divergence is multiplied by, on top of the objective's weight.
+    """
 
     posterior: Posterior
     sample: torch.Tensor
     codes: torch.Tensor
+    own: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    kl_weight: float = 1.0
 
 
 class Method(Protocol):
@@ -66,11 +89,49 @@ class Method(Protocol):
 
     batches: ClassVar[BatchKind]
 
+    @property
+    def told(self) -> Told:
+        """What it is told of pairs."""
+
+    def encoded(self, partitions: int) -> float:
+        """How many images a step encodes for each of a batch, on average, where there are so many partitions."""
+
     def prepare(self, batch: StepBatch, turn: int) -> StepBatch:
-        """Say what of a batch is encoded and what decoded, and label it; `turn` counts rounds over partitions from 0."""
+        """Say what of a batch is encoded and what decoded, and label it; `turn` counts rounds over partitions from 0.
+
+        Images may be stacked before their own axes, (B, H, W), and exchanged; what is in them is not looked at.
+        """
 
     def step(self, vae: GatedVAE, batch: StepBatch, noise: torch.Tensor) -> Step:
         """Encode the batch, drawing with standard normal `noise` (3, B, M): [0] for the input's codes, [1] for the target's."""
+
+
+def encode_groups(vae: GatedVAE, images: torch.Tensor) -> Posterior:
+    """Encode groups of images (P, B, H, W[, 3]) at once: (P, B, M)."""
+    together = vae.encode(images.flatten(0, 1))
+    return together.map(lambda tensor: tensor.view(*images.shape[:2], -1))
+
+
+def refuse_unfit(method: Method, latent_size: int, kl_weight: float) -> None:
+    """Refuse a method that can learn nothing with so many latent dimensions and such a weight of the KL divergence.
+
+    Its `k` dimensions, where it has such a constant, are fewer than all; and its `needs_kl` says whether it needs a weight above 0.
+
+    Raises
+    ------
+    ValueError
+        When it does not fit.
+    """
+    name, k = type(method).__name__, getattr(method, "k", 0)
+    if k >= latent_size:
+        raise ValueError(
+            f"{name} with k={k} shares nothing between two images: the latent has {latent_size} dimensions."
+            f" Give k below {latent_size}, or more dimensions with --latent."
+        )
+    if getattr(method, "needs_kl", False) and not kl_weight:
+        raise ValueError(
+            f"{name} compares posteriors by their variances, which are 0 without a KL divergence: give a beta above 0."
+        )
 
 
 def self_reconstruction_at(method: Method, step: int, steps: int) -> float:

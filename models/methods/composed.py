@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from gated_vae.models.methods.base import ALL, BatchKind, Step, StepBatch, check_probability, compose
+from gated_vae.models.methods.base import ALL, BatchKind, Step, StepBatch, Told, check_probability, compose
 
 if TYPE_CHECKING:
     from gated_vae.models.vae import GatedVAE
@@ -26,10 +26,15 @@ class Composed:
     """
 
     batches: ClassVar[BatchKind] = "composed"
+    told: ClassVar[Told] = "shared"
     self_reconstruction: float = 0.0
 
     def __post_init__(self) -> None:
         check_probability(self.self_reconstruction)
+
+    def encoded(self, partitions: int) -> float:  # noqa: ARG002
+        """Every image of the batch gives its factors."""
+        return 1.0
 
     def prepare(self, batch: StepBatch, turn: int) -> StepBatch:  # noqa: ARG002
         """All partitions learn in every step."""

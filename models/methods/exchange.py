@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from gated_vae.models.methods.base import BatchKind, Step, StepBatch, gate
+from gated_vae.models.methods.base import BatchKind, Step, StepBatch, Told, gate
 
 if TYPE_CHECKING:
     from gated_vae.models.vae import GatedVAE
@@ -27,11 +27,16 @@ class Exchange:
     """
 
     batches: ClassVar[BatchKind] = "turns"
+    told: ClassVar[Told] = "shared"
     open_every: int = 0
 
     def __post_init__(self) -> None:
         if self.open_every < 0 or self.open_every == 1:
             raise ValueError(f"open_every {self.open_every} leaves no gated step: give 2 or more, or 0 for none.")
+
+    def encoded(self, partitions: int) -> float:  # noqa: ARG002
+        """Both images of each pair, in ordinary rounds one."""
+        return 2.0 - 1.0 / self.open_every if self.open_every else 2.0
 
     def prepare(self, batch: StepBatch, turn: int) -> StepBatch:
         """A step of its partition, or an ordinary one."""

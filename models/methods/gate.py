@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from gated_vae.models.methods.base import BatchKind, Step, StepBatch, gate
+from gated_vae.models.methods.base import BatchKind, Step, StepBatch, Told, gate
 
 if TYPE_CHECKING:
     from gated_vae.models.vae import GatedVAE
@@ -24,7 +24,12 @@ class Gate:
     """
 
     batches: ClassVar[BatchKind] = "turns"
+    told: ClassVar[Told] = "shared"
     regulariser: bool = True
+
+    def encoded(self, partitions: int) -> float:  # noqa: ARG002
+        """The input of each pair."""
+        return 1.0
 
     def prepare(self, batch: StepBatch, turn: int) -> StepBatch:  # noqa: ARG002
         """Every step is its partition's."""

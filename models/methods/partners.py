@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from gated_vae.models.methods.base import ALL, BatchKind, Step, StepBatch, check_probability, compose
+from gated_vae.models.methods.base import (
+    ALL,
+    BatchKind,
+    Step,
+    StepBatch,
+    Told,
+    check_probability,
+    compose,
+    encode_groups,
+)
 
 if TYPE_CHECKING:
     from gated_vae.models.vae import GatedVAE
@@ -28,10 +37,15 @@ class Partners:
     """
 
     batches: ClassVar[BatchKind] = "together"
+    told: ClassVar[Told] = "shared"
     self_reconstruction: float = 0.0
 
     def __post_init__(self) -> None:
         check_probability(self.self_reconstruction)
+
+    def encoded(self, partitions: int) -> float:
+        """A partner in each partition."""
+        return float(partitions)
 
     def prepare(self, batch: StepBatch, turn: int) -> StepBatch:  # noqa: ARG002
         """Pairs read the other way round: what is encoded are the partners."""
@@ -39,8 +53,6 @@ class Partners:
 
     def step(self, vae: GatedVAE, batch: StepBatch, noise: torch.Tensor) -> Step:
         """Encode all partners at once, and take from each its partition."""
-        together = vae.encode(batch.input.flatten(0, 1))
-        each = together.map(lambda tensor: tensor.view(*batch.input.shape[:2], -1))
-        posterior = each.map(lambda tensor: compose(tensor, vae.partitions.values()))
+        posterior = encode_groups(vae, batch.input).map(lambda tensor: compose(tensor, vae.partitions.values()))
         codes = posterior.sample(noise[0])
         return Step(posterior, codes, codes)

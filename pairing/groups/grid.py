@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from gated_vae.pairing.rules.base import BLOCK, Ids, Partners, random_below
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.store import Store
 
+EXACT, CHANGE = "exact", "change"  # what partitions are called whose pairs are arithmetic in a grid
 Digits = list[tuple[int, int]]  # size and stride of digits of a mixed-radix number: (number // stride) % size
 
 
@@ -75,9 +77,38 @@ class FactorGrid:
             partners[start : start + BLOCK] = own - _unpack(rank, free) + _unpack(other, free)
         return partners
 
-    def drawing(self, shared: Sequence[str], seed: int) -> Partners:
-        """The partners for some shared factors and a seed."""
-        return lambda ids, draw: self.partners(ids, shared, seed=seed, draw=draw)
+    def changed(self, ids: Ids, k: int, *, seed: int, draw: int) -> Ids:
+        """Draw for each sample another one that differs from it in exactly k factors, all others being the same.
+
+        Every k factors are as likely as any others, whatever their numbers of classes, and so is each other class of a factor.
+        Arguments and result are as in `partners`; factors of one class, which cannot change, do not count.
+        """
+        free = [(size, stride) for size, stride in self._strides() if size > 1]
+        partners = np.empty(len(ids), np.int64)
+        for start in range(0, len(ids), BLOCK):
+            own = ids[start : start + BLOCK]
+            found, left = own.copy(), np.full(len(own), k)
+            for place, (size, stride) in enumerate(free):
+                counter = 2 * (draw * len(free) + place)
+                # Selection sampling (Knuth, 3.4.2, algorithm S): with so many left to be chosen of the factors that are left.
+                chosen = random_below(len(free) - place, own, seed=seed, draw=counter) < left
+                step = 1 + random_below(size - 1, own, seed=seed, draw=counter + 1)
+                digit = own // stride % size
+                found += chosen * ((digit + step) % size - digit) * stride
+                left -= chosen
+            partners[start : start + BLOCK] = found
+        return partners
+
+    def _strides(self) -> Digits:
+        """Every factor as a digit of the ids."""
+        return [(size, math.prod(self.sizes[place + 1 :])) for place, size in enumerate(self.sizes)]
+
+    def drawing(self, record: dict[str, Any]) -> Partners:
+        """The partners of a partition of exact or changed pairs, by its record."""
+        seed = record["stream"]
+        if record["method"] == CHANGE:
+            return lambda ids, draw: self.changed(ids, record["k"], seed=seed, draw=draw)
+        return lambda ids, draw: self.partners(ids, record["shared"], seed=seed, draw=draw)
 
     def _digits(self, shared: Sequence[str]) -> tuple[Digits, Digits]:
         """Cut ids into shared and free digits; neighbours of one kind make one digit, which saves divisions."""

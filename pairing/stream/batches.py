@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from gated_vae.pairing.groups.grid import FactorGrid
-from gated_vae.pairing.rules.base import Ids
+from gated_vae.pairing.groups.grid import CHANGE, EXACT, FactorGrid
+from gated_vae.pairing.rules.base import Ids, Partners
 from gated_vae.pairing.stream.cut import Batch, Cut, Images
 from gated_vae.pairing.stream.order import Shuffle, partition_of_step, share_of_rank
 from gated_vae.pairing.tables import PairTable, Rows
@@ -39,15 +39,16 @@ WINDOW_ROWS = 2**20  # pairs shuffled together: about 24 MB a partition
 
 
 @dataclass(frozen=True)
-class ExactPairs:
+class GridPairs:
     """Pairs of a full factor grid, computed rather than read: every epoch has fresh ones.
 
-    They are those that the table on disk would hold had it that many draws.
+    They are those that the table on disk would hold had it that many draws. `shared` factors make the groups, one where there are
+    none.
     """
 
     grid: FactorGrid
-    factors: Sequence[str]
-    seed: int
+    shared: Sequence[str]
+    partners: Partners
     block_rows: int = 2**18
 
     @property
@@ -60,11 +61,11 @@ class ExactPairs:
         """The pairs of one block and draw."""
         start = index * self.block_rows
         ids = np.arange(start, min(start + self.block_rows, self.grid.size), dtype=np.int64)
-        target = self.grid.partners(ids, self.factors, seed=self.seed, draw=draw)
-        return ids, target, self.grid.group(ids, self.factors).astype(np.int64)
+        group = self.grid.group(ids, self.shared) if self.shared else np.zeros_like(ids)
+        return ids, self.partners(ids, draw), group.astype(np.int64)
 
 
-PairSource = PairTable | ExactPairs
+PairSource = PairTable | GridPairs
 
 
 def partition_record(store: Store, partition: str) -> dict[str, Any]:
@@ -90,8 +91,8 @@ def pairs_digest(store: Store, partitions: Iterable[str]) -> str:
 def pair_source(store: Store, partition: str) -> PairSource:
     """Open the pairs of one partition of a store."""
     made = partition_record(store, partition)
-    if made["method"] == "exact" and (grid := FactorGrid.of(store)):
-        return ExactPairs(grid, made["shared"], made["stream"])
+    if made["method"] in (EXACT, CHANGE) and (grid := FactorGrid.of(store)):
+        return GridPairs(grid, made["shared"], grid.drawing(made))
     return PairTable.of(store, partition)
 
 

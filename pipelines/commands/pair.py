@@ -1,4 +1,4 @@
-"""`pipe pair`: exact pairs from label columns, neighbours in sequences, pairs of the user's own."""
+"""`pipe pair`: exact pairs from label columns, pairs that differ in few factors, neighbours in sequences, the user's own."""
 
 from __future__ import annotations
 
@@ -27,6 +27,13 @@ def pair(
             help="Pairs of one sequence, at most K apart in the column ORDER (1 if not said).",
         ),
     ] = None,
+    change: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="[NAME=]K",
+            help="Pairs of a factor grid that differ in K factors, drawn anew for each, and in no other.",
+        ),
+    ] = None,
     pairs: Annotated[
         Path | None, typer.Option(help="A table of your own pairs: columns input, target, partition.")
     ] = None,
@@ -38,11 +45,11 @@ def pair(
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Pair samples that agree in labels, or are neighbours in a sequence, or are named in a table.
+    """Pair samples that agree in labels or in all but K factors, are neighbours in a sequence, or are named in a table.
 
     Example: pipe pair store --share position=posX,posY --share rotation=orientation --share shape=shape --share size=scale
     """
-    from gated_vae.pairing.exact import pair_exactly
+    from gated_vae.pairing.exact import pair_exactly, parse_change
     from gated_vae.pairing.follow import parse_follow
     from gated_vae.pairing.given import read_pairs
     from gated_vae.pairing.labels import parse_columns
@@ -53,11 +60,12 @@ def pair(
     wanted: list[tuple[str, Sequence[str] | Pairing]] = [
         *parse_columns("--share", share or []).items(),
         *map(parse_follow, follow or []),
+        *map(parse_change, change or []),
         *(read_pairs(pairs, opened).items() if pairs else ()),
     ]
     shares = dict(wanted)
     if len(shares) < len(wanted) or not wanted:
-        why = "Two partitions have one name." if wanted else "Give --share, --follow or --pairs."
+        why = "Two partitions have one name." if wanted else "Give --share, --follow, --change or --pairs."
         raise typer.BadParameter(why, param_hint="partitions")
     with console.progress("pair", "pairs") as update:
         made = pair_exactly(opened, shares, draws=draws, seed=seed, overwrite=overwrite, progress=update)

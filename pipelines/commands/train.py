@@ -31,7 +31,7 @@ def train(
         float | None, typer.Option(min=0, help="Weight of the KL divergence.", show_default="the objective's")
     ] = None,
     latent: Annotated[
-        str | None, typer.Option(help="NAME=SIZE,... for every partition.", show_default="the preset's")
+        str | None, typer.Option(help="NAME=SIZE,... for every partition to train on.", show_default="the preset's")
     ] = None,
     kl_weights: Annotated[
         str | None,
@@ -121,10 +121,12 @@ def train(
             wanted = with_beta(wanted, beta)
         except ValueError as error:
             raise typer.BadParameter(str(error), param_hint="'--beta'") from None
+    sizes = read_latent(latent, model.latent) if latent else model.latent
+    weights = {name: weight for name, weight in model.kl_weights.items() if name in sizes}
     model = replace(
         model,
-        latent=read_latent(latent, model.latent) if latent else model.latent,
-        kl_weights=read_kl_weights(kl_weights, model.latent) if kl_weights else model.kl_weights,
+        latent=sizes,
+        kl_weights=read_kl_weights(kl_weights, sizes) if kl_weights else weights,
         network=network or model.network,
         hidden=read_hidden(hidden),
         method=(method or model.method) if gate else Ungated(),

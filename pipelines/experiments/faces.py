@@ -77,7 +77,7 @@ class Faces(Experiment):
 
     names: ClassVar[Sequence[str]] = [*VARIANTS]
     key: ClassVar[Sequence[str]] = (
-        *("data", "method", "seed", "steps"),
+        *("data", "method", "augment", "seed", "steps"),
         *("partition", "factor", "regressor", "codes"),
     )
     order: ClassVar[Mapping[str, Sequence[str] | None]] = {
@@ -151,7 +151,7 @@ class Faces(Experiment):
     def _rows(self, run: Finished) -> list[Row]:
         values = run.scores.values
         key: Row = {"data": self.data, "method": run.name, "seed": run.config.seed, "steps": run.config.steps}
-        key["people"] = values["people"]
+        key |= {"people": values["people"], "augment": run.config.augment}
         whole: Row = {
             f"swap_{judge}_{what}": share
             for judge, shares in (values["swap"] or {}).items()

@@ -43,13 +43,19 @@ class Preset:
         shape = tuple(store.manifest["image_shape"])
         objective = parse(OBJECTIVES, self.objective)
         return GatedVAEConfig(
-            latent={name: self.latent.get(name, self.latent_else) for name in store.partitions},
+            latent={name: self.latent.get(name, self.latent_else * _factors(store, name)) for name in store.partitions},
             image_shape=shape,
             network=self.network,
             method=parse(METHODS, self.method),
             objective=with_beta(objective, getattr(objective, "beta", 0.0) * math.prod(shape) / PIXELS),
             kl_weights={name: weight for name, weight in self.kl_weights.items() if name in store.partitions},
         )
+
+
+def _factors(store: Store, partition: str) -> int:
+    """How many factors a partition is to hold, where its pairs differ in some of all factors, else 1."""
+    changes = store.partitions[partition].get("method") == "change"
+    return len(store.manifest.get("factors", [partition])) if changes else 1
 
 
 def with_beta(objective: Objective, beta: float) -> Objective:
@@ -81,12 +87,13 @@ DEFAULT_PRESET = {"dsprites": "dsprites-beta"}  # by kind of store, where it is 
 
 
 def read_latent(text: str, partitions: Collection[str]) -> dict[str, int]:
-    """Latent sizes from ``NAME=SIZE,...``, one for each partition."""
+    """Latent sizes from ``NAME=SIZE,...``, one for each partition to be trained on."""
     latent = {name: int(size) for name, size in _read_entries("--latent", text, r"0*[1-9][0-9]{0,8}")}
-    if set(latent) != set(partitions) or len(latent) != len(text.split(",")):
+    if not latent.keys() <= {*partitions} or len(latent) != len(text.split(",")):
         why = f"--latent names {', '.join(latent)}; the store has pairs for {', '.join(partitions)}."
-        raise GatedVAEError("Latent sizes and partitions do not match.", why, "Give each partition one size.")
-    return {name: latent[name] for name in partitions}  # in training order, however they were named
+        remedy = "Give each partition that is to be trained on one size."
+        raise GatedVAEError("Latent sizes and partitions do not match.", why, remedy)
+    return {name: latent[name] for name in partitions if name in latent}  # in training order, however they were named
 
 
 def read_kl_weights(text: str, partitions: Collection[str]) -> dict[str, float]:

@@ -29,7 +29,6 @@ from gated_vae.preprocessing.files import (
     refuse_ours,
     refuse_overlap,
     remove,
-    write_bytes,
     write_json,
 )
 from gated_vae.preprocessing.store import Store, images_path, open_store
@@ -468,7 +467,7 @@ def _set_aside(path: Path) -> None:
         place.parent.mkdir(parents=True, exist_ok=True)
         entry.rename(place)
     _remove_empty(path)
-    write_bytes(_config_path(before), _config_path(path).read_bytes())
+    write_json(_config_path(before), read_json(_config_path(path), "Choose another --out."))
 
 
 def _remove(path: Path) -> None:

@@ -177,7 +177,8 @@ class StackTrainer:
         self.stack = Stack(self._models, self.device)
         self._kl_weights = self.stack.buffers["kl_weights"].clone()
         self.optimiser = self._optimiser(slots)
-        self._own_terms = [_term_names(model) for model in self._models]
+        terms = [_term_names(model) for model in self._models]
+        self._others = [set().union(*terms) - own for own in terms]
         self._seeds = {
             stream: torch.tensor([stream_seed(run.config.seed, stream) for run in runs], device=device)
             for stream in (1, AUGMENT_STREAM)
@@ -281,7 +282,7 @@ class StackTrainer:
             yield StepBatch(*step)
 
     def _train_on(self, ids: StepBatch) -> None:
-        ids = self.method.prepare(ids, (self.step - 1) // len(self.partitions))
+        ids = self._prepared(ids)
         if ids.partition is not None:
             self._through.copy_(self.stack.buffers["masks"][0, self.partitions.index(ids.partition)])
         if self._rises and self.step <= self._rises + 1:  # filled in: a graph looks where the weights are
@@ -292,6 +293,13 @@ class StackTrainer:
         for key, term in self._compute(ids).items():
             sums[key] = sums[key].add_(term) if key in sums else term.double()
         self._counts[ids.label] += 1
+
+    def _prepared(self, ids: StepBatch) -> StepBatch:
+        """What the method makes of a batch, whose model axis stands for an image's own axes meanwhile: the last ones."""
+        last = replace(ids, input=ids.input.movedim(0, -1), target=ids.target.movedim(0, -1))
+        ids = self.method.prepare(last, (self.step - 1) // len(self.partitions))
+        inputs, targets = (tensor.movedim(-1, 0).contiguous() for tensor in (ids.input, ids.target))
+        return replace(ids, input=inputs, target=targets)
 
     def _compute(self, ids: StepBatch) -> Terms:
         """One step of the optimiser; return the loss terms by name, (S,)."""
@@ -308,7 +316,8 @@ class StackTrainer:
         batch = StepBatch(*images, sources=sources, through=None if ids.partition is None else self._through)
         self._counter += 1
         if kinds := self.config.augmentations:
-            batch = augment(batch, kinds, self._normal((NUMBERS, *ids.input.shape[1:]), AUGMENT_STREAM).movedim(1, 0))
+            drawn = self._normal((NUMBERS, *ids.input.shape[1:]), AUGMENT_STREAM).movedim(1, 0)
+            batch = augment(batch, kinds, drawn, grouped=ids.input.dim() > 2)
         self.optimiser.zero_grad(set_to_none=True)
         terms = terms_of(batch, self._normal((3, ids.target.shape[-1], self.config.model.latent_size)))
         torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
@@ -338,7 +347,7 @@ class StackTrainer:
         for label, sums in self._sums.items():
             terms = dict(zip(sums, torch.stack(list(sums.values())).cpu(), strict=True))
             for index, losses in enumerate(self.losses):
-                own = {key: term[index] for key, term in terms.items() if key in self._own_terms[index]}
+                own = {key: term[index] for key, term in terms.items() if key not in self._others[index]}
                 losses.add(label, own, self._counts[label])
         self._sums, self._counts = {}, Counter()
 
@@ -439,7 +448,7 @@ def _tensors(ids: StepBatch) -> list[torch.Tensor]:
 
 
 def _term_names(model: GatedVAE) -> set[str]:
-    """The names of a model's own loss terms."""
+    """The names of the terms of a model's objective."""
     zeros = torch.zeros(2, model.config.latent_size)
     encoded = Encoded(Posterior(zeros, zeros), zeros, zeros, zeros[0], model.step, model.critic)
-    return {*model.config.objective.terms(encoded), "reconstruction"}
+    return {*model.config.objective.terms(encoded)}

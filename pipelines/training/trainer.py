@@ -17,9 +17,10 @@ from gated_vae.models.checkpoint import Checkpoint, load_state, optimiser_slots,
 from gated_vae.models.distributed import Shares
 from gated_vae.models.methods.base import StepBatch, self_reconstruction_at
 from gated_vae.models.noise import draw_normal
+from gated_vae.models.registry import METHODS, describe
 from gated_vae.models.vae import GatedVAE, draw_noise, optimiser_groups
 from gated_vae.pairing.stream.address import is_address
-from gated_vae.pairing.stream.loader import PairBatch, PairLoader
+from gated_vae.pairing.stream.loader import PairBatch, PairLoader, open_source
 from gated_vae.pipelines.training.config import TrainConfig
 from gated_vae.pipelines.training.losses import EventLog, RunningLosses
 from gated_vae.pipelines.training.process import choose_device, choose_products, keep_freed_memory, stop_signals
@@ -143,6 +144,7 @@ def _agree(start: int, options: TrainOptions) -> None:
 def open_loader(config: TrainConfig, store: Store | None) -> PairLoader:
     """The loader that a model is trained from; refused where they do not fit, or there can be no such model."""
     outline_of(config, "The network cannot be built.", "Choose other options.")
+    _refuse_untold(config, store or open_source(config.store))
     loader = PairLoader(
         config.store if store is None or is_address(config.store) else store,
         config.pairs_per_rank(distributed.world_size()),
@@ -157,6 +159,17 @@ def open_loader(config: TrainConfig, store: Store | None) -> PairLoader:
         why = f"The store's images are {shape}, the model's {config.model.image_shape}."
         raise GatedVAEError("Store and model do not fit.", why, "Leave the image shape to the store.")
     return loader
+
+
+def _refuse_untold(config: TrainConfig, store: Store) -> None:
+    """Raise where a method has to know what pairs share, and nobody says."""
+    for name in config.model.latent:
+        if config.model.method.told == "shared" and store.partitions.get(name, {}).get("method") == "change":
+            method = describe(METHODS, config.model.method).partition(":")[0]
+            why = f"The pairs of {name} differ in some factors, nobody says which; {method} needs to know what they share."
+            others = ", ".join(other for other, kind in METHODS.items() if kind().told != "shared")
+            remedy = f"Use --method {others}, or leave {name} out of --latent."
+            raise GatedVAEError(f"{store.path} cannot be trained on by {method}.", why, remedy)
 
 
 class Trainer:
@@ -262,7 +275,7 @@ class Trainer:
         if self.config.augmentations:
             shape = (NUMBERS, *batch.input.shape[: -self._axes - 1], shares.whole)
             drawn = draw_normal(shape, seed=self.config.seed, step=self.step, device=self.device, stream=AUGMENT_STREAM)
-            batch = augment(batch, self.config.augmentations, drawn[..., shares.own])
+            batch = augment(batch, self.config.augmentations, drawn[..., shares.own], grouped=len(shape) > 2)
         noise = draw_noise(self.config.model, shares.whole, seed=self.config.seed, step=self.step, device=self.device)
         if self.config.rises and self.step <= self.config.rises + 1:
             self.model.step.fill_(self.step - 1)

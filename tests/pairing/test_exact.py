@@ -8,7 +8,9 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from gated_vae.pairing.exact import pair_exactly, shareable
+from gated_vae.pairing.exact import Change, pair_exactly, parse_change, shareable
+from gated_vae.pairing.stream.batches import pair_source
+from gated_vae.pairing.tables import PairTable
 from gated_vae.pairing.verify import verify_partitions
 from gated_vae.preprocessing import store as layout
 from gated_vae.preprocessing.errors import GatedVAEError
@@ -224,3 +226,47 @@ def test_there_are_as_many_draws_as_in_the_other_partitions(grid_store: Store) -
     both = pair_exactly(grid_store, {"first": ["a"], "fourth": ["b", "c"]})
     assert [made.draws for made in both] == [4, 4]
     check_pairs(open_store(grid_store.path), "third", grid_store.samples[["d"]], 4)
+
+
+def test_pairs_that_differ_in_k_factors_are_arithmetic_and_in_tables(grid_store: Store) -> None:
+    made = pair_exactly(
+        grid_store, {"left": ("a",), **dict([parse_change("2"), parse_change("one=1")])}, draws=3, seed=4
+    )
+    assert [(it.name, it.shared, it.how, it.groups) for it in made[1:]] == [
+        ("changed", (), "different in 2 factors, draws 3", 1),
+        ("one", (), "different in 1 factor, draws 3", 1),
+    ]
+    store = open_store(grid_store.path)
+    assert not [*verify_partitions(store)]
+    for name, k in (("changed", 2), ("one", 1)):
+        pairs = check_pairs(store, name, pd.DataFrame(np.zeros((len(store), 1))), 3)
+        classes = store.samples[[*SMALL.names]].to_numpy()
+        assert ((classes[pairs.input_id] != classes[pairs.target_id]).sum(1) == k).all()
+        for source in (pair_source(store, name), PairTable.of(store, name)):
+            ids, target, group = source.block(0, 2)
+            expected = SMALL.changed(ids, k, seed=store.partitions[name]["stream"], draw=2)
+            assert np.array_equal(target, expected)
+            assert not group.any()
+        assert np.array_equal(pairs.query("draw == 2").sort_values("input_id").target_id, expected)
+    with pytest.raises(GatedVAEError, match="Its k is 2, this command's is 1"):
+        pair_exactly(grid_store, {"changed": Change(1)})
+
+
+@pytest.mark.parametrize("k", [0, 3, 4, 10**12])
+def test_pairs_that_share_nothing_or_all_are_refused(grid_store: Store, k: int) -> None:
+    """One of the four factors has one class."""
+    with pytest.raises(GatedVAEError, match=r"3 vary \(a, b, d\)") as refused:
+        pair_exactly(grid_store, {"changed": Change(k)})
+    assert str(refused.value.remedy) == "Give a number from 1 to 2."
+    assert not (grid_store.path / "pairs").exists()
+
+
+def test_only_a_grid_has_every_sample_that_differs_in_few_factors(label_store: Store) -> None:
+    with pytest.raises(GatedVAEError, match="is no full grid of factors"):
+        pair_exactly(label_store, {"changed": Change(1)})
+
+
+@pytest.mark.parametrize("text", ["", "x", "=1", "a=", "1.5", "-1", "a=b=", "a=1,2"])
+def test_changes_that_cannot_be_read(text: str) -> None:
+    with pytest.raises(GatedVAEError, match="cannot be read"):
+        parse_change(text)

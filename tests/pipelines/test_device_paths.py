@@ -19,6 +19,9 @@ from gated_vae.models.vae import GatedVAE, GatedVAEConfig
 
 BATCH, LATENT = 8, {"pose": 2, "expression": 3}
 META = torch.device("meta")
+BOTH = [
+    METHODS[name] for name in ("gvae", "ml-vae", "ada-gvae", "ada-ml-vae", "slow-vae")
+]  # images of a pair are encoded
 
 
 class Copies(TorchDispatchMode):
@@ -45,6 +48,8 @@ def step(config: GatedVAEConfig, precision: str) -> Callable[[], torch.Tensor]:
     inputs = torch.stack([images] * len(LATENT)) if kind == "together" else images
     rows = torch.zeros(len(LATENT), BATCH, dtype=torch.int64, device=META)
     batch = StepBatch(inputs, images, "pose" if kind == "turns" else None, rows if kind == "composed" else None)
+    if type(config.method) in BOTH:
+        batch = batch.both()
     noise = torch.empty(3, BATCH, config.latent_size, device=META)
 
     def run() -> torch.Tensor:

@@ -36,6 +36,7 @@ LATENT = {"left": 2, "right": 3}
 HIDDEN = {"fc": (24, 24), "conv": (4, 8, 16)}
 # Small constants, so that no term drowns the others.
 OBJECTIVE = {"vae": "vae", "beta": "beta:beta=2", "info": "info:lambda=10", "dip2": "dip2:lambda_od=1,lambda_d=1"}
+SMALL = {"slow-vae": "slow-vae:gamma=1"}
 WAYS = (
     "vae",
     "gate",
@@ -43,7 +44,10 @@ WAYS = (
     "exchange:open_every=3",
     "partners:self_reconstruction=0.5",
     "composed",
+    "ada-ml-vae:k=2",
+    SMALL["slow-vae"],
 )
+BOTH = {"gvae", "ml-vae", "ada-gvae", "ada-ml-vae", "slow-vae"}  # encode and decode both images of a pair
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +74,7 @@ def configs(store: Store, network: str, method: str, **options: object) -> list[
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_losses_and_gradients_are_those_of_each_model_alone(network: str, method: str, precision: str) -> None:
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(1)  # by which no unit is so near its threshold that rounding decides
     images = torch.randint(0, 256, (4, 3, 12, 16, 16), dtype=torch.uint8, generator=generator)
     sources = torch.randint(0, 12, (4, 2, 12), generator=generator) if method == "composed" else None
     inputs = images[:, :2] if method == "partners" else images[:, 0]
@@ -78,17 +82,18 @@ def test_losses_and_gradients_are_those_of_each_model_alone(network: str, method
     for seed, name in enumerate(OBJECTIVE):
         for kept in (alone, models):
             torch.manual_seed(seed)
-            kept.append(GatedVAE(model_of(network, method, name), precision))
+            kept.append(GatedVAE(model_of(network, SMALL.get(method, method), name), precision))
     stacked = Stack(models)
     noise = torch.stack([draw_noise(models[0].config, 12, seed=seed, step=1, device="cpu") for seed in range(4)])
-    through = models[0].masks[0] if method in ("gate", "exchange") else None
-    terms = stacked.terms(StepBatch(inputs, images[:, 2], sources=sources, through=through), noise)
+    through = models[0].masks[0] if method in ("gate", "exchange", "gvae", "ml-vae") else None
+    inputs, targets = (images[:, :2], images[:, :2]) if method in BOTH else (inputs, images[:, 2])
+    terms = stacked.terms(StepBatch(inputs, targets, sources=sources, through=through), noise)
     torch.stack(list(terms.values())).sum().backward()
     partition = None if through is None else "left"
     close = {"rtol": 1e-4, "atol": 1e-5} if precision == "fp32" else {"rtol": 0.1, "atol": 0.1}
     for index, model in enumerate(alone):
         own = None if sources is None else sources[index]
-        loss = model.loss(StepBatch(inputs[index], images[index, 2], partition, own), noise[index])
+        loss = model.loss(StepBatch(inputs[index], targets[index], partition, own), noise[index])
         loss.total.backward()
         for name, term in loss.terms.items():
             torch.testing.assert_close(terms[name][index].detach(), term, **close)
@@ -103,7 +108,7 @@ def test_losses_and_gradients_are_those_of_each_model_alone(network: str, method
                 torch.testing.assert_close(stacked.buffers[name][index], value, **close)
 
 
-@pytest.mark.parametrize("method", ["gate", "partners:self_reconstruction=0.5"])
+@pytest.mark.parametrize("method", ["gate", "partners:self_reconstruction=0.5", "ml-vae"])
 def test_a_stack_of_augmented_images_ends_where_its_single_runs_end(tmp_path: Path, grid: Store, method: str) -> None:
     wanted = configs(grid, "fc", method, steps=9, augment="mirror,shift,light")
     options = TrainOptions(tmp_path, device="cpu")

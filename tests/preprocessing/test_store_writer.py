@@ -106,6 +106,8 @@ def test_the_store_holds_what_the_source_gave(source: Digits, tmp_path: Path) ->
         ({"image_shape": [float("nan"), 1]}, "Its image_shape"),
         ({"partitions": {"a": {"method": "kmeans", "shared": [], "draws": 0}}}, "Its partitions"),
         ({"partitions": {"a": {"method": "exact", "shared": ["c"], "draws": 1}}}, "Its partitions"),
+        ({"partitions": {"a": {"method": "change", "shared": [], "draws": 1, "stream": 1}}}, "Its partitions"),
+        ({"partitions": {"a": {"method": "change", "shared": [], "draws": 1, "k": 1}}}, "Its partitions"),
         (
             {
                 "factors": {"a": 3, "b": 7},

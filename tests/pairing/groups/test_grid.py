@@ -77,3 +77,34 @@ def test_impossible_sharing_is_refused() -> None:
         SMALL.group(ids, ())
     with pytest.raises(GatedVAEError, match=r"no column e\.\nThere are a, b, c, d\."):
         SMALL.group(ids, ("a", "e"))
+
+
+@pytest.mark.parametrize("k", [1, 2])
+def test_changed_partners_differ_in_exactly_k_factors_each_as_likely(k: int) -> None:
+    """Every partner that there is, counted: factors are as likely as each other, then the classes of each (c has one)."""
+    own, draws = 17, 2000
+    found = np.array([int(SMALL.changed(np.array([own]), k, seed=5, draw=draw)[0]) for draw in range(draws)])
+    classes = np.stack([*digits(SMALL, np.arange(SMALL.size)).values()])
+    differs = classes != classes[:, [own]]
+    shares = (
+        np.where(differs, 1 / np.maximum(np.array(SMALL.sizes)[:, None] - 1, 1), 1).prod(0) / 3
+    )  # of 3 choices of k
+    expected = np.where(differs.sum(0) == k, shares, 0.0)
+    assert expected.sum() == pytest.approx(1)
+    counts = np.bincount(found, minlength=SMALL.size)
+    assert not counts[expected == 0].any()
+    assert stats.chisquare(counts[expected > 0], draws * expected[expected > 0]).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("k", [1, 2, 4])
+def test_changed_partners_on_the_full_grid(k: int) -> None:
+    ids = np.random.default_rng(0).integers(0, DSPRITES.size, 70_000)
+    targets = DSPRITES.changed(ids, k, seed=3, draw=5)
+    own, others = (np.stack([*digits(DSPRITES, rows).values()]) for rows in (ids, targets))
+    assert ((own != others).sum(0) == k).all()
+    assert np.allclose((own != others).mean(1), k / 5, atol=0.01)
+    assert abs(np.corrcoef((own != others)[:2])[0, 1] - (-0.25)) < 0.02  # as of k drawn without replacement out of 5
+    assert np.array_equal(DSPRITES.changed(ids[60_000:], k, seed=3, draw=5), targets[60_000:])
+    for other in ({"seed": 4, "draw": 5}, {"seed": 3, "draw": 6}):
+        again = np.stack([*digits(DSPRITES, DSPRITES.changed(ids, k, **other)).values()])
+        assert abs(np.corrcoef((own != others)[0], (own != again)[0])[0, 1]) < 0.02

@@ -50,11 +50,12 @@ def test_tables_hold_the_mean_over_seeds(store: Store, tmp_path: Path) -> None:
     text = plan.report(pd.DataFrame(rows))[".md"].decode()
     assert "| pose_Ry | 0.600 ± 1.271 |" in text
     mine = next(row for row in rows if row["seed"] == 1 and row["factor"] == "pose_Ry")
-    assert dict(list(mine.items())[:10]) == {
+    assert dict(list(mine.items())[:11]) == {
         "data": "celeba",
         "method": "gated",
         "seed": 1,
         "steps": 9,
+        "augment": "none",
         "people": "trained on",
         "partition": "pose",
         "factor": "pose_Ry",
