@@ -167,7 +167,7 @@ def convolutional_hidden(image_shape: Shape) -> tuple[int, ...]:
     while height % 2 == width % 2 == 0 and min(height, width) >= 8:
         height, width, halvings = height // 2, width // 2, halvings + 1
     if not halvings:
-        raise ValueError(f"Images of {image_shape} cannot be halved: choose another size or network.")
+        raise ValueError(f"Images of {image_shape} cannot be halved: choose even sides from 8 on, or the network fc.")
     return (*(32, 32, *[64] * halvings)[:halvings], 256)
 
 

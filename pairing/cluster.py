@@ -72,7 +72,7 @@ def parse_near(texts: Sequence[str]) -> tuple[tuple[Label, ...], dict[str, int]]
     clusters: dict[str, int] = {}
     for name, text in zip(columns, texts, strict=True):
         _, colon, number = text.partition(":")
-        if colon and not number.isdecimal():
+        if colon and not (number.isdecimal() and int(number)):
             why = f"{number!r} is no number of clusters."
             raise UsageError(f"--near {text} cannot be read.", why, "Write :K last.")
         clusters |= {name: int(number)} if colon else {}
@@ -297,7 +297,8 @@ def _check_named(label: Label, schema: pa.Schema) -> None:
     words = [name for name in found if not _is_number(schema.field(name).type)]
     if words or not found:
         why = f"{words[0]} holds no numbers." if words else f"The store has not all of {', '.join(label.columns)}."
-        remedy = f"It has {', '.join(name for name in schema.names if _is_number(schema.field(name).type))}."
+        numbers = [it.name for it in schema if _is_number(it.type) and it.name != "sample_id"]
+        remedy = f"It has {', '.join(numbers) or 'no column of numbers: use `pipe pair --share`'}."
         raise GatedVAEError(f"Samples cannot be grouped by {label.name}.", why, remedy)
 
 

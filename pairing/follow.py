@@ -29,12 +29,15 @@ class NeighbourPartners:
         Where each sample stands in `order`, (N,).
     first, last:
         Where its neighbours begin in `order`, and the place after their end, itself among them, (N,); there are two or more.
+    further:
+        How many have none so near, and are given the nearest.
     """
 
     order: Ids
     place: Ids
     first: Ids
     last: Ids
+    further: int
 
     @classmethod
     def of(cls, group: npt.NDArray[np.int32], at: Values, apart: float) -> NeighbourPartners:
@@ -58,7 +61,7 @@ class NeighbourPartners:
         before, after = np.diff(axis, prepend=-np.inf), np.diff(axis, append=np.inf)
         first -= lonely & (before <= after)
         last += lonely & (after <= before)
-        return cls(order, place, first[place], last[place])
+        return cls(order, place, first[place], last[place], int(lonely.sum()))
 
     def partners(self, ids: Ids, *, seed: int, draw: int) -> Ids:
         """Draw for each of `ids` (n,) one of its neighbours, uniformly; element by element, in any order."""
@@ -102,13 +105,17 @@ class Follow:
         Raises
         ------
         GatedVAEError
-            When a sample that trains has no place in a sequence, or most sequences have one sample.
+            When a sample that trains has no place in a sequence, most sequences have one sample, or most samples no other so near.
         """
         labels = store.sample_columns([*self.sequence, self.order])
         group, merged = group_by_labels(labels[[*self.sequence]], store.training)
         at = _places(store, labels[self.order].iloc[: store.training], self.order)
         found = NeighbourPartners.of(group[: store.training], at, self.apart)
-        results = {"groups": int(group[: store.training].max()) + 1, "merged": merged}
+        if 2 * found.further > store.training:
+            what = f"Pairs cannot follow {self.order} {self.apart:g} apart."
+            why = f"{found.further} of {store.training} samples have no other of their sequence so near."
+            raise GatedVAEError(what, why, "Give a larger K, in the unit of the column.")
+        results = {"groups": int(group[: store.training].max()) + 1, "merged": merged, "further": found.further}
         return Grouped(group, np.zeros(len(store), np.float32), None, drawing(found, record["stream"]), results)
 
 

@@ -85,7 +85,8 @@ def pairs_made(record: Record) -> str:
         return f"equal in {shared}, {drawn}"
     if record["method"] == "follow":
         *sequence, order = record["shared"]
-        return f"{order} at most {record['apart']:g} apart in {', '.join(sequence)}, {drawn}"
+        nearest = f" ({further:,} have none so near, but the nearest)" if (further := record.get("further", 0)) else ""
+        return f"{order} at most {record['apart']:g} apart in {', '.join(sequence)}{nearest}, {drawn}"
     if record["method"] == "change":
         return f"different in {record['k']} factor{'s' * (record['k'] > 1)}, {drawn}"
     if record["method"] == "given":

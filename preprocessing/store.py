@@ -278,7 +278,8 @@ def _is_partition(name: str, record: Any) -> bool:
     if not re.fullmatch(PARTITION_NAME, name) or not isinstance(record, dict):
         return False
     counts = (
-        all(_is_count(record.get(key, 0)) for key in ("draws", "k", "groups", "merged")) and record.get("draws", 0) > 0
+        all(_is_count(record.get(key, 0)) for key in ("draws", "k", "groups", "merged", "further"))
+        and record.get("draws", 0) > 0
     )
     seeds = [record.get(key, 0) for key in ("seed", "stream")]
     shared = record.get("shared")

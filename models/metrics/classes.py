@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 
 import numpy as np
@@ -58,7 +59,10 @@ def partition_accuracy(
     y_train, y_test = member[split.train], member[test]
     found = []
     for part in (*partitions.values(), slice(None)):
-        model = LogisticRegression(class_weight="balanced", max_iter=1000).fit(x_train[:, part], y_train)
+        model = LogisticRegression(class_weight="balanced", max_iter=1000)
+        with warnings.catch_warnings():  # which ask whether many classes of few rows are numbers
+            warnings.filterwarnings("ignore", "The number of unique classes", UserWarning)
+            model.fit(x_train[:, part], y_train)
         told = model.predict(x_test[:, part])
         found.append(recall_score(y_test, told, labels=known, average="macro", zero_division=0))
     return np.array(found, np.float64)

@@ -142,7 +142,7 @@ def read_rows(path: Path, names: Turns, start: int, stop: int, chosen: Ids | Non
         table = file.read_row_groups(range(first, last), columns=list(names))
     part = table.select(list(names)).slice(start - ends[first], stop - start)
     frame = part.to_pandas(ignore_metadata=True)
-    check_numbers(frame, path, REBUILD, start)
+    check_numbers(frame, path, "Correct the labels and preprocess again, or choose other columns.", start)
     values: Points = frame.to_numpy()
     if chosen is not None:
         values = values[chosen - start]

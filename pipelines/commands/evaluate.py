@@ -31,7 +31,8 @@ def evaluate(
     """Measure a run: metrics.json, tables, Hinton diagrams, swaps.
 
     A store of known factors is judged by them. Faces are judged by pose and action units, on held-out people: linear probes and
-    random forests are fitted on others. Without labels there are the reconstruction and the KL divergence.
+    random forests are fitted on others. Your own pictures are judged by every label: numbers, classes and angles. Without labels
+    there are the reconstruction and the KL divergence.
 
     Example: pipe evaluate run
     """

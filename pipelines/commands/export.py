@@ -18,8 +18,8 @@ def export(
 ) -> None:
     """Write the encoder as ONNX or as a PyTorch program, for use without gated-vae.
 
-    It takes uint8 images (n, H, W), any number of them, and gives mean and std of the codes. Which dimensions each partition has
-    is in the file's metadata.
+    It takes uint8 images (n, H, W), or (n, H, W, 3) in colour, any number of them, and gives mean and std of the codes. Which
+    dimensions each partition has is in the file's metadata.
 
     Example: pipe export run --out encoder.onnx
     """

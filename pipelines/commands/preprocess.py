@@ -217,6 +217,7 @@ def images(
         "tracker": report.tracker,
         "mind": "; ".join(f"{name}: {note}" for name, note in report.notes.items()) or None,
         "splits": report.splits or None,
+        "without split": (report.splits and report.taken - sum(report.splits.values())) or None,
         "": "nothing to do: it was finished" if report.already_done else f"written in {report.seconds:.1f} s",
     }
     console.show(report, {key: value for key, value in rows.items() if value is not None}, as_json=as_json)

@@ -109,6 +109,7 @@ def train(
         console.say(f"The run goes on as it was begun, on the {where}; --device cuda takes the GPU.")
     opened = open_source(store)
     chosen = PRESETS[preset or DEFAULT_PRESET.get(opened.kind, "faces")]
+    chosen = replace(chosen, network=network or chosen.network)
     if not gate and method is not None:
         raise typer.BadParameter("It is --method vae; give one of the two.", param_hint="'--no-gate'")
     model = chosen.model(opened)
@@ -127,7 +128,6 @@ def train(
         model,
         latent=sizes,
         kl_weights=read_kl_weights(kl_weights, sizes) if kl_weights else weights,
-        network=network or model.network,
         hidden=read_hidden(hidden),
         method=(method or model.method) if gate else Ungated(),
         objective=wanted,

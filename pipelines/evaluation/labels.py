@@ -114,12 +114,13 @@ def read_labels(store: Store, samples: int, *, seed: int = 0, truth: Path | None
     GatedVAEError
         When there are no labels, none that varies, or fewer than 40 images, or the truth lacks an image.
     """
-    if len(store) < FEWEST_IMAGES:
-        why = f"It has {len(store)} images; {FEWEST_IMAGES} are the least to fit and to judge on."
+    judges = choose_judges(store, samples, seed)
+    if len(judges.ids) < FEWEST_IMAGES:
+        held = " that validate and test" if len(judges.ids) < len(store) else ""
+        why = f"It has {len(judges.ids)} images{held}; {FEWEST_IMAGES} are the least to fit and to judge on."
         raise GatedVAEError(f"{store.path} is too small to be judged by.", why, "Preprocess more images.")
     kinds = _Kinds.of(store)
     table, lacking = _stored_labels(store, kinds.numbers) if truth is None else (_true_labels(store, truth), {})
-    judges = choose_judges(store, samples, seed)
     found = _others(store, kinds, judges) if truth is None else _Others({}, {}, {})
     values = table.iloc[judges.ids].to_numpy(np.float64)
     varying = can_judge(values[judges.split.train], values[judges.split.test])
@@ -168,7 +169,8 @@ class _Kinds:
         )
 
 
-_BOOKS = {"sample_id", "image", "split", "source", "row", "frame", "face"}  # columns that tell nothing of what is seen
+_WHENCE = ("source", "row", "frame", "face")  # columns that tell where a picture is from, not what is seen
+_BOOKS = {"sample_id", "image", "split", *_WHENCE}
 _FACES = ("celeba",)  # kinds of stores whose further columns are OpenFace's and CelebA's
 MOST_CLASSES = 200
 
@@ -193,7 +195,9 @@ class _Others:
 
 def _others(store: Store, kinds: _Kinds, judges: Judges) -> _Others:
     """Read classes and angles of the images that judge; what cannot be judged by is left out, with its reason."""
-    found = _Others({}, {}, {})
+    whence = [name for name in _WHENCE if name in store.schema.names and store.kind not in _FACES]
+    why = "its name says where a picture is from, not what is seen; rename it to judge by it"
+    found = _Others({}, {}, dict.fromkeys(whence, why))
     for name in (*kinds.classes, *kinds.angles):
         table = store.sample_columns([name])
         if name in kinds.angles:
@@ -241,13 +245,19 @@ def _factors(columns: list[str]) -> list[str]:
 
 
 def _stored_labels(store: Store, names: list[str]) -> tuple[pd.DataFrame, dict[str, str]]:
-    """Numbers, and those of the user's own that some images lack; pose and action units lack none."""
-    labels = store.sample_columns(names)
-    check_numbers(labels, samples_path(store.path), REBUILD)
-    missing = (~np.isfinite(labels.astype(np.float64))).sum()
-    lacking = [name for name in names if missing[name] and name not in _factors(names)]
-    why = {name: f"{missing[name]:,} of {len(labels):,} images have no value" for name in lacking}
-    labels = labels.drop(columns=lacking)
+    """Numbers, and why some of the user's own cannot be judged by; pose and action units all can."""
+    labels, why = store.sample_columns(names), dict[str, str]()
+    for name in names:
+        try:
+            check_numbers(labels[[name]], samples_path(store.path), REBUILD)
+        except GatedVAEError as error:
+            if name in _factors(names):
+                raise
+            why[name] = error.why.rstrip(".")
+        else:
+            if name not in _factors(names) and (missing := int(labels[name].isna().sum())):
+                why[name] = f"{missing:,} of {len(labels):,} images have no value"
+    labels = labels.drop(columns=[*why])
     broken = ~np.isfinite(labels.to_numpy(np.float64)).all(axis=1)
     if broken.any():
         told = f"{broken.sum():,} samples lack a label, the first is sample {broken.argmax()}."

@@ -76,8 +76,7 @@ def _facts(run: OpenRun, trained: Values) -> str:
 def _scores(scores: Scores | None) -> str:
     if scores is None:
         return html.section("Scores", html.note("None yet: run `pipe evaluate` on the run, then `pipe report` again."))
-    told = " ".join(f"{fact[0].upper()}{fact[1:]}." for fact in scores.facts().values())
-    return html.section("Scores", html.note(told), *map(html.table, scores.tables()))
+    return html.section("Scores", html.facts(scores.facts()), *map(html.table, scores.tables()))
 
 
 def _pictures(run: OpenRun, hinton: Path | None) -> list[str]:

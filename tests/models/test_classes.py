@@ -26,6 +26,11 @@ def test_it_is_the_mean_share_of_each_class_that_is_told_right_by_hand() -> None
     assert found == pytest.approx([(2 / 2 + 2 / 3) / 2] * 2)  # class 2 is not among the training rows
 
 
+def test_classes_may_be_as_many_as_rows() -> None:  # of which scikit-learn warns
+    classes, split = np.tile(np.arange(12), 2), Split(np.arange(12), np.arange(12, 24))
+    assert partition_accuracy(np.eye(12)[classes], classes, {"a": slice(0, 12)}, split=split) == pytest.approx([1, 1])
+
+
 def test_one_class_cannot_be_told() -> None:
     with pytest.raises(ValueError, match="1 of 2 classes"):
         partition_accuracy(np.eye(6), [0, 0, 1, 0, 0, 0], PARTS, split=Split(np.arange(3), np.arange(3, 6)))

@@ -406,7 +406,7 @@ def test_bytes_and_truth_values_are_measured_as_numbers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "texts", [["age"], ["=age"], ["a=age,"], ["a/b=age"], ["a=age:many"], ["a=age:"], ["a=x", "a=y"]]
+    "texts", [["age"], ["=age"], ["a=age,"], ["a/b=age"], ["a=age:many"], ["a=age:0"], ["a=age:"], ["a=x", "a=y"]]
 )
 def test_unreadable_names_are_wrong_usage(texts: list[str]) -> None:
     with pytest.raises(UsageError, match="--near"):

@@ -23,6 +23,7 @@ from gated_vae.pipelines.training.config import TrainConfig
 from gated_vae.pipelines.training.stack import train_stack
 from gated_vae.pipelines.training.trainer import TrainOptions
 from gated_vae.preprocessing.store import Store
+from tests.folders import write_picture
 from tests.pipelines.test_cli import TINY, pipe
 from tests.stores import make_store
 
@@ -30,6 +31,19 @@ from tests.stores import make_store
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return make_store(tmp_path_factory.mktemp("colour") / "store", colour=True)
+
+
+def test_sides_that_cannot_be_halved_need_the_fully_connected_network(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, folder in enumerate("aabb"):
+        write_picture(tmp_path / "in" / folder / f"{number}.png", number, 9, 20)
+    assert pipe("preprocess", "images", tmp_path / "in", "--size", "17x9", "--out", tmp_path / "store") == 0
+    assert pipe("pair", tmp_path / "store", "--share", "label=label") == 0
+    words = ("train", tmp_path / "store", "--steps", "1", "--batch-size", "2", "--out", tmp_path / "run")
+    assert pipe(*words) == 1
+    assert "network fc" in capsys.readouterr().err
+    assert pipe(*words, "--network", "fc") == 0
 
 
 def test_a_store_in_colour_is_trained_on_judged_drawn_and_exported(store: Store, tmp_path: Path) -> None:

@@ -152,7 +152,10 @@ class CelebaSource:
         what, remedy = "can be taken", "Look at --min-confidence and --max-angle, or at what OpenFace was run on."
         if not has_labels:
             what = "has columns of OpenFace's pose or action units"
-            remedy = "Run OpenFace with -pose and -aus, or give the folder that was its -out_dir."
+            remedy = (
+                "Run OpenFace with -pose and -aus, or give the folder that was its -out_dir. Tables of other trackers:"
+            )
+            remedy += " `pipe preprocess images --labels FILE --tracker NAME`."
         elif reason == "no_picture":
             remedy = "Run OpenFace with -simalign, or give the folder of its input with --images."
             if self.options.images:

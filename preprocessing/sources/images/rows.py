@@ -68,6 +68,9 @@ def find_tables(options: ImagesOptions, folders: list[str]) -> dict[str, Path]:
 def read_rows(options: ImagesOptions, tables: Mapping[str, Path]) -> Rows | None:
     """Read the tables; None where there are none. `GatedVAEError` where one cannot be read or has no column of file names."""
     parts = [_read_rows(options, folder, path) for folder, path in tables.items()]
+    if not parts and (options.file_column or options.labeller):
+        why = f"{options.folder} has none of {', '.join(TABLES)}, which --file-column and --tracker tell about."
+        raise GatedVAEError("There is no table.", why, "Name it with --labels.")
     if len(parts) < 2:
         return next(iter(parts), None)
     try:

@@ -62,6 +62,21 @@ def test_lists_are_no_labels_and_an_angle_is_a_number(tmp_path: Path) -> None:
         read_labels(store, COUNT)
 
 
+def test_what_no_label_can_be_and_what_says_whence_a_picture_is_are_named_and_others_judge(tmp_path: Path) -> None:
+    stamps = [2**60 + number for number in range(COUNT)]
+    store = store_of(tmp_path / "store", stamp=stamps, frame=list(range(COUNT)))
+    labels = read_labels(store, COUNT)
+    assert labels.factors == ("age",)
+    assert labels.left_out.keys() == {"serial", "wear", "stamp", "frame"}
+    assert "Its stamp is 1.15292e+18 in row 0" in labels.left_out["stamp"]
+
+
+def test_images_are_too_few_to_judge_where_few_did_not_train(tmp_path: Path) -> None:
+    split = ["train"] * (COUNT - 39) + ["valid"] * 20 + ["test"] * 19
+    with pytest.raises(GatedVAEError, match="39 images that validate and test; 40 are the least"):
+        read_labels(store_of(tmp_path / "store", split=split), COUNT)
+
+
 def test_every_label_is_judged_by_what_it_is_and_what_cannot_be_is_named(store: Store, tmp_path: Path) -> None:
     model = GatedVAEConfig({"look": 2, "turn": 2, "brand": 2}, (16, 16), "fc", (8, 8))
     train(TrainConfig(str(store.path), model, steps=4, batch_size=32), TrainOptions(tmp_path / "run"))
@@ -80,6 +95,7 @@ def test_every_label_is_judged_by_what_it_is_and_what_cannot_be_is_named(store: 
     assert "1 of 400" in values["left_out"]["wear"]
     assert pipe("evaluate", tmp_path / "run") == 0
     assert pipe("report", tmp_path / "run") == 0
+    assert "<th>wear</th><td>none: 1 of 400 images" in (tmp_path / "run" / "report.html").read_text()
 
 
 def test_codes_that_hold_a_label_are_found_to(store: Store) -> None:

@@ -190,6 +190,13 @@ def test_a_column_split_and_people_kept_together(tmp_path: Path) -> None:
         make(tmp_path / "told", split=parse_split("train=1"))
 
 
+@pytest.mark.parametrize("options", [{"file_column": "name"}, {"labeller": parse_tracker("pyfeat")}])
+def test_what_is_said_of_a_table_that_is_not_there_is_refused(tmp_path: Path, options: dict[str, Any]) -> None:
+    fill(tmp_path, ["a.png"])
+    with pytest.raises(GatedVAEError, match=r"(?s)There is no table.*--labels"):
+        make(tmp_path, **options)
+
+
 @pytest.mark.parametrize(
     ("rows", "told"),
     [
@@ -341,4 +348,5 @@ def test_a_trackers_labels_and_the_users_are_grouped_by_the_commands(tmp_path: P
     assert (samples["mood"][mood["input_id"]].to_numpy() == samples["mood"][mood["target_id"]].to_numpy()).all()
     assert "1 of 60 samples have no age" in pipe("cluster", store, "--near", "age=age:3")[1]
     assert "same one" in pipe("cluster", store, "--near", "one=one:3")[1]
+    assert "cannot be read" in pipe("cluster", store, "--near", "age=age:0")[1]
     assert "mood holds no numbers" in pipe("cluster", store, "--near", "mood=mood:3")[1]
