@@ -123,6 +123,8 @@ def _places(store: Store, values: npt.ArrayLike, column: str) -> Values:
     """The places in sequences as numbers; refused where one is none."""
     what, remedy = f"Pairs cannot follow {column}.", "Name a column of numbers, such as frames or seconds."
     try:
+        if np.asarray(values).dtype.kind in "mM":
+            raise TypeError  # dates: nobody could say in which unit K is
         found = np.asarray(values, np.float64)
     except (TypeError, ValueError):
         raise GatedVAEError(what, "It holds no numbers.", remedy) from None

@@ -266,8 +266,9 @@ def _why_text(numbers: pa.ChunkedArray, texts: pa.ChunkedArray) -> str:
     is_number = pc.match_substring_regex(numbers, r"^-?([0-9]+[.,]?[0-9]*|[.,][0-9]+)([eE][+-]?[0-9]+)?$")
     if pc.mean(is_number).as_py() < _MOSTLY:
         return ""
-    row = pc.index(is_number, False).as_py()
-    return f"text, not numbers: row {row} has {texts[row].as_py()[:40]!r}"
+    told = pc.and_(is_number, pc.invert(pc.match_substring(numbers, ",")))  # a comma is no decimal mark in all of them
+    row = pc.index(told, False).as_py()
+    return f"text, not numbers: row {row} has {texts[row].as_py()[:40]!r}" if row >= 0 else ""
 
 
 # JSON lines
@@ -288,6 +289,8 @@ def _read_json_lines(path: Path, wanted: Wanted) -> Labels:
     for name, kind in ((name, _common(several)) for name, several in kinds.items() if name not in notes):
         arrays = [part[name].cast(kind) if name in part else pa.nulls(count, kind) for count, part in parts]
         columns[name] = pa.chunked_array(arrays, kind)
+        if kind == pa.string() and (why := _why_text(columns[name], columns[name])):
+            notes[name] = why
     return Labels(path, pa.table(columns), notes)
 
 

@@ -121,10 +121,12 @@ def test_sequences_that_cannot_be_followed_are_refused(tmp_path: Path) -> None:
         frame=["1", "2", "x", "4"],
         at=[0.0, 1.0, None, 3.0],
         near=[0, 1, 2, 3],
+        day=pa.array([0, 1, 2, 3], pa.timestamp("us")),
     )
     for follow, told in (
         (Follow(("film",), "frame"), "no column film"),
         (Follow(("video",), "frame"), "It holds no numbers"),
+        (Follow(("video",), "day"), "It holds no numbers"),
         (Follow(("video",), "near", 0.5), "4 of 4 samples have no other of their sequence so near"),
         (Follow(("video",), "at"), r"1 of 4 samples have no number in it, 2\.png first"),
     ):

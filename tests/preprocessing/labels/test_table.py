@@ -89,9 +89,9 @@ def test_numbers_that_are_text_are_told(tmp_path: Path) -> None:
 
 
 def test_what_is_nested_is_left_out_and_told(tmp_path: Path) -> None:
-    rows = [{"file_name": "a", "boxes": [1], "n": 1}, {"file_name": "b", "n": "x"}]
+    rows = [{"file_name": "a", "boxes": [1], "n": True}, {"file_name": "b", "n": "x"}]
     lines = read_table(text(tmp_path, "".join(json.dumps(row) + "\n" for row in rows), "t.jsonl"))
-    assert lines.table.to_pydict() == {"file_name": ["a", "b"], "n": ["1", "x"]}
+    assert lines.table.to_pydict() == {"file_name": ["a", "b"], "n": ["true", "x"]}
     pq.write_table(pa.table({"file_name": ["a"], "image": [b"1"], "boxes": [[1]]}), tmp_path / "t.parquet")
     parquet = read_table(tmp_path / "t.parquet")
     assert parquet.table.column_names == ["file_name"]
@@ -143,3 +143,12 @@ def test_random_numbers_as_pandas_reads_them(tmp_path: Path) -> None:
     frame.to_csv(path, index=False)
     read = read_table(path).table.to_pandas()
     pd.testing.assert_frame_equal(read, pd.read_csv(path), check_exact=True)
+
+
+def test_commas_that_are_no_decimal_mark_and_words_among_numbers_of_json_are_told(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text('file,price\na,"1,000"\nb,"2,000"\n')
+    (tmp_path / "a.jsonl").write_text(
+        '{"file": "a", "price": 1}\n{"file": "b", "price": 2}\n{"file": "c", "price": "x"}\n'
+    )
+    assert read_table(tmp_path / "a.csv").notes == {"price": "text, not numbers: row 0 has '1,000'"}
+    assert read_table(tmp_path / "a.jsonl").notes == {"price": "text, not numbers: row 2 has 'x'"}
