@@ -563,6 +563,15 @@ def test_a_signal_is_heard_while_the_service_is_away(tmp_path: Path, how: int, t
     assert len(weights(tmp_path / "run")) == 1
 
 
+@pytest.fixture
+def interrupts() -> Iterator[None]:
+    """SIGINT as a terminal's foreground has it: a shell starts what it runs in the background with SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interrupts")
 def test_a_signal_is_heard_while_a_service_is_opened() -> None:
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
