@@ -156,6 +156,7 @@ class _Kinds:
         exact = {
             column for name in alike if store.partitions[name]["method"] == "exact" for column in store.shared(name)
         }
+        exact |= {name for label in registered("equal") for name in label.find(schema.names)}  # persons are no numbers
         own = _factors(schema.names)
         shared = {column for name in alike for column in store.shared(name)}
         others = [it.name for it in schema if not pa.types.is_nested(it.type)]

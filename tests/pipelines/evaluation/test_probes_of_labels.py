@@ -64,10 +64,12 @@ def test_lists_are_no_labels_and_an_angle_is_a_number(tmp_path: Path) -> None:
 
 def test_what_no_label_can_be_and_what_says_whence_a_picture_is_are_named_and_others_judge(tmp_path: Path) -> None:
     stamps = [2**60 + number for number in range(COUNT)]
-    store = store_of(tmp_path / "store", stamp=stamps, frame=list(range(COUNT)))
+    store = store_of(
+        tmp_path / "store", stamp=stamps, frame=list(range(COUNT)), identity=[n // 4 for n in range(COUNT)]
+    )
     labels = read_labels(store, COUNT)
     assert labels.factors == ("age",)
-    assert labels.left_out.keys() == {"serial", "wear", "stamp", "frame"}
+    assert labels.left_out.keys() == {"serial", "wear", "stamp", "frame", "identity"}
     assert "Its stamp is 1.15292e+18 in row 0" in labels.left_out["stamp"]
 
 
