@@ -51,9 +51,10 @@ class Sheet:
         self._axes.text(x, y, _as_it_is(words), **centred | style)
 
     def band_above(self, x: float, y: float, width: float, name: str, colour: str) -> None:
-        """Put a bar whose lower edge is at y, and a name over it."""
+        """Put a bar whose lower edge is at y, and a name over it, in small letters where it is longer."""
         self.box(x + 1, y - BAR, width - 2, BAR, colour)
-        self.text(x + width / 2, y - BAR - LINE / 2, name, color=colour, weight="bold")
+        size = FONT * min(1.0, width / max(text_width([name]), 1))
+        self.text(x + width / 2, y - BAR - LINE / 2, name, color=colour, weight="bold", fontsize=size)
 
     def grid(self, x: float, y: float, cell: float, columns: int, rows: int) -> None:
         """Rule lines around square cells."""

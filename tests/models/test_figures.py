@@ -23,7 +23,7 @@ from gated_vae.models.figures.grids import (
     traversal_frames,
     traversal_grid,
 )
-from gated_vae.models.figures.sheet import FORMATS, PALETTE, gif, png, render
+from gated_vae.models.figures.sheet import FONT, FORMATS, PALETTE, Sheet, gif, png, render
 
 RNG = np.random.default_rng(0)
 PARTITIONS = {"pose": slice(0, 2), "expression": slice(2, 5)}
@@ -199,3 +199,12 @@ def test_a_gif_shows_every_dimension_at_every_value_there_and_back() -> None:
         order = [int(np.argwhere(pixels == brightness[i, step]).mean(0)[1]) for i in (1, 0, 2, 4, 3)]
         assert order[0] < order[1]
         assert order[2] < order[3] < order[4]
+
+
+def test_a_name_over_a_narrow_band_is_no_wider() -> None:
+    sheet = Sheet(300, 60)
+    sheet.band_above(100, 50, 64, "same background", "#0072B2")
+    sheet.band_above(200, 50, 64, "pose", "#0072B2")
+    long, short = sheet.figure.axes[0].texts
+    assert long.get_window_extent(FigureCanvasAgg(sheet.figure).get_renderer()).width <= 66
+    assert short.get_fontsize() == FONT
