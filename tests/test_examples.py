@@ -40,7 +40,7 @@ def test_lightning_trains_from_pairs_and_goes_on(store: Store, tmp_path: Path, w
     ("script", "size", "images", "partitions"),
     [
         ("own_pictures.py", "--pictures 200", (200, 32, 32, 3), ["place", "colour", "ground"]),
-        ("sequences.py", "--films 10", (400, 32, 32), ["place", "film"]),
+        ("sequences.py", "--films 10", (400, 32, 32), ["film", "place"]),
         ("colour_grid.py", "", (2160, 32, 32, 3), ["ground", "hue", "size", "x"]),
     ],
 )
