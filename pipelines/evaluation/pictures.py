@@ -26,7 +26,7 @@ from gated_vae.pipelines.evaluation.opened import OpenRun
 from gated_vae.pipelines.evaluation.scores import Scores
 from gated_vae.preprocessing.errors import GatedVAEError, UsageError
 from gated_vae.preprocessing.files import ending_of, write_bytes
-from gated_vae.preprocessing.store import Store, pairs_path
+from gated_vae.preprocessing.store import Store
 
 DEAD_KL = 0.05  # nats below which a dimension carries next to nothing
 MOST_STEPS = 1000  # of a traversal
@@ -150,7 +150,7 @@ def draw_pairs(store: Store, out: Path, *, rows: int = 8, partners: int = 4, see
 
 def _partners(store: Store, partition: str, ids: Ids, count: int) -> Ids:
     """Partners of `ids` (n,) in the first draws of a pair table: (n, count), or fewer columns where it has fewer draws."""
-    table = PairTable(pairs_path(store.path, partition))
+    table = PairTable.of(store, partition)
     found = np.empty((len(ids), min(count, table.draws)), np.int64)
     block, row = np.divmod(ids, table.block_size)
     for index in np.unique(block):
