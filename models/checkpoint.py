@@ -81,9 +81,10 @@ def save_checkpoint(
     with atomic_file(checkpoint.state) as file:
         file.write(save(slots, {"position": json.dumps({**position, "sha256": _digest(slots)})}))
     best = Checkpoint.at(checkpoint.weights.parent, checkpoint.step, "best").weights
+    data = save(weights, {"sha256": _digest(weights)})
     for path in (best, checkpoint.weights) if is_best else (checkpoint.weights,):
         with atomic_file(path) as file:
-            file.write(save(weights, {"sha256": _digest(weights)}))
+            file.write(data)
 
 
 def optimiser_slots(model: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, torch.Tensor]:

@@ -101,7 +101,6 @@ def pair_exactly(
             count = _draws(store, name, shares, overwrite) if draws is None else draws
             record = describe(name, pairing.method, draws=count, seed=seed, **pairing.decides(store))
             grouped = pairing.group(store, record)  # at once, as that refuses what cannot be grouped
-            _refuse_one_group(grouped, store.training, record)
             plans.append(Plan(name, record, lambda grouped=grouped: grouped))  # type: ignore[misc]
         made = make_partitions(store, plans, overwrite=overwrite, progress=progress)
     return tuple(
@@ -133,13 +132,6 @@ def _draws(store: Store, name: str, made_now: Mapping[str, object], overwrite: b
     return max((int(made["draws"]) for other, made in partitions.items() if other not in made_now), default=1)
 
 
-def _refuse_one_group(grouped: Grouped, training: int, record: Record) -> None:
-    """Raise where labels are the same in all samples; neighbours and given pairs are some even in one group."""
-    if grouped.results["groups"] == 1 and record["method"] == Share.method:
-        why = f"All {training} samples are in one group: partners would be random."
-        raise GatedVAEError(f"Pairs cannot share {', '.join(record['shared'])}.", why, "Share columns that differ.")
-
-
 @dataclass(frozen=True)
 class Share:
     """Pairs that agree in columns, or in factors of a grid."""
@@ -152,7 +144,7 @@ class Share:
         return {"shared": [*choose_columns(self.columns, shareable(store))]}
 
     def group(self, store: Store, record: Record) -> Grouped:
-        """Group the samples by their values."""
+        """Group the samples by their values; refused where these are the same in all, unlike other pairs in a single group."""
         shared, seed, merged = record["shared"], record["stream"], 0
         grid = FactorGrid.of(store)
         if grid:
@@ -162,6 +154,9 @@ class Share:
             group, merged = group_by_labels(store.sample_columns(shared), store.training)
             partners = drawing(UniformPartners(Members.of(group[: store.training])), seed)
         results = {"groups": int(group[: store.training].max()) + 1, "merged": merged}
+        if results["groups"] == 1:
+            why = f"All {store.training} samples are in one group: partners would be random."
+            raise GatedVAEError(f"Pairs cannot share {', '.join(shared)}.", why, "Share columns that differ.")
         return Grouped(group, np.zeros(len(store), np.float32), None, partners, results)
 
 

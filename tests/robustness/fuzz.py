@@ -40,6 +40,7 @@ from tests.folders import write_image_faces, write_picture
 HEADER = "frame, face_id, timestamp, confidence, success, pose_Rx, pose_Ry, x_0, X_0, AU01_r, AU28_c"
 ROW = "1, 0, 0.000, 0.98, 1, -0.109, 0.128, 602.6, -13.1, 0.05, 1.00"
 GOOD = "\n".join([HEADER, *(f"{number}{ROW[1:]}" for number in range(1, 6)), ""]).encode()
+# Correctly rounded, which is the default from pandas 3.1 on (where saying so is deprecated).
 EXACT: dict[str, Any] = {} if pd.__version__ >= "3.1" else {"float_precision": "round_trip"}
 
 CELLS = (

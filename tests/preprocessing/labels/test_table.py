@@ -14,6 +14,7 @@ import pytest
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.labels import table
 from gated_vae.preprocessing.labels.table import read_table
+from tests.robustness.fuzz import EXACT
 
 NAMES = [f"{number:03d}" for number in range(50)]
 FRAME = pd.DataFrame(
@@ -142,8 +143,7 @@ def test_random_numbers_as_pandas_reads_them(tmp_path: Path) -> None:
     path = tmp_path / "t.csv"
     frame.to_csv(path, index=False)
     read = read_table(path).table.to_pandas()
-    exact = {} if pd.__version__ >= "3.1" else {"float_precision": "round_trip"}
-    pd.testing.assert_frame_equal(read, pd.read_csv(path, **exact), check_exact=True)
+    pd.testing.assert_frame_equal(read, pd.read_csv(path, **EXACT), check_exact=True)
 
 
 def test_commas_that_are_no_decimal_mark_and_words_among_numbers_of_json_are_told(tmp_path: Path) -> None:

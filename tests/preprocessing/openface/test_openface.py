@@ -20,13 +20,12 @@ from gated_vae.preprocessing.openface import reader as openface_shard
 from gated_vae.preprocessing.openface import text as openface_text
 from gated_vae.preprocessing.openface.pictures import read_details
 from gated_vae.preprocessing.openface.reader import read_csvs
+from tests.robustness.fuzz import EXACT
 
 HEADER = "frame, face_id, timestamp, confidence, success, pose_Rx, pose_Ry, x_0, X_0, AU01_r, AU28_c"
 ROW = "1, 0, 0.000, 0.98, 1, -0.109, 0.128, 602.6, -13.1, 0.05, 1.00"
 NAMES = HEADER.split(", ")
 VALUES = [1, 0, 0.0, 0.98, 1, -0.109, 0.128, 602.6, -13.1, 0.05, 1.0]
-# Correctly rounded, which is the default from pandas 3.1 on (where saying so is deprecated).
-EXACT: dict[str, Any] = {} if pd.__version__ >= "3.1" else {"float_precision": "round_trip"}
 
 
 def plain_pandas(path: Path) -> pd.DataFrame:
