@@ -2,7 +2,7 @@
 
 Runs are named WORLD-METHOD-OBJECTIVE. A world is which pairs there are: `shared`, of each pair one partition's factors agree and
 nothing else (dSprites: the paper's four; other grids: every factor alone; faces: the store's own); `apart`, of dSprites, the five
-partitions of `table1.APART`; `changed`, of grids, one factor differs and all others agree.
+partitions of `partitions.APART`; `changed`, of grids, one factor differs and all others agree.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from gated_vae.pairing.exact import Change, Pairing, pair_exactly
 from gated_vae.pipelines.evaluation.opened import OpenRun
 from gated_vae.pipelines.evaluation.probes import evaluate_faces, evaluate_factors
 from gated_vae.pipelines.evaluation.scores import BOOSTED, DCI, OTHERS, Scores, Table
+from gated_vae.pipelines.experiments.partitions import APART, LATENT, LATENT_APART, SHARES
 from gated_vae.pipelines.experiments.runner import Experiment, Finished, Row
-from gated_vae.pipelines.experiments.table1 import APART, LATENT, LATENT_APART, SHARES
 from gated_vae.pipelines.experiments.tables import interval, markdown_table
 from gated_vae.pipelines.training.config import TrainConfig
 from gated_vae.pipelines.training.presets import DEFAULT_PRESET, PRESETS, read_hidden, with_beta
