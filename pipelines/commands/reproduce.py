@@ -14,7 +14,8 @@ from gated_vae.pipelines.options import AsJson, Device, Truth
 def reproduce(
     name: Annotated[str, typer.Argument(metavar="|".join(EXPERIMENTS), help="What to reproduce.", show_default=False)],
     store: Annotated[
-        Path | None, typer.Argument(help="faces: the store, with pairs. table1: of sprites, made when missing. rivals: either, or another factor grid.")
+        Path | None,
+        typer.Argument(help="faces, rivals: the store, with pairs. table1, rivals: of sprites, made when missing."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for runs and results.", show_default="out/NAME")] = None,
     only: Annotated[

@@ -15,7 +15,15 @@ from gated_vae.models.objectives.base import Objective
 from gated_vae.pipelines.evaluation.opened import OpenRun
 from gated_vae.pipelines.evaluation.probes import evaluate_factors
 from gated_vae.pipelines.evaluation.scores import Scores
-from gated_vae.pipelines.experiments.rivals import LOSS, VARIANTS, Rivals, chosen_beta, unweighted_loss, weight_of
+from gated_vae.pipelines.experiments.rivals import (
+    FACES,
+    LOSS,
+    VARIANTS,
+    Rivals,
+    chosen_beta,
+    unweighted_loss,
+    weight_of,
+)
 from gated_vae.pipelines.experiments.runner import do_run, finished_runs
 from gated_vae.preprocessing.errors import UsageError
 from gated_vae.preprocessing.progress import ignore
@@ -60,8 +68,9 @@ def test_a_grid_has_two_worlds(tmp_path: Path, grid: Path) -> None:
     assert (shared.latent, shared.objective) == ({"a": 2, "b": 2, "c": 2}, BetaVAE(8))
     assert (changed.latent, changed.objective, changed.method) == ({"changed": 10}, BetaVAE(2), AdaGVAE(k=1))
     assert changed.method.told == "count"
+    assert rivals.chosen("*-gate-beta1") == ["shared-gate-beta1"]
     with pytest.raises(UsageError, match="no pairs for apart-gate-beta1"):
-        rivals.prepare(["apart-gate-beta1"], None, ignore)
+        rivals.chosen("apart-gate-beta1")
 
 
 def test_other_methods_and_worlds_are_not_for_faces(tmp_path: Path) -> None:
@@ -70,7 +79,9 @@ def test_other_methods_and_worlds_are_not_for_faces(tmp_path: Path) -> None:
     rivals.prepare(["shared-gvae-beta1"], None, ignore)
     for name in ("changed-vae-beta1", "shared-composed-beta1"):
         with pytest.raises(UsageError, match="no pairs for"):
-            rivals.prepare([name], None, ignore)
+            rivals.chosen(name)
+    assert "shared-ml_vae-beta1" in rivals.chosen("")
+    assert len(rivals.chosen("")) == len(FACES)
     model = rivals.config("shared-gvae-beta4", 0).model
     assert model.objective == BetaVAE(4 * 0.25 / 4)  # a quarter of the pixels, a quarter of the preset's weight
     assert model.latent == {"pose": 4, "expression": 6}
