@@ -120,6 +120,7 @@ function start(next, words) {
   code = Float32Array.from(next);
   sliders.forEach((_, dim) => showSlider(dim));
   byId("of-original").hidden = !images || sample === null;
+  byId("of-bands").hidden = !deviations || sample === null;
   if (images && sample !== null) paint(byId("original"), images[sample], 255);
   show();
   drawStrip();
@@ -254,6 +255,7 @@ byId("strip").append(
   ),
 );
 byId("boxes").append(...boxes.map((box, p) => make("label", {}, box, named(data.partitions[p]))));
+byId("of-combinations").textContent = count <= ALL_SWAPS ? "All combinations" : "One partition of B at a time, or all";
 byId("combinations").append(...combinations.map(makeCombination));
 byId("combinations").style.setProperty("--columns", Math.min(2 ** Math.ceil(count / 2), 4));
 let last = 0; // the sample that `reset` goes back to
