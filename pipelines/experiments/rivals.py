@@ -22,7 +22,7 @@ from gated_vae.models.registry import METHODS, OBJECTIVES, parse
 from gated_vae.models.vae import GatedVAEConfig
 from gated_vae.pairing.exact import Change, Pairing, pair_exactly
 from gated_vae.pipelines.evaluation.opened import OpenRun
-from gated_vae.pipelines.evaluation.probes import evaluate
+from gated_vae.pipelines.evaluation.probes import evaluate_faces, evaluate_factors
 from gated_vae.pipelines.evaluation.scores import BOOSTED, DCI, OTHERS, Scores, Table
 from gated_vae.pipelines.experiments.runner import Experiment, Finished, Row
 from gated_vae.pipelines.experiments.table1 import APART, LATENT, LATENT_APART, SHARES
@@ -51,7 +51,7 @@ VARIANTS = {
 }
 TOLD_WHICH = ("gate", "prior_gate", "exchange", "partners", "composed", "gvae", "ml_vae")
 TOLD_NOTHING = ("vae", "ada_gvae", "slow_vae")
-BETAS = (1, 2, 4, 8)
+BETAS = (0.25, 1, 2, 4, 8)
 # What else a VAE that is told nothing is given, by the weight that is varied.
 OTHER_OBJECTIVES = {f"tc{beta}": f"tc:beta={beta}" for beta in (2, 4, 8)}
 OTHER_OBJECTIVES |= {f"factor{gamma}": f"factor:gamma={gamma}" for gamma in (10, 30)}
@@ -63,7 +63,7 @@ WORLDS = {
 CHANGED = {"changed": 10}  # as many dimensions as in nearly all published comparisons
 FACES = ("vae", "gate", "prior_gate", "exchange", "partners", "gvae", "ml_vae", "ada_gvae")
 RUN = ["data", "world", "method", "objective"]
-# What is chosen by: nothing that labels say. It is what a run with beta 1 would minimise, so models of all betas can be compared.
+# What is chosen by, as no label is needed for it: what a run of weight 1 minimises.
 LOSS = "unweighted_loss"
 # What the report shows, by the kind of data.
 GRIDS = {
@@ -151,12 +151,16 @@ class Rivals(Experiment):
         )
 
     def objective(self, name: str) -> Objective:
-        """The objective of a name; what a face's beta is counted in is the preset's, which goes with the number of pixels."""
+        """The objective of a name; beta counts in `unit`."""
         if name in OTHER_OBJECTIVES:
             return parse(OBJECTIVES, OTHER_OBJECTIVES[name])
+        return with_beta(parse(OBJECTIVES, "beta"), self.unit * float(name.removeprefix("beta")))
+
+    @cached_property
+    def unit(self) -> float:
+        """What the weights of the KL divergence are counted in: 1, of faces the preset's for images of their size."""
         usual = PRESETS["faces"].model(self.opened).objective
-        unit = 1.0 if "factors" in self.opened.manifest else getattr(usual, "beta", 1.0)
-        return with_beta(parse(OBJECTIVES, "beta"), unit * float(name.removeprefix("beta")))
+        return 1.0 if "factors" in self.opened.manifest else float(getattr(usual, "beta", 1.0))
 
     def config(self, name: str, seed: int) -> TrainConfig:
         """As many steps as encode as many images."""
@@ -165,8 +169,10 @@ class Rivals(Experiment):
         return replace(config, steps=max(1, round(self.steps / encoded)))
 
     def score(self, run: OpenRun) -> Scores:
-        """By the factors, or by the labels of people."""
-        return evaluate(run)
+        """By the factors, or by what ridge regression reads of unseen people's pose and expression."""
+        if "factors" in run.store.manifest:
+            return evaluate_factors(run)
+        return evaluate_faces(run, probes=("ridge",), regressors=())
 
     def rows(self, runs: Sequence[Finished]) -> list[Row]:
         """One per run and metric."""
@@ -180,7 +186,7 @@ class Rivals(Experiment):
         row: Row = {"data": self.opened.kind, "world": world, "method": method, "told": model.method.told}
         row |= {"objective": kind, "beta": beta, "seed": config.seed, "steps": steps}
         row |= {"images_encoded": images_encoded(model.method, config), "seconds": run.seconds}
-        found = {LOSS: unweighted_loss(run.losses, beta), **metrics_of(run.scores.values)}
+        found = {LOSS: unweighted_loss(run.losses, beta, self.unit), **metrics_of(run.scores.values)}
         yield from (row | {"metric": name, "value": value} for name, value in found.items())
 
     def report(self, results: pd.DataFrame) -> dict[str, bytes]:
@@ -224,9 +230,7 @@ def latents(store: Store) -> dict[str, dict[str, int]]:
     apart = {"apart": dict(LATENT_APART)} if store.kind == "dsprites" else {}
     # In the order in which the store has its partitions, which is that of training.
     worlds = {"shared": own, **apart, "changed": CHANGED}
-    return {
-        world: {name: sizes[name] for name in store.partitions if name in sizes} for world, sizes in worlds.items()
-    }
+    return {world: {name: sizes[name] for name in store.partitions if name in sizes} for world, sizes in worlds.items()}
 
 
 def images_encoded(method: Method, config: TrainConfig) -> int:
@@ -241,15 +245,20 @@ def weight_of(objective: Objective) -> tuple[str, float]:
     return name, float(weight)
 
 
-def unweighted_loss(losses: Mapping[str, Mapping[str, float]], beta: float) -> float:
-    """Reconstruction and KL divergence without its weight, nats per image at the end of training, mean over what steps were for."""
-    found = [terms["reconstruction"] + terms.get("kl", 0.0) / beta for terms in losses.values()]
+def unweighted_loss(losses: Mapping[str, Mapping[str, float]], beta: float, unit: float = 1.0) -> float:
+    """Reconstruction and `unit` times the KL divergence, nats per image at the end of training, mean over what steps were for.
+
+    The losses have it `beta` times.
+    """
+    found = [terms["reconstruction"] + terms.get("kl", 0.0) * unit / beta for terms in losses.values()]
     return sum(found) / len(found)
 
 
 def metrics_of(values: Mapping[str, Any]) -> dict[str, float]:
     """What a run's scores say, by name."""
-    found: dict[str, float] = {f"{regressor}_{name}": score[name] for regressor, score in values["dci"].items() for name in DCI}
+    found: dict[str, float] = {
+        f"{regressor}_{name}": score[name] for regressor, score in values["dci"].items() for name in DCI
+    }
     if "r2" in values:
         for partition, summary in values["summary"].get("ridge", {}).get("sample", {}).items():
             found |= {f"{partition}_{name}": value for name, value in summary.items()}
@@ -289,5 +298,3 @@ def _lines(found: pd.DataFrame, metrics: Sequence[str], *kinds: str) -> Iterator
             cells = [method, objective, first["told"], f"{first['images_encoded']:,}", weights]
             if kind == "chosen" or rows["beta"].nunique() > 1:
                 yield cells, values
-
-
