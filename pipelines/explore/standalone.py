@@ -263,19 +263,15 @@ def _html(run: OpenRun, shown: _Samples, layers: Sequence[dict[str, Any]]) -> by
         "layers": layers,
     }
     folder = resources.files(__package__)
-    script, template = (
-        "".join(folder.joinpath(name).read_text("utf-8") for name in names)
-        for names in (("decoder.js", "page.js"), ("page.html",))
+    decoder, page, template = (
+        folder.joinpath(name).read_text("utf-8") for name in ("decoder.js", "page.js", "page.html")
     )
-    title = f"Run {run.files.path.resolve().name}"
-    return (
-        Template(template)
-        .substitute(
-            title=escape(title),
-            said=escape(shown.said),
-            hash=b64encode(sha256(script.encode()).digest()).decode(),
-            data=json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"),  # no name may end the element
-            script=script,
-        )
-        .encode()
-    )
+    script = decoder + page
+    parts = {
+        "title": escape(f"Run {run.files.path.resolve().name}"),
+        "said": escape(shown.said),
+        "hash": b64encode(sha256(script.encode()).digest()).decode(),
+        "data": json.dumps(data, separators=(",", ":")).replace("<", "\\u003c"),  # no name may end the element
+        "script": script,
+    }
+    return Template(template).substitute(parts).encode()
