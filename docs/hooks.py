@@ -36,5 +36,5 @@ def on_files(files: Files, *, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, *, page: Page, **_: Any) -> str:
     """Lead links to where things lie in the site."""
     if page.file.src_uri in PAGES.values():
-        markdown = markdown.replace("](docs/", "](")
+        markdown = markdown.replace("](docs/", "](").replace('src="docs/', 'src="')
     return ROOT_PAGE.sub(lambda link: f"]({link[2]}{PAGES[link[3]]}", CODE.sub(r"\1", markdown))
