@@ -221,8 +221,8 @@ def dots(panels: Sequence[Panel]) -> Figure:
             axes.plot([np.mean(cell) for cell in cells], places, sign, color=colour, label=name, markersize=6)
             single = np.repeat(places, [len(cell) for cell in cells])
             axes.plot(np.concatenate([*cells]), single, ".", color=colour, alpha=0.5, markersize=3)
-        axes.set(xlim=(-0.05, 1), yticks=range(len(panel.rows)), yticklabels=panel.rows)
-        axes.invert_yaxis() if axes is figure.axes[0] else None
+        axes.set(xlim=(-0.05, 1), ylim=(len(panel.rows) - 0.5, -0.5))
+        axes.set_yticks(range(len(panel.rows)), panel.rows)
         axes.set_title(panel.title, fontsize=FONT + 1, color=INK, weight="bold")
         axes.tick_params(labelsize=FONT, colors=INK)
         axes.grid(axis="both", color=RULE, linewidth=0.6)
