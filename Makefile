@@ -69,12 +69,13 @@ audit:
 	$(VENV)/audit/bin/pip install --quiet --disable-pip-version-check pip-audit
 	$(VENV)/audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip
 
-## Lint, format, types, and which package may import which.
+## Lint, format, types, which package may import which, and the rules of the documentation's sources.
 check: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m tests.docs.check
 
 ## The documentation as pages to be read from disk (site/index.html): no warning, no link that leads nowhere, nothing loaded from elsewhere.
 docs: $(VENV)/installed
