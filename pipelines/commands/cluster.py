@@ -15,25 +15,36 @@ _DEFAULT = "the paper's density"
 def cluster(
     store: StorePath,
     pose: Annotated[
-        int | None, typer.Option(min=1, metavar="K", help="Pose clusters (pitch and yaw).", show_default=_DEFAULT)
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="K",
+            help="Number of pose clusters (pitch and yaw); more make partners closer, and fewer to choose from.",
+            show_default=_DEFAULT,
+        ),
     ] = None,
     expression: Annotated[
         int | None,
-        typer.Option(min=1, metavar="K", help="Expression clusters (action units).", show_default=_DEFAULT),
+        typer.Option(
+            min=1,
+            metavar="K",
+            help="Number of expression clusters (action units); more make partners closer, and fewer to choose from.",
+            show_default=_DEFAULT,
+        ),
     ] = None,
     near: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME=COLUMN[,...][:K]",
-            help="A partition of other columns of numbers; once for each. COLUMN@360 begins anew after 360, as angles do.",
+            help="Cluster by other columns of numbers, once for each partition; COLUMN@360 begins anew after 360, as angles do.",
         ),
     ] = None,
     rule: Annotated[
         str,
         typer.Option(
             metavar=forms(),
-            help="Partners among all members of the cluster; so that the other partitions' labels, cut into N strata, are"
-            " independent of the input's; or among the N nearest members.",
+            help="How a partner is drawn: any member of the cluster; so that the other partitions' labels, cut into N strata, are"
+            " independent of the input's, where labels depend on each other; or one of the N nearest members.",
         ),
     ] = "uniform",
     draws: Draws = 8,

@@ -13,8 +13,15 @@ from gated_vae.pipelines.options import AsJson, Device, RunPath, StorePath
 def encode(
     run: RunPath,
     store: StorePath,
-    out: Annotated[Path, typer.Option(help="Parquet file to write, or to replace.", show_default=False)],
-    partition: Annotated[str | None, typer.Option(help="Only this partition.", show_default="all")] = None,
+    out: Annotated[
+        Path, typer.Option(help="Parquet file to write; one of codes that is there is replaced.", show_default=False)
+    ],
+    partition: Annotated[
+        str | None,
+        typer.Option(
+            help="Write the codes of this partition alone, where the others are not needed.", show_default="all"
+        ),
+    ] = None,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:

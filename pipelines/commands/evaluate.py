@@ -16,14 +16,17 @@ def evaluate(
         int | None,
         typer.Option(
             min=100,
-            help="Random images at most; 15000 judge a factor grid's DCI as published.",
+            help="Judge at most so many random images; take 15000 to compare a factor grid's DCI with published ones.",
             show_default="20,000 faces, 10,000 dSprites",
         ),
     ] = None,
     truth: Truth = None,
     store: MovedStore = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for metrics.json and figures.", show_default="the run's")
+        Path | None,
+        typer.Option(
+            help="Folder for metrics.json and figures, to leave the run's own as they are.", show_default="the run's"
+        ),
     ] = None,
     seed: Seed = 0,
     as_json: AsJson = False,

@@ -13,10 +13,26 @@ from gated_vae.pipelines.options import AsJson, Device, MovedStore, Overwrite, R
 
 def finetune(
     run: RunPath,
-    out: Annotated[Path | None, typer.Option(help="Folder of the tuned run.", show_default="RUN/finetuned")] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs over all pairs.", show_default="1")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Steps, instead of epochs.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Adam's learning rate.", show_default="the run's")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the new run that has the tuned decoder.", show_default="RUN/finetuned"),
+    ] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Length of the training in epochs: how often all pairs are visited.", show_default="1"
+        ),
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Length of the training in steps, in place of --epochs.")
+    ] = None,
+    lr: Annotated[
+        float | None,
+        typer.Option(
+            help="Learning rate of Adam; lower it for what shows faintly, and where the loss is no number.",
+            show_default="the run's",
+        ),
+    ] = None,
     store: MovedStore = None,
     device: Device = "auto",
     overwrite: Overwrite = False,

@@ -18,28 +18,35 @@ def pair(
     store: StorePath,
     share: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=COLUMN[,...]", help="Pairs that agree in columns; once per partition."),
+        typer.Option(
+            metavar="NAME=COLUMN[,...]",
+            help="Pair samples that are equal in these columns, words or numbers; once for each partition.",
+        ),
     ] = None,
     follow: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME=SEQUENCE,ORDER[:K]",
-            help="Pairs of one sequence, at most K apart in the column ORDER (1 if not said).",
+            help="Pair neighbours in a sequence, at most K apart in the column ORDER (1 if not said); once for each partition.",
         ),
     ] = None,
     change: Annotated[
         list[str] | None,
         typer.Option(
             metavar="[NAME=]K",
-            help="Pairs of a factor grid that differ in K factors, drawn anew for each, and in no other.",
+            help="Pair samples of a factor grid that differ in exactly K factors, for methods that are told nothing.",
         ),
     ] = None,
     pairs: Annotated[
-        Path | None, typer.Option(help="A table of your own pairs: columns input, target, partition.")
+        Path | None, typer.Option(help="Take your own pairs from a table with the columns input, target and partition.")
     ] = None,
     draws: Annotated[
         int | None,
-        typer.Option(min=1, help="How many partners every sample gets.", show_default="as in the other partitions"),
+        typer.Option(
+            min=1,
+            help="How many partners every sample gets; more give more variety.",
+            show_default="as in the other partitions",
+        ),
     ] = None,
     seed: Seed = 0,
     overwrite: Overwrite = False,

@@ -12,31 +12,74 @@ from gated_vae.pipelines.options import AsJson, Device, Truth
 
 
 def reproduce(
-    name: Annotated[str, typer.Argument(metavar="|".join(EXPERIMENTS), help="What to reproduce.", show_default=False)],
+    name: Annotated[
+        str, typer.Argument(metavar="|".join(EXPERIMENTS), help="Which experiment to reproduce.", show_default=False)
+    ],
     store: Annotated[
-        Path | None, typer.Argument(help="faces: the store, with pairs. table1: of sprites, made when missing.")
+        Path | None,
+        typer.Argument(
+            help="For faces, the store with its pairs; for table1, one of sprites, which is made when missing."
+        ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for runs and results.", show_default="out/NAME")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for runs and results; those that are finished there are not made again.",
+            show_default="out/NAME",
+        ),
+    ] = None,
     only: Annotated[
-        str, typer.Option(metavar="RUN[,RUN...]", help="Which runs; * is any letters.", show_default="the usual ones")
+        str,
+        typer.Option(
+            metavar="RUN[,RUN...]",
+            help="Only these runs of the experiment; * stands for any letters.",
+            show_default="the usual ones",
+        ),
     ] = "",
     seeds: Annotated[
-        int | None, typer.Option(min=1, max=1000, help="Seeds of every run.", show_default="the experiment's")
+        int | None,
+        typer.Option(
+            min=1,
+            max=1000,
+            help="How many seeds to train every run with; intervals need two.",
+            show_default="the experiment's",
+        ),
     ] = None,
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Steps of every run.", show_default="the experiment's")
+        int | None,
+        typer.Option(
+            min=1, help="Length of every run in steps; few give a quick look.", show_default="the experiment's"
+        ),
     ] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="lr, precision ...: repeat it for more.", show_default=False),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Change a setting of the experiment, such as lr or precision; once for each.",
+            show_default=False,
+        ),
     ] = None,
     truth: Truth = None,
     beside: Annotated[
-        list[Path] | None, typer.Option(help="Results of other runs to add: repeat it for more.", show_default=False)
+        list[Path] | None,
+        typer.Option(
+            help="Put results of other folders or machines, .parquet, into the same tables; once for each.",
+            show_default=False,
+        ),
     ] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Runs at a time.", show_default="one per core")] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="How many runs to train at a time; fewer to spare memory.", show_default="one per core"
+        ),
+    ] = None,
     stack: Annotated[
-        int, typer.Option(min=1, help="Train so many runs of one shape and method at once; for a GPU.")
+        int,
+        typer.Option(
+            min=1,
+            help="Train so many runs of one shape and method at once, which a GPU does in little more time than one.",
+        ),
     ] = 1,
     device: Device = "auto",
     as_json: AsJson = False,

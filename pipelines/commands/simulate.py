@@ -19,8 +19,8 @@ def simulate() -> None:
 
 @app.command("faces")
 def faces(
-    out: Annotated[Path, typer.Option(help="Folder to write.", show_default=False)],
-    n: Annotated[int, typer.Option("--n", min=1, help="Images.")] = 10_000,
+    out: Annotated[Path, typer.Option(help="Folder to write the faces to.", show_default=False)],
+    n: Annotated[int, typer.Option("--n", min=1, help="How many images to draw.")] = 10_000,
     seed: Seed = 0,
     workers: Workers = None,
     overwrite: Overwrite = False,

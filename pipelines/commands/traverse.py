@@ -13,16 +13,19 @@ from gated_vae.pipelines.options import AsJson, MovedStore, RunPath
 def traverse(
     run: RunPath,
     sample: Annotated[
-        int | None, typer.Option(min=0, help="Sample to start from.", show_default="a typical one")
+        int | None, typer.Option(min=0, help="Number of the sample to start from.", show_default="a typical one")
     ] = None,
     reach: Annotated[
-        float, typer.Option(min=0.1, help="A dimension goes from minus this to this, in prior std.")
+        float,
+        typer.Option(
+            min=0.1, help="How far each dimension is moved to both sides, in standard deviations of the prior."
+        ),
     ] = 2.0,
-    steps: Annotated[int, typer.Option(min=2, help="Pictures in a row.")] = 9,
+    steps: Annotated[int, typer.Option(min=2, help="How many pictures a row has.")] = 9,
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Where to write it: .png, .jpg, .pdf, .svg, or .gif, which moves.",
+            help="Where to write the picture: .png, .jpg, .pdf, .svg, or .gif, which moves.",
             show_default="RUN/figures/traversals.png",
         ),
     ] = None,
