@@ -13,7 +13,10 @@ from gated_vae.pipelines.options import AsJson, Device, Truth
 
 def reproduce(
     name: Annotated[
-        str, typer.Argument(metavar="|".join(EXPERIMENTS), help="Experiment whose runs to train and score.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="|".join(EXPERIMENTS), help="Experiment whose runs to train and score.", show_default=False
+        ),
     ],
     store: Annotated[
         Path | None,
