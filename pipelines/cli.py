@@ -31,7 +31,19 @@ app = typer.Typer(
 
 GROUPS = ("preprocess", "simulate")
 VERBS = (
-    *("cluster", "pair", "train", "finetune", "evaluate", "traverse", "encode", "export", "report", "reproduce"),
+    *(
+        "cluster",
+        "pair",
+        "train",
+        "finetune",
+        "evaluate",
+        "traverse",
+        "encode",
+        "export",
+        "report",
+        "explore",
+        "reproduce",
+    ),
     *("serve", "inspect", "verify"),
 )
 for name in (*GROUPS, *VERBS):

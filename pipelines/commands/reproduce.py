@@ -21,7 +21,7 @@ def reproduce(
     store: Annotated[
         Path | None,
         typer.Argument(
-            help="For faces, the store with its pairs; for table1, one of sprites, which is made when missing."
+            help="For faces and rivals, the store with its pairs; for table1 and rivals, one of sprites, made when missing."
         ),
     ] = None,
     out: Annotated[
@@ -90,7 +90,8 @@ def reproduce(
     """Train and score the runs of an experiment; stopped, it goes on run by run.
 
     table1: the paper's objectives on dSprites, without a gate and with it. faces: methods on clustered faces.
-    curves: simulated faces, around a base point with one thing varied at a time.
+    curves: simulated faces, around a base point with one thing varied at a time. rivals: methods of others and ours on the same
+    pairs, WORLD-METHOD-OBJECTIVE, equally many images encoded.
 
     Writes OUT/NAME.parquet, one row per run and score, and OUT/NAME.md, tables.
 
