@@ -12,6 +12,11 @@ from gated_vae.models.registry import PRECISIONS, Registry, parse
 from gated_vae.preprocessing.errors import SEEDS
 
 
+def option(help: str, show_default: bool | str = True, **more: Any) -> Any:
+    """An option with its help and, where it says more than the value, its default in words."""
+    return typer.Option(help=help, show_default=show_default, **more)
+
+
 def one_of(names: Iterable[str], help: str, show_default: bool | str = True) -> Any:
     """An option that takes one of some names."""
     known = tuple(names)

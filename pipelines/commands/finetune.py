@@ -5,33 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from gated_vae.pipelines.commands.train import show_training
-from gated_vae.pipelines.options import AsJson, Device, MovedStore, Overwrite, RunPath
+from gated_vae.pipelines.options import AsJson, Device, MovedStore, Overwrite, RunPath, option
 
 
 def finetune(
     run: RunPath,
-    out: Annotated[
-        Path | None,
-        typer.Option(help="Folder of the new run that has the tuned decoder.", show_default="RUN/finetuned"),
-    ] = None,
+    out: Annotated[Path | None, option("Folder of the new run that has the tuned decoder.", "RUN/finetuned")] = None,
     epochs: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Length of the training in epochs: how often all pairs are visited.", show_default="1"
-        ),
+        int | None, option("Length of the training in epochs: how often all pairs are visited.", "1", min=1)
     ] = None,
-    steps: Annotated[
-        int | None, typer.Option(min=1, help="Length of the training in steps, in place of --epochs.")
-    ] = None,
+    steps: Annotated[int | None, option("Length of the training in steps, in place of --epochs.", min=1)] = None,
     lr: Annotated[
         float | None,
-        typer.Option(
-            help="Learning rate of Adam; lower it for what shows faintly, and where the loss is no number.",
-            show_default="the run's",
-        ),
+        option("Learning rate of Adam; lower it for what shows faintly, and where the loss is no number.", "the run's"),
     ] = None,
     store: MovedStore = None,
     device: Device = "auto",

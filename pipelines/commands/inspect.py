@@ -7,17 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
-from gated_vae.pipelines.options import AsJson
+from gated_vae.pipelines.options import AsJson, option
 
 
 def inspect(
     path: Annotated[Path, typer.Argument(help="Folder of a store or of a run.", show_default=False)],
     pairs: Annotated[
         Path | None,
-        typer.Option(
-            help="Draw images beside their partners, to see what pairs share: a .png, .jpg, .pdf or .svg.",
-            show_default="not drawn",
-        ),
+        option("Draw images beside their partners, to see what pairs share: a .png, .jpg, .pdf or .svg.", "not drawn"),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gated_vae.pipelines.options import AsJson, OutStore, Overwrite, Scheduler, Workers, one_of
+from gated_vae.pipelines.options import AsJson, OutStore, Overwrite, Scheduler, Workers, one_of, option
 from gated_vae.preprocessing.sources.celeba.options import CROPS, FACES
 
 if TYPE_CHECKING:
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 StoredSize = Annotated[
     str,
-    typer.Option(
+    option(
+        "Size of the stored images in pixels, one number or height x width; 32 trains four times as fast as 64.",
         metavar="N|HxW",
-        help="Size of the stored images in pixels, one number or height x width; 32 trains four times as fast as 64.",
     ),
 ]
 Colour = Annotated[
@@ -25,10 +25,7 @@ Colour = Annotated[
 ]
 Shares = Annotated[
     str | None,
-    typer.Option(
-        help="Keep people or pictures apart for judging, where nothing else says who: train=.8,valid=.1,test=.1.",
-        show_default="all",
-    ),
+    option("Keep people or pictures apart for judging, where nothing else says who: train=.8,valid=.1,test=.1.", "all"),
 ]
 
 app = typer.Typer(no_args_is_help=True, help="Turn raw sources into a store of plain formats.")
@@ -38,7 +35,7 @@ app = typer.Typer(no_args_is_help=True, help="Turn raw sources into a store of p
 def dsprites(
     out: OutStore,
     npz: Annotated[
-        Path | None, typer.Option(help="The official file, .npz or .hdf5; without it the same images are drawn.")
+        Path | None, option("The official file, .npz or .hdf5; without it the same images are drawn.")
     ] = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
@@ -54,9 +51,7 @@ def dsprites(
 
 @app.command("shapes3d")
 def shapes3d(
-    h5: Annotated[
-        Path, typer.Option(help="The published file, 3dshapes.h5, which you download yourself.", show_default=False)
-    ],
+    h5: Annotated[Path, option("The published file, 3dshapes.h5, which you download yourself.", False)],
     out: OutStore,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
@@ -73,10 +68,7 @@ def shapes3d(
 @app.command("mpi3d")
 def mpi3d(
     npz: Annotated[
-        Path,
-        typer.Option(
-            help="A published file (toy, realistic, real or complex), which you download yourself.", show_default=False
-        ),
+        Path, option("A published file (toy, realistic, real or complex), which you download yourself.", False)
     ],
     out: OutStore,
     overwrite: Overwrite = False,
@@ -106,29 +98,23 @@ def _make(name: str, source: DataSource, out: Path, *, overwrite: bool, as_json:
 @app.command("celeba")
 def celeba(
     openface: Annotated[
-        Path,
-        typer.Option(
-            help="Folder of what OpenFace 1 or 2 wrote, in any flavour; folders in it are searched.", show_default=False
-        ),
+        Path, option("Folder of what OpenFace 1 or 2 wrote, in any flavour; folders in it are searched.", False)
     ],
     out: OutStore,
     images: Annotated[
-        Path | None, typer.Option(help="Folder of the whole pictures, where no aligned faces lie beside the CSVs.")
+        Path | None, option("Folder of the whole pictures, where no aligned faces lie beside the CSVs.")
     ] = None,
     identities: Annotated[
         Path | None,
-        typer.Option(
+        option(
+            "Who is on which picture: identity_CelebA.txt or its like; `folder` where each person has a folder.",
             metavar="FILE|folder",
-            help="Who is on which picture: identity_CelebA.txt or its like; `folder` where each person has a folder.",
         ),
     ] = None,
     partitions: Annotated[
-        Path | None,
-        typer.Option(help="Who trains and who judges, as CelebA has it: list_eval_partition.txt or its like."),
+        Path | None, option("Who trains and who judges, as CelebA has it: list_eval_partition.txt or its like.")
     ] = None,
-    attributes: Annotated[
-        Path | None, typer.Option(help="Attributes to pair by: list_attr_celeba.txt or its like.")
-    ] = None,
+    attributes: Annotated[Path | None, option("Attributes to pair by: list_attr_celeba.txt or its like.")] = None,
     split: Shares = None,
     crop: Annotated[
         str | None,
@@ -147,11 +133,9 @@ def celeba(
     size: StoredSize = "64",
     colour: Colour = False,
     min_confidence: Annotated[
-        float, typer.Option(help="Reject faces that OpenFace is less sure of; raise it where labels are too noisy.")
+        float, option("Reject faces that OpenFace is less sure of; raise it where labels are too noisy.")
     ] = 0.8,
-    max_angle: Annotated[
-        float, typer.Option(help="Reject faces turned further than so many radians, about any axis.")
-    ] = 1.0,
+    max_angle: Annotated[float, option("Reject faces turned further than so many radians, about any axis.")] = 1.0,
     workers: Workers = None,
     scheduler: Scheduler = None,
     overwrite: Overwrite = False,
@@ -210,24 +194,24 @@ def images(
     out: OutStore,
     labels: Annotated[
         Path | None,
-        typer.Option(
-            help="Table of what is known of the pictures, a row for each: CSV, TSV, JSON lines or Parquet.",
-            show_default="metadata.csv|jsonl|parquet in DIR",
+        option(
+            "Table of what is known of the pictures, a row for each: CSV, TSV, JSON lines or Parquet.",
+            "metadata.csv|jsonl|parquet in DIR",
         ),
     ] = None,
     file_column: Annotated[
         str | None,
-        typer.Option(
+        option(
+            "Column of the table that holds the file names, where it has an unusual name.",
+            "file_name or the like",
             metavar="NAME",
-            help="Column of the table that holds the file names, where it has an unusual name.",
-            show_default="file_name or the like",
         ),
     ] = None,
     tracker: Annotated[
         str | None,
-        typer.Option(
+        option(
+            "Face tracker that wrote the table, to take its names: openface, pyfeat, libreface, pyafar, blendshapes.",
             metavar="NAME[:version=...,angles=...]",
-            help="Face tracker that wrote the table, to take its names: openface, pyfeat, libreface, pyafar, blendshapes.",
         ),
     ] = None,
     split: Shares = None,

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from gated_vae.pipelines.experiments import EXPERIMENTS
-from gated_vae.pipelines.options import AsJson, Device, Truth
+from gated_vae.pipelines.options import AsJson, Device, Truth, option
 
 
 def reproduce(
@@ -26,33 +26,20 @@ def reproduce(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(
-            help="Folder for runs and results; those that are finished there are not made again.",
-            show_default="out/NAME",
-        ),
+        option("Folder for runs and results; those that are finished there are not made again.", "out/NAME"),
     ] = None,
     only: Annotated[
         str,
-        typer.Option(
-            metavar="RUN[,RUN...]",
-            help="Only these runs of the experiment; * stands for any letters.",
-            show_default="the usual ones",
+        option(
+            "Only these runs of the experiment; * stands for any letters.", "the usual ones", metavar="RUN[,RUN...]"
         ),
     ] = "",
     seeds: Annotated[
         int | None,
-        typer.Option(
-            min=1,
-            max=1000,
-            help="How many seeds to train every run with; intervals need two.",
-            show_default="the experiment's",
-        ),
+        option("How many seeds to train every run with; intervals need two.", "the experiment's", min=1, max=1000),
     ] = None,
     steps: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="Length of every run in steps; few give a quick look.", show_default="the experiment's"
-        ),
+        int | None, option("Length of every run in steps; few give a quick look.", "the experiment's", min=1)
     ] = None,
     settings: Annotated[
         list[str] | None,
@@ -66,22 +53,15 @@ def reproduce(
     truth: Truth = None,
     beside: Annotated[
         list[Path] | None,
-        typer.Option(
-            help="Put results of other folders or machines, .parquet, into the same tables; once for each.",
-            show_default=False,
-        ),
+        option("Put results of other folders or machines, .parquet, into the same tables; once for each.", False),
     ] = None,
     workers: Annotated[
-        int | None,
-        typer.Option(
-            min=1, help="How many runs to train at a time; fewer to spare memory.", show_default="one per core"
-        ),
+        int | None, option("How many runs to train at a time; fewer to spare memory.", "one per core", min=1)
     ] = None,
     stack: Annotated[
         int,
-        typer.Option(
-            min=1,
-            help="Train so many runs of one shape and method at once, which a GPU does in little more time than one.",
+        option(
+            "Train so many runs of one shape and method at once, which a GPU does in little more time than one.", min=1
         ),
     ] = 1,
     device: Device = "auto",

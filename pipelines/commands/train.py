@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gated_vae.models.registry import AUGMENTATIONS, LIKELIHOODS, METHODS, NETWORKS, OBJECTIVES, SCHEDULES, describe
-from gated_vae.pipelines.options import AsJson, Device, Overwrite, Precision, Seed, choice_of, one_of
+from gated_vae.pipelines.options import AsJson, Device, Overwrite, Precision, Seed, choice_of, one_of, option
 from gated_vae.pipelines.training.presets import DEFAULT_PRESET, PRESETS
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def train(
     store: Annotated[
         str, typer.Argument(help="The store's folder, or grpc://HOST:PORT of `pipe serve`.", show_default=False)
     ],
-    out: Annotated[Path, typer.Option(help="Folder of the run; one that was stopped goes on.", show_default=False)],
+    out: Annotated[Path, option("Folder of the run; one that was stopped goes on.", False)],
     preset: Annotated[
         str | None,
         one_of(
@@ -40,23 +40,19 @@ def train(
         choice_of(LIKELIHOODS, "How the error of a pixel counts; a Gaussian without a scale learns it.", "bernoulli"),
     ] = None,
     beta: Annotated[
-        float | None,
-        typer.Option(
-            min=0, help="Weight of the KL divergence; higher tells less and blurs more.", show_default="the objective's"
-        ),
+        float | None, option("Weight of the KL divergence; higher tells less and blurs more.", "the objective's", min=0)
     ] = None,
     latent: Annotated[
         str | None,
-        typer.Option(
-            help="Partitions to train and their dimensions, NAME=SIZE,...; those left out are not trained.",
-            show_default="the preset's",
+        option(
+            "Partitions to train and their dimensions, NAME=SIZE,...; those left out are not trained.", "the preset's"
         ),
     ] = None,
     kl_weights: Annotated[
         str | None,
-        typer.Option(
-            help="NAME=WEIGHT,... to multiply --beta by in some partitions; below 1 for one that tells too little.",
-            show_default="the preset's",
+        option(
+            "NAME=WEIGHT,... to multiply --beta by in some partitions; below 1 for one that tells too little.",
+            "the preset's",
         ),
     ] = None,
     network: Annotated[
@@ -64,8 +60,7 @@ def train(
         one_of(NETWORKS, "Fully connected (fc) or convolutional (conv), which suits photographs.", "the preset's"),
     ] = None,
     hidden: Annotated[
-        str | None,
-        typer.Option(help="Sizes of the hidden layers, e.g. 512,512; larger is slower.", show_default="the network's"),
+        str | None, option("Sizes of the hidden layers, e.g. 512,512; larger is slower.", "the network's")
     ] = None,
     gate: Annotated[
         bool,
@@ -75,22 +70,14 @@ def train(
         ),
     ] = True,
     epochs: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Length of the training in epochs: how often all pairs are visited.",
-            show_default="the preset's",
-        ),
+        int | None, option("Length of the training in epochs: how often all pairs are visited.", "the preset's", min=1)
     ] = None,
-    steps: Annotated[
-        int | None, typer.Option(min=1, help="Length of the training in steps, in place of --epochs.")
-    ] = None,
-    batch_size: Annotated[int, typer.Option(min=2, help="How many pairs a step has, over all ranks together.")] = 128,
+    steps: Annotated[int | None, option("Length of the training in steps, in place of --epochs.", min=1)] = None,
+    batch_size: Annotated[int, option("How many pairs a step has, over all ranks together.", min=2)] = 128,
     lr: Annotated[
         float | None,
-        typer.Option(
-            help="Learning rate of Adam; lower it for what shows faintly, and where the loss is no number.",
-            show_default="the preset's",
+        option(
+            "Learning rate of Adam; lower it for what shows faintly, and where the loss is no number.", "the preset's"
         ),
     ] = None,
     schedule: Annotated[
@@ -103,38 +90,33 @@ def train(
     ] = None,
     augment: Annotated[
         str | None,
-        typer.Option(
+        option(
+            f"Vary images in every step, for codes of people who are not among them: {', '.join(AUGMENTATIONS)}.",
+            "the preset's",
             metavar="none|KIND[,KIND...]",
-            help=f"Vary images in every step, for codes of people who are not among them: {', '.join(AUGMENTATIONS)}.",
-            show_default="the preset's",
         ),
     ] = None,
     warmup: Annotated[
-        int,
-        typer.Option(
-            min=0, help="Steps over which the KL weight rises from 0, where dimensions fall silent too early."
-        ),
+        int, option("Steps over which the KL weight rises from 0, where dimensions fall silent too early.", min=0)
     ] = 0,
     keep: Annotated[
         str,
-        typer.Option(
-            metavar="[last|best[:N]]",
-            help="Which weights to use: of the last step, or of the lowest validation loss;"
+        option(
+            "Which weights to use: of the last step, or of the lowest validation loss;"
             " best:N stops after N validations in a row that were no better.",
+            metavar="[last|best[:N]]",
         ),
     ] = "last",
     seed: Seed = 0,
     device: Device = "auto",
     precision: Precision = "auto",
     initial: Annotated[
-        Path | None,
-        typer.Option(help="Start from the weights of another run of the same network.", show_default="at random"),
+        Path | None, option("Start from the weights of another run of the same network.", "at random")
     ] = None,
     checkpoint_every: Annotated[
         int,
-        typer.Option(
-            min=1,
-            help="Steps between two checkpoints, and between two validations; few lose less when the run is killed.",
+        option(
+            "Steps between two checkpoints, and between two validations; few lose less when the run is killed.", min=1
         ),
     ] = 1000,
     resume: Annotated[
