@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from gated_vae.pipelines.cli import VERBS
 from tests.docs import check, site
 
 GOOD = (
@@ -81,6 +82,11 @@ def test_dead_links_and_what_is_loaded_from_elsewhere_are_found_in_a_site(tmp_pa
         "a.html: c.html is not there",
         "a.html: #top has no such anchor",
     ]
+
+
+def test_every_command_is_in_the_list_of_commands() -> None:
+    listed = (check.ROOT / "docs" / "reference" / "commands.md").read_text()
+    assert [name for name in VERBS if f"`pipe {name.partition(' ')[0]}" not in listed] == []
 
 
 def test_nothing_but_documentation_lies_in_docs() -> None:
