@@ -1,0 +1,83 @@
+"""`pipe explore`: a run or a store in a browser."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gated_vae.pipelines.options import MovedStore, is_run
+
+
+def explore(
+    path: Annotated[Path, typer.Argument(metavar="RUN|STORE", help="A run or a store.", show_default=False)],
+    html: Annotated[
+        Path | None, typer.Option(help="Write one page that needs no server instead.", show_default="not written")
+    ] = None,
+    host: Annotated[
+        str, typer.Option(help="Address to listen at; beyond this machine with a token only.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 5006,
+    token_file: Annotated[
+        Path | None, typer.Option(help="File that holds the token that the address must bring.", show_default="none")
+    ] = None,
+    store: MovedStore = None,
+    source: Annotated[
+        Path | None,
+        typer.Option(help="Folder that the store was made from, to show what was rejected.", show_default="not shown"),
+    ] = None,
+    browser: Annotated[bool, typer.Option(help="Open a browser.")] = True,
+) -> None:
+    """Look at a run or a store in a browser.
+
+    Latent sliders, swaps, maps of codes, pairs and groups, training. It ends with ^C.
+
+    It needs Bokeh: pip install '.[explore]'
+
+    Example: pipe explore run
+    """
+    from gated_vae.preprocessing.errors import GatedVAEError, UsageError
+
+    if html is not None:
+        from gated_vae.pipelines.evaluation.opened import open_run
+        from gated_vae.pipelines.explore.standalone import write_page
+
+        if not is_run(path):
+            raise UsageError("No page can be written.", f"{path} is no run.", "Give a run to --html.")
+        write_page(open_run(path, store), html)
+        return
+    try:
+        import bokeh  # noqa: F401
+    except ImportError:
+        raise GatedVAEError(
+            "The explorer needs Bokeh.", "It is not installed.", "Install it: pip install bokeh, or '.[explore]'."
+        ) from None
+
+    import os
+    import sys
+    import webbrowser
+    from contextlib import suppress
+    from functools import partial
+
+    from gated_vae.pairing.service.access import ServiceOptions
+    from gated_vae.pipelines import channels, console
+    from gated_vae.pipelines.explore.page import LARGEST_MESSAGE, build, picture
+    from gated_vae.pipelines.explore.server import make_server, run_until_stopped
+    from gated_vae.pipelines.explore.subject import Opener
+
+    opener = Opener(path, is_run(path), store, source)
+    opener.subject()
+    options = ServiceOptions(host, port, token_file)
+    server, address = make_server(partial(build, opener), partial(picture, opener), options, LARGEST_MESSAGE)
+    if token_file:
+        console.say(f"Add ?token= and what {token_file} holds. It travels unencrypted: use a tunnel on others' networks.")
+
+    def started() -> None:
+        with suppress(GatedVAEError), channels.printing():
+            print(f"exploring {path} at {address}")
+        shown = sys.platform in ("darwin", "win32") or {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys()
+        if browser and shown and not token_file:  # where nothing is shown, a browser of text would take the terminal
+            webbrowser.open(address)
+
+    run_until_stopped(server, started)

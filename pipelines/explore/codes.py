@@ -1,0 +1,115 @@
+"""Codes of a run: its dimensions in the order in which they are shown, and a sample of them laid out on a plane."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from itertools import product
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from gated_vae.preprocessing.errors import GatedVAEError
+
+if TYPE_CHECKING:
+    from gated_vae.preprocessing.store import Store
+
+REACH = 3.0  # prior standard deviations, to both sides
+STEPS = 9  # of a traversal
+MOST_CLASSES = 8  # that have a colour of their own
+LAYOUTS = ("PCA", "UMAP") if find_spec("umap") else ("PCA",)
+
+Floats = npt.NDArray[np.float32]
+Ids = npt.NDArray[np.int64]
+
+
+class Dimension(NamedTuple):
+    """A latent dimension: its number among all, its partition, its mean KL in nats where known, and whether that is next to none."""
+
+    index: int
+    partition: str
+    kl: float | None
+    dead: bool
+
+
+def dimensions(partitions: Mapping[str, slice], kl: Sequence[float] | None, dead_below: float) -> list[Dimension]:
+    """All dimensions, partition by partition, in each the busiest first."""
+    found = []
+    for name, part in partitions.items():
+        own = [
+            Dimension(i, name, kl[i] if kl else None, bool(kl) and kl[i] < dead_below)
+            for i in range(part.start, part.stop)
+        ]
+        found += sorted(own, key=lambda it: -(it.kl or 0.0))
+    return found
+
+
+def traversed(code: Floats, dimension: int, values: Floats) -> Floats:
+    """A code (M,) with one dimension at each of the values (n,): (n, M)."""
+    moved = np.tile(code, (len(values), 1))
+    moved[:, dimension] = values
+    return moved
+
+
+def combinations(a: Floats, b: Floats, partitions: Mapping[str, slice]) -> dict[tuple[bool, ...], Floats]:
+    """Every way to take some partitions' codes from B and the others' from A: whether each is from B -> code (M,)."""
+    found = {}
+    for choice in product((False, True), repeat=len(partitions)):
+        found[choice] = a.copy()
+        for from_b, part in zip(choice, partitions.values(), strict=True):
+            if from_b:
+                found[choice][part] = b[part]
+    return found
+
+
+def plane(codes: Floats, layout: str) -> npt.NDArray[np.float64]:
+    """Codes (n, d) on a plane (n, 2): as they are where d is 2 (or 1), else by principal components or UMAP, seed 0.
+
+    Components point to where their largest weight is positive, so that the same codes lie the same way.
+    """
+    x = codes.astype(np.float64)
+    if x.shape[1] <= 2:
+        return np.pad(x, ((0, 0), (0, 2 - x.shape[1])))
+    if layout == "UMAP":
+        from umap import UMAP  # type: ignore[import-not-found, unused-ignore]
+
+        return np.asarray(UMAP(random_state=0).fit_transform(x), np.float64)
+    x -= x.mean(0)
+    vectors = np.linalg.eigh(x.T @ x)[1][:, :-3:-1]
+    vectors = vectors * np.sign(vectors[np.abs(vectors).argmax(0), [0, 1]])
+    return np.asarray(x @ vectors)
+
+
+def label_columns(store: Store) -> list[str]:
+    """Columns of the samples' table that points can be coloured by."""
+    import pyarrow as pa
+
+    return [it.name for it in store.schema if it.name != "sample_id" and not pa.types.is_nested(it.type)]
+
+
+def labels_of(store: Store, column: str, ids: Ids) -> pd.Series[Any]:
+    """A column's values of some samples; `GatedVAEError` where there is no such column."""
+    if column not in store.schema.names:
+        raise GatedVAEError(f"There is no column {column}.", "", "Choose one of the list.")
+    with store.open_samples() as file:  # not by pandas: of ten million texts it would make as many objects
+        return file.read(columns=[column]).column(0).take(ids).to_pandas().reset_index(drop=True)  # type: ignore[no-any-return]
+
+
+def classes_of(values: pd.Series[Any]) -> tuple[list[str], list[str]]:
+    """Values as classes (n,), all but the `MOST_CLASSES` most frequent called "other", and those, the most frequent first."""
+    texts = values.astype("string").fillna("none")
+    names = [str(name) for name in texts.value_counts().index[:MOST_CLASSES]]
+    return texts.where(texts.isin(names), "other").tolist(), names
+
+
+def means_of(store: Store, ids: Ids) -> list[tuple[str, float]]:
+    """The mean of every column of numbers over some samples; missing values are left out."""
+    import pyarrow as pa
+
+    numbers = [it.name for it in store.schema if pa.types.is_floating(it.type) or pa.types.is_integer(it.type)]
+    names = [name for name in numbers if name not in ("sample_id", "row", "frame", "face", "identity")]
+    with store.open_samples() as file:
+        table = file.read(columns=names).take(ids).to_pandas()
+    return [(name, float(mean)) for name, mean in table.mean().items() if np.isfinite(mean)]
