@@ -104,12 +104,6 @@ def classes_of(values: pd.Series[Any]) -> tuple[list[str], list[str]]:
     return texts.where(texts.isin(names), "other").tolist(), names
 
 
-def means_of(store: Store, ids: Ids) -> list[tuple[str, float]]:
-    """The mean of every column of numbers over some samples; missing values are left out."""
-    import pyarrow as pa
-
-    numbers = [it.name for it in store.schema if pa.types.is_floating(it.type) or pa.types.is_integer(it.type)]
-    names = [name for name in numbers if name not in ("sample_id", "row", "frame", "face", "identity")]
-    with store.open_samples() as file:
-        table = file.read(columns=names).take(ids).to_pandas()
-    return [(name, float(mean)) for name, mean in table.mean().items() if np.isfinite(mean)]
+def numbers_of(store: Store, columns: Sequence[str], ids: Ids) -> pd.DataFrame:
+    """Columns of numbers of some samples, one column of all of them in memory at a time."""
+    return pd.DataFrame({name: labels_of(store, name, ids).astype(np.float64) for name in columns})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from functools import partial
+from concurrent.futures import Future, ThreadPoolExecutor
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -19,12 +19,17 @@ from gated_vae.pipelines.channels import clean, explain
 from gated_vae.pipelines.explore import parts
 from gated_vae.pipelines.explore.subject import Opener, Subject
 from gated_vae.pipelines.explore.tabs.latent import LatentTab
+from gated_vae.pipelines.explore.tabs.map import MapTab
+from gated_vae.pipelines.explore.tabs.pairs import PairsTab
+from gated_vae.pipelines.explore.tabs.swap import SwapTab
+from gated_vae.pipelines.explore.tabs.training import TrainingTab
 from gated_vae.preprocessing.errors import GatedVAEError
 
 if TYPE_CHECKING:
     Ask = dict[str, Any]
 
 LARGEST_UPLOAD = 8 << 20  # bytes
+_WORKER = ThreadPoolExecutor(1, "explorer")
 LARGEST_MESSAGE = 12 << 20  # bytes, with the picture in base 64 in it
 
 
@@ -41,6 +46,7 @@ class Tab(Protocol):
     name: str
     title: str
     layout: str
+    plots: tuple[Any, ...]
     asks: dict[str, Callable[[Ask], None]]
 
     def open(self) -> None:
@@ -63,12 +69,14 @@ class Page:
         self._wire = Wire(name="wire")
         self._out: dict[str, Any] = {"parts": {}}
         self._count = 0
-        tabs: list[Tab] = [LatentTab(self)]
+        kinds = [LatentTab, SwapTab, MapTab, PairsTab, TrainingTab] if subject.run else [PairsTab]
+        tabs: list[Tab] = [kind(self) for kind in kinds]
         self.tabs = {tab.name: tab for tab in tabs}
         self._asks = {"open": self._open, **{do: ask for tab in tabs for do, ask in tab.asks.items()}}
         self._wire.on_change("asked", lambda _attribute, _old, new: self._answer(new))
         self._wire.js_on_change("told", CustomJS(code="explorer.told(cb_obj.told)"))
-        document.add_root(self._wire)
+        for root in (self._wire, *(plot for tab in tabs for plot in tab.plots)):
+            document.add_root(root)
         document.js_on_event("document_ready", CustomJS(args={"wire": self._wire}, code="explorer.start(wire)"))
 
     def show(self, **places: str) -> None:
@@ -105,6 +113,18 @@ class Page:
             call(message)
 
         self.guarded(answer)
+
+    def ask(self, message: Ask) -> None:
+        """Do as if the browser had asked."""
+        self._asks[message["do"]](message)
+
+    def later(self, work: Callable[[], Any], then: Callable[[Any], None]) -> None:
+        """Work beside the page, then go on with what came of it, or tell in the page why nothing did."""
+
+        def done(future: Future[Any]) -> None:
+            self.document.add_next_tick_callback(lambda: self.guarded(lambda: then(future.result())))
+
+        _WORKER.submit(work).add_done_callback(done)
 
 
 def build(opener: Opener, document: Document) -> None:

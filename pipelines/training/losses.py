@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import socket
@@ -63,6 +64,28 @@ class RunningLosses:
             label: {name: torch.tensor(value, dtype=torch.float64) for name, value in sums.items()}
             for label, sums in state["sums"].items()
         }
+
+
+KL_OF = "kl_of"  # of tags that tell the KL divergence of each latent dimension, as kl_of/z0
+
+
+class EventReader:
+    """The scalars of a run from its event files, as far as they are written: tag -> steps and values."""
+
+    def __init__(self, folder: Path) -> None:
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+        logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it warns of steps that a later file has made void
+        self.scalars: dict[str, tuple[list[int], list[float]]] = {}
+        self._events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
+
+    def read(self) -> bool:
+        """Read what has come since the last time; whether there was any."""
+        self._events.Reload()
+        found = {tag: self._events.Scalars(tag) for tag in self._events.Tags()["scalars"]}
+        scalars = {tag: ([it.step for it in told], [it.value for it in told]) for tag, told in found.items()}
+        changed, self.scalars = scalars != self.scalars, scalars
+        return changed
 
 
 class EventLog:

@@ -24,7 +24,7 @@ _LAYOUT = """<div class="two"><div class="sticky"><div class="pair" id="latent-p
 class LatentTab:
     """The code that is shown, what it was encoded from, and the dimension that was touched last."""
 
-    name, title, layout = "latent", "Latent", _LAYOUT
+    name, title, layout, plots = "latent", "Latent", _LAYOUT, ()
 
     def __init__(self, page: Page) -> None:
         self.page, self.subject = page, page.subject

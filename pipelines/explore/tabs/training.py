@@ -1,0 +1,128 @@
+"""Training: losses of a run from its events, KL of each dimension, refreshed while it goes on; and what `pipe evaluate` found."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+from bokeh.models import ColumnDataSource, HoverTool
+from bokeh.plotting import figure
+
+from gated_vae.models.figures.sheet import MUTED
+from gated_vae.pipelines.evaluation import html
+from gated_vae.pipelines.explore import parts
+from gated_vae.pipelines.training.losses import KL_OF, EventReader
+
+if TYPE_CHECKING:
+    from gated_vae.pipelines.explore.page import Page
+
+EVERY = 3000  # milliseconds
+TOTAL = "loss"
+_LAYOUT = """<div id="training-facts"></div><div class="two"><div id="training-kl"></div>
+<div class="tall"><div id="training-controls"></div>[loss-plot]<div id="training-legend"></div></div></div><div id="training-scores"></div>"""
+
+
+class TrainingTab:
+    """The events that were read, and which of them are drawn."""
+
+    name, title, layout = "training", "Training", _LAYOUT
+
+    def __init__(self, page: Page) -> None:
+        self.page, self.subject = page, page.subject
+        self.asks = {"term": self._term}
+        self._chosen = TOTAL
+        self._events: EventReader | None = None
+        self._source = ColumnDataSource({name: [] for name in ("x", "y", "name", "colour", "dash")})
+        self.plots = (self._plot(),)
+
+    def _plot(self) -> Any:
+        plot = figure(
+            name="loss-plot", height=320, sizing_mode="stretch_width", tools="", toolbar_location=None, x_axis_label="step",
+            y_axis_label="nats", background_fill_alpha=0, border_fill_alpha=0, outline_line_color=None,
+        )  # fmt: skip
+        lines = plot.multi_line("x", "y", source=self._source, line_color="colour", line_width=2, line_dash="dash")
+        plot.add_tools(HoverTool(renderers=[lines], tooltips="@name, step $x{0}: $y{0.0}", line_policy="nearest"))
+        return plot
+
+    def open(self) -> None:
+        """Read the events, and again from time to time from then on."""
+        if self.subject.run is None:
+            raise parts.GatedVAEError("This is a store: nothing is trained.", "", "Train on it, then `pipe explore RUN`.")
+        if self._events is None:
+            self._events = EventReader(self.subject.run.files.path)
+            self.page.document.add_periodic_callback(lambda: self.page.guarded(self._refresh), EVERY)
+        self._refresh(first=True)
+
+    def _term(self, message: dict[str, Any]) -> None:
+        if message.get("value") not in self._terms():
+            raise parts.GatedVAEError("There is no such loss.", "", "Choose one of the list.")
+        self._chosen = str(message["value"])
+        self._show()
+
+    def _refresh(self, *, first: bool = False) -> None:
+        assert self._events is not None
+        if self._events.read() or first:
+            self._show()
+
+    def _terms(self) -> dict[str, dict[str, tuple[list[int], list[float]]]]:
+        """Term -> what it is of -> steps and values; `TOTAL` is their sum."""
+        assert self._events is not None
+        found: dict[str, dict[str, tuple[list[int], list[float]]]] = {TOTAL: {}}
+        for tag, (steps, values) in self._events.scalars.items():
+            term, _, label = tag.partition("/")
+            if not label or term == KL_OF:
+                continue
+            found.setdefault(term, {})[label] = steps, values
+            before = found[TOTAL].get(label, (steps, [0.0] * len(steps)))[1]
+            found[TOTAL][label] = steps, [a + b for a, b in zip(before, values, strict=False)]
+        return found
+
+    def _show(self) -> None:
+        run, terms = self.subject.run, self._terms()
+        assert run is not None
+        assert self._events is not None
+        lines = terms.get(self._chosen, {})
+        colours = {label: self._colour(label) for label in lines}
+        self._source.data = {
+            "x": [steps for steps, _ in lines.values()],
+            "y": [values for _, values in lines.values()],
+            "name": [*lines],
+            "colour": [*colours.values()],
+            "dash": ["dashed" if "valid" in label else "solid" for label in lines],
+        }
+        legend = " ".join(f'<span><i class="dot" style="--accent: {it}"></i>{escape(name)}</span>' for name, it in colours.items())
+        files = run.files
+        latest, config = files.latest(), files.config
+        planned = f"{config.steps:,} steps" if config.steps else f"{config.epochs:,} epochs"
+        done = "finished" if "train" in files.read_metrics() else "not finished"
+        last = max((steps[-1] for steps, _ in lines.values() if steps), default=0)
+        facts = {"training": f"step {last:,} of {planned}, {done}", "checkpoint": f"step {latest.step:,}" if latest else "none yet"}
+        kl = {tag.partition("/")[2]: values[-1] for tag, (_, values) in self._events.scalars.items() if tag.startswith(f"{KL_OF}/")}
+        self.page.show(
+            training_facts=html.facts(facts),
+            training_controls=parts.row(parts.select("Drawn", "term", [*terms], self._chosen)) if lines else "",
+            training_legend=f'<div class="row legend">{legend}</div>',
+            training_kl=self._kl(kl),
+            training_scores=self._scores(),
+        )
+
+    def _colour(self, label: str) -> str:
+        return next((colour for name, colour in self.subject.colours.items() if name in label.split("/")), MUTED)
+
+    def _kl(self, kl: dict[str, float]) -> str:
+        if not kl:
+            return "<h2>KL by dimension</h2>" + parts.note_of("Its events do not tell it.")
+        run = self.subject.run
+        assert run is not None
+        rows, start = [], 0
+        for name, size in run.files.config.model.latent.items():
+            own = [(f"{name} z{i}", kl.get(f"z{i}", 0.0)) for i in range(start, start + size)]
+            rows += [(title, value, f"{value:.2f}", self.subject.colours[name]) for title, value in own]
+            start += size
+        return "<h2>KL by dimension, in nats</h2>" + parts.bars(rows)
+
+    def _scores(self) -> str:
+        scores = self.subject.scores()
+        if scores is None:
+            return "<h2>Scores</h2>" + parts.note_of("None yet: run pipe evaluate on the run.")
+        return "<h2>Scores</h2>" + html.facts(scores.facts()) + "".join(map(html.table, scores.tables()))
