@@ -135,7 +135,7 @@ def traversal_grid(
     sheet = Sheet(left + blocks[0].shape[1] + PAD, top + height + PAD)
     step = (blocks[0].shape[1] + GAP) / len(values)
     for column, value in enumerate(values):
-        sheet.text(left + step * column + (step - GAP) / 2, top - LINE / 2, _signed(value))
+        sheet.text(left + step * column + (step - GAP) / 2, top - LINE / 2, signed(value))
     sheet.text(left - PAD, top - LINE / 2, "KL (nats)", ha="right", color=MUTED)
     y = top
     for (name, _, colour), rows, block in zip(parts, order, blocks, strict=True):
@@ -234,5 +234,6 @@ def _cell(partitions: Mapping[str, slice], codes: Sequence[str]) -> int:
     return int(max([36.0, text_width(codes), *needed])) + 2 * GAP
 
 
-def _signed(value: float) -> str:
+def signed(value: float) -> str:
+    """A number with its sign, as people write it."""
     return f"{value:+.3g}".replace("-", "\N{MINUS SIGN}") if value else "0"

@@ -30,7 +30,7 @@ GAP, PAD, BAR = 3, 12, 7  # between tiles; around blocks; thickness of a partiti
 
 def colours_of(names: Iterable[str]) -> dict[str, str]:
     """The colour of each partition, by their order: the same in every picture, report and page."""
-    return dict(zip(names, cycle(PALETTE)))  # noqa: B905
+    return dict(zip(names, cycle(PALETTE)))
 
 
 class Sheet:

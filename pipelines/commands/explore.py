@@ -71,7 +71,9 @@ def explore(
     options = ServiceOptions(host, port, token_file)
     server, address = make_server(partial(build, opener), partial(picture, opener), options, LARGEST_MESSAGE)
     if token_file:
-        console.say(f"Add ?token= and what {token_file} holds. It travels unencrypted: use a tunnel on others' networks.")
+        console.say(
+            f"Add ?token= and what {token_file} holds. It travels unencrypted: use a tunnel on others' networks."
+        )
 
     def started() -> None:
         with suppress(GatedVAEError), channels.printing():

@@ -26,9 +26,9 @@ Ids = npt.NDArray[np.int64]
 
 
 class Dimension(NamedTuple):
-    """A latent dimension: its number among all, its partition, its mean KL in nats where known, and whether that is next to none."""
+    """A latent dimension: its number among all, its partition, its mean KL in nats where known, and whether that is near 0."""
 
-    index: int
+    number: int
     partition: str
     kl: float | None
     dead: bool
@@ -39,8 +39,8 @@ def dimensions(partitions: Mapping[str, slice], kl: Sequence[float] | None, dead
     found = []
     for name, part in partitions.items():
         own = [
-            Dimension(i, name, kl[i] if kl else None, bool(kl) and kl[i] < dead_below)
-            for i in range(part.start, part.stop)
+            Dimension(number, name, kl[number] if kl else None, kl is not None and kl[number] < dead_below)
+            for number in range(part.start, part.stop)
         ]
         found += sorted(own, key=lambda it: -(it.kl or 0.0))
     return found
@@ -94,7 +94,7 @@ def labels_of(store: Store, column: str, ids: Ids) -> pd.Series[Any]:
     if column not in store.schema.names:
         raise GatedVAEError(f"There is no column {column}.", "", "Choose one of the list.")
     with store.open_samples() as file:  # not by pandas: of ten million texts it would make as many objects
-        return file.read(columns=[column]).column(0).take(ids).to_pandas().reset_index(drop=True)  # type: ignore[no-any-return]
+        return file.read(columns=[column]).column(0).take(ids).to_pandas().reset_index(drop=True)
 
 
 def classes_of(values: pd.Series[Any]) -> tuple[list[str], list[str]]:

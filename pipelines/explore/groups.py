@@ -54,14 +54,17 @@ class GroupView:
         """Groups that have samples, or `MOST_GROUPS` of them, evenly from the smallest to the largest."""
         order = np.argsort(self.sizes, kind="stable")
         order = order[self.sizes[order] > 0]
-        return order[np.linspace(0, len(order) - 1, min(len(order), MOST_GROUPS)).round().astype(np.int64)]
+        places = np.linspace(0, len(order) - 1, min(len(order), MOST_GROUPS)).round().astype(np.int64)
+        shown: Ids = order[places]
+        return shown
 
     def members(self, group: int) -> Ids:
         """Its samples, those nearest to its centroid first; `GatedVAEError` where there is no such group."""
         if not 0 <= group < len(self.sizes):
             raise GatedVAEError(f"There is no group {group}.", f"There are {len(self.sizes):,}.", "Choose another.")
-        ids = np.flatnonzero(self.group == group)
-        return ids[np.argsort(self.distance[ids], kind="stable")]
+        ids: Ids = np.flatnonzero(self.group == group)
+        nearest_first: Ids = ids[np.argsort(self.distance[ids], kind="stable")]
+        return nearest_first
 
 
 def partners_of(store: Store, partition: str, sample: int) -> Ids:

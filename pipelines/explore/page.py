@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from html import escape
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from bokeh.core.properties import String
 from bokeh.document import Document
-from bokeh.model import DataModel, Model
+from bokeh.model import DataModel
 from bokeh.models import CustomJS
 from jinja2 import Environment, FileSystemLoader
 
@@ -46,8 +46,14 @@ class Tab(Protocol):
     name: str
     title: str
     layout: str
-    plots: tuple[Any, ...]
-    asks: dict[str, Callable[[Ask], None]]
+
+    @property
+    def asks(self) -> Mapping[str, Callable[[Ask], None]]:
+        """What to do about each thing that the browser may ask."""
+
+    @property
+    def plots(self) -> tuple[Any, ...]:
+        """Bokeh's plots, which stand in the layout as [NAME]."""
 
     def open(self) -> None:
         """Fill it: it was opened for the first time, or again."""
@@ -69,8 +75,8 @@ class Page:
         self._wire = Wire(name="wire")
         self._out: dict[str, Any] = {"parts": {}}
         self._count = 0
-        kinds = [LatentTab, SwapTab, MapTab, PairsTab, TrainingTab] if subject.run else [PairsTab]
-        tabs: list[Tab] = [kind(self) for kind in kinds]
+        kinds: list[Callable[[Page], Tab]] = [LatentTab, SwapTab, MapTab, PairsTab, TrainingTab]
+        tabs = [kind(self) for kind in kinds] if subject.run else [PairsTab(self)]
         self.tabs = {tab.name: tab for tab in tabs}
         self._asks = {"open": self._open, **{do: ask for tab in tabs for do, ask in tab.asks.items()}}
         self._wire.on_change("asked", lambda _attribute, _old, new: self._answer(new))
@@ -95,7 +101,7 @@ class Page:
         except Exception as error:
             self._out |= {"message": escape(clean(explain(error))), "kind": "bad"}
         self._count += 1
-        self._wire.told = json.dumps({**self._out, "n": self._count})
+        self._wire.update(told=json.dumps({**self._out, "n": self._count}))
         self._out = {"parts": {}}
 
     def _open(self, message: Ask) -> None:
@@ -132,10 +138,14 @@ def build(opener: Opener, document: Document) -> None:
     subject = opener.subject()
     page = Page(subject, document)
     document.title = f"{subject.path.name} - explorer"
-    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=False)  # noqa: S701
+    environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=False)
     document.template = environment.get_template("page.html")
     document.template_variables.update(
-        name=escape(str(subject.path.resolve().name)), tabs=[*page.tabs.values()], first=next(iter(page.tabs)), largest=LARGEST_UPLOAD
+        about=escape(subject.about()),
+        name=escape(str(subject.path.resolve().name)),
+        tabs=[*page.tabs.values()],
+        first=next(iter(page.tabs)),
+        largest=LARGEST_UPLOAD,
     )
 
 

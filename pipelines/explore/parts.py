@@ -6,6 +6,7 @@ import json
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
+from types import MappingProxyType
 from typing import Any
 
 import cv2
@@ -55,14 +56,21 @@ def button(title: str, verb: str, *, quiet: bool = False, **values: Any) -> str:
     return f'<button type="button"{" class=quiet" * quiet} {ask(verb, **values)}>{escape(title)}</button>'
 
 
-def sheet(ids: Iterable[int], version: str, verb: str, notes: Mapping[int, str] | None = None, **values: Any) -> str:
+def sheet(
+    ids: Iterable[int],
+    version: str,
+    verb: str,
+    notes: Mapping[int, str] | None = None,
+    *,
+    more: Mapping[str, Any] = MappingProxyType({}),
+) -> str:
     """Samples as small pictures, each a button that asks for something with `sample`; a note goes under it."""
     cells = []
     for sample in map(int, ids):
         note = f"<span>{escape(notes[sample])}</span>" if notes else ""
         told = f'alt="sample {sample}" title="sample {sample}" loading="lazy"'
         picture = f'<img {told} src="picture/{sample}.png?v={version}">'
-        cells.append(f"<button type=button {ask(verb, sample=sample, **values)}>{picture}{note}</button>")
+        cells.append(f"<button type=button {ask(verb, sample=sample, **more)}>{picture}{note}</button>")
     return f'<div class="sheet">{"".join(cells)}</div>' if cells else note_of("No sample.")
 
 

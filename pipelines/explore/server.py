@@ -1,4 +1,4 @@
-"""The server of the explorer: Bokeh's, for this machine alone or for whoever brings the token; pages it did not make it does not hear."""
+"""The server of the explorer: Bokeh's, for this machine alone or for whoever brings the token."""
 
 from __future__ import annotations
 
@@ -24,7 +24,9 @@ from gated_vae.pairing.stream.address import is_loopback
 from gated_vae.preprocessing.errors import UsageError
 
 _COOKIE = "gated_vae_explorer"
-_REFUSED = "The token is missing or wrong: open the address with ?token= and the content of the token file at its end.\n"
+_REFUSED = (
+    "The token is missing or wrong: open the address with ?token= and the content of the token file at its end.\n"
+)
 
 Pictures = Callable[[int], bytes | None]  # a sample's PNG; None where there is none
 
@@ -41,7 +43,7 @@ class Guard(AuthProvider):  # type: ignore[misc, unused-ignore]
         super().__init__()
 
     @property
-    def get_user(self) -> Callable[[RequestHandler], str | None]:
+    def get_user(self) -> Callable[[Any], Any]:
         """Who asks, or None."""
         return self._admit
 
@@ -97,7 +99,7 @@ def _names(host: str, port: int) -> set[str]:
     hosts = {host}
     if is_loopback(host):
         hosts |= {"localhost", "127.0.0.1"}
-    elif host == "0.0.0.0":  # noqa: S104
+    elif host == "0.0.0.0":
         own = socket.gethostname()
         hosts |= {"localhost", "127.0.0.1", own, socket.getfqdn()}
         hosts |= {str(found[4][0]) for found in socket.getaddrinfo(own, None, socket.AF_INET)}

@@ -48,6 +48,18 @@ class Subject:
         names = [*(config.latent if config else ()), *(self.store.partitions if self.store else ())]
         return colours_of(dict.fromkeys(names)) or {"": PALETTE[0]}
 
+    def about(self) -> str:
+        """What it is, in one line."""
+        told = []
+        if self.run is not None:
+            latest, config = self.run.files.latest(), self.run.files.config.model
+            told.append("latent " + ", ".join(f"{name} {size}" for name, size in config.latent.items()))
+            told.append(f"step {latest.step:,}" if latest else "no checkpoint yet")
+        if self.store is not None:
+            shape = "x".join(map(str, self.store.manifest["image_shape"]))
+            told.append(f"{len(self.store):,} images of {shape} pixels")
+        return "; ".join(told)
+
     @property
     def version(self) -> str:
         """What tells its pictures from those of another store in its place."""

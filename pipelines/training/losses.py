@@ -73,11 +73,11 @@ class EventReader:
     """The scalars of a run from its event files, as far as they are written: tag -> steps and values."""
 
     def __init__(self, folder: Path) -> None:
-        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+        from tensorboard.backend.event_processing import event_accumulator  # type: ignore[import-untyped, unused-ignore]
 
         logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it warns of steps that a later file has made void
         self.scalars: dict[str, tuple[list[int], list[float]]] = {}
-        self._events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
+        self._events = event_accumulator.EventAccumulator(str(folder), size_guidance={"scalars": 0})
 
     def read(self) -> bool:
         """Read what has come since the last time; whether there was any."""

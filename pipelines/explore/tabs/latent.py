@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from gated_vae.models.figures.grids import signed
 from gated_vae.pipelines.evaluation.opened import DEAD_KL
 from gated_vae.pipelines.explore import parts
 from gated_vae.pipelines.explore.codes import REACH, STEPS, Dimension, dimensions, traversed
+from gated_vae.preprocessing.errors import GatedVAEError
 
 if TYPE_CHECKING:
     from gated_vae.pipelines.explore.page import Page
@@ -46,7 +48,7 @@ class LatentTab:
             return
         run = self.subject.its_run()
         found = dimensions(run.partitions, self.subject.kl(), DEAD_KL)
-        self._dimensions, self._touched = found, found[0].index
+        self._dimensions, self._touched = found, found[0].number
         self._show_controls()
         if self.subject.store is None:
             self._start(None, np.zeros(len(found), np.float32), "the middle of the prior")
@@ -102,7 +104,7 @@ class LatentTab:
         """Show the strip of a dimension; it stays the same while that dimension alone moves."""
         index = parts.whole(message, "dimension")
         if not 0 <= index < len(self._dimensions):
-            raise parts.GatedVAEError(f"There is no dimension {index}.", "", "Move a slider.")
+            raise GatedVAEError(f"There is no dimension {index}.", "", "Move a slider.")
         if index != self._touched:
             self._touched = index
             self._show_strip()
@@ -122,31 +124,34 @@ class LatentTab:
     def _show_strip(self) -> None:
         values = np.linspace(-REACH, REACH, STEPS, dtype=np.float32)
         images = self.subject.its_run().decode(traversed(self._code, self._touched, values))
-        partition = next(it.partition for it in self._dimensions if it.index == self._touched)
+        partition = next(it.partition for it in self._dimensions if it.number == self._touched)
         title = f"<h2>{escape(partition)} z{self._touched} from \N{MINUS SIGN}3 to +3</h2>"
-        titles = [f"{value:+.2g}".replace("-", "\N{MINUS SIGN}") for value in values]
+        titles = [signed(value) for value in values]
         self.page.show(latent_strip=title + parts.strip(images, titles, self.subject.colours[partition]))
 
     def _show_sliders(self) -> None:
         shown, found = [], self._dimensions[:MOST_SLIDERS]
         for name in dict.fromkeys(it.partition for it in found):
             own = [it for it in found if it.partition == name]
-            alive, dead = ("".join(map(self._slider, (it for it in own if it.dead is state))) for state in (False, True))
+            alive, dead = (
+                "".join(map(self._slider, (it for it in own if it.dead is state))) for state in (False, True)
+            )
             folded = sum(it.dead for it in own)
             more = f"<details><summary>{folded} dead, below {DEAD_KL} nats</summary><div class=sliders>{dead}</div></details>"
             colour = self.subject.colours[name]
             title = parts.heading(name, colour)
             body = f"{title}<div class=sliders>{alive}</div>{more if folded else ''}"
-            shown.append(f'<section class="group" aria-label="{escape(name)}" style="--accent: {colour}">{body}</section>')
+            shown.append(
+                f'<section class="group" aria-label="{escape(name)}" style="--accent: {colour}">{body}</section>'
+            )
         if len(self._dimensions) > len(found):
             shown.append(parts.note_of(f"{MOST_SLIDERS} of {len(self._dimensions)} dimensions have a slider."))
         self.page.show(latent_sliders="".join(shown))
 
     def _slider(self, it: Dimension) -> str:
-        value = float(self._code[it.index].clip(-REACH, REACH))
+        value = float(self._code[it.number].clip(-REACH, REACH))
         told = "" if it.kl is None else f"KL {it.kl:.2f} nats"
-        label = f"{escape(it.partition)} z{it.index}, {told}"
-        return (
-            f'<label title="{told}"><span>z{it.index}</span><input type="range" min="{-REACH}" max="{REACH}" step="0.05"'
-            f' value="{value:.3f}" aria-label="{label}" {parts.ask("slide", dimension=it.index)}><output>{value:.2f}</output></label>'
-        )
+        label = f"{escape(it.partition)} z{it.number}, {told}"
+        limits = f'type="range" min="{-REACH}" max="{REACH}" step="0.05" value="{value:.3f}" aria-label="{label}"'
+        field = f"<input {limits} {parts.ask('slide', dimension=it.number)}><output>{value:.2f}</output>"
+        return f'<label title="{told}"><span>z{it.number}</span>{field}</label>'

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from html import escape
 from typing import TYPE_CHECKING, Any
@@ -13,12 +11,21 @@ import pandas as pd
 from bokeh.events import Tap
 from bokeh.models import ColumnDataSource, HoverTool, LassoSelectTool
 from bokeh.palettes import Viridis256
-from bokeh.plotting import figure
 
 from gated_vae.models.figures.sheet import MUTED, PALETTE
 from gated_vae.pipelines.evaluation.labels import Kinds, random_ids
 from gated_vae.pipelines.explore import parts
-from gated_vae.pipelines.explore.codes import LAYOUTS, MOST_CLASSES, classes_of, label_columns, labels_of, numbers_of, plane
+from gated_vae.pipelines.explore.codes import (
+    LAYOUTS,
+    MOST_CLASSES,
+    classes_of,
+    label_columns,
+    labels_of,
+    numbers_of,
+    plane,
+)
+from gated_vae.pipelines.explore.tabs.plots import plain_plot
+from gated_vae.preprocessing.errors import GatedVAEError
 
 if TYPE_CHECKING:
     from gated_vae.pipelines.explore.page import Page
@@ -50,13 +57,16 @@ class MapTab:
 
     def _plot(self) -> Any:
         tools = "pan,wheel_zoom,box_zoom,reset"
-        plot = figure(
-            name="map-plot", height=480, sizing_mode="stretch_width", tools=tools, output_backend="webgl", toolbar_location="above",
-            background_fill_alpha=0, border_fill_alpha=0, outline_line_color=None, active_scroll=None,
-        )  # fmt: skip
-        plot.toolbar.logo = None
+        plot = plain_plot("map-plot", 480, tools=tools, toolbar_location="above", output_backend="webgl")
         dots = plot.scatter(
-            "x", "y", source=self._source, size=6, fill_color="colour", line_color=None, fill_alpha=0.75, nonselection_fill_alpha=0.15
+            "x",
+            "y",
+            source=self._source,
+            size=6,
+            fill_color="colour",
+            line_color=None,
+            fill_alpha=0.75,
+            nonselection_fill_alpha=0.15,
         )
         picture = f'<img src="picture/@id.png?v={self.subject.version}" width=96 height=96 alt=""><div>sample @id<br>@label</div>'
         lasso = LassoSelectTool()
@@ -76,7 +86,13 @@ class MapTab:
         counts = sorted({min(count, len(store)) for count in COUNTS})
         self._columns, self._counts = columns, {str(count): f"{count:,}" for count in counts}
         self._kinds = Kinds.of(store)
-        self._chosen = {"partition": first, "layout": LAYOUTS[0], "column": shared[0], "count": str(counts[0]), "goes": "encode"}
+        self._chosen = {
+            "partition": first,
+            "layout": LAYOUTS[0],
+            "column": shared[0],
+            "count": str(counts[0]),
+            "goes": "encode",
+        }
         self._show_controls()
         self._fill()
 
@@ -95,24 +111,22 @@ class MapTab:
     def _set(self, message: dict[str, Any]) -> None:
         """Choose a partition, a plane, a label, how many, or where a click goes."""
         key, value = message.get("key"), message.get("value")
-        allowed: Mapping[Any, Any] = {
-            "partition": self.subject.its_run().partitions, "layout": LAYOUTS, "column": self._columns, "count": self._counts, "goes": _GOES_TO,
-        }  # fmt: skip
+        allowed: dict[Any, Any] = {"partition": self.subject.its_run().partitions, "layout": LAYOUTS}
+        allowed |= {"column": self._columns, "count": self._counts, "goes": _GOES_TO}
         if value not in allowed.get(key, ()):
-            raise parts.GatedVAEError(f"There is no {key} {value}.", "", "Choose one of the list.")
+            raise GatedVAEError(f"There is no {key} {value}.", "", "Choose one of the list.")
         self._chosen[str(key)] = value
         self._fill()
 
     def _fill(self) -> None:
         """Encode what is not yet, beside the page, and lay it out."""
-        store, count = self.subject.its_store(), int(self._chosen["count"])
+        count = int(self._chosen["count"])
         key = (self._chosen["count"], self._chosen["partition"], self._chosen["layout"])
         if key == self._laid:
             self._colour()
             return
         self.page.show(map_note=parts.note_of(f"{count:,} samples are being encoded and laid out ..."))
         self.page.later(partial(self._lay_out, *key), partial(self._laid_out, key))
-        del store
 
     def _lay_out(self, count: str, partition: str, layout: str) -> Any:
         run, store = self.subject.its_run(), self.subject.its_store()
@@ -126,6 +140,11 @@ class MapTab:
         if key != (self._chosen["count"], self._chosen["partition"], self._chosen["layout"]):
             return  # something else was chosen meanwhile
         self._laid, (self._ids, points) = key, found
+        part = self.subject.its_run().partitions[key[1]]
+        size = part.stop - part.start
+        names = [f"z{part.start}", f"z{part.start + 1}"] if size <= 2 else [f"{key[2]} 1", f"{key[2]} 2"]
+        for axis, axis_name in zip((*self.plots[0].xaxis, *self.plots[0].yaxis), names, strict=True):
+            axis.axis_label = f"{key[1]} {axis_name}"
         self._source.selected.indices = []
         self._source.data = {"x": points[:, 0], "y": points[:, 1], "id": self._ids.astype(np.int32), **self._paint()}
         self._tell()
@@ -148,14 +167,23 @@ class MapTab:
         classes, names = classes_of(values)
         colour = dict(zip(names, _COLOURS, strict=False))
         chips = [(name, colour[name]) for name in names] + [("other", MUTED)] * ("other" in classes)
-        self._legend = " ".join(f'<span><i class="dot" style="--accent: {it}"></i>{escape(name)}</span>' for name, it in chips)
+        self._legend = " ".join(
+            f'<span><i class="dot" style="--accent: {it}"></i>{escape(name)}</span>' for name, it in chips
+        )
         return {"colour": [colour.get(it, MUTED) for it in classes], "label": [f"{column} {it}" for it in values]}
 
     def _tell(self) -> None:
         all_of = len(self.subject.its_store())
-        some = f"{len(self._ids):,} of {all_of:,} samples, at random." if len(self._ids) < all_of else f"All {all_of:,} samples."
+        some = (
+            f"{len(self._ids):,} of {all_of:,} samples, at random."
+            if len(self._ids) < all_of
+            else f"All {all_of:,} samples."
+        )
         hint = " Hover to see one, draw around some to compare them, click one to send it on."
-        self.page.show(map_note=parts.note_of(some + hint), map_legend=f'<div class="row legend">{escape(self._chosen["column"])} {self._legend}</div>')
+        self.page.show(
+            map_note=parts.note_of(some + hint),
+            map_legend=f'<div class="row legend">{escape(self._chosen["column"])} {self._legend}</div>',
+        )
 
     def _click(self, x: float, y: float) -> None:
         """Send the nearest sample on, if it is near."""
@@ -179,11 +207,13 @@ class MapTab:
         store, chosen = self.subject.its_store(), np.asarray(indices)
         ids = self._ids[chosen]
         shown = ids[np.linspace(0, len(ids) - 1, min(SHOWN, len(ids))).round().astype(int)]
-        sheet = parts.sheet(shown, self.subject.version, "encode", **{"from": "map"})
+        sheet = parts.sheet(shown, self.subject.version, "encode", more={"from": "map"})
         table = numbers_of(store, self._kinds.numbers, self._ids)
         own, whole, std = table.iloc[chosen].mean(), table.mean(), table.std()
         order = ((own - whole) / std.where(std > 0)).abs().sort_values(ascending=False).index[:MEANS]
-        rows = "".join(f"<tr><td>{escape(name)}</td><td>{own[name]:.3g}</td><td>{whole[name]:.3g}</td></tr>" for name in order)
+        rows = "".join(
+            f"<tr><td>{escape(name)}</td><td>{own[name]:.3g}</td><td>{whole[name]:.3g}</td></tr>" for name in order
+        )
         head = "<tr><th></th><th>drawn around</th><th>on the map</th></tr>"
         means = f'<h2>Means of its labels</h2><div class="wide"><table>{head}{rows}</table></div>' if rows else ""
         self.page.show(map_sheet=f"<h2>{len(ids):,} samples drawn around</h2>{sheet}", map_means=means)

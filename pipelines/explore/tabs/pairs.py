@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from bokeh.events import Tap
 from bokeh.models import ColumnDataSource, HoverTool
-from bokeh.plotting import figure
 
 from gated_vae.models.figures.sheet import MUTED
 from gated_vae.pairing.partition import pairs_made
 from gated_vae.pairing.quality import size_histogram
 from gated_vae.pipelines.explore import parts
 from gated_vae.pipelines.explore.groups import GroupView, partners_of, pictures_of, reasons, rejected_of, rejected_rows
+from gated_vae.pipelines.explore.tabs.plots import plain_plot
+from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.images import read_pictures
 
 if TYPE_CHECKING:
@@ -36,17 +37,19 @@ class PairsTab:
 
     def __init__(self, page: Page) -> None:
         self.page, self.subject = page, page.subject
-        self.asks = {"partition": self._partition, "group": self._group, "partners": self._partners, "reason": self._reason}
+        self.asks = {
+            "partition": self._partition,
+            "group": self._group,
+            "partners": self._partners,
+            "reason": self._reason,
+        }
         self._chosen = ""
         self._source = ColumnDataSource({name: [] for name in ("group", "size", "spread")})
         self.plots = (self._plot(),)
 
     def _plot(self) -> Any:
-        plot = figure(
-            name="groups-plot", height=300, sizing_mode="stretch_width", tools="", toolbar_location=None, x_axis_type="log",
-            x_axis_label="samples", y_axis_label="mean distance to the centroid", background_fill_alpha=0, border_fill_alpha=0,
-            outline_line_color=None,
-        )  # fmt: skip
+        axes = {"x_axis_label": "samples", "y_axis_label": "mean distance to the centroid", "x_axis_type": "log"}
+        plot = plain_plot("groups-plot", 300, **axes)
         self._dots = plot.scatter("size", "spread", source=self._source, size=8, fill_alpha=0.6, line_color=None)
         plot.add_tools(HoverTool(renderers=[self._dots], tooltips="group @group: @size samples"))
         plot.on_event(Tap, lambda event: self.page.guarded(lambda: self._click(event.x, event.y)))
@@ -73,19 +76,27 @@ class PairsTab:
         self._dots.glyph.fill_color = colour
         self._source.data = {"group": shown, "size": self._view.sizes[shown], "spread": self._view.spread[shown]}
         choice = parts.select("Partition", "partition", [*store.partitions], name)
-        by_group = parts.number("Group", "group", int(shown[-1]), len(self._view.sizes) - 1)
-        by_sample = parts.number("Sample", "partners", 0, len(store) - 1)
+        largest = int(shown[-1])
+        first = int(self._view.members(largest)[0])
+        by_group = parts.number("Group", "group", largest, len(self._view.sizes) - 1)
+        by_sample = parts.number("Sample", "partners", first, len(store) - 1)
         some = f" {len(shown):,} of them are drawn." if len(shown) < (self._view.sizes > 0).sum() else ""
-        about = f"{pairs_made(record)}. {(self._view.sizes > 0).sum():,} groups, {record.get('merged', 0):,} merged.{some}"
-        sizes = [(f"{size} samples", count, f"{count:,}", colour) for size, count in size_histogram(self._view.sizes).items() if count]
+        about = (
+            f"{pairs_made(record)}. {(self._view.sizes > 0).sum():,} groups, {record.get('merged', 0):,} merged.{some}"
+        )
+        sizes = [
+            (f"{size} samples", count, f"{count:,}", colour)
+            for size, count in size_histogram(self._view.sizes).items()
+            if count
+        ]
         self.page.show(
             pairs_controls=parts.row(choice, by_group, by_sample),
             pairs_about=parts.note_of(about),
             pairs_sizes=parts.heading("Groups by size", colour) + parts.bars(sizes),
             pairs_quality=self._quality(record, colour),
         )
-        self._group({"value": int(shown[-1])})
-        self._partners({"value": int(self._view.members(int(shown[-1]))[0])})
+        self._group({"value": largest})
+        self._partners({"value": first})
 
     def _group(self, message: dict[str, Any]) -> None:
         group = parts.whole(message)
@@ -142,7 +153,11 @@ class PairsTab:
     def _reason(self, message: dict[str, Any]) -> None:
         rows = rejected_rows(self._rejected, str(message.get("value")), ROWS)
         shown = "".join(self._row(it) for it in rows)
-        hint = "" if self.subject.source else parts.note_of("Give --source FOLDER, what the store was made from, to see their pictures.")
+        hint = (
+            ""
+            if self.subject.source
+            else parts.note_of("Give --source FOLDER, what the store was made from, to see their pictures.")
+        )
         self.page.show(pairs_rows=f'{hint}<div class="rejected">{shown}</div>')
 
     def _row(self, it: dict[str, Any]) -> str:
@@ -155,6 +170,10 @@ class PairsTab:
         shape = tuple(self.subject.its_store().manifest["image_shape"])
         try:
             path = next(pictures_of(self.subject.source, str(it["source"]), it["row"]), None)
-            return '<div class="empty">no picture</div>' if path is None else parts.img(read_pictures([path], shape)[0], path.name)
-        except (parts.GatedVAEError, OSError):
+            return (
+                '<div class="empty">no picture</div>'
+                if path is None
+                else parts.img(read_pictures([path], shape)[0], path.name)
+            )
+        except (GatedVAEError, OSError):
             return '<div class="empty">cannot be read</div>'

@@ -9,6 +9,7 @@ import numpy as np
 
 from gated_vae.pipelines.explore import parts
 from gated_vae.pipelines.explore.codes import combinations
+from gated_vae.preprocessing.errors import GatedVAEError
 
 if TYPE_CHECKING:
     from gated_vae.pipelines.explore.page import Page
@@ -25,7 +26,13 @@ class SwapTab:
 
     def __init__(self, page: Page) -> None:
         self.page, self.subject = page, page.subject
-        self.asks = {"swap": self._swap, "choose": self._choose, "side": self._side, "mine": self._mine, "other": self._other}
+        self.asks = {
+            "swap": self._swap,
+            "choose": self._choose,
+            "side": self._side,
+            "mine": self._mine,
+            "other": self._other,
+        }
         self._images: dict[str, Any] = {}
         self._codes: dict[str, Any] = {}
         self._titles: dict[str, str] = {}
@@ -51,7 +58,11 @@ class SwapTab:
                 self._take(side, int(self._rng.integers(len(store))))
             else:
                 code = self._rng.standard_normal(run.files.config.model.latent_size, dtype=np.float32)
-                self._images[side], self._codes[side], self._titles[side] = run.decode(code[None])[0], code, "of the prior"
+                self._images[side], self._codes[side], self._titles[side] = (
+                    run.decode(code[None])[0],
+                    code,
+                    "of the prior",
+                )
         self._show()
 
     def _side(self, message: dict[str, Any]) -> None:
@@ -80,7 +91,7 @@ class SwapTab:
         """Take one partition from B, or not."""
         number = parts.whole(message, "partition")
         if not 0 <= number < len(self._from_b):
-            raise parts.GatedVAEError(f"There is no partition {number}.")
+            raise GatedVAEError(f"There is no partition {number}.")
         self._from_b[number] = message.get("value") is True
         self._show()
 
@@ -105,19 +116,23 @@ class SwapTab:
             for i, name in enumerate(names)
         )
         self.page.show(
-            swap_pictures="".join(shown) + parts.figure(made, "swapped", name="swapped"), swap_boxes=boxes, swap_grid=self._grid(names)
+            swap_pictures="".join(shown) + parts.figure(made, "swapped", name="swapped"),
+            swap_boxes=boxes,
+            swap_grid=self._grid(names),
         )
 
     def _grid(self, names: list[str]) -> str:
         """Every combination as a button that chooses it."""
         if len(names) > MOST_PARTITIONS:
-            return parts.note_of(f"With more than {MOST_PARTITIONS} partitions the combinations are too many to be shown.")
-        run = self.subject.its_run()
+            return parts.note_of(
+                f"With more than {MOST_PARTITIONS} partitions the combinations are too many to be shown."
+            )
+        run, colours = self.subject.its_run(), self.subject.colours
         found = combinations(self._codes["A"], self._codes["B"], run.partitions)
         cells = []
         for choice, image in zip(found, run.decode(np.stack([*found.values()])), strict=True):
             whose = "".join(
-                f'<span><i class="dot" style="--accent: {self.subject.colours[name]}"></i>{escape(name)} {"B" if from_b else "A"}</span>'
+                f'<span><i class="dot" style="--accent: {colours[name]}"></i>{escape(name)} {"AB"[from_b]}</span>'
                 for name, from_b in zip(names, choice, strict=True)
             )
             number = sum(from_b << place for place, from_b in enumerate(choice))

@@ -6,12 +6,13 @@ from html import escape
 from typing import TYPE_CHECKING, Any
 
 from bokeh.models import ColumnDataSource, HoverTool
-from bokeh.plotting import figure
 
 from gated_vae.models.figures.sheet import MUTED
 from gated_vae.pipelines.evaluation import html
 from gated_vae.pipelines.explore import parts
+from gated_vae.pipelines.explore.tabs.plots import plain_plot
 from gated_vae.pipelines.training.losses import KL_OF, EventReader
+from gated_vae.preprocessing.errors import GatedVAEError
 
 if TYPE_CHECKING:
     from gated_vae.pipelines.explore.page import Page
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
 EVERY = 3000  # milliseconds
 TOTAL = "loss"
 _LAYOUT = """<div id="training-facts"></div><div class="two"><div id="training-kl"></div>
-<div class="tall"><div id="training-controls"></div>[loss-plot]<div id="training-legend"></div></div></div><div id="training-scores"></div>"""
+<div class="tall"><div id="training-controls"></div>[loss-plot]<div id="training-legend"></div></div></div>
+<div id="training-scores"></div>"""
 
 
 class TrainingTab:
@@ -36,10 +38,7 @@ class TrainingTab:
         self.plots = (self._plot(),)
 
     def _plot(self) -> Any:
-        plot = figure(
-            name="loss-plot", height=320, sizing_mode="stretch_width", tools="", toolbar_location=None, x_axis_label="step",
-            y_axis_label="nats", background_fill_alpha=0, border_fill_alpha=0, outline_line_color=None,
-        )  # fmt: skip
+        plot = plain_plot("loss-plot", 320, x_axis_label="step", y_axis_label="nats")
         lines = plot.multi_line("x", "y", source=self._source, line_color="colour", line_width=2, line_dash="dash")
         plot.add_tools(HoverTool(renderers=[lines], tooltips="@name, step $x{0}: $y{0.0}", line_policy="nearest"))
         return plot
@@ -47,7 +46,7 @@ class TrainingTab:
     def open(self) -> None:
         """Read the events, and again from time to time from then on."""
         if self.subject.run is None:
-            raise parts.GatedVAEError("This is a store: nothing is trained.", "", "Train on it, then `pipe explore RUN`.")
+            raise GatedVAEError("This is a store: nothing is trained.", "", "Train on it, then `pipe explore RUN`.")
         if self._events is None:
             self._events = EventReader(self.subject.run.files.path)
             self.page.document.add_periodic_callback(lambda: self.page.guarded(self._refresh), EVERY)
@@ -55,7 +54,7 @@ class TrainingTab:
 
     def _term(self, message: dict[str, Any]) -> None:
         if message.get("value") not in self._terms():
-            raise parts.GatedVAEError("There is no such loss.", "", "Choose one of the list.")
+            raise GatedVAEError("There is no such loss.", "", "Choose one of the list.")
         self._chosen = str(message["value"])
         self._show()
 
@@ -90,14 +89,23 @@ class TrainingTab:
             "colour": [*colours.values()],
             "dash": ["dashed" if "valid" in label else "solid" for label in lines],
         }
-        legend = " ".join(f'<span><i class="dot" style="--accent: {it}"></i>{escape(name)}</span>' for name, it in colours.items())
+        legend = " ".join(
+            f'<span><i class="dot" style="--accent: {it}"></i>{escape(name)}</span>' for name, it in colours.items()
+        )
         files = run.files
         latest, config = files.latest(), files.config
         planned = f"{config.steps:,} steps" if config.steps else f"{config.epochs:,} epochs"
         done = "finished" if "train" in files.read_metrics() else "not finished"
         last = max((steps[-1] for steps, _ in lines.values() if steps), default=0)
-        facts = {"training": f"step {last:,} of {planned}, {done}", "checkpoint": f"step {latest.step:,}" if latest else "none yet"}
-        kl = {tag.partition("/")[2]: values[-1] for tag, (_, values) in self._events.scalars.items() if tag.startswith(f"{KL_OF}/")}
+        facts = {
+            "training": f"step {last:,} of {planned}, {done}",
+            "checkpoint": f"step {latest.step:,}" if latest else "none yet",
+        }
+        kl = {
+            tag.partition("/")[2]: values[-1]
+            for tag, (_, values) in self._events.scalars.items()
+            if tag.startswith(f"{KL_OF}/")
+        }
         self.page.show(
             training_facts=html.facts(facts),
             training_controls=parts.row(parts.select("Drawn", "term", [*terms], self._chosen)) if lines else "",
