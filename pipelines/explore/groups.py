@@ -55,16 +55,14 @@ class GroupView:
         order = np.argsort(self.sizes, kind="stable")
         order = order[self.sizes[order] > 0]
         places = np.linspace(0, len(order) - 1, min(len(order), MOST_GROUPS)).round().astype(np.int64)
-        shown: Ids = order[places]
-        return shown
+        return np.asarray(order[places])
 
     def members(self, group: int) -> Ids:
         """Its samples, those nearest to its centroid first; `GatedVAEError` where there is no such group."""
         if not 0 <= group < len(self.sizes):
             raise GatedVAEError(f"There is no group {group}.", f"There are {len(self.sizes):,}.", "Choose another.")
         ids: Ids = np.flatnonzero(self.group == group)
-        nearest_first: Ids = ids[np.argsort(self.distance[ids], kind="stable")]
-        return nearest_first
+        return np.asarray(ids[np.argsort(self.distance[ids], kind="stable")])
 
 
 def partners_of(store: Store, partition: str, sample: int) -> Ids:
@@ -72,7 +70,8 @@ def partners_of(store: Store, partition: str, sample: int) -> Ids:
     if not 0 <= sample < store.training:
         return np.empty(0, np.int64)
     table = PairTable.of(store, partition)
-    return table.partners(np.array([sample]), table.draws)[0]
+    found: Ids = table.partners(np.array([sample]), table.draws)[0]
+    return found
 
 
 def rejected_of(store: Store) -> pa.Table:

@@ -119,10 +119,9 @@ class PairsTab:
         found = partners_of(self.subject.its_store(), self._chosen, sample)
         notes = {int(partner): f"draw {', '.join(map(str, np.flatnonzero(found == partner)))}" for partner in found}
         title = f"<h2>Partners of sample {sample}, in group {self._view.group[sample]}</h2>"
-        own = parts.sheet([sample], self.subject.version, "partners", {sample: "the sample"})
-        shown = parts.sheet(notes, self.subject.version, "partners", notes)
-        none = parts.note_of("It does not train, so it is in no pair.")
-        self.page.show(pairs_partners=title + own + (shown if notes else none))
+        sheet = parts.sheet([sample, *notes], self.subject.version, "partners", {sample: "itself", **notes})
+        none = "" if notes else parts.note_of("It does not train, so it is in no pair.")
+        self.page.show(pairs_partners=title + sheet + none)
 
     def _quality(self, record: dict[str, Any], colour: str) -> str:
         """What pairs share and what they do not: correlations of inputs and targets, and shares of pairs that are equal."""

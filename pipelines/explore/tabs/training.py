@@ -133,4 +133,5 @@ class TrainingTab:
         scores = self.subject.scores()
         if scores is None:
             return "<h2>Scores</h2>" + parts.note_of("None yet: run pipe evaluate on the run.")
-        return "<h2>Scores</h2>" + html.facts(scores.facts()) + "".join(map(html.table, scores.tables()))
+        tables = "".join(map(html.table, scores.tables()))
+        return f'<h2>Scores</h2>{html.facts(scores.facts())}<div class="scores">{tables}</div>'
