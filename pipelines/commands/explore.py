@@ -51,7 +51,9 @@ def explore(
         import bokeh  # noqa: F401
     except ImportError:
         raise GatedVAEError(
-            "The explorer needs Bokeh.", "It is not installed.", "Install it: pip install bokeh, or '.[explore]'."
+            "The explorer needs Bokeh.",
+            "It is not installed.",
+            "Install it: pip install bokeh, or '.[explore]' from a clone.",
         ) from None
 
     import os

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     Ask = dict[str, Any]
 
 LARGEST_UPLOAD = 8 << 20  # bytes
+_NO_SUCH_THING = GatedVAEError("The page asked for something that there is not.", "", "Load it again.")
 _WORKER = ThreadPoolExecutor(1, "explorer")
 LARGEST_MESSAGE = 12 << 20  # bytes, with the picture in base 64 in it
 
@@ -105,7 +106,9 @@ class Page:
         self._out = {"parts": {}}
 
     def _open(self, message: Ask) -> None:
-        self.tabs[str(message.get("tab"))].open()
+        if message.get("tab") not in self.tabs:
+            raise _NO_SUCH_THING
+        self.tabs[message["tab"]].open()
 
     def _answer(self, text: str) -> None:
         """Do what the browser asks. It may be anybody's browser: what is no such message is refused."""
@@ -115,7 +118,7 @@ class Page:
                 message = json.loads(text)
                 call = self._asks[message["do"]]
             except (ValueError, TypeError, KeyError):
-                raise GatedVAEError("The page asked for something that there is not.", "", "Load it again.") from None
+                raise _NO_SUCH_THING from None
             call(message)
 
         self.guarded(answer)

@@ -1,0 +1,23 @@
+"""A run of a store with labels, small enough to be trained while it is waited for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gated_vae.models.vae import GatedVAEConfig
+from gated_vae.pipelines.training.config import TrainConfig
+from gated_vae.pipelines.training.trainer import TrainOptions, train
+from tests.pipelines.evaluation.test_probes_of_faces import label_store
+from tests.stores import make_store
+
+HOSTILE = "<img src=x onerror='window.hit=1'>"
+
+
+def make_run(folder: Path, count: int = 300) -> Path:
+    """A run on a store of images with faces' labels, and with texts, one of which a page must not obey."""
+    texts = [HOSTILE, *(f"p{i % 5}" for i in range(1, count))]
+    store = label_store(make_store(folder / "store", count), place=texts)
+    model = GatedVAEConfig({"pose": 3, "expression": 2}, image_shape=(16, 16), network="fc", hidden=(32, 32))
+    options = TrainConfig(store=str(store.path), model=model, steps=200, batch_size=32, lr=3e-3)
+    train(options, TrainOptions(folder / "run"))
+    return folder / "run"
