@@ -22,6 +22,7 @@ demo: $(VENV)/installed
 	$(BIN)/python -c "import pandas; print(pandas.read_parquet('$(OUT)/store/pairs').head())"
 	$(BIN)/pipe train $(OUT)/store --out $(OUT)/run --preset faces-partners --steps $(STEPS)
 	$(BIN)/pipe traverse $(OUT)/run
+	@echo 'Look at it in a browser: $(BIN)/pipe explore $(OUT)/run'
 
 ## The fast tests; GATED_VAE_DATA names the folder of real inputs, without it the tests that need them are skipped.
 test: $(VENV)/installed
@@ -33,7 +34,7 @@ lowest: $(VENV)/lowest/installed
 
 $(VENV)/lowest/installed: pyproject.toml constraints-lowest.txt
 	$(PYTHON) -m venv --clear $(VENV)/lowest
-	$(VENV)/lowest/bin/pip install --quiet --disable-pip-version-check --constraint constraints-lowest.txt --editable '.[cpu,hdf5]' hypothesis import-linter pillow pytest
+	$(VENV)/lowest/bin/pip install --quiet --disable-pip-version-check --constraint constraints-lowest.txt --editable '.[cpu,explore,hdf5]' hypothesis import-linter pillow pytest
 	touch $@
 
 slow: $(VENV)/installed

@@ -109,7 +109,7 @@ def test_installed_it_needs_a_run_alone_and_leaves_users_their_own_models(site: 
 def test_the_lowest_versions_that_are_tested_are_those_that_are_allowed() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    checks, measures = {"mypy", "onnxruntime", "onnxscript", "ruff"}, {"polars"}
+    checks, measures = {"mypy", "onnxruntime", "onnxscript", "playwright", "ruff"}, {"polars"}
     needed = map(Requirement, [*project["dependencies"], *extras["cpu"], *extras["dev"], *extras["bench"]])
     lines = (ROOT / "constraints-lowest.txt").read_text().splitlines()
     pinned = dict(line.split("==") for line in lines if not line.startswith("#"))

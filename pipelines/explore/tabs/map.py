@@ -163,14 +163,14 @@ class MapTab:
             share = ((values - low) / ((high - low) or 1)).clip(0, 1).fillna(0)
             self._legend = f'<span>{low:.3g}</span><i class="ramp"></i><span>{high:.3g}</span>'
             colours = [Viridis256[int(255 * it)] for it in share]
-            return {"colour": colours, "label": [f"{column} {value:.4g}" for value in values]}
+            return {"colour": colours, "label": [_harmless(f"{column} {value:.4g}") for value in values]}
         classes, names = classes_of(values)
         colour = dict(zip(names, _COLOURS, strict=False))
         chips = [(name, colour[name]) for name in names] + [("other", MUTED)] * ("other" in classes)
         self._legend = " ".join(
             f'<span><i class="dot" style="--accent: {it}"></i>{escape(name)}</span>' for name, it in chips
         )
-        return {"colour": [colour.get(it, MUTED) for it in classes], "label": [f"{column} {it}" for it in values]}
+        return {"colour": [colour.get(it, MUTED) for it in classes], "label": [_harmless(f"{column} {it}") for it in values]}
 
     def _tell(self) -> None:
         all_of = len(self.subject.its_store())
@@ -217,3 +217,8 @@ class MapTab:
         head = "<tr><th></th><th>drawn around</th><th>on the map</th></tr>"
         means = f'<h2>Means of its labels</h2><div class="wide"><table>{head}{rows}</table></div>' if rows else ""
         self.page.show(map_sheet=f"<h2>{len(ids):,} samples drawn around</h2>{sheet}", map_means=means)
+
+
+def _harmless(text: str) -> str:
+    """Text that is none of HTML's, as Bokeh puts it between tags: some versions as it is."""
+    return text[:80].translate({ord("<"): "\N{SINGLE LEFT-POINTING ANGLE QUOTATION MARK}", ord("&"): "+"})
