@@ -170,7 +170,10 @@ class MapTab:
         self._legend = " ".join(
             f'<span><i class="dot" style="--accent: {it}"></i>{escape(name)}</span>' for name, it in chips
         )
-        return {"colour": [colour.get(it, MUTED) for it in classes], "label": [_harmless(f"{column} {it}") for it in values]}
+        return {
+            "colour": [colour.get(it, MUTED) for it in classes],
+            "label": [_harmless(f"{column} {it}") for it in values],
+        }
 
     def _tell(self) -> None:
         all_of = len(self.subject.its_store())
