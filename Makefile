@@ -6,7 +6,7 @@ OUT ?= out/demo
 FACES ?= 2000
 STEPS ?= 3000
 
-.PHONY: demo test lowest check slow faults fuzz hostile soak audit bench scale constraints clean
+.PHONY: demo screenshots test lowest check slow faults fuzz hostile soak audit bench scale constraints clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -23,6 +23,10 @@ demo: $(VENV)/installed
 	$(BIN)/pipe train $(OUT)/store --out $(OUT)/run --preset faces-partners --steps $(STEPS)
 	$(BIN)/pipe traverse $(OUT)/run
 	@echo 'Look at it in a browser: $(BIN)/pipe explore $(OUT)/run'
+
+## The explorer's pictures in the documentation, of the demo's simulated faces; needs Debian's chromium.
+screenshots: demo
+	$(BIN)/python docs/screenshots.py $(OUT)/run docs/figures
 
 ## The fast tests; GATED_VAE_DATA names the folder of real inputs, without it the tests that need them are skipped.
 test: $(VENV)/installed

@@ -155,6 +155,6 @@ def build(opener: Opener, document: Document) -> None:
 def picture(opener: Opener, sample: int) -> bytes | None:
     """A sample's PNG; None where there is none."""
     try:
-        return parts.png(opener.subject().image(sample))
+        return parts.png((opener.opened or opener.subject()).image(sample))
     except (GatedVAEError, OSError):
         return None

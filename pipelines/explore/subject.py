@@ -112,22 +112,23 @@ def _stamp(store: Store) -> tuple[object, ...]:
 
 @dataclass
 class Opener:
-    """Opens the subject, and again where its weights or its store are others now."""
+    """Opens the subject, and again where its weights or its store are others now; `opened` is what it was last."""
 
     path: Path
     is_run: bool
     moved: Path | None = None
     source: Path | None = None
-    _open: tuple[object, Subject] | None = None
+    opened: Subject | None = None
+    _state: object = None
 
     def subject(self) -> Subject:
         """The subject as it is now; `GatedVAEError` where it cannot be opened."""
         fresh = self._of_run() if self.is_run else self._of_store()
         latest = fresh.run.files.latest() if fresh.run else None
         state = fresh.stamp, latest, fresh.missing
-        if self._open is None or self._open[0] != state:
-            self._open = state, fresh
-        return self._open[1]
+        if self.opened is None or self._state != state:
+            self._state, self.opened = state, fresh
+        return self.opened
 
     def _of_store(self) -> Subject:
         store = open_store(self.path)

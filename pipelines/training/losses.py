@@ -66,6 +66,8 @@ class RunningLosses:
         }
 
 
+Curve = tuple[list[int], list[float]]  # steps, values
+TOTAL, VALID = "loss", "valid"
 KL_OF = "kl_of"  # of tags that tell the KL divergence of each latent dimension, as kl_of/z0
 
 
@@ -76,7 +78,7 @@ class EventReader:
         from tensorboard.backend.event_processing import event_accumulator  # type: ignore[import-untyped, unused-ignore]
 
         logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it warns of steps that a later file has made void
-        self.scalars: dict[str, tuple[list[int], list[float]]] = {}
+        self.scalars: dict[str, Curve] = {}
         self._events = event_accumulator.EventAccumulator(str(folder), size_guidance={"scalars": 0})
 
     def read(self) -> bool:
@@ -86,6 +88,26 @@ class EventReader:
         scalars = {tag: ([it.step for it in told], [it.value for it in told]) for tag, told in found.items()}
         changed, self.scalars = scalars != self.scalars, scalars
         return changed
+
+    def curves(self) -> dict[str, dict[str, Curve]]:
+        """Term -> what it is the mean of (a partition, all, those of valid pairs) -> its curve; first `TOTAL`, their sum."""
+        found: dict[str, dict[str, Curve]] = {TOTAL: {}}
+        for tag, (steps, values) in self.scalars.items():
+            valid = tag.startswith(f"{VALID}/")
+            term, _, label = tag.removeprefix(f"{VALID}/").partition("/")
+            if tag == f"{VALID}/{TOTAL}":
+                found[TOTAL][VALID] = steps, values
+            elif label and term != KL_OF:
+                found.setdefault(term, {})[label + f", {VALID}" * valid] = steps, values
+                if not valid:
+                    before = found[TOTAL].get(label, (steps, [0.0] * len(steps)))[1]
+                    found[TOTAL][label] = steps, [a + b for a, b in zip(before, values, strict=False)]
+        return found
+
+    def kl(self) -> dict[str, float]:
+        """The KL of every latent dimension, z0 and so on, as it was last told."""
+        told = {tag.partition("/"): values for tag, (_, values) in self.scalars.items()}
+        return {name: values[-1] for (kind, _, name), values in told.items() if kind == KL_OF}
 
 
 class EventLog:

@@ -484,3 +484,22 @@ def test_events_are_read_while_they_are_written(tmp_path: Path, store: Store) ->
     train(config(store, steps=8), TrainOptions(tmp_path / "run", log_every=1, resume=True))
     assert reader.read()
     assert max(reader.scalars["kl_of/z0"][0]) == 8
+
+
+def test_curves_of_events_are_losses_by_term_and_their_sum() -> None:
+    reader = EventReader(Path())
+    reader.scalars = {
+        "reconstruction/pose": ([1, 2], [5.0, 4.0]),
+        "kl/pose": ([1, 2], [0.5, 0.25]),
+        "kl/all partitions": ([1], [2.0]),
+        "valid/loss": ([2], [7.0]),
+        "valid/kl/pose": ([2], [0.75]),
+        "kl_of/z0": ([1, 2], [0.1, 0.2]),
+        "learning_rate": ([1, 2], [1.0, 1.0]),
+    }
+    assert reader.curves() == {
+        "loss": {"pose": ([1, 2], [5.5, 4.25]), "all partitions": ([1], [2.0]), "valid": ([2], [7.0])},
+        "reconstruction": {"pose": ([1, 2], [5.0, 4.0])},
+        "kl": {"pose": ([1, 2], [0.5, 0.25]), "all partitions": ([1], [2.0]), "pose, valid": ([2], [0.75])},
+    }
+    assert reader.kl() == {"z0": 0.2}

@@ -57,7 +57,7 @@ class MapTab:
 
     def _plot(self) -> Any:
         tools = "pan,wheel_zoom,box_zoom,reset"
-        plot = plain_plot("map-plot", 480, tools=tools, toolbar_location="above", output_backend="webgl")
+        plot = plain_plot("map-plot", 480, tools=tools, toolbar_location="above")
         dots = plot.scatter(
             "x",
             "y",
@@ -69,7 +69,7 @@ class MapTab:
             nonselection_fill_alpha=0.15,
         )
         picture = f'<img src="picture/@id.png?v={self.subject.version}" width=96 height=96 alt=""><div>sample @id<br>@label</div>'
-        lasso = LassoSelectTool()
+        lasso = LassoSelectTool(continuous=False)  # of 50,000 samples, each move would take a second
         plot.add_tools(HoverTool(renderers=[dots], tooltips=picture, attachment="horizontal"), lasso)
         plot.toolbar.active_drag = lasso
         plot.on_event(Tap, lambda event: self.page.guarded(lambda: self._click(event.x, event.y)))

@@ -133,7 +133,7 @@ class PairsTab:
         ]
         same = [(f"same {name}", share, f"{share:.0%}", MUTED) for name, share in record.get("same", {}).items()]
         if not rows and not same:
-            return parts.note_of(f"Pairs are equal in {', '.join(record['shared'])}; nothing else was measured.")
+            return parts.note_of("What else pairs share was not measured.")
         title = parts.heading("What pairs share", colour)
         text = "Correlation of inputs and targets: in colour what pairs are to share, in grey what they should not."
         return title + parts.note_of(text) + parts.bars([*rows, *same], 1.0)

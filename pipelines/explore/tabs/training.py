@@ -11,14 +11,13 @@ from gated_vae.models.figures.sheet import MUTED
 from gated_vae.pipelines.evaluation import html
 from gated_vae.pipelines.explore import parts
 from gated_vae.pipelines.explore.tabs.plots import plain_plot
-from gated_vae.pipelines.training.losses import KL_OF, EventReader
+from gated_vae.pipelines.training.losses import TOTAL, VALID, EventReader
 from gated_vae.preprocessing.errors import GatedVAEError
 
 if TYPE_CHECKING:
     from gated_vae.pipelines.explore.page import Page
 
 EVERY = 3000  # milliseconds
-TOTAL = "loss"
 _LAYOUT = """<div id="training-facts"></div><div class="two"><div id="training-kl"></div>
 <div class="tall"><div id="training-controls"></div>[loss-plot]<div id="training-legend"></div></div></div>
 <div id="training-scores"></div>"""
@@ -32,7 +31,7 @@ class TrainingTab:
     def __init__(self, page: Page) -> None:
         self.page, self.subject = page, page.subject
         self.asks = {"term": self._term}
-        self._chosen = TOTAL
+        self._chosen, self._terms = TOTAL, list[str]()
         self._events: EventReader | None = None
         self._source = ColumnDataSource({name: [] for name in ("x", "y", "name", "colour", "dash")})
         self.plots = (self._plot(),)
@@ -53,33 +52,25 @@ class TrainingTab:
         self._refresh(first=True)
 
     def _term(self, message: dict[str, Any]) -> None:
-        if message.get("value") not in self._terms():
+        if message.get("value") not in self._terms:
             raise GatedVAEError("There is no such loss.", "", "Choose one of the list.")
         self._chosen = str(message["value"])
         self._show()
 
     def _refresh(self, *, first: bool = False) -> None:
         assert self._events is not None
-        if self._events.read() or first:
-            self._show()
-
-    def _terms(self) -> dict[str, dict[str, tuple[list[int], list[float]]]]:
-        """Term -> what it is of -> steps and values; `TOTAL` is their sum."""
-        assert self._events is not None
-        found: dict[str, dict[str, tuple[list[int], list[float]]]] = {TOTAL: {}}
-        for tag, (steps, values) in self._events.scalars.items():
-            term, _, label = tag.partition("/")
-            if not label or term == KL_OF:
-                continue
-            found.setdefault(term, {})[label] = steps, values
-            before = found[TOTAL].get(label, (steps, [0.0] * len(steps)))[1]
-            found[TOTAL][label] = steps, [a + b for a, b in zip(before, values, strict=False)]
-        return found
+        if not self._events.read() and not first:
+            return
+        if self._terms != [*self._events.curves()]:  # not each time, as the list may be open
+            self._terms = [*self._events.curves()]
+            self.page.show(training_controls=parts.row(parts.select("Drawn", "term", self._terms, self._chosen)))
+        self._show()
 
     def _show(self) -> None:
-        run, terms = self.subject.run, self._terms()
+        run, events = self.subject.run, self._events
         assert run is not None
-        assert self._events is not None
+        assert events is not None
+        terms = events.curves()
         lines = terms.get(self._chosen, {})
         colours = {label: self._colour(label) for label in lines}
         self._source.data = {
@@ -87,7 +78,7 @@ class TrainingTab:
             "y": [values for _, values in lines.values()],
             "name": [*lines],
             "colour": [*colours.values()],
-            "dash": ["dashed" if "valid" in label else "solid" for label in lines],
+            "dash": ["dashed" if label.endswith(VALID) else "solid" for label in lines],
         }
         legend = " ".join(
             f'<span><i class="dot" style="--accent: {it}"></i>{escape(name)}</span>' for name, it in colours.items()
@@ -101,21 +92,15 @@ class TrainingTab:
             "training": f"step {last:,} of {planned}, {done}",
             "checkpoint": f"step {latest.step:,}" if latest else "none yet",
         }
-        kl = {
-            tag.partition("/")[2]: values[-1]
-            for tag, (_, values) in self._events.scalars.items()
-            if tag.startswith(f"{KL_OF}/")
-        }
         self.page.show(
             training_facts=html.facts(facts),
-            training_controls=parts.row(parts.select("Drawn", "term", [*terms], self._chosen)) if lines else "",
             training_legend=f'<div class="row legend">{legend}</div>',
-            training_kl=self._kl(kl),
+            training_kl=self._kl(events.kl()),
             training_scores=self._scores(),
         )
 
     def _colour(self, label: str) -> str:
-        return next((colour for name, colour in self.subject.colours.items() if name in label.split("/")), MUTED)
+        return next((colour for name, colour in self.subject.colours.items() if name == label.partition(",")[0]), MUTED)
 
     def _kl(self, kl: dict[str, float]) -> str:
         if not kl:
