@@ -14,7 +14,7 @@ from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
 MOST_BYTES = 200_000
-WIDE, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 844}
+WIDE, NARROW, PHONE = ({"width": width, "height": height} for width, height in ((1280, 800), (960, 740), (390, 844)))
 
 
 def latent(page: Page) -> None:
@@ -39,7 +39,7 @@ def lasso(page: Page) -> None:
     x, y = box["x"] + 0.68 * box["width"], box["y"] + 0.2 * box["height"]
     page.mouse.move(x, y)
     page.mouse.down()
-    for across, down in ((260, 0), (260, 250), (0, 250), (0, 0)):
+    for across, down in ((200, 0), (200, 230), (0, 230), (0, 0)):
         page.mouse.move(x + across, y + down, steps=5)
     page.mouse.up()
     page.wait_for_selector("#map-sheet h2")
@@ -53,8 +53,8 @@ def nothing(_page: Page) -> None:
 SHOTS = {
     "explore_latent": ("latent", latent, WIDE, "light"),
     "explore_swap": ("swap", swap, WIDE, "light"),
-    "explore_map": ("map", lasso, {"width": 1280, "height": 1050}, "light"),
-    "explore_pairs": ("pairs", nothing, WIDE, "dark"),
+    "explore_map": ("map", lasso, NARROW, "light"),
+    "explore_pairs": ("pairs", nothing, {"width": 940, "height": 680}, "dark"),
     "explore_phone": ("latent", latent, PHONE, "dark"),
 }
 
@@ -69,10 +69,11 @@ def take(address: str, folder: Path) -> None:
             page.wait_for_selector(f"#{tab} :is(img, .bk-Figure)")
             page.wait_for_timeout(1500)
             act(page)
+            page.evaluate("document.activeElement.blur()")
             page.wait_for_timeout(1200)
             path = folder / f"{name}.png"
             shot = Image.open(BytesIO(page.screenshot()))
-            shot.convert("RGB").quantize(96, dither=Image.Dither.NONE).save(path, optimize=True)
+            shot.convert("RGB").save(path, optimize=True)
             page.close()
             print(f"{path}: {path.stat().st_size:,} bytes")
             assert path.stat().st_size < MOST_BYTES, path

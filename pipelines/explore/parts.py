@@ -148,3 +148,8 @@ def uploaded(message: Mapping[str, Any], shape: tuple[int, ...], largest: int) -
         return decode_fitted(b64decode(value, validate=True), shape)
     except ValueError as error:
         raise GatedVAEError(f"{name} is no picture.", f"{error}.", "Choose another.") from None
+
+
+def harmless(text: str) -> str:
+    """Text for Bokeh's tooltips, some versions of which take it for HTML: without what begins a tag."""
+    return text[:80].translate({ord("<"): "\N{SINGLE LEFT-POINTING ANGLE QUOTATION MARK}", ord("&"): "+"})

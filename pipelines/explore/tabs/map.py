@@ -163,7 +163,7 @@ class MapTab:
             share = ((values - low) / ((high - low) or 1)).clip(0, 1).fillna(0)
             self._legend = f'<span>{low:.3g}</span><i class="ramp"></i><span>{high:.3g}</span>'
             colours = [Viridis256[int(255 * it)] for it in share]
-            return {"colour": colours, "label": [_harmless(f"{column} {value:.4g}") for value in values]}
+            return {"colour": colours, "label": [parts.harmless(f"{column} {value:.4g}") for value in values]}
         classes, names = classes_of(values)
         colour = dict(zip(names, _COLOURS, strict=False))
         chips = [(name, colour[name]) for name in names] + [("other", MUTED)] * ("other" in classes)
@@ -172,7 +172,7 @@ class MapTab:
         )
         return {
             "colour": [colour.get(it, MUTED) for it in classes],
-            "label": [_harmless(f"{column} {it}") for it in values],
+            "label": [parts.harmless(f"{column} {it}") for it in values],
         }
 
     def _tell(self) -> None:
@@ -220,8 +220,3 @@ class MapTab:
         head = "<tr><th></th><th>drawn around</th><th>on the map</th></tr>"
         means = f'<h2>Means of its labels</h2><div class="wide"><table>{head}{rows}</table></div>' if rows else ""
         self.page.show(map_sheet=f"<h2>{len(ids):,} samples drawn around</h2>{sheet}", map_means=means)
-
-
-def _harmless(text: str) -> str:
-    """Text that is none of HTML's, as Bokeh puts it between tags: some versions as it is."""
-    return text[:80].translate({ord("<"): "\N{SINGLE LEFT-POINTING ANGLE QUOTATION MARK}", ord("&"): "+"})

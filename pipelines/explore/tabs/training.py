@@ -76,7 +76,7 @@ class TrainingTab:
         self._source.data = {
             "x": [steps for steps, _ in lines.values()],
             "y": [values for _, values in lines.values()],
-            "name": [*lines],
+            "name": [*map(parts.harmless, lines)],
             "colour": [*colours.values()],
             "dash": ["dashed" if label.endswith(VALID) else "solid" for label in lines],
         }
