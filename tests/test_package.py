@@ -86,6 +86,7 @@ print(json.dumps(found))
 
 def test_installed_it_needs_a_run_alone_and_leaves_users_their_own_models(site: Path, tmp_path: Path) -> None:
     assert {path.name for path in site.iterdir() if path.suffix != ".dist-info"} == {"bin", "gated_vae"}
+    assert (site / "gated_vae" / "pipelines" / "explore" / "page.html").is_file()
     store, mine = make_store(tmp_path / "store"), tmp_path / "mine"
     images = np.array(store.images[:3])
     train(config(store, steps=3, model=replace(MODEL, likelihood=Gaussian())), TrainOptions(tmp_path / "run"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -10,7 +11,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from matplotlib import colormaps
+from matplotlib.colors import to_hex
 
+from gated_vae.models.figures.sheet import MUTED, PALETTE
 from gated_vae.preprocessing.errors import GatedVAEError
 
 if TYPE_CHECKING:
@@ -19,6 +23,7 @@ if TYPE_CHECKING:
 REACH = 3.0  # prior standard deviations, to both sides
 STEPS = 9  # of a traversal
 MOST_CLASSES = 8  # that have a colour of their own
+_CLASSES = (*PALETTE, "#F0E442", "#999999")  # their colours
 LAYOUTS = ("PCA", "UMAP") if find_spec("umap") else ("PCA",)
 
 Floats = npt.NDArray[np.float32]
@@ -104,6 +109,43 @@ def classes_of(values: pd.Series[Any]) -> tuple[list[str], list[str]]:
     return texts.where(texts.isin(names), "other").tolist(), names
 
 
+@dataclass(frozen=True)
+class Painted:
+    """The colour of each of n points; and what colours mean: the `ends` of a scale, or the colour of each of `classes`."""
+
+    colours: list[str]
+    ends: tuple[float, float] | None
+    classes: dict[str, str]
+
+
+def painted(values: pd.Series[Any], *, as_classes: bool) -> Painted:
+    """Colour values (n,): numbers by viridis, from their first to their 99th percentile; else, or where they are few, as classes."""
+    numbers = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
+    if numbers and not as_classes and values.nunique() > MOST_CLASSES:
+        low, high = map(float, np.nanquantile(values, [0.01, 0.99]))
+        share = ((values - low) / ((high - low) or 1)).clip(0, 1).fillna(0)
+        return Painted([to_hex(colour) for colour in colormaps["viridis"](share.to_numpy())], (low, high), {})
+    classes, names = classes_of(values)
+    colour = dict(zip(names, _CLASSES, strict=False)) | ({"other": MUTED} if "other" in classes else {})
+    return Painted([colour[name] for name in classes], None, colour)
+
+
 def numbers_of(store: Store, columns: Sequence[str], ids: Ids) -> pd.DataFrame:
     """Columns of numbers of some samples, one column of all of them in memory at a time."""
     return pd.DataFrame({name: labels_of(store, name, ids).astype(np.float64) for name in columns})
+
+
+def contrast(table: pd.DataFrame, rows: Ids, most: int) -> dict[str, tuple[float, float]]:
+    """Means over some rows and over all, of the columns in which they differ most, in standard deviations."""
+    own, whole, std = table.iloc[rows].mean(), table.mean(), table.std()
+    order = ((own - whole) / std.where(std > 0)).abs().dropna().sort_values(ascending=False).index[:most]
+    return {str(name): (float(own[name]), float(whole[name])) for name in order}
+
+
+def nearest(points: npt.NDArray[Any], at: tuple[float, float]) -> tuple[int, float]:
+    """Which of points (n, 2) is nearest to a place, and how far, in shares of what they span; (-1, inf) where there is none."""
+    if not len(points):
+        return -1, np.inf
+    span = np.ptp(points, axis=0)
+    away = np.hypot(*((points - at) / np.where(span > 0, span, 1)).T)
+    return int(away.argmin()), float(away.min())

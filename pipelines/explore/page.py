@@ -119,6 +119,7 @@ class Page:
                 call = self._asks[message["do"]]
             except (ValueError, TypeError, KeyError):
                 raise _NO_SUCH_THING from None
+            self._out |= {"message": "", "kind": ""}  # what was told before is over
             call(message)
 
         self.guarded(answer)

@@ -111,6 +111,26 @@ def heading(text: str, colour: str = "") -> str:
     return f"<h2>{dot}{escape(text)}</h2>"
 
 
+def legend(colours: Mapping[str, str], title: str = "") -> str:
+    """What colours mean."""
+    dots = " ".join(
+        f'<span><i class="dot" style="--accent: {it}"></i>{escape(name)}</span>' for name, it in colours.items()
+    )
+    return f'<div class="row legend">{escape(title)} {dots}</div>'
+
+
+def scale(title: str, low: float, high: float) -> str:
+    """What the colours of numbers mean: viridis between two."""
+    return f'<div class="row legend">{escape(title)} <span>{low:.3g}</span><i class="ramp"></i><span>{high:.3g}</span></div>'
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table of text."""
+    first = "".join(f"<th>{escape(name)}</th>" for name in head)
+    lines = ("".join(f"<td>{escape(cell)}</td>" for cell in line) for line in rows)
+    return f'<div class="wide"><table><tr>{first}</tr>{"".join(f"<tr>{line}</tr>" for line in lines)}</table></div>'
+
+
 def bars(rows: Iterable[tuple[str, float, str, str]], most: float | None = None) -> str:
     """Bars beside their names: (name, value, what it says, colour); as long as the value's share of the largest, or of `most`."""
     rows = list(rows)

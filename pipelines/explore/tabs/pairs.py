@@ -14,6 +14,7 @@ from gated_vae.models.figures.sheet import MUTED
 from gated_vae.pairing.partition import pairs_made
 from gated_vae.pairing.quality import size_histogram
 from gated_vae.pipelines.explore import parts
+from gated_vae.pipelines.explore.codes import nearest
 from gated_vae.pipelines.explore.groups import GroupView, partners_of, pictures_of, reasons, rejected_of, rejected_rows
 from gated_vae.pipelines.explore.tabs.plots import plain_plot
 from gated_vae.preprocessing.errors import GatedVAEError
@@ -108,10 +109,9 @@ class PairsTab:
     def _click(self, x: float, y: float) -> None:
         """Open the group that is nearest to a click."""
         size, spread = (np.asarray(self._source.data[name], np.float64) for name in ("size", "spread"))
-        if len(size) and x > 0:
-            span = max(np.ptp(np.log(size)), 1e-9), max(np.ptp(spread), 1e-9)
-            away = np.hypot(np.log(size / x) / span[0], (spread - y) / span[1])
-            self._group({"value": int(self._source.data["group"][away.argmin()])})
+        place, _ = nearest(np.stack([np.log(size), spread], axis=1), (np.log(max(x, 1e-9)), y))
+        if place >= 0:
+            self._group({"value": int(self._source.data["group"][place])})
 
     def _partners(self, message: dict[str, Any]) -> None:
         sample = parts.whole(message, "sample" if "sample" in message else "value")

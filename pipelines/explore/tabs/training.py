@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from html import escape
 from typing import TYPE_CHECKING, Any
 
 from bokeh.models import ColumnDataSource, HoverTool
@@ -80,9 +79,6 @@ class TrainingTab:
             "colour": [*colours.values()],
             "dash": ["dashed" if label.endswith(VALID) else "solid" for label in lines],
         }
-        legend = " ".join(
-            f'<span><i class="dot" style="--accent: {it}"></i>{escape(name)}</span>' for name, it in colours.items()
-        )
         files = run.files
         latest, config = files.latest(), files.config
         planned = f"{config.steps:,} steps" if config.steps else f"{config.epochs:,} epochs"
@@ -94,7 +90,7 @@ class TrainingTab:
         }
         self.page.show(
             training_facts=html.facts(facts),
-            training_legend=f'<div class="row legend">{legend}</div>',
+            training_legend=parts.legend(colours),
             training_kl=self._kl(events.kl()),
             training_scores=self._scores(),
         )

@@ -337,6 +337,10 @@ def test_tabs_and_controls_have_names_and_keys(page: Any) -> None:
         answered(page, lambda: page.keyboard.press("ArrowRight"))
         assert page.evaluate("document.activeElement.textContent") == title
         assert page.evaluate("document.activeElement.getAttribute('aria-selected')") == "true"
+    answered(page, page.get_by_role("tab", name="Swap").click)
+    page.get_by_label("pose of B").focus()
+    answered(page, lambda: page.keyboard.press("Space"))  # which makes the box anew
+    assert page.evaluate("document.activeElement.labels[0].textContent.trim()") == "pose of B"
     nameless = page.evaluate("""[...document.querySelectorAll("main input, main select, main button")]
       .filter((it) => !(it.labels?.[0]?.textContent.trim() || it.ariaLabel || it.textContent.trim()))
       .filter((it) => !it.querySelector("img[alt]")).map((it) => it.outerHTML)""")

@@ -5,12 +5,16 @@ import pandas as pd
 import pytest
 from sklearn.decomposition import PCA
 
+from gated_vae.models.figures.sheet import MUTED, PALETTE
 from gated_vae.pipelines.explore.codes import (
     classes_of,
     combinations,
+    contrast,
     dimensions,
     labels_of,
+    nearest,
     numbers_of,
+    painted,
     plane,
     traversed,
 )
@@ -75,3 +79,33 @@ def test_rare_classes_share_a_colour() -> None:
     assert len(names) == 8
     assert set(classes) == {*names, "other"}
     assert classes.count("other") == 15
+
+
+def test_numbers_are_coloured_by_a_scale_and_few_values_as_classes() -> None:
+    values = pd.Series(np.linspace(0.0, 100.0, 101))
+    found = painted(values, as_classes=False)
+    assert found.ends == pytest.approx((1, 99))
+    assert (found.colours[0], found.colours[-1]) == ("#440154", "#fde725")  # the ends of viridis
+    assert (len(found.colours), found.classes) == (101, {})
+    missing = painted(values.where(values != 50), as_classes=False)
+    assert missing.colours[50] == "#440154"
+    ids = painted(pd.Series([7, 7, 7, 9, 9, 1]), as_classes=True)
+    assert ids.classes == {"7": PALETTE[0], "9": PALETTE[1], "1": PALETTE[2]}
+    assert ids.colours == [PALETTE[0]] * 3 + [PALETTE[1]] * 2 + [PALETTE[2]]
+    assert [*painted(pd.Series([True, False, True]), as_classes=False).classes] == ["True", "False"]
+    assert painted(pd.Series([*"abcdefghij"]), as_classes=False).classes["other"] == MUTED
+
+
+def test_means_are_told_where_they_differ_most() -> None:
+    table = pd.DataFrame({"a": [0.0, 0, 1, 1], "b": [1.0, 2, 3, 6], "same": [4.0] * 4, "hole": [1.0, None, None, 3]})
+    found = contrast(table, np.array([2, 3]), 2)
+    assert found == {"a": (1.0, 0.5), "hole": (3.0, 2.0)}
+    assert contrast(table, np.array([2, 3]), 9).keys() == {"a", "hole", "b"}
+
+
+def test_a_click_means_the_nearest_point() -> None:
+    points = np.array([[0.0, 0], [10, 0], [0, 1000]])
+    assert nearest(points, (6, 0)) == (1, pytest.approx(0.4))
+    assert nearest(points, (0, 600)) == (2, pytest.approx(0.4))
+    assert nearest(np.zeros((3, 2)), (1, 0)) == (0, 1.0)
+    assert nearest(np.empty((0, 2)), (0, 0)) == (-1, np.inf)

@@ -132,6 +132,16 @@ def test_a_picture_of_the_users_own_is_decoded_as_ever(made: Path, tmp_path: Pat
     assert "<b>mine" not in swapped
 
 
+def test_colours_of_an_upload_are_those_of_read_pictures(tmp_path: Path) -> None:
+    drawn = np.random.default_rng(1).integers(0, 256, (40, 30, 3), dtype=np.uint8)
+    path = tmp_path / "face.png"
+    cv2.imwrite(str(path), drawn)
+    found = parts.uploaded(uploaded(path.read_bytes()), (20, 24, 3), LARGEST_UPLOAD)
+    np.testing.assert_array_equal(found, read_pictures([path], (20, 24, 3))[0])
+    encoded = cv2.imdecode(np.frombuffer(parts.png(found), np.uint8), cv2.IMREAD_COLOR)
+    np.testing.assert_array_equal(encoded[..., ::-1], found)
+
+
 def bomb() -> bytes:
     """A PNG of a kilobyte that claims 60,000 x 60,000 pixels."""
     tiny = cv2.imencode(".png", np.zeros((8, 8), np.uint8))[1].tobytes()
