@@ -119,7 +119,7 @@ class Painted:
 
 
 def painted(values: pd.Series[Any], *, as_classes: bool) -> Painted:
-    """Colour values (n,): numbers by viridis, from their first to their 99th percentile; else, or where they are few, as classes."""
+    """Colour values (n,): numbers by viridis, from the 1st to the 99th percentile; else, or where they are few, as classes."""
     numbers = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
     if numbers and not as_classes and values.nunique() > MOST_CLASSES:
         low, high = map(float, np.nanquantile(values, [0.01, 0.99]))
