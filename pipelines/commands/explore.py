@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gated_vae.pipelines.options import MovedStore, is_run
+from gated_vae.pipelines.options import AsJson, MovedStore, Seed, is_run
 
 
 def explore(
@@ -28,24 +28,37 @@ def explore(
         typer.Option(help="Folder that the store was made from, to show what was rejected.", show_default="not shown"),
     ] = None,
     browser: Annotated[bool, typer.Option(help="Open a browser.")] = True,
+    seed: Seed = 0,
+    as_json: AsJson = False,
 ) -> None:
     """Look at a run or a store in a browser.
 
-    Latent sliders, swaps, maps of codes, pairs and groups, training. It ends with ^C.
+    Latent sliders, swaps, maps of codes, pairs and groups, training. It ends with ^C, and needs Bokeh: pip install '.[explore]'
 
-    It needs Bokeh: pip install '.[explore]'
+    With --html it writes one file instead, with sliders and swaps, that decodes in the browser, offline and without a server. It is
+    made for decoders of up to some 10 million weights, and holds 64 random pictures of the store (--seed).
 
     Example: pipe explore run
     """
     from gated_vae.preprocessing.errors import GatedVAEError, UsageError
 
     if html is not None:
+        from gated_vae.pipelines import console
         from gated_vae.pipelines.evaluation.opened import open_run
         from gated_vae.pipelines.explore.standalone import write_page
 
         if not is_run(path):
             raise UsageError("No page can be written.", f"{path} is no run.", "Give a run to --html.")
-        write_page(open_run(path, store), html)
+        page = write_page(open_run(path, store), html, seed=seed)
+        rows: dict[str, object] = {
+            "page": page.path,
+            "size": f"{page.size / 1e6:.1f} MB",
+            "samples": page.samples,
+            "weights": f"{page.weights}; pixels within {page.error:.1g} of the run's",
+        }
+        if page.pictures:
+            rows["holds"] = f"{page.pictures} pictures of the store: pass it on only to whom you may give those"
+        console.show(page, rows, as_json=as_json)
         return
     try:
         import bokeh  # noqa: F401

@@ -1,1 +1,1 @@
-"""The explorer: a run or a store in a browser. Data functions are pure; the page and its tabs are layout and callbacks."""
+"""A run or a store to look at: in the browser, or as one file."""

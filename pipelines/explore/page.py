@@ -143,7 +143,7 @@ def build(opener: Opener, document: Document) -> None:
     page = Page(subject, document)
     document.title = f"{subject.path.name} - explorer"
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=False)
-    document.template = environment.get_template("page.html")
+    document.template = environment.get_template("explorer.html")
     document.template_variables.update(
         about=escape(subject.about()),
         name=escape(str(subject.path.resolve().name)),
