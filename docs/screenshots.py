@@ -18,8 +18,8 @@ WIDE, NARROW, PHONE = ({"width": width, "height": height} for width, height in (
 
 
 def latent(page: Page) -> None:
-    """A smile: the busiest dimension of the second partition, moved."""
-    page.locator("#latent section").nth(1).locator("input[type=range]").first.fill("1.8")
+    """The busiest dimension of the second partition, moved."""
+    page.locator("#latent section").nth(1).locator("input[type=range]").first.fill("-2.0")
 
 
 def swap(page: Page) -> None:
