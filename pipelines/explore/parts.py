@@ -51,9 +51,9 @@ def strip(images: Iterable[npt.NDArray[Any]], titles: Sequence[str], colour: str
     return f'<div class="strip" style="--accent: {colour}">{shown}</div>'
 
 
-def button(title: str, verb: str, *, quiet: bool = False, **values: Any) -> str:
+def button(title: str, verb: str, **values: Any) -> str:
     """A button."""
-    return f'<button type="button"{" class=quiet" * quiet} {ask(verb, **values)}>{escape(title)}</button>'
+    return f'<button type="button" {ask(verb, **values)}>{escape(title)}</button>'
 
 
 def sheet(

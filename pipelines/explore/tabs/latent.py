@@ -91,7 +91,7 @@ class LatentTab:
     def _thumbnails(self, _message: dict[str, Any]) -> None:
         store = self.subject.its_store()
         ids = self._rng.integers(0, len(store), min(THUMBNAILS, len(store)))
-        again = parts.button("Others", "thumbnails", quiet=True)
+        again = parts.button("Others", "thumbnails")
         sheet = parts.sheet(sorted({*ids.tolist()}), self.subject.version, "encode")
         self.page.show(latent_pick=f"<h2>Encode one of these {again}</h2>{sheet}")
 
