@@ -26,7 +26,7 @@ demo: $(VENV)/installed
 
 ## The explorer's pictures in the documentation, of the demo's simulated faces; needs Debian's chromium.
 screenshots: demo
-	$(BIN)/python docs/screenshots.py $(OUT)/run docs/figures
+	$(BIN)/python -m benchmarks.screenshots $(OUT)/run docs/figures
 
 ## The fast tests; GATED_VAE_DATA names the folder of real inputs, without it the tests that need them are skipped.
 test: $(VENV)/installed

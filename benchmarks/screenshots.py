@@ -1,4 +1,4 @@
-"""Pictures of the explorer for the documentation: python docs/screenshots.py RUN [FOLDER]; RUN of simulated faces alone."""
+"""Pictures of the explorer for the documentation: python -m benchmarks.screenshots RUN [FOLDER]; RUN of simulated faces alone."""
 
 from __future__ import annotations
 
