@@ -177,7 +177,7 @@ def show_training(report: TrainReport, dead: Sequence[str] = (), *, as_json: boo
     rows = {
         "run": report.out,
         "steps": f"{report.steps:,} ({early}{done})",
-        "losses": console.grid(["", *terms], table),
+        "losses, nats": console.grid(["", *terms], table),
     }
     if report.valid:
         history, best, kept = (report.valid[name] for name in ("history", "best", "step"))

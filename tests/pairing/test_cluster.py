@@ -465,10 +465,10 @@ def test_the_report_is_a_line_for_each_partition_and_a_table(store: Path, capsys
     expected = [f"{correlation[shared].mean():.2f}", f"{correlation[~shared].abs().mean():.2f}"]
     assert len(brief.splitlines()) <= 10
     assert "7 clusters by pose_Rx, pose_Ry" in brief
-    assert re.search(rf"^pose +{expected[0]} +{expected[1]}", brief, re.MULTILINE)
-    assert "AU06_r " not in brief
     whole = report("--verbose")
-    assert brief.splitlines()[0] in whole
+    for told in (brief, whole):
+        assert re.search(rf"^pose +{expected[0]} +{expected[1]}", told, re.MULTILINE)
+    assert "AU06_r " not in brief
     assert len(re.findall(r"^AU06_r +intensity", whole, re.MULTILINE)) == 2
 
 
