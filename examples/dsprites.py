@@ -108,7 +108,8 @@ pd.DataFrame(errors).astype(float).round(2)
 
 # %% [markdown]
 # The place is easy to tell for all.
-# Shape takes the gate longer than so few steps, and rotation takes all of them longer: a square looks the same after a quarter of a turn.
+# Shape takes the gate longer than so few steps, and rotation takes all of them longer.
+# A square looks the same after a quarter of a turn.
 # The results in the documentation are of 60,000 steps and more.
 #
 # ## Hinton diagrams
