@@ -35,9 +35,8 @@ FACES = 2000
 
 # %%
 pipe(f"simulate faces --out {OUT}/faces --n {FACES} --seed 1")
-pipe(
-    f"preprocess celeba --openface {OUT}/faces/processed --identities {OUT}/faces/identity.txt --size 32 --out {OUT}/store"
-)
+found = f"--openface {OUT}/faces/processed --identities {OUT}/faces/identity.txt"
+pipe(f"preprocess celeba {found} --size 32 --out {OUT}/store")
 
 # %% [markdown]
 # A store holds images and a table. Row i of the table describes image i.
@@ -82,9 +81,8 @@ pipe(f"cluster {OUT}/store --pose {FACES // 50} --expression {FACES // 50} --rul
 
 # %%
 groups = pd.read_parquet(OUT / "store/groups")
-groups.groupby("partition", observed=True)["group"].value_counts().groupby("partition", observed=True).describe().round(
-    1
-)
+sizes = groups.groupby("partition", observed=True)["group"].value_counts()
+sizes.groupby("partition", observed=True).describe().round(1)
 
 # %% [markdown]
 # The images of three pose groups, a group in a row: one pose, any expression, anybody.

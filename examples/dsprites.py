@@ -56,24 +56,14 @@ Image.fromarray(np.concatenate([np.concatenate(list(store.images[row]), axis=1) 
 # Each of the four becomes a partition of the latent.
 
 # %%
-print(
-    pipe(
-        f"pair {OUT}/store --share position=posX,posY --share rotation=orientation --share shape=shape --share size=scale"
-    )
-)
+shares = "--share position=posX,posY --share rotation=orientation --share shape=shape --share size=scale"
+print(pipe(f"pair {OUT}/store {shares}"))
 
 # %%
-pairs = (
-    pd.read_parquet(OUT / "store/pairs")
-    .query("draw == 0")
-    .groupby("partition", observed=True)
-    .sample(3, random_state=1)
-)
-factors = [*grid.factors]
-ends = [store.samples.loc[pairs[end], factors].reset_index(drop=True) for end in ("input_id", "target_id")]
-pd.concat(
-    [pairs["partition"].reset_index(drop=True), (ends[0] == ends[1]).replace({True: "equal", False: "."})], axis=1
-)
+pairs = pd.read_parquet(OUT / "store/pairs").groupby("partition", observed=True).sample(3, random_state=1)
+first, second = (store.samples.loc[pairs[end], [*grid.factors]] for end in ("input_id", "target_id"))
+alike = pd.DataFrame(first.to_numpy() == second.to_numpy(), pairs["partition"], first.columns)
+alike.replace({True: "equal", False: "."})
 
 # %% [markdown]
 # ## Three models
@@ -95,9 +85,8 @@ for method in METHODS:
 # %%
 found = {method: json.loads((OUT / method / "metrics.json").read_text())["evaluate"]["dci"] for method in METHODS}
 regressors, scores = ["lasso", "random_forest"], ["disentanglement", "completeness", "uninformativeness"]
-pd.DataFrame({(name, method): found[method][name] for name in regressors for method in METHODS}).T[scores].astype(
-    float
-).round(2)
+table = pd.DataFrame({(name, method): found[method][name] for name in regressors for method in METHODS}).T
+table[scores].astype(float).round(2)
 
 # %% [markdown]
 # How well a forest reads each factor from the whole latent: 0 is without an error, 1 no better than the mean.
@@ -142,6 +131,7 @@ Image.open(OUT / "partners/figures/traversals.png")
 # ## Swaps
 #
 # Codes can be put together from two images. Below: the position of the first row, all else of the second.
+# As the rotation is not learned, what is drawn is the mean over all of them.
 
 # %%
 run = gated_vae.open_run(OUT / "partners")
