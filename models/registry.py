@@ -67,6 +67,7 @@ METHODS: Registry[type[Method]] = Registry(
     {
         "vae": "methods.vae:Ungated",
         "gate": "methods.gate:Gate",
+        "prior-gate": "methods.gate:PriorGate",
         "exchange": "methods.exchange:Exchange",
         "partners": "methods.partners:Partners",
         "composed": "methods.composed:Composed",

@@ -1,4 +1,4 @@
-"""The gate: every partition is used going forward, gradients flow back through one (Vowels, Camgoz, Bowden 2019)."""
+"""The gate: every partition is used going forward, gradients flow back through one (Vowels, Camgoz, Bowden 2019); and its kin."""
 
 from __future__ import annotations
 
@@ -43,3 +43,31 @@ class Gate:
         if self.regulariser:
             return Step(gated, codes, codes)
         return Step(posterior, posterior.sample(noise[0]), codes)
+
+
+@dataclass(frozen=True)
+class PriorGate:
+    """The gate, with the closed partitions' codes replaced by draws of the prior: the decoder is told nothing that does not hold.
+
+    With the plain gate the decoder sees codes of the input in closed partitions, which say something of the input and nothing of
+    the target. It learns to ignore them, in steps of all partitions alike. Here what it sees in a closed partition is noise, and
+    in an open one what the pair shares.
+    """
+
+    batches: ClassVar[BatchKind] = "turns"
+    told: ClassVar[Told] = "shared"
+
+    def encoded(self, partitions: int) -> float:  # noqa: ARG002
+        """The input of each pair."""
+        return 1.0
+
+    def prepare(self, batch: StepBatch, turn: int) -> StepBatch:  # noqa: ARG002
+        """Every step is its partition's."""
+        return replace(batch, label=batch.partition or "")
+
+    def step(self, vae: GatedVAE, batch: StepBatch, noise: torch.Tensor) -> Step:
+        """Encode, close what the pairs do not stand for, and decode prior draws in its place."""
+        gated = vae.encode(batch.input).map(lambda tensor: gate(tensor, batch.through))
+        codes = gated.sample(noise[0])
+        told = codes if batch.through is None else torch.where(batch.through, codes, noise[1])
+        return Step(gated, codes, told)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from fnmatch import fnmatch
 from importlib import import_module
 from pathlib import Path
@@ -23,6 +24,7 @@ from gated_vae.pipelines.experiments import EXPERIMENTS
 from gated_vae.pipelines.experiments.tables import merge
 from gated_vae.pipelines.training import stack
 from gated_vae.pipelines.training.config import TrainConfig
+from gated_vae.pipelines.training.losses import seconds_trained
 from gated_vae.pipelines.training.run import Run, open_run, refuse_another, run_of
 from gated_vae.pipelines.training.trainer import TrainOptions
 from gated_vae.preprocessing.compute import count_workers, processes
@@ -32,15 +34,18 @@ from gated_vae.preprocessing.progress import Progress, ignore
 from gated_vae.preprocessing.store import open_store
 
 Row = dict[str, Any]
+MOST_NAMES = 30  # that a message lists
 
 
 @dataclass(frozen=True)
 class Finished:
-    """A run that was trained and evaluated: its name without the seed, and what was found."""
+    """A run that was trained and evaluated: its name without the seed, its last mean losses by label, and what was found."""
 
     name: str
     config: TrainConfig
     scores: Scores
+    losses: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    seconds: float = math.nan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +139,8 @@ class Experiment(ABC):
         patterns = (only or self.usual).split(",")
         for pattern in patterns:
             if not any(fnmatch(name, pattern) for name in self.names):
-                remedy = f"Choose from {', '.join(self.names)}."
+                more = " ..., * is any letters" if len(self.names) > MOST_NAMES else ""
+                remedy = f"Choose from {', '.join(self.names[:MOST_NAMES])}{more}."
                 raise UsageError(f"There is no {pattern!r} to reproduce.", "", remedy)
         return [name for name in self.names if any(fnmatch(name, pattern) for pattern in patterns)]
 
@@ -297,4 +303,5 @@ def finished_runs(experiment: Experiment) -> Iterator[Finished]:
             if is_finished(folder):
                 run = open_run(folder)
                 if run == experiment.run(name, run.config.seed) and (scores := Scores.of(run)):
-                    yield Finished(name, run.config, scores)
+                    losses = run.read_metrics()["train"]["losses"]
+                    yield Finished(name, run.config, scores, losses, seconds_trained(folder))

@@ -45,7 +45,7 @@ class IdChunk:
     positions: list[dict[str, int]]
 
 
-# One model's part of a chunk: partitions; input, target and, of composed targets, sources; the loader's position.
+# One seed's part of a chunk: partitions; input, target and, of composed targets, sources; the loader's position.
 Part = tuple[list[str | None], list[npt.NDArray[np.int32]], dict[str, int]]
 
 
@@ -68,7 +68,7 @@ class Walk:
 
 
 def _parts(config: TrainConfig, position: dict[str, int] | None, walk: Walk) -> Iterator[Part]:
-    """One model's steps, those of a part of one size."""
+    """One seed's steps, those of a part of one size."""
     method = config.model.method
     loader = PairLoader(
         config.store,
@@ -107,8 +107,8 @@ def _part(batches: list[Batch], position: dict[str, int]) -> Part:
 
 
 @dataclass
-class _Models(IterableDataset[Part]):
-    """Chunk by chunk, the part of every model in turn; a worker process has every so-many-th model."""
+class _Seeds(IterableDataset[Part]):
+    """Chunk by chunk, the part of every seed in turn; a worker process has every so-many-th seed."""
 
     configs: Sequence[TrainConfig]
     positions: Sequence[dict[str, int] | None]
@@ -117,8 +117,8 @@ class _Models(IterableDataset[Part]):
     def __iter__(self) -> Iterator[Part]:
         worker = get_worker_info()
         mine = slice(worker.id, None, worker.num_workers) if worker else slice(None)
-        models = zip(self.configs[mine], self.positions[mine], strict=True)
-        parts = [_parts(*model, self.walk) for model in models]
+        seeds = zip(self.configs[mine], self.positions[mine], strict=True)
+        parts = [_parts(*seed, self.walk) for seed in seeds]
         for together in zip(*parts, strict=True):
             yield from together
 
@@ -135,22 +135,25 @@ def id_chunks(
     Parameters
     ----------
     configs:
-        What each model is trained by: alike but for seed and objective.
+        What each model is trained by: alike but for seed and objective. Those of one seed see the same batches, listed once.
     positions:
         Each loader's state where the walk begins; None at the start.
     workers:
         Processes that prepare them, at most; 0 prepares them here.
     """
-    # Parts come from the workers in turn, so each must have as many models as the others.
-    equal = max((count for count in range(1, workers + 1) if len(configs) % count == 0), default=0)
+    seeds = [*dict.fromkeys(config.seed for config in configs)]
+    of_model = [seeds.index(config.seed) for config in configs]
+    first = [of_model.index(place) for place in range(len(seeds))]
+    # Parts come from the workers in turn, so each must have as many seeds as the others.
+    equal = max((count for count in range(1, workers + 1) if len(seeds) % count == 0), default=0)
     options: dict[str, Any] = {"prefetch_factor": 2, "multiprocessing_context": "spawn"} if equal else {}
-    models = _Models(configs, positions, walk)
+    listed = _Seeds([configs[place] for place in first], [positions[place] for place in first], walk)
     # Collated by `tuple`, a part stays as it is: as tensors it would come through shared memory, which may be small.
-    parts = iter(DataLoader(models, batch_size=None, num_workers=equal, collate_fn=tuple, **options))
+    parts = iter(DataLoader(listed, batch_size=None, num_workers=equal, collate_fn=tuple, **options))
     step = walk.first
     while step < walk.ends[-1]:
-        partitions, ids, after = zip(*(next(parts) for _ in configs), strict=True)
-        tensors = [torch.from_numpy(np.stack(column, 1)) for column in zip(*ids, strict=True)]
+        partitions, ids, after = zip(*(next(parts) for _ in seeds), strict=True)
+        tensors = [torch.from_numpy(np.stack(column, 1)[:, of_model]) for column in zip(*ids, strict=True)]
         sources = tensors[2] if len(tensors) > 2 else None
-        yield IdChunk(partitions[0], tensors[0], tensors[1], sources, list(after))
+        yield IdChunk(partitions[0], tensors[0], tensors[1], sources, [after[place] for place in of_model])
         step += len(partitions[0])

@@ -6,7 +6,7 @@ import math
 import os
 import socket
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -92,3 +92,22 @@ class EventLog:
     def _write(self, **content: Any) -> None:
         self._records.write(Event(wall_time=time.time(), **content).SerializeToString())
         self._file.flush()
+
+
+def seconds_trained(folder: Path) -> float:
+    """Seconds from the first to the last record of every event file of a run, summed: of a stack, those of all its models."""
+    total = 0.0
+    for path in folder.glob("events.*"):
+        times = [Event.FromString(record).wall_time for record in _records(path.read_bytes())]
+        total += max(times, default=0.0) - min(times, default=0.0)
+    return total
+
+
+def _records(content: bytes) -> Iterator[bytes]:
+    """The whole records of an event file: a length in 8 bytes, its check, what is that long, and its check."""
+    start = 0
+    while start + 12 <= len(content):
+        end = start + 12 + int.from_bytes(content[start : start + 8], "little")
+        if end + 4 <= len(content):
+            yield content[start + 12 : end]
+        start = end + 4

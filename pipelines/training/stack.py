@@ -231,8 +231,8 @@ class StackTrainer:
 
     def fit(self, options: TrainOptions, progress: Progress) -> None:
         """Train to the last step, saving on the way and when told to stop."""
-        batches = (self.steps - self.step) * len(self.runs)
-        workers = min(len(self.runs), os.cpu_count() or 1) if batches > WORTH_PROCESSES else 0
+        batches = (self.steps - self.step) * len({run.config.seed for run in self.runs})
+        workers = os.cpu_count() or 1 if batches > WORTH_PROCESSES else 0
         every = self.config.checkpoint_every or options.checkpoint_every
         walk = Walk(self.step, self.ends, CHUNK[self.device.type], every)
         chunks = id_chunks([run.config for run in self.runs], self._positions, walk, workers=workers)

@@ -18,7 +18,7 @@ from gated_vae.models.methods.averaged import GVAE, MLVAE, AdaGVAE, AdaMLVAE
 from gated_vae.models.methods.base import ALL, NO_GATE, BatchKind, Method, Step, StepBatch, Told
 from gated_vae.models.methods.composed import Composed
 from gated_vae.models.methods.exchange import Exchange
-from gated_vae.models.methods.gate import Gate
+from gated_vae.models.methods.gate import Gate, PriorGate
 from gated_vae.models.methods.partners import Partners
 from gated_vae.models.methods.slow import SlowVAE
 from gated_vae.models.methods.vae import Ungated
@@ -63,6 +63,7 @@ class Mine:
 CHOICES: dict[str, Method] = {
     "vae": Ungated(),
     "gate": Gate(),
+    "prior-gate": PriorGate(),
     "exchange": Exchange(),
     "exchange with ordinary rounds": Exchange(open_every=2),
     "partners": Partners(),
@@ -77,8 +78,8 @@ CHOICES: dict[str, Method] = {
     "slow-vae": SlowVAE(),
     "mine": Mine(),
 }
-CLOSING = [name for name, method in CHOICES.items() if isinstance(method, Gate | Exchange)]
-KNOWING = (Gate, Exchange, GVAE, MLVAE)  # whose steps are one partition's
+CLOSING = [name for name, method in CHOICES.items() if isinstance(method, Gate | PriorGate | Exchange)]
+KNOWING = (Gate, PriorGate, Exchange, GVAE, MLVAE)  # whose steps are one partition's
 every_method = pytest.mark.parametrize("method", CHOICES.values(), ids=CHOICES.keys())
 
 
@@ -143,7 +144,7 @@ def test_exactly_the_heads_of_what_is_open_get_gradients(method: Method, partiti
     batch = batch_of(method, partition)
     vae.loss(batch, noise).total.backward()  # type: ignore[no-untyped-call]
     heads = vae.encoder.layers[-1]  # type: ignore[union-attr, index]
-    closes = isinstance(method, Gate | Exchange) and batch.partition
+    closes = isinstance(method, Gate | PriorGate | Exchange) and batch.partition
     own = range(5)[vae.partitions[partition]] if closes else range(vae.config.latent_size)
     expected = {*own, *(row + vae.config.latent_size for row in own)}
     assert set(heads.weight.grad.abs().sum(1).nonzero().flatten().tolist()) == expected
@@ -179,6 +180,20 @@ def test_what_is_closed_going_backward_is_the_same_going_forward(name: str, part
     assert torch.equal(gated.sample, ungated.sample)
     own = vae.partitions[partition]
     assert torch.equal(gated.codes[:, own], ungated.codes[:, own])
+
+
+@pytest.mark.parametrize("partition", list(LATENT))
+def test_a_closed_prior_gate_shows_the_decoder_noise_alone(partition: str) -> None:
+    """What is decoded in closed partitions is the step's second noise, whatever the images are."""
+    method = PriorGate()
+    vae, noise = fresh(method)
+    batch = vae.opened(batch_of(method, partition))
+    first, other = (method.step(vae, replace(batch, input=images), noise) for images in (batch.input, batch.target))
+    closed = torch.ones(5, dtype=torch.bool)
+    closed[vae.partitions[partition]] = False
+    assert torch.equal(first.codes[:, closed], noise[1][:, closed])
+    assert torch.equal(other.codes[:, closed], noise[1][:, closed])
+    assert not torch.equal(first.codes[:, ~closed], other.codes[:, ~closed])
 
 
 @every_method

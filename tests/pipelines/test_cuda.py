@@ -60,7 +60,7 @@ def a_batch(method: str) -> StepBatch:
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (3, 16, 16, 16), dtype=torch.uint8, generator=generator)
     sources = torch.randint(0, 16, (2, 16), generator=generator) if method == "composed" else None
-    partition = "left" if method in ("gate", "exchange", "gvae", "ml-vae") else None
+    partition = "left" if method in ("gate", "prior-gate", "exchange", "gvae", "ml-vae") else None
     batch = StepBatch(images[:2] if method == "partners" else images[0], images[2], partition, sources)
     return batch.both() if METHODS[method]().encoded(2) == 2 and method not in ("partners", "exchange") else batch
 

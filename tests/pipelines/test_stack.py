@@ -85,7 +85,7 @@ def test_losses_and_gradients_are_those_of_each_model_alone(network: str, method
             kept.append(GatedVAE(model_of(network, SMALL.get(method, method), name), precision))
     stacked = Stack(models)
     noise = torch.stack([draw_noise(models[0].config, 12, seed=seed, step=1, device="cpu") for seed in range(4)])
-    through = models[0].masks[0] if method in ("gate", "exchange", "gvae", "ml-vae") else None
+    through = models[0].masks[0] if method in ("gate", "prior-gate", "exchange", "gvae", "ml-vae") else None
     inputs, targets = (images[:, :2], images[:, :2]) if method in BOTH else (inputs, images[:, 2])
     terms = stacked.terms(StepBatch(inputs, targets, sources=sources, through=through), noise)
     torch.stack(list(terms.values())).sum().backward()
