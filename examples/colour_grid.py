@@ -71,12 +71,14 @@ Image.fromarray(np.concatenate(list(store.images[:: len(store) // 16][:16]), axi
 # %% [markdown]
 # ## Pairs, training, scores
 #
-# The method `composed` aims at images that are put together from the factors of several: the hue of one, the size of another.
+# The method `composed` aims at images that are put together from the factors of several.
+# One gives the hue, another the size.
 
 # %%
 pipe(f"pair {OUT}/store --share ground=ground --share hue=hue --share size=size --share x=x")
 latent = "ground=2,hue=2,size=1,x=1"
-pipe(f"train {OUT}/store --out {OUT}/run --method composed --network conv --latent {latent} --steps {STEPS} --lr 1e-3")
+model = f"--method composed --network conv --latent {latent}"
+pipe(f"train {OUT}/store --out {OUT}/run {model} --steps {STEPS} --lr 1e-3")
 pipe(f"evaluate {OUT}/run")
 
 # %%

@@ -39,7 +39,8 @@ found = f"--openface {OUT}/faces/processed --identities {OUT}/faces/identity.txt
 pipe(f"preprocess celeba {found} --size 32 --out {OUT}/store")
 
 # %% [markdown]
-# A store holds images and a table. Row i of the table describes image i.
+# A store holds images and a table.
+# Row i of the table describes image i.
 
 # %%
 images = np.load(OUT / "store/images.npy", mmap_mode="r")
@@ -61,7 +62,8 @@ sheet(np.arange(48).reshape(3, 16))
 # ## Rejected rows
 #
 # OpenFace is not always sure, and not always right.
-# What was not taken is listed with its reason, so that nothing is lost unseen: taken and rejected make up all that there was.
+# What was not taken is listed with its reason, so that nothing is lost unseen.
+# Taken and rejected make up all that there was.
 
 # %%
 rejected = pd.read_parquet(OUT / "store/rejected.parquet")
@@ -95,7 +97,8 @@ sheet([pose.loc[pose["group"] == group, "sample_id"].head(12) for group in large
 # %% [markdown]
 # ## Pairs
 #
-# `pipe pair` adds pairs of one person, from a column that is known exactly. The pair table has a row for each pair.
+# `pipe pair` adds pairs of one person, from a column that is known exactly.
+# The pair table has a row for each pair.
 
 # %%
 pipe(f"pair {OUT}/store --share identity=identity")
@@ -143,7 +146,8 @@ sheet([part[end] for _, part in drawn.groupby("partition", observed=True) for en
 # %% [markdown]
 # ## What comes next
 #
-# These tables are all the supervision that a model gets. `make demo` goes on with
+# These tables are all the supervision that a model gets.
+# `make demo` goes on with
 #
 # ```
 # pipe train out/demo/store --out out/demo/run --preset faces-partners --steps 3000

@@ -4,7 +4,7 @@
 # A heart, an ellipse or a square, in some size, turned by some angle, at some place: dSprites has every combination once.
 # Which images agree in what is known exactly, so pairs are exact, too.
 # Here models of one size are trained for the same number of steps.
-# One is a plain VAE, one has the gate of Vowels, Camgoz and Bowden (2019), and one is trained by a method that this project adds.
+# One is a plain VAE, one has the gate of Vowels, Camgoz and Bowden (2019), and one has a method of this project.
 # Then each is asked which dimension of its latent tells which factor.
 
 # %%
@@ -130,7 +130,8 @@ Image.open(OUT / "partners/figures/traversals.png")
 # %% [markdown]
 # ## Swaps
 #
-# Codes can be put together from two images. Below: the position of the first row, all else of the second.
+# Codes can be put together from two images.
+# The third row has the position of the first, and all else of the second.
 # As the rotation is not learned, what is drawn is the mean over all of them.
 
 # %%

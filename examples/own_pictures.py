@@ -53,17 +53,19 @@ table.head()
 # ## From a folder to a store
 #
 # Pictures are cut to a square, made 32 pixels wide and kept in colour.
-# Part of them is held out: `valid` and `test` take no part in clusters, pairs or training, so that they can judge the model.
+# Part of them is held out to judge the model: `valid` and `test` take no part in clusters, pairs or training.
 
 # %%
 split = "train=.7,valid=.15,test=.15"
-pipe(f"preprocess images {OUT}/pictures --labels {OUT}/labels.csv --colour --size 32 --split {split} --out {OUT}/store")
+found = f"{OUT}/pictures --labels {OUT}/labels.csv"
+pipe(f"preprocess images {found} --colour --size 32 --split {split} --out {OUT}/store")
 
 # %% [markdown]
 # ## Which pictures are alike
 #
 # Numbers that are near make a group by K-Means: the place, and the hue, which begins anew after 360 degrees.
-# Words have to be equal. Each of the three becomes a partition of the latent.
+# Words have to be equal.
+# Each of the three becomes a partition of the latent.
 
 # %%
 pipe(f"cluster {OUT}/store --near place=x,y:{PICTURES // 50} --near colour=hue@360:{PICTURES // 100}")

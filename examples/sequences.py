@@ -29,7 +29,8 @@ FILMS, FRAMES, STEPS = 60, 40, 2000
 # %% [markdown]
 # ## The frames
 #
-# They lie in one folder. The table says of each which film it is from, its number there, and what we shall judge by.
+# They lie in one folder.
+# The table says of each which film it is from, its number there, and what we shall judge by.
 
 # %%
 rng = np.random.default_rng(0)
@@ -52,7 +53,8 @@ Image.fromarray(np.concatenate(first, axis=1))
 # %% [markdown]
 # ## Pairs
 #
-# `--follow place=film,frame:3` pairs frames of one film that are at most 3 apart; `--share film=film` any two of one film.
+# `--follow place=film,frame:3` pairs frames of one film that are at most 3 apart.
+# `--share film=film` pairs any two of one film.
 
 # %%
 pipe(f"preprocess images {OUT}/frames --labels {OUT}/frames.csv --size 32 --out {OUT}/store")

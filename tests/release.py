@@ -21,13 +21,13 @@ ROOT = Path(__file__).resolve().parents[1]
 PIPE = Path(sys.executable).with_name("pipe")
 COMMANDS = """
 --help
-simulate faces --out faces --n 240 --seed 1
-preprocess celeba --openface faces/processed --identities faces/identity.txt --size 64 --out store
-cluster store --pose 6 --expression 6
-pair store --share identity=identity
-train store --out run --preset faces-partners --steps 20
-traverse run
-report run
+simulate faces --out simulated --n 240 --seed 1
+preprocess celeba --openface simulated/processed --identities simulated/identity.txt --out faces
+cluster faces --pose 6 --expression 6
+pair faces --share identity=identity
+train faces --out model --preset faces-partners --steps 20
+traverse model
+report model
 """
 
 
@@ -46,7 +46,8 @@ def main(dist: Path) -> None:
     with TemporaryDirectory() as folder, contextlib.chdir(folder):
         for words in COMMANDS.strip().splitlines():
             subprocess.run([PIPE, *words.split()], check=True, stdout=subprocess.DEVNULL)
-        Path("mine").symlink_to(next(Path("faces/processed").glob("*_aligned")))
+        for name, place in {"store": "faces", "run": "model", "mine": "simulated/processed/000001_aligned"}.items():
+            Path(name).symlink_to(place)
         images = np.load("store/images.npy")[:200]
         codes = gated_vae.open_run("run").encode(images)[0]
         known = {"images": images, "codes": codes, "factors": codes[:, :3] + 1, "__name__": "__main__"}
