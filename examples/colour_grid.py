@@ -26,9 +26,9 @@ def pipe(words):
     print(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout)
 
 
-# %% small={"STEPS": 10}
+# %% small={"STEPS": 10, "JUDGES": 200}
 OUT = Path("out/colour_grid")
-STEPS = 2000
+STEPS, JUDGES = 2000, 2160
 
 # %% [markdown]
 # ## The source
@@ -79,7 +79,7 @@ pipe(f"pair {OUT}/store --share ground=ground --share hue=hue --share size=size 
 latent = "ground=2,hue=2,size=1,x=1"
 model = f"--method composed --network conv --latent {latent}"
 pipe(f"train {OUT}/store --out {OUT}/run {model} --steps {STEPS} --lr 1e-3")
-pipe(f"evaluate {OUT}/run")
+pipe(f"evaluate {OUT}/run --samples {JUDGES}")
 
 # %%
 pipe(f"traverse {OUT}/run")

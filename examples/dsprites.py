@@ -28,9 +28,9 @@ def pipe(words):
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
-# %% small={"STEPS": 20, "PLACES": 3}
+# %% small={"STEPS": 20, "PLACES": 3, "JUDGES": 300}
 OUT = Path("out/dsprites")
-STEPS = 3000
+STEPS, JUDGES = 3000, 10_000
 PLACES = 8
 
 # %% [markdown]
@@ -77,7 +77,7 @@ alike.replace({True: "equal", False: "."})
 METHODS = ["vae", "gate", "partners"]
 for method in METHODS:
     print(pipe(f"train {OUT}/store --out {OUT}/{method} --method {method} --beta 1 --steps {STEPS}"))
-    pipe(f"evaluate {OUT}/{method}")
+    pipe(f"evaluate {OUT}/{method} --samples {JUDGES}")
 
 # %% [markdown]
 # ## Side by side
