@@ -9,6 +9,7 @@ STEPS ?= 3000
 .PHONY: demo test lowest check slow faults fuzz hostile soak audit bench scale tutorials release constraints clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
+	@echo "An environment is made in $(VENV): 2 GB, a minute or more, once."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@

@@ -92,11 +92,13 @@ def _line(report: ClusterReport) -> str:
     by = ", ".join(report.shared) if len(others) < 3 else f"{first} ... {others[-1]} ({len(report.shared)} columns)"
     notes = {
         "was there already": report.already_done,
-        "one cluster, random partners": report.k == 1,
+        "which makes partners random; ask for more": report.k == 1,
         f"singleton clusters merged: {report.merged:,}": report.merged,
         f"{report.empty:,} clusters empty: perhaps there are fewer different values": report.empty,
     }
-    return "; ".join([f"{report.k:,} clusters by {by}", *(note for note, holds in notes.items() if holds)])
+    return "; ".join(
+        [f"{report.k:,} cluster{'s' * (report.k > 1)} by {by}", *(note for note, holds in notes.items() if holds)]
+    )
 
 
 def _correlations(report: ClusterReport) -> list[str]:
