@@ -47,14 +47,14 @@ def render(script: Path, pages: Path, *, small: bool = False) -> Path:
         if small:
             names |= cell.metadata.get("small", {})
         parts.append(f"```python\n{cell.source}\n```")
+        if not isinstance(value, Image.Image | None):
+            text += repr(value)
+        if text.strip():
+            parts.append(f"```text\n{text.rstrip()}\n```")
         if isinstance(value, Image.Image):
             picture = figures / f"{script.stem}-{sum('![' in part for part in parts) + 1}.png"
             write_picture(value, picture)
             parts.append(f"![{title}](figures/{picture.name})")
-        elif value is not None:
-            text += repr(value)
-        if text.strip():
-            parts.append(f"```text\n{text.rstrip()}\n```")
     page = pages / f"{script.stem}.md"
     page.write_text("\n\n".join([*parts, ENDING.format(name=script.stem)]))
     return page

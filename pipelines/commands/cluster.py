@@ -92,7 +92,7 @@ def _line(report: ClusterReport) -> str:
     by = ", ".join(report.shared) if len(others) < 3 else f"{first} ... {others[-1]} ({len(report.shared)} columns)"
     notes = {
         "was there already": report.already_done,
-        "which makes partners random; ask for more": report.k == 1,
+        "partners are random, ask for more": report.k == 1,
         f"singleton clusters merged: {report.merged:,}": report.merged,
         f"{report.empty:,} clusters empty: perhaps there are fewer different values": report.empty,
     }
