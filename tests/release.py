@@ -22,10 +22,10 @@ PIPE = Path(sys.executable).with_name("pipe")
 COMMANDS = """
 --help
 simulate faces --out simulated --n 240 --seed 1
-preprocess celeba --openface simulated/processed --identities simulated/identity.txt --out faces
+preprocess celeba --openface simulated/processed --identities simulated/identity.txt --size 32 --out faces
 cluster faces --pose 6 --expression 6
 pair faces --share identity=identity
-train faces --out model --preset faces-partners --steps 20
+train faces --out model --preset faces-partners --steps 5
 traverse model
 report model
 """
