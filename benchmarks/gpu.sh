@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# What is to be measured on a GPU, part by part: benchmarks/gpu.sh [tests|store|step|kmeans|table1|faces ...], all of them by default.
+# What is to be measured on a GPU, part by part: benchmarks/gpu.sh [tests|store|step|kmeans|table1|rivals|faces ...], all of them by default.
 # Each part can be run again and goes on where it stopped. WORK holds stores and runs, OUT what is worth keeping (a few MB).
 # Beyond torch it needs numpy, pandas, pyarrow, scikit-learn, scipy, matplotlib, opencv, rich, safetensors, tensorboard, typer, pytest.
 set -euo pipefail
@@ -9,7 +9,7 @@ PYTHON=${PYTHON:-python3} DEVICE=${DEVICE:-cuda} WORK=${WORK:-out/gpu} OUT=${OUT
 mkdir -p "$WORK" "$OUT"
 pipe() { "$PYTHON" -m gated_vae.pipelines.cli "$@"; }
 
-for part in "${@:-tests store step kmeans table1 faces}"; do for part in $part; do
+for part in "${@:-tests store step kmeans table1 rivals faces}"; do for part in $part; do
     echo "== $part"
     case $part in
     tests) # compiling each of its small stacks would take most of the time
@@ -29,6 +29,9 @@ for part in "${@:-tests store step kmeans table1 faces}"; do for part in $part; 
                 --set lr=1e-4 --set schedule=constant --device "$DEVICE"
             cp "$WORK/table1/table1.parquet" "$OUT/"
         done ;;
+    rivals) # scoring takes longer than training: a minute and more of one core for each run
+        pipe reproduce rivals "$WORK/store" --out "$WORK/rivals" --stack 12 --seeds 3 --device "$DEVICE" --only "${RIVALS:-*-beta[1248]}"
+        cp "$WORK/rivals/rivals.parquet" "$OUT/" ;;
     faces)
         pipe simulate faces --out "$WORK/faces" --n "${FACES:-9000}" --seed 1
         pipe preprocess celeba --openface "$WORK/faces/processed" --identities "$WORK/faces/identity.txt" --out "$WORK/face-store"

@@ -49,7 +49,19 @@ def pipe(
 
 GROUPS = ("preprocess", "simulate")
 VERBS = (
-    *("cluster", "pair", "train", "finetune", "evaluate", "traverse", "encode", "export", "report", "reproduce"),
+    *(
+        "cluster",
+        "pair",
+        "train",
+        "finetune",
+        "evaluate",
+        "traverse",
+        "encode",
+        "export",
+        "report",
+        "explore",
+        "reproduce",
+    ),
     *("serve", "inspect", "verify"),
 )
 for name in (*GROUPS, *VERBS):

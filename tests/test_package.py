@@ -63,7 +63,8 @@ def test_the_wheel_holds_one_package_and_all_of_it(wheel: Path) -> None:
     (metadata,) = top - {"gated_vae"}
     assert metadata.endswith(".dist-info")
     modules = {path.relative_to(ROOT).as_posix() for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")}
-    others = {"__init__.py", "py.typed", "pipelines/experiments/paper_tables.csv"}
+    page = {f"pipelines/explore/{name}" for name in ("decoder.js", "page.html", "page.js")}
+    others = {"__init__.py", "py.typed", "pipelines/experiments/paper_tables.csv", *page}
     assert {name.removeprefix("gated_vae/") for name in names if name.startswith("gated_vae/")} == modules | others
 
 
@@ -127,7 +128,7 @@ def test_the_version_is_the_same_everywhere(capsys: pytest.CaptureFixture[str]) 
 def test_the_lowest_versions_that_are_tested_are_those_that_are_allowed() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    checks, measures = {"jupytext", "mypy", "onnxruntime", "onnxscript", "ruff"}, {"polars"}
+    checks, measures = {"jupytext", "mypy", "onnxruntime", "onnxscript", "playwright", "ruff"}, {"polars"}
     needed = map(Requirement, [*project["dependencies"], *extras["cpu"], *extras["dev"], *extras["bench"]])
     lines = (ROOT / "constraints-lowest.txt").read_text().splitlines()
     pinned = dict(line.split("==") for line in lines if not line.startswith("#"))

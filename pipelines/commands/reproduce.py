@@ -14,7 +14,8 @@ from gated_vae.pipelines.options import AsJson, Device, Truth
 def reproduce(
     name: Annotated[str, typer.Argument(metavar="|".join(EXPERIMENTS), help="What to reproduce.", show_default=False)],
     store: Annotated[
-        Path | None, typer.Argument(help="faces: the store, with pairs. table1: of sprites, made when missing.")
+        Path | None,
+        typer.Argument(help="faces, rivals: the store, with pairs. table1, rivals: of sprites, made when missing."),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for runs and results.", show_default="out/NAME")] = None,
     only: Annotated[
@@ -44,7 +45,8 @@ def reproduce(
     """Train and score the runs of an experiment; stopped, it goes on run by run.
 
     table1: the paper's objectives on dSprites, without a gate and with it. faces: methods on clustered faces.
-    curves: simulated faces, around a base point with one thing varied at a time.
+    curves: simulated faces, around a base point with one thing varied at a time. rivals: methods of others and ours on the same
+    pairs, WORLD-METHOD-OBJECTIVE, equally many images encoded.
 
     Writes OUT/NAME.parquet, one row per run and score, and OUT/NAME.md, tables.
 

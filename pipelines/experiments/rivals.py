@@ -2,7 +2,7 @@
 
 Runs are named WORLD-METHOD-OBJECTIVE. A world is which pairs there are: `shared`, of each pair one partition's factors agree and
 nothing else (dSprites: the paper's four; other grids: every factor alone; faces: the store's own); `apart`, of dSprites, the five
-partitions of `table1.APART`; `changed`, of grids, one factor differs and all others agree.
+partitions of `partitions.APART`; `changed`, of grids, one factor differs and all others agree.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from gated_vae.pairing.exact import Change, Pairing, pair_exactly
 from gated_vae.pipelines.evaluation.opened import OpenRun
 from gated_vae.pipelines.evaluation.probes import evaluate_faces, evaluate_factors
 from gated_vae.pipelines.evaluation.scores import BOOSTED, DCI, OTHERS, Scores, Table, markdown_table
+from gated_vae.pipelines.experiments.partitions import APART, LATENT, LATENT_APART, SHARES
 from gated_vae.pipelines.experiments.runner import Experiment, Finished, Row
-from gated_vae.pipelines.experiments.table1 import APART, LATENT, LATENT_APART, SHARES
 from gated_vae.pipelines.experiments.tables import interval
 from gated_vae.pipelines.training.config import TrainConfig
 from gated_vae.pipelines.training.presets import DEFAULT_PRESET, PRESETS, read_hidden, with_beta
@@ -96,6 +96,7 @@ class Rivals(Experiment):
         *(f"{world}-{method}-beta{beta}" for world, methods in WORLDS.items() for method in methods for beta in BETAS),
         *(f"changed-vae-{objective}" for objective in OTHER_OBJECTIVES),
     ]
+    usual: ClassVar[str] = "shared-*-beta1"
     key: ClassVar[Sequence[str]] = (*RUN, "beta", "seed", "steps", "metric")
     order: ClassVar[Mapping[str, Sequence[str] | None]] = {
         "data": None,
@@ -114,6 +115,20 @@ class Rivals(Experiment):
         if self.truth is not None:
             raise UsageError("--truth is for faces.", "", "Leave it out.")
 
+    def chosen(self, only: str) -> list[str]:
+        """Of the names that fit some of the patterns those that the store has pairs for; `UsageError` where there are none."""
+        wanted = super().chosen(only)
+        kind = open_store(self.store) if self.store else None
+        if kind and "factors" not in kind.manifest:
+            wanted = [name for name in wanted if name.split("-")[:1] == ["shared"] and name.split("-")[1] in FACES]
+        elif kind and kind.kind != "dsprites":
+            wanted = [name for name in wanted if not name.startswith("apart-")]
+        if not wanted:
+            raise UsageError(
+                f"{self.store} has no pairs for {only}.", "", "Choose others by --only, such as shared-gvae-*."
+            )
+        return wanted
+
     @property
     def path(self) -> Path:
         """The store."""
@@ -125,17 +140,11 @@ class Rivals(Experiment):
         return open_store(self.path)
 
     def prepare(self, names: Sequence[str], workers: int | None, progress: Progress) -> None:  # noqa: ARG002
-        """Make sprites where no store is named, and the pairs of a grid's worlds; refuse worlds that a store does not have."""
+        """Make sprites where no store is named, and the pairs of a grid's worlds."""
         store = open_store(self.store) if self.store else make_store(DSprites(), self.path).store
         if "factors" in store.manifest:
             change: dict[str, Pairing | Sequence[str]] = {"changed": Change(1)}
             pair_exactly(store, {**shares(store), **(APART if store.kind == "dsprites" else {}), **change})
-        worlds = latents(open_store(store.path))
-        for name in names:
-            world, method, _ = name.split("-")
-            if world not in worlds or ("factors" not in store.manifest and method not in FACES):
-                remedy = f"Choose by --only, such as {next(iter(worlds))}-gvae-*."
-                raise UsageError(f"{store.path} has no pairs for {name}.", "", remedy)
 
     def setup(self, name: str) -> tuple[Path, GatedVAEConfig]:
         """The usual network for such images, with a method and an objective."""

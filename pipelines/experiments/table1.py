@@ -19,6 +19,7 @@ from gated_vae.pairing.exact import pair_exactly
 from gated_vae.pipelines.evaluation.opened import OpenRun
 from gated_vae.pipelines.evaluation.probes import REGRESSORS, evaluate_factors
 from gated_vae.pipelines.evaluation.scores import DCI, OTHERS, Scores, Table, markdown_table
+from gated_vae.pipelines.experiments.partitions import APART, KL_APART, LATENT, LATENT_APART, SHARES
 from gated_vae.pipelines.experiments.runner import Experiment, Finished, Row
 from gated_vae.pipelines.experiments.tables import interval
 from gated_vae.pipelines.training.presets import read_hidden, with_beta
@@ -27,20 +28,7 @@ from gated_vae.preprocessing.progress import Progress
 from gated_vae.preprocessing.sources.base import make_store
 from gated_vae.preprocessing.sources.grids.dsprites import DSprites
 
-# The paper's partitions and constants.
-SHARES: dict[str, tuple[str, ...]] = {
-    "position": ("posX", "posY"),
-    "rotation": ("orientation",),
-    "shape": ("shape",),
-    "size": ("scale",),
-}
-LATENT = dict.fromkeys(SHARES, 2)
-# Ours, with as many dimensions as the paper's. Within one partition of x and y nothing says which way its two dimensions lie. What
-# a turn is depends on the shape (a square looks the same after a quarter), so images are partners in it if their shapes agree,
-# too; the shape is charged less in its own partition, so that it is told there.
-APART: dict[str, tuple[str, ...]] = {"x": ("posX",), "y": ("posY",), "turn": ("orientation", "shape")}
-LATENT_APART = {"x": 1, "y": 1, "shape": 2, "turn": 2, "size": 2}
-KL_APART = {"shape": 0.5}
+# The paper's constants.
 OBJECTIVES: dict[str, Objective] = {"beta": BetaVAE(), "info": InfoVAE(), "dip2": DIPVAE2()}
 
 # Our factors by the paper's names.
