@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -50,7 +50,8 @@ class Report:
 def write_report(run: OpenRun, path: Path | None = None) -> Report:
     """Draw a run's pictures and write them with its scores to ``report.html`` where its results go, or to `path` alone.
 
-    Without `path` there is a ``MODEL_CARD.md`` beside it. What a person has added to it below `OWN_WORDS` stays.
+    Without `path`, and of the store that the run was trained on, there is a ``MODEL_CARD.md`` beside it. What a person has added
+    to it below `OWN_WORDS` stays.
 
     Raises
     ------
@@ -68,7 +69,7 @@ def write_report(run: OpenRun, path: Path | None = None) -> Report:
     name = run.files.path.resolve().name
     page = html.page(f"Run {name}", sections)
     write_bytes(page_path, page)
-    card = None if path else run.files.written / CARD
+    card = None if path or run.other else run.files.written / CARD
     if card:
         there = (read_own(card, _CARD_BYTES) or b"") if is_there(card) else b""
         before, mark, own = there.partition(OWN_WORDS.encode())
@@ -140,12 +141,17 @@ def _judged(run: OpenRun, scores: Scores | None) -> list[str]:
     dead = [name for name, part in run.partitions.items() if kl and max(kl[part]) < DEAD]
     told = [f"No dimension of {', '.join(dead)} tells {DEAD} nats of an image: it is dead."] if dead else []
     for table in scores.tables()[:1]:
-        told += [f"{table.title}:", markdown_table(["", *table.columns], table.lines()).rstrip()]
+        told += [f"{table.title}:", _table(["", *table.columns], table.lines())]
     return [_rows(scores.facts()), *told, "All scores and pictures: `report.html`."]
 
 
 def _rows(rows: Values) -> str:
-    return markdown_table(["", ""], [[_plain(name), _plain(value)] for name, value in rows.items()]).rstrip()
+    return _table(["", ""], [*rows.items()])
+
+
+def _table(header: Sequence[str], lines: Sequence[Sequence[object]]) -> str:
+    first, *others = ([_plain(cell) for cell in line] for line in (header, *lines))
+    return markdown_table(first, others).rstrip()
 
 
 def _plain(value: object) -> str:
