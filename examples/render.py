@@ -76,11 +76,10 @@ def execute(source: str, names: dict[str, Any]) -> tuple[str, Any]:
 
 
 def write_picture(image: Image.Image, path: Path) -> None:
-    """As a PNG, with as many colours as `LARGEST` leaves room for."""
-    image = image.convert("RGB")
-    image.thumbnail((WIDEST, 2 * WIDEST))
-    for colours in (None, 256, 128, 64, 32, 16):
-        (image.quantize(colours) if colours else image).save(path, optimize=True)
+    """As a PNG of 256 colours, as wide as `LARGEST` leaves room for."""
+    for width in range(min(image.width, WIDEST), 200, -50):
+        smaller = image.convert("RGB").resize((width, round(image.height * width / image.width)), Image.Resampling.BOX)
+        smaller.quantize(256, Image.Quantize.FASTOCTREE).save(path, optimize=True)
         if path.stat().st_size <= LARGEST:
             return
 
