@@ -6,7 +6,7 @@ OUT ?= out/demo
 FACES ?= 2000
 STEPS ?= 3000
 
-.PHONY: demo test lowest check slow faults fuzz hostile soak audit bench scale tutorials release constraints clean
+.PHONY: demo test lowest check docs slow faults fuzz hostile soak audit bench scale tutorials release constraints clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	@echo "An environment is made in $(VENV): 2 GB, a minute or more, once."
@@ -70,12 +70,19 @@ audit:
 	$(VENV)/audit/bin/pip install --quiet --disable-pip-version-check pip-audit
 	$(VENV)/audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip
 
-## Lint, format, types, and which package may import which.
+## Lint, format, types, which package may import which, and the rules of the documentation's sources.
 check: $(VENV)/installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m tests.docs.check
+
+## The documentation as pages to be read from disk (site/index.html): no warning, no link that leads nowhere, nothing loaded from elsewhere.
+docs: $(VENV)/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,docs]'
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	$(BIN)/python -m tests.docs.site site
 
 constraints: $(VENV)/installed
 	$(BIN)/pip freeze --exclude-editable | sed 's/+cpu//' | sed '1i # Versions that the commands of README.md and CI install; `make constraints` writes this file anew.' > constraints.txt
@@ -95,7 +102,7 @@ release: $(VENV)/installed
 	env -u PYTHONPATH $(VENV)/release/bin/python tests/release.py dist
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache
 
 ## Every stage beside its floor and its peers, as ratios, in a quarter of an hour at most; wants a quiet machine. Figures, table and picture
 ## go to docs/. Bars that are missed are told, not fatal. PYTHAE_PYTHON names an interpreter that has pythae (docs/benchmarks.md).

@@ -1,8 +1,8 @@
 """Run the benchmarks and keep what they find: `python -m benchmarks.record [NAME ...] [--seconds 900]`.
 
-Every figure is a row of docs/results/benchmarks.parquet; one of the same stage, peer and processor takes the place of the one
-before. docs/benchmarks.md gets the table between its markers, docs/figures/benchmarks.png the picture. Scripts run one after the
-other; what is not done when the time is over is told and keeps its old figures. Bars that are missed are told, not fatal.
+Every figure is a row of docs/results/benchmarks.parquet, which keeps those of earlier commits; the newest are told in the table
+of docs/benchmarks.md, between its markers, and in docs/figures/benchmarks.png. Scripts run one after the other; what is not done
+when the time is over is told and keeps its old figures. Bars that are missed are told, not fatal.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.report import draw, insert, markdown
 from benchmarks.timing import Record
-from gated_vae.models.figures.sheet import png
+from gated_vae.models.figures.sheet import DPI, render
 from gated_vae.preprocessing.files import write_bytes, write_parquet
 
 SCRIPTS = [
@@ -58,7 +58,7 @@ SCHEMA = pa.schema(
         "load": pa.float64(),  # programs that ran or waited in the minute before the script started
     }
 )
-KEY = ("processor", "stage", "peer")
+KEY = ("processor", "stage", "peer", "commit")
 FEATURES = {"amx_bf16": "AMX bf16", "avx512_bf16": "AVX-512 bf16", "avx512f": "AVX-512", "avx2": "AVX2"}  # best first
 
 
@@ -126,7 +126,7 @@ def run_all(names: Iterable[str], seconds: float) -> Iterator[Record]:
 
 
 def merge(old: list[Record], new: Iterable[Record]) -> list[Record]:
-    """Put new rows in the places of old ones of the same stage, peer and processor; others come last."""
+    """Put new rows in the places of old ones of the same stage, peer, processor and commit; others come last."""
     rows = {tuple(row[name] for name in KEY): row for row in old}
     return list((rows | {tuple(row[name] for name in KEY): row for row in new}).values())
 
@@ -143,7 +143,7 @@ def write(rows: list[Record], docs: Path) -> None:
     )
     prose = docs / "benchmarks.md"
     write_bytes(prose, insert(prose.read_text(), markdown(rows)).encode())
-    write_bytes(docs / "figures" / "benchmarks.png", png(draw(rows)))
+    write_bytes(docs / "figures" / "benchmarks.png", render(draw(rows), "png", dpi=DPI))
 
 
 def main() -> int:

@@ -3,60 +3,91 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
-from itertools import groupby
 
 from matplotlib.figure import Figure
 
 from benchmarks.timing import Record
 from gated_vae.models.figures.sheet import INK, LINE, MUTED, PAD, PALETTE, RULE, Sheet, text_width
+from gated_vae.pipelines.experiments.tables import markdown_table
 
-START, END = "<!-- benchmarks: written by benchmarks/record.py -->", "<!-- benchmarks: end -->"
+START, END = re.compile(r"<!-- table: written by [^>]*-->\n"), "<!-- table: end -->"
 MET, MISSED = PALETTE[2], PALETTE[1]
 WIDTH, REACH = 420, 8.0  # pixels of the picture's scale; it shows a REACH-th of the bar to REACH times the bar
 
+CSVS, PICTURES, STORE = "OpenFace CSVs, one an image", "images to 64x64 grey", "pipe preprocess celeba"
+POSE, EXPRESSION = "K-Means, pose, 202,599 x 2, 2,500 groups", "K-Means, expression, 202,599 x 17, 4,000 groups"
+# What the table tells of each stage: (stage, peer) of its floor, and of what people use in its place.
+Place = tuple[str, str]
+SHOWN: dict[str, tuple[Place | None, Place | None]] = {
+    "`pipe --help`": (("start-up, pipe --help", "python -c pass"), None),
+    "OpenFace CSVs, one an image": ((CSVS, "open, read, close"), (CSVS, "pandas, per file")),
+    "pictures to 64 x 64, one core": (
+        (PICTURES, "bare OpenCV loop, one core"),
+        (PICTURES, "bare Pillow loop, one core"),
+    ),
+    "pictures to 64 x 64, every core": ((PICTURES, "bare OpenCV loop, every core"), None),
+    "a store of CelebA, one core": ((STORE, "its CSVs and pictures alone, one core"), None),
+    "a store of CelebA, every core": ((STORE, "its CSVs and pictures alone, every core"), None),
+    "K-Means by pose": ((POSE, "faiss, same start"), (POSE, "scikit-learn KMeans")),
+    "K-Means by expression": (
+        (EXPRESSION, "faiss, same start"),
+        ("K-Means, expression, 50,649 x 17, 999 groups", "scikit-learn KMeans"),
+    ),
+    "partners": (None, ("partners, 202,599 samples, 2,500 groups", "pandas, sorting included")),
+    "a pair table of 8 draws": (
+        ("pair table of 8 draws, 2,500 groups", "raw columns, synced"),
+        ("pair table of 8 draws, 2,500 groups", "DataFrame.to_parquet"),
+    ),
+    "the loader": (("loader, 128 pairs", "bare gather"), ("loader, 128 pairs", "DataLoader per item, two workers")),
+    "a step fed by the loader": (("training step fed by the loader", "one resident batch"), None),
+    "a step, fully connected": (
+        ("training step, width 512, fp32", "its matrix products"),
+        ("training, width 512, fp32, a step on a resident batch", "pythae"),
+    ),
+    "a step, convolutional": (
+        ("training step, convolutional, fp32", "its products and convolutions"),
+        ("training, convolutional, fp32, a step on a resident batch", "pythae"),
+    ),
+    "the service, ids": (("service, ids only, batches of 1024", "loader, reading ahead"), None),
+    "the service, pixels": (("service, pixels, batches of 1024", "plain Flight"), None),
+    "DCI by a forest": (("DCI, random forest, 50,000 x 24, 2 factors", "bare scikit-learn fits"), None),
+}
 
-def by_processor(rows: Sequence[Record]) -> dict[str, list[Record]]:
-    """Rows by processor, in the processors' order of names, else in their own."""
-    ordered = sorted(rows, key=lambda row: row["processor"])
-    return {name: list(group) for name, group in groupby(ordered, key=lambda row: row["processor"])}
+
+def latest(rows: Sequence[Record]) -> dict[Place, Record]:
+    """The newest figures of the processor that was measured last, by stage and peer."""
+    newest = max(reversed(rows), key=lambda row: row["date"])
+    ordered = sorted(rows, key=lambda row: row["date"])
+    return {(row["stage"], row["peer"]): row for row in ordered if row["processor"] == newest["processor"]}
 
 
 def markdown(rows: Sequence[Record]) -> str:
-    """One table a processor."""
-    return "\n\n".join(_table(name, group) for name, group in by_processor(rows).items())
+    """A line a stage: beside its floor, beside what people use, and whether the bars are met."""
+    known, lines = latest(rows), []
+    for name, places in SHOWN.items():
+        found = [known.get(place) if place else None for place in places]
+        verdicts = [row["met"] for row in found if row and row["met"] is not None]
+        verdict = "" if not verdicts else "met" if all(verdicts) else "**missed**"
+        if any(found):
+            lines.append([name, *map(_cell, found), verdict])
+    return markdown_table(["stage", "beside its floor", "beside what people use", "bars"], lines)
 
 
-def _table(processor: str, rows: Sequence[Record]) -> str:
-    head = "| stage | compared with | ours | bar | | load | taken |\n|---|---|---|---|---|---|---|"
-    lines, stage = [f"### {processor}\n", head], None
-    for row in rows:
-        verdict = {True: "met", False: "**missed**", None: ""}[row["met"]]
-        load = "" if row["load"] is None else f"{row['load']:g}"
-        shown = "" if row["stage"] == stage else row["stage"]
-        peer = row["peer"] or "-"
-        lines.append(
-            f"| {shown} | {peer} | {_spread(row)} {row['unit']} | {row['bar'] or '-'} | {verdict} | {load} |"
-            f" {row['date']}, {row['commit']} |"
-        )
-        stage = row["stage"]
-    return "\n".join(lines)
-
-
-def _spread(row: Record) -> str:
-    median = f"{row['ratio']:.3g}"
-    if row["low"] is None or row["low"] == row["high"]:
-        return median
-    return f"{median} ({row['low']:.3g} to {row['high']:.3g})"
+def _cell(row: Record | None) -> str:
+    if row is None:
+        return "-"
+    bar = f", bar {row['bar']}" if row["bar"] else ""
+    return f"{row['ratio']:.3g} {row['unit']} of {row['peer']}{bar}"
 
 
 def insert(text: str, table: str) -> str:
     """Put a table between the markers of a text; ValueError where it has none."""
-    before, start, rest = text.partition(START)
-    _, end, after = rest.partition(END)
-    if not start or not end:
-        raise ValueError(f"The text needs the lines {START} and {END}.")
-    return f"{before}{START}\n\n{table}\n\n{END}{after}"
+    start, end = START.search(text), text.find(END)
+    if not start or end < start.end():
+        raise ValueError(f"The text needs the lines <!-- table: written by COMMAND --> and {END}.")
+    return f"{text[: start.end()]}\n{table}\n{text[end:]}"
 
 
 def cost(value: float, bar: str) -> float:
@@ -73,29 +104,25 @@ def cost(value: float, bar: str) -> float:
 
 
 def draw(rows: Sequence[Record]) -> Figure:
-    """Draw every figure that has a bar, as a multiple of what the bar allows, with its spread, by processor.
+    """Draw the table's figures that have a bar, as multiples of what the bar allows, with their spreads.
 
     The scale is logarithmic: left of the middle bars are met. What lies beyond the scale is drawn at its end.
     """
-    groups = {name: [row for row in group if row["bar"]] for name, group in by_processor(rows).items()}
-    labels = [_label(row) for group in groups.values() for row in group]
-    left = PAD + text_width(labels) + PAD
-    lines = sum(len(group) + 2 for group in groups.values())
-    sheet = Sheet(left + WIDTH + 3 * PAD, 2 * PAD + LINE * (lines + 1))
-    y = float(PAD)
-    for name, group in groups.items():
-        sheet.text(PAD, y + LINE / 2, name, ha="left", weight="bold")
-        y += LINE
-        sheet.box(left + _place(1.0) - 1, y, 2, LINE * len(group), INK)
-        for factor in (1 / 4, 1 / 2, 2, 4):
-            sheet.box(left + _place(factor), y, 1, LINE * len(group), RULE)
-        for row in group:
-            _draw_row(sheet, left, y + LINE / 2, row)
-            y += LINE
-        y += LINE
+    known = latest(rows)
+    places = [place for pair in SHOWN.values() for place in pair if place]
+    shown = [known[place] for place in places if place in known and known[place]["bar"]]
+    left = PAD + text_width(map(_label, shown)) + PAD
+    height = LINE * len(shown)
+    sheet = Sheet(left + WIDTH + 3 * PAD, 2 * PAD + height + LINE)
+    sheet.box(left + _place(1.0) - 1, PAD, 2, height, INK)
+    for factor in (1 / 4, 1 / 2, 2, 4):
+        sheet.box(left + _place(factor), PAD, 1, height, RULE)
+    for number, row in enumerate(shown):
+        _draw_row(sheet, left, PAD + LINE * (number + 0.5), row)
+    below = PAD + height + LINE / 2
     for factor, words in {1 / 4: "1/4", 1 / 2: "1/2", 1.0: "the bar", 2.0: "2 x", 4.0: "4 x"}.items():
-        sheet.text(left + _place(factor), y - LINE / 2, words, color=MUTED)
-    sheet.text(PAD, y - LINE / 2, "cost as a multiple of what the bar allows", ha="left", color=MUTED)
+        sheet.text(left + _place(factor), below, words, color=MUTED)
+    sheet.text(PAD, below, "cost as a multiple of what the bar allows", ha="left", color=MUTED)
     return sheet.figure
 
 

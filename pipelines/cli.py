@@ -41,7 +41,13 @@ app = typer.Typer(
 @app.callback()
 def pipe(
     version: Annotated[
-        bool, typer.Option("--version", is_eager=True, callback=_tell_version, help="Say which one.")
+        bool,
+        typer.Option(
+            "--version",
+            is_eager=True,
+            callback=_tell_version,
+            help="Say which version is installed, for reports of bugs.",
+        ),
     ] = False,
 ) -> None:
     """Learn disentangled representations from pairs of images."""

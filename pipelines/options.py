@@ -12,6 +12,11 @@ from gated_vae.models.registry import PRECISIONS, Registry, parse
 from gated_vae.preprocessing.errors import SEEDS
 
 
+def option(help: str, show_default: bool | str = True, **more: Any) -> Any:
+    """An option with its help and, where it says more than the value, its default in words."""
+    return typer.Option(help=help, show_default=show_default, **more)
+
+
 def one_of(names: Iterable[str], help: str, show_default: bool | str = True) -> Any:
     """An option that takes one of some names."""
     known = tuple(names)
@@ -37,29 +42,56 @@ def choice_of(registry: Registry[type[Any]], help: str, show_default: str = "the
     return typer.Option(metavar=metavar, parser=read, help=help, show_default=show_default)
 
 
-StorePath = Annotated[Path, typer.Argument(help="The store's folder.", show_default=False)]
-RunPath = Annotated[Path, typer.Argument(help="The run's folder.", show_default=False)]
+StorePath = Annotated[Path, typer.Argument(help="Folder of the store that `pipe preprocess` made.", show_default=False)]
+RunPath = Annotated[Path, typer.Argument(help="Folder of the run that `pipe train` made.", show_default=False)]
 MovedStore = Annotated[
     Path | None,
     typer.Option(
         "--store",
-        help="Its store, if that has moved; or another of the same image size.",
+        help="Where the store is, if it has moved; or another store of the same image size, to judge on.",
         show_default="as trained",
     ),
 ]
 Truth = Annotated[
-    Path | None, typer.Option(help="truth.parquet of simulated faces, to judge by.", show_default="labels judge")
+    Path | None,
+    typer.Option(
+        help="Judge simulated faces by the truth: the truth.parquet that `pipe simulate faces` wrote.",
+        show_default="labels judge",
+    ),
 ]
-OutStore = Annotated[Path, typer.Option("--out", help="Folder of the store to write.", show_default=False)]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what was made there with other options.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-Seed = Annotated[int, typer.Option(min=0, max=SEEDS - 1, help="Same seed, same result.")]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda; auto takes a GPU where there is one.")]
+OutStore = Annotated[
+    Path, typer.Option("--out", help="Folder of the store to write; new, or one to go on with.", show_default=False)
+]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace what was made there with other options, in place of refusing.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON, for programs to read.")]
+Seed = Annotated[
+    int,
+    typer.Option(
+        min=0, max=SEEDS - 1, help="Number that decides all random choices: the same seed gives the same result."
+    ),
+]
+Device = Annotated[
+    str, typer.Option(help="Where to compute: cpu, cuda, or auto, which takes a GPU where there is one.")
+]
 Workers = Annotated[
-    int | None, typer.Option(min=1, help="Tasks at a time; every core by default. The result is the same.")
+    int | None,
+    typer.Option(min=1, help="Tasks at a time, fewer to spare memory; the result is the same. Every core by default."),
 ]
-Scheduler = Annotated[str | None, typer.Option(help="Address of a Dask scheduler to run on, e.g. tcp://host:8786.")]
+Scheduler = Annotated[
+    str | None,
+    typer.Option(
+        help="Run on the workers of a Dask scheduler, for very large stores: its address, e.g. tcp://host:8786."
+    ),
+]
 Precision = Annotated[
-    str, one_of((*PRECISIONS, "auto"), "auto is the fastest: tf32 on GPUs, bf16 on some processors, else fp32.")
+    str,
+    one_of(
+        (*PRECISIONS, "auto"),
+        "Number format of the computation; auto is the fastest: tf32 on GPUs, bf16 on some processors, else fp32.",
+    ),
 ]
-Draws = Annotated[int, typer.Option(min=1, help="How many partners every sample gets in the pair table.")]
+Draws = Annotated[
+    int, typer.Option(min=1, help="How many partners every sample gets in the pair table; more give more variety.")
+]

@@ -47,7 +47,9 @@ def decode_colour(data: bytes) -> Pixels:
 
 
 def read_pictures(paths: Iterable[str | Path], shape: tuple[int, ...]) -> Pixels:
-    """Pictures as a store has them, uint8 (n, *shape), in the order given: the middle of these proportions, areas averaged.
+    """Read pictures as a store has them: uint8 (n, *shape), in the order given.
+
+    The middle of each is cut out in the proportions of `shape`, and scaled by averaging areas.
 
     Parameters
     ----------

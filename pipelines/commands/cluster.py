@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gated_vae.pairing.rules import Rule, forms
-from gated_vae.pipelines.options import AsJson, Device, Draws, Overwrite, Scheduler, Seed, StorePath
+from gated_vae.pipelines.options import AsJson, Device, Draws, Overwrite, Scheduler, Seed, StorePath, option
 
 if TYPE_CHECKING:
     from gated_vae.pairing.cluster import ClusterReport
@@ -19,25 +19,36 @@ _DEFAULT = "the paper's density"
 def cluster(
     store: StorePath,
     pose: Annotated[
-        int | None, typer.Option(min=1, metavar="K", help="Pose clusters (pitch and yaw).", show_default=_DEFAULT)
+        int | None,
+        option(
+            "Number of pose clusters (pitch and yaw); more make partners closer, and fewer to choose from.",
+            _DEFAULT,
+            min=1,
+            metavar="K",
+        ),
     ] = None,
     expression: Annotated[
         int | None,
-        typer.Option(min=1, metavar="K", help="Expression clusters (action units).", show_default=_DEFAULT),
+        option(
+            "Number of expression clusters (action units); more make partners closer, and fewer to choose from.",
+            _DEFAULT,
+            min=1,
+            metavar="K",
+        ),
     ] = None,
     near: Annotated[
         list[str] | None,
-        typer.Option(
+        option(
+            "Cluster by other columns of numbers, once for each partition; COLUMN@360 begins anew after 360, as angles do.",
             metavar="NAME=COLUMN[,...][:K]",
-            help="A partition of other columns of numbers; once for each. COLUMN@360 begins anew after 360, as angles do.",
         ),
     ] = None,
     rule: Annotated[
         str,
-        typer.Option(
+        option(
+            "How a partner is drawn: any member of the cluster; so that the other partitions' labels, cut into N strata, are"
+            " independent of the input's, where labels depend on each other; or one of the N nearest members.",
             metavar=forms(),
-            help="Partners among all members of the cluster; so that the other partitions' labels, cut into N strata, are"
-            " independent of the input's; or among the N nearest members.",
         ),
     ] = "uniform",
     draws: Draws = 8,
@@ -46,7 +57,10 @@ def cluster(
     scheduler: Scheduler = None,
     overwrite: Overwrite = False,
     verbose: Annotated[
-        bool, typer.Option("--verbose", help="Say of every column how alike pairs are, and how large groups are.")
+        bool,
+        typer.Option(
+            "--verbose", help="Say of every column how alike pairs are, and how large groups are: to choose K."
+        ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:

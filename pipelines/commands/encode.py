@@ -5,16 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from gated_vae.pipelines.options import AsJson, Device, RunPath, StorePath
+from gated_vae.pipelines.options import AsJson, Device, RunPath, StorePath, option
 
 
 def encode(
     run: RunPath,
     store: StorePath,
-    out: Annotated[Path, typer.Option(help="Parquet file to write, or to replace.", show_default=False)],
-    partition: Annotated[str | None, typer.Option(help="Only this partition.", show_default="all")] = None,
+    out: Annotated[Path, option("Parquet file to write; one of codes that is there is replaced.", False)],
+    partition: Annotated[
+        str | None, option("Write the codes of this partition alone, where the others are not needed.", "all")
+    ] = None,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:

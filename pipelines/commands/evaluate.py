@@ -5,25 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from gated_vae.pipelines.options import AsJson, MovedStore, RunPath, Seed, Truth
+from gated_vae.pipelines.options import AsJson, MovedStore, RunPath, Seed, Truth, option
 
 
 def evaluate(
     run: RunPath,
     samples: Annotated[
         int | None,
-        typer.Option(
+        option(
+            "Judge at most so many random images; take 15000 to compare a factor grid's DCI with published ones.",
+            "20,000 faces, 10,000 dSprites",
             min=100,
-            help="Random images at most; 15000 judge a factor grid's DCI as published.",
-            show_default="20,000 faces, 10,000 dSprites",
         ),
     ] = None,
     truth: Truth = None,
     store: MovedStore = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for metrics.json and figures.", show_default="the run's")
+        Path | None, option("Folder for metrics.json and figures, to leave the run's own as they are.", "the run's")
     ] = None,
     seed: Seed = 0,
     as_json: AsJson = False,

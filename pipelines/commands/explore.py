@@ -12,7 +12,7 @@ from gated_vae.pipelines.options import AsJson, MovedStore, RunPath, Seed
 
 def explore(
     run: RunPath,
-    html: Annotated[Path, typer.Option("--html", help="The page to write.", show_default=False)],
+    html: Annotated[Path, typer.Option("--html", help="Page to write, one .html file.", show_default=False)],
     store: MovedStore = None,
     seed: Seed = 0,
     as_json: AsJson = False,

@@ -7,13 +7,15 @@ from typing import Annotated
 
 import typer
 
-from gated_vae.pipelines.options import AsJson, RunPath
+from gated_vae.pipelines.options import AsJson, RunPath, option
 
 
 def export(
     run: RunPath,
-    out: Annotated[Path, typer.Option(help="File to write: .onnx, or .pt2 for torch.export.load.", show_default=False)],
-    decoder: Annotated[bool, typer.Option("--decoder", help="The decoder instead of the encoder.")] = False,
+    out: Annotated[Path, option("File to write: .onnx for any ONNX runtime, .pt2 for PyTorch alone.", False)],
+    decoder: Annotated[
+        bool, typer.Option("--decoder", help="Write the decoder, which makes images of codes, in place of the encoder.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Write the encoder as ONNX or as a PyTorch program, for use without gated-vae.

@@ -5,18 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from gated_vae.pipelines.commands.train import show_training
-from gated_vae.pipelines.options import AsJson, Device, MovedStore, Overwrite, RunPath
+from gated_vae.pipelines.options import AsJson, Device, MovedStore, Overwrite, RunPath, option
 
 
 def finetune(
     run: RunPath,
-    out: Annotated[Path | None, typer.Option(help="Folder of the tuned run.", show_default="RUN/finetuned")] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="Epochs over all pairs.", show_default="1")] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Steps, instead of epochs.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Adam's learning rate.", show_default="the run's")] = None,
+    out: Annotated[Path | None, option("Folder of the new run that has the tuned decoder.", "RUN/finetuned")] = None,
+    epochs: Annotated[
+        int | None, option("Length of the training in epochs: how often all pairs are visited.", "1", min=1)
+    ] = None,
+    steps: Annotated[int | None, option("Length of the training in steps, in place of --epochs.", min=1)] = None,
+    lr: Annotated[
+        float | None,
+        option("Learning rate of Adam; lower it for what shows faintly, and where the loss is no number.", "the run's"),
+    ] = None,
     store: MovedStore = None,
     device: Device = "auto",
     overwrite: Overwrite = False,

@@ -7,16 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
-from gated_vae.pipelines.options import AsJson
+from gated_vae.pipelines.options import AsJson, option
 
 
 def inspect(
-    path: Annotated[Path, typer.Argument(help="A store or a run.", show_default=False)],
+    path: Annotated[Path, typer.Argument(help="Folder of a store or of a run.", show_default=False)],
     pairs: Annotated[
         Path | None,
-        typer.Option(
-            help="Picture to draw (.png, .jpg, .pdf, .svg): images beside their partners.", show_default="not drawn"
-        ),
+        option("Draw images beside their partners, to see what pairs share: a .png, .jpg, .pdf or .svg.", "not drawn"),
     ] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gated_vae.pipelines.options import AsJson, Overwrite, Seed, StorePath
+from gated_vae.pipelines.options import AsJson, Overwrite, Seed, StorePath, option
 
 if TYPE_CHECKING:
     from gated_vae.pairing.exact import Pairing
@@ -18,28 +18,31 @@ def pair(
     store: StorePath,
     share: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME=COLUMN[,...]", help="Pairs that agree in columns; once per partition."),
+        option(
+            "Pair samples that are equal in these columns, words or numbers; once for each partition.",
+            metavar="NAME=COLUMN[,...]",
+        ),
     ] = None,
     follow: Annotated[
         list[str] | None,
-        typer.Option(
+        option(
+            "Pair neighbours in a sequence, at most K apart in the column ORDER (1 if not said); once for each partition.",
             metavar="NAME=SEQUENCE,ORDER[:K]",
-            help="Pairs of one sequence, at most K apart in the column ORDER (1 if not said).",
         ),
     ] = None,
     change: Annotated[
         list[str] | None,
-        typer.Option(
+        option(
+            "Pair samples of a factor grid that differ in exactly K factors, for methods that are told nothing.",
             metavar="[NAME=]K",
-            help="Pairs of a factor grid that differ in K factors, drawn anew for each, and in no other.",
         ),
     ] = None,
     pairs: Annotated[
-        Path | None, typer.Option(help="A table of your own pairs: columns input, target, partition.")
+        Path | None, option("Take your own pairs from a table with the columns input, target and partition.")
     ] = None,
     draws: Annotated[
         int | None,
-        typer.Option(min=1, help="How many partners every sample gets.", show_default="as in the other partitions"),
+        option("How many partners every sample gets; more give more variety.", "as in the other partitions", min=1),
     ] = None,
     seed: Seed = 0,
     overwrite: Overwrite = False,

@@ -7,17 +7,25 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gated_vae.pipelines.options import AsJson, OutStore, Overwrite, Scheduler, Workers, one_of
+from gated_vae.pipelines.options import AsJson, OutStore, Overwrite, Scheduler, Workers, one_of, option
 from gated_vae.preprocessing.sources.celeba.options import CROPS, FACES
 
 if TYPE_CHECKING:
     from gated_vae.preprocessing.sources.base import DataSource
 
-StoredSize = Annotated[str, typer.Option(metavar="N|HxW", help="Size of the stored images, in pixels.")]
-Colour = Annotated[bool, typer.Option("--colour", help="Store red, green and blue; grey without it.")]
+StoredSize = Annotated[
+    str,
+    option(
+        "Size of the stored images in pixels, one number or height x width; 32 trains four times as fast as 64.",
+        metavar="N|HxW",
+    ),
+]
+Colour = Annotated[
+    bool, typer.Option("--colour", help="Store red, green and blue, where colour matters; grey without it.")
+]
 Shares = Annotated[
     str | None,
-    typer.Option(help="Who trains, where nothing else says it: train=.8,valid=.1,test=.1.", show_default="all"),
+    option("Keep people or pictures apart for judging, where nothing else says who: train=.8,valid=.1,test=.1.", "all"),
 ]
 
 app = typer.Typer(no_args_is_help=True, help="Turn raw sources into a store of plain formats.")
@@ -27,7 +35,7 @@ app = typer.Typer(no_args_is_help=True, help="Turn raw sources into a store of p
 def dsprites(
     out: OutStore,
     npz: Annotated[
-        Path | None, typer.Option(help="The official file, .npz or .hdf5; without it the images are drawn.")
+        Path | None, option("The official file, .npz or .hdf5; without it the same images are drawn.")
     ] = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
@@ -43,7 +51,7 @@ def dsprites(
 
 @app.command("shapes3d")
 def shapes3d(
-    h5: Annotated[Path, typer.Option(help="The published file, 3dshapes.h5.", show_default=False)],
+    h5: Annotated[Path, option("The published file, 3dshapes.h5, which you download yourself.", False)],
     out: OutStore,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
@@ -59,7 +67,9 @@ def shapes3d(
 
 @app.command("mpi3d")
 def mpi3d(
-    npz: Annotated[Path, typer.Option(help="A published file: toy, realistic, real or complex.", show_default=False)],
+    npz: Annotated[
+        Path, option("A published file (toy, realistic, real or complex), which you download yourself.", False)
+    ],
     out: OutStore,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
@@ -87,27 +97,45 @@ def _make(name: str, source: DataSource, out: Path, *, overwrite: bool, as_json:
 
 @app.command("celeba")
 def celeba(
-    openface: Annotated[Path, typer.Option(help="Folder of OpenFace's output, any flavour.", show_default=False)],
+    openface: Annotated[
+        Path, option("Folder of what OpenFace 1 or 2 wrote, in any flavour; folders in it are searched.", False)
+    ],
     out: OutStore,
     images: Annotated[
-        Path | None, typer.Option(help="The pictures, where no aligned faces lie beside the CSVs.")
+        Path | None, option("Folder of the whole pictures, where no aligned faces lie beside the CSVs.")
     ] = None,
     identities: Annotated[
         Path | None,
-        typer.Option(metavar="FILE|folder", help="identity_CelebA.txt or its like; folder: each person has one."),
+        option(
+            "Who is on which picture: identity_CelebA.txt or its like; `folder` where each person has a folder.",
+            metavar="FILE|folder",
+        ),
     ] = None,
-    partitions: Annotated[Path | None, typer.Option(help="list_eval_partition.txt or its like.")] = None,
-    attributes: Annotated[Path | None, typer.Option(help="list_attr_celeba.txt or its like.")] = None,
+    partitions: Annotated[
+        Path | None, option("Who trains and who judges, as CelebA has it: list_eval_partition.txt or its like.")
+    ] = None,
+    attributes: Annotated[Path | None, option("Attributes to pair by: list_attr_celeba.txt or its like.")] = None,
     split: Shares = None,
     crop: Annotated[
         str | None,
-        one_of(CROPS, "What of a picture is stored; landmarks if there are pictures and CSVs with them.", "by itself"),
+        one_of(
+            CROPS,
+            "What of a picture is stored: the aligned face, a cut by the landmarks, or the centre of what has none.",
+            "by itself",
+        ),
     ] = None,
-    face: Annotated[str, one_of(FACES, "Which of several faces in a picture is taken.")] = FACES[0],
+    face: Annotated[
+        str,
+        one_of(
+            FACES, "Which of several faces in a picture is taken: the one the tracker is surest of, or the largest."
+        ),
+    ] = FACES[0],
     size: StoredSize = "64",
     colour: Colour = False,
-    min_confidence: Annotated[float, typer.Option(help="Faces below are rejected.")] = 0.8,
-    max_angle: Annotated[float, typer.Option(help="Faces turned further (any angle, radians) are rejected.")] = 1.0,
+    min_confidence: Annotated[
+        float, option("Reject faces that OpenFace is less sure of; raise it where labels are too noisy.")
+    ] = 0.8,
+    max_angle: Annotated[float, option("Reject faces turned further than so many radians, about any axis.")] = 1.0,
     workers: Workers = None,
     scheduler: Scheduler = None,
     overwrite: Overwrite = False,
@@ -160,19 +188,30 @@ def celeba(
 
 @app.command("images")
 def images(
-    folder: Annotated[Path, typer.Argument(help="Folder of the pictures, in folders or not.", show_default=False)],
+    folder: Annotated[
+        Path, typer.Argument(help="Folder of the pictures; folders in it are searched.", show_default=False)
+    ],
     out: OutStore,
     labels: Annotated[
-        Path | None, typer.Option(help="A table, a row to a picture.", show_default="metadata.csv|jsonl|parquet in DIR")
+        Path | None,
+        option(
+            "Table of what is known of the pictures, a row for each: CSV, TSV, JSON lines or Parquet.",
+            "metadata.csv|jsonl|parquet in DIR",
+        ),
     ] = None,
     file_column: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Its column of file names.", show_default="file_name or the like")
+        str | None,
+        option(
+            "Column of the table that holds the file names, where it has an unusual name.",
+            "file_name or the like",
+            metavar="NAME",
+        ),
     ] = None,
     tracker: Annotated[
         str | None,
-        typer.Option(
+        option(
+            "Face tracker that wrote the table, to take its names: openface, pyfeat, libreface, pyafar, blendshapes.",
             metavar="NAME[:version=...,angles=...]",
-            help="Who wrote it: openface, pyfeat, libreface, pyafar, blendshapes; its names and units become ours.",
         ),
     ] = None,
     split: Shares = None,

@@ -5,18 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from gated_vae.pipelines.options import AsJson, MovedStore, RunPath
+from gated_vae.pipelines.options import AsJson, MovedStore, RunPath, option
 
 
 def report(
     run: RunPath,
     store: MovedStore = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(help="Folder for it and its pictures, or its own name.html.", show_default="the run's"),
-    ] = None,
+    out: Annotated[Path | None, option("Folder for it and its pictures, or its own name.html.", "the run's")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write one HTML file about a run, and its model card.

@@ -8,36 +8,61 @@ from typing import Annotated, Any
 import typer
 
 from gated_vae.pipelines.experiments import EXPERIMENTS
-from gated_vae.pipelines.options import AsJson, Device, Truth
+from gated_vae.pipelines.options import AsJson, Device, Truth, option
 
 
 def reproduce(
-    name: Annotated[str, typer.Argument(metavar="|".join(EXPERIMENTS), help="What to reproduce.", show_default=False)],
+    name: Annotated[
+        str,
+        typer.Argument(
+            metavar="|".join(EXPERIMENTS), help="Experiment whose runs to train and score.", show_default=False
+        ),
+    ],
     store: Annotated[
         Path | None,
-        typer.Argument(help="faces, rivals: the store, with pairs. table1, rivals: of sprites, made when missing."),
+        typer.Argument(
+            help="For faces and rivals, the store with its pairs; for table1 and rivals, one of sprites, made when missing."
+        ),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for runs and results.", show_default="out/NAME")] = None,
+    out: Annotated[
+        Path | None,
+        option("Folder for runs and results; those that are finished there are not made again.", "out/NAME"),
+    ] = None,
     only: Annotated[
-        str, typer.Option(metavar="RUN[,RUN...]", help="Which runs; * is any letters.", show_default="the usual ones")
+        str,
+        option(
+            "Only these runs of the experiment; * stands for any letters.", "the usual ones", metavar="RUN[,RUN...]"
+        ),
     ] = "",
     seeds: Annotated[
-        int | None, typer.Option(min=1, max=1000, help="Seeds of every run.", show_default="the experiment's")
+        int | None,
+        option("How many seeds to train every run with; intervals need two.", "the experiment's", min=1, max=1000),
     ] = None,
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Steps of every run.", show_default="the experiment's")
+        int | None, option("Length of every run in steps; few give a quick look.", "the experiment's", min=1)
     ] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="lr, precision ...: repeat it for more.", show_default=False),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Change a setting of the experiment, such as lr or precision; once for each.",
+            show_default=False,
+        ),
     ] = None,
     truth: Truth = None,
     beside: Annotated[
-        list[Path] | None, typer.Option(help="Results of other runs to add: repeat it for more.", show_default=False)
+        list[Path] | None,
+        option("Put results of other folders or machines, .parquet, into the same tables; once for each.", False),
     ] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Runs at a time.", show_default="one per core")] = None,
+    workers: Annotated[
+        int | None, option("How many runs to train at a time; fewer to spare memory.", "one per core", min=1)
+    ] = None,
     stack: Annotated[
-        int, typer.Option(min=1, help="Train so many runs of one shape and method at once; for a GPU.")
+        int,
+        option(
+            "Train so many runs of one shape and method at once, which a GPU does in little more time than one.", min=1
+        ),
     ] = 1,
     device: Device = "auto",
     as_json: AsJson = False,

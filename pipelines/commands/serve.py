@@ -5,23 +5,26 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from gated_vae.pipelines.options import StorePath
+from gated_vae.pipelines.options import StorePath, option
 
 
 def serve(
     store: StorePath,
-    host: Annotated[
-        str, typer.Option(help="Address to listen at; beyond this machine with a token only.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8815,
+    host: Annotated[str, option("Address to listen at; one beyond this machine needs --token-file.")] = "127.0.0.1",
+    port: Annotated[
+        int, option("Port to listen at; 0 takes a free one, and the address is printed.", min=0, max=65535)
+    ] = 8815,
     token_file: Annotated[
-        Path | None, typer.Option(help="File that holds the token clients must bring.", show_default="none")
+        Path | None,
+        option("File with the token that clients have to bring, for addresses beyond this machine.", "none"),
     ] = None,
-    tls_cert: Annotated[Path | None, typer.Option(help="Certificate (PEM), for TLS.", show_default="none")] = None,
-    tls_key: Annotated[Path | None, typer.Option(help="Its private key (PEM).", show_default="none")] = None,
-    max_streams: Annotated[int, typer.Option(min=1, help="Streams at a time.")] = 16,
+    tls_cert: Annotated[
+        Path | None, option("Certificate (PEM) to encrypt with TLS, for networks that you do not trust.", "none")
+    ] = None,
+    tls_key: Annotated[Path | None, option("Private key (PEM) of the certificate.", "none")] = None,
+    max_streams: Annotated[
+        int, option("How many streams to serve at a time; one more is told to come back.", min=1)
+    ] = 16,
 ) -> None:
     """Serve a store's pairs over Arrow Flight.
 

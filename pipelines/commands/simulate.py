@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gated_vae.pipelines.options import AsJson, Overwrite, Seed, Workers
+from gated_vae.pipelines.options import AsJson, Overwrite, Seed, Workers, option
 
 app = typer.Typer(no_args_is_help=True, help="Make data that anybody may have.")
 
@@ -19,8 +19,8 @@ def simulate() -> None:
 
 @app.command("faces")
 def faces(
-    out: Annotated[Path, typer.Option(help="Folder to write.", show_default=False)],
-    n: Annotated[int, typer.Option("--n", min=1, help="Images.")] = 10_000,
+    out: Annotated[Path, option("Folder to write the faces to.", False)],
+    n: Annotated[int, typer.Option("--n", min=1, help="How many images to draw.")] = 10_000,
     seed: Seed = 0,
     workers: Workers = None,
     overwrite: Overwrite = False,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gated_vae.models.registry import AUGMENTATIONS, LIKELIHOODS, METHODS, NETWORKS, OBJECTIVES, SCHEDULES, describe
-from gated_vae.pipelines.options import AsJson, Device, Overwrite, Precision, Seed, choice_of, one_of
+from gated_vae.pipelines.options import AsJson, Device, Overwrite, Precision, Seed, choice_of, one_of, option
 from gated_vae.pipelines.training.presets import DEFAULT_PRESET, PRESETS
 
 if TYPE_CHECKING:
@@ -20,67 +20,108 @@ def train(
     store: Annotated[
         str, typer.Argument(help="The store's folder, or grpc://HOST:PORT of `pipe serve`.", show_default=False)
     ],
-    out: Annotated[Path, typer.Option(help="Folder of the run.", show_default=False)],
-    preset: Annotated[str | None, one_of(PRESETS, "Defaults for the rest.", "by kind of store")] = None,
-    method: Annotated[Any, choice_of(METHODS, "What a step does with pairs: docs/methods.md.")] = None,
-    objective: Annotated[Any, choice_of(OBJECTIVES, "What is added to the reconstruction.")] = None,
+    out: Annotated[Path, option("Folder of the run; one that was stopped goes on.", False)],
+    preset: Annotated[
+        str | None,
+        one_of(
+            PRESETS,
+            "Settings to begin with, for all that is not said; faces-partners is best on faces.",
+            "by kind of store",
+        ),
+    ] = None,
+    method: Annotated[
+        Any, choice_of(METHODS, "What a training step does with pairs; docs/methods.md says which to choose.")
+    ] = None,
+    objective: Annotated[
+        Any, choice_of(OBJECTIVES, "What is added to the reconstruction in the loss; beta is the paper's first.")
+    ] = None,
     likelihood: Annotated[
-        Any, choice_of(LIKELIHOODS, "How pixels count; a Gaussian without scale learns it.", "bernoulli")
+        Any,
+        choice_of(LIKELIHOODS, "How the error of a pixel counts; a Gaussian without a scale learns it.", "bernoulli"),
     ] = None,
     beta: Annotated[
-        float | None, typer.Option(min=0, help="Weight of the KL divergence.", show_default="the objective's")
+        float | None, option("Weight of the KL divergence; higher tells less and blurs more.", "the objective's", min=0)
     ] = None,
     latent: Annotated[
-        str | None, typer.Option(help="NAME=SIZE,... for every partition to train on.", show_default="the preset's")
+        str | None,
+        option(
+            "Partitions to train and their dimensions, NAME=SIZE,...; those left out are not trained.", "the preset's"
+        ),
     ] = None,
     kl_weights: Annotated[
         str | None,
-        typer.Option(help="NAME=WEIGHT,...: times --beta, for some partitions.", show_default="the preset's"),
+        option(
+            "NAME=WEIGHT,... to multiply --beta by in some partitions; below 1 for one that tells too little.",
+            "the preset's",
+        ),
     ] = None,
-    network: Annotated[str | None, one_of(NETWORKS, "Fully connected or convolutional.", "the preset's")] = None,
+    network: Annotated[
+        str | None,
+        one_of(NETWORKS, "Fully connected (fc) or convolutional (conv), which suits photographs.", "the preset's"),
+    ] = None,
     hidden: Annotated[
-        str | None, typer.Option(help="Hidden sizes, e.g. 512,512.", show_default="the network's")
+        str | None, option("Sizes of the hidden layers, e.g. 512,512; larger is slower.", "the network's")
     ] = None,
-    gate: Annotated[bool, typer.Option("--gate/--no-gate", help="--no-gate is --method vae.")] = True,
+    gate: Annotated[
+        bool,
+        typer.Option(
+            "--gate/--no-gate",
+            help="Train an ordinary VAE with the same network, to compare with: --no-gate is --method vae.",
+        ),
+    ] = True,
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="Epochs over all pairs.", show_default="the preset's")
+        int | None, option("Length of the training in epochs: how often all pairs are visited.", "the preset's", min=1)
     ] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="Steps, instead of epochs.")] = None,
-    batch_size: Annotated[int, typer.Option(min=2, help="Pairs in a step, over all ranks.")] = 128,
-    lr: Annotated[float | None, typer.Option(help="Adam's learning rate.", show_default="the preset's")] = None,
+    steps: Annotated[int | None, option("Length of the training in steps, in place of --epochs.", min=1)] = None,
+    batch_size: Annotated[int, option("How many pairs a step has, over all ranks together.", min=2)] = 128,
+    lr: Annotated[
+        float | None,
+        option(
+            "Learning rate of Adam; lower it for what shows faintly, and where the loss is no number.", "the preset's"
+        ),
+    ] = None,
     schedule: Annotated[
-        str | None, one_of(SCHEDULES, "How the learning rate goes on; cosine falls to 0.", "the preset's")
+        str | None,
+        one_of(
+            SCHEDULES,
+            "How the learning rate goes on: constant, or cosine, which falls to 0 at the end.",
+            "the preset's",
+        ),
     ] = None,
     augment: Annotated[
         str | None,
-        typer.Option(
+        option(
+            f"Vary images in every step, for codes of people who are not among them: {', '.join(AUGMENTATIONS)}.",
+            "the preset's",
             metavar="none|KIND[,KIND...]",
-            help=f"Vary what is encoded: {', '.join(AUGMENTATIONS)}. Mirrors partners together.",
-            show_default="the preset's",
         ),
     ] = None,
-    warmup: Annotated[int, typer.Option(min=0, help="Steps over which the KL weight rises from 0.")] = 0,
+    warmup: Annotated[
+        int, option("Steps over which the KL weight rises from 0, where dimensions fall silent too early.", min=0)
+    ] = 0,
     keep: Annotated[
         str,
-        typer.Option(
-            metavar="[last|best[:N]]",
-            help="Weights to use: of the last step, or of the lowest validation loss;"
+        option(
+            "Which weights to use: of the last step, or of the lowest validation loss;"
             " best:N stops after N validations in a row that were no better.",
+            metavar="[last|best[:N]]",
         ),
     ] = "last",
     seed: Seed = 0,
     device: Device = "auto",
     precision: Precision = "auto",
     initial: Annotated[
-        Path | None,
-        typer.Option(help="A run of the same network, to start from its weights.", show_default="at random"),
+        Path | None, option("Start from the weights of another run of the same network.", "at random")
     ] = None,
     checkpoint_every: Annotated[
-        int, typer.Option(min=1, help="Steps between two checkpoints, and validations.")
+        int,
+        option(
+            "Steps between two checkpoints, and between two validations; few lose less when the run is killed.", min=1
+        ),
     ] = 1000,
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Asked for more steps than the run there, go on beyond its end."),
+        typer.Option("--resume", help="Go on beyond the end of a finished run, with more steps or epochs than it had."),
     ] = False,
     overwrite: Overwrite = False,
     as_json: AsJson = False,

@@ -5,25 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
-from gated_vae.pipelines.options import AsJson, MovedStore, RunPath
+from gated_vae.pipelines.options import AsJson, MovedStore, RunPath, option
 
 
 def traverse(
     run: RunPath,
-    sample: Annotated[
-        int | None, typer.Option(min=0, help="Sample to start from.", show_default="a typical one")
-    ] = None,
+    sample: Annotated[int | None, option("Number of the sample to start from.", "a typical one", min=0)] = None,
     reach: Annotated[
-        float, typer.Option(min=0.1, help="A dimension goes from minus this to this, in prior std.")
+        float, option("How far each dimension is moved to both sides, in standard deviations of the prior.", min=0.1)
     ] = 2.0,
-    steps: Annotated[int, typer.Option(min=2, help="Pictures in a row.")] = 9,
+    steps: Annotated[int, option("How many pictures a row has.", min=2)] = 9,
     out: Annotated[
         Path | None,
-        typer.Option(
-            help="Where to write it: .png, .jpg, .pdf, .svg, or .gif, which moves.",
-            show_default="RUN/figures/traversals.png",
+        option(
+            "Where to write the picture: .png, .jpg, .pdf, .svg, or .gif, which moves.", "RUN/figures/traversals.png"
         ),
     ] = None,
     store: MovedStore = None,

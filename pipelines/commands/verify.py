@@ -11,7 +11,7 @@ from gated_vae.pipelines.options import AsJson
 
 
 def verify(
-    path: Annotated[Path, typer.Argument(help="A store or a run.", show_default=False)],
+    path: Annotated[Path, typer.Argument(help="Folder of a store or of a run.", show_default=False)],
     as_json: AsJson = False,
 ) -> None:
     """Check every file of a store or run.

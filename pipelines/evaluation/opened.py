@@ -156,12 +156,20 @@ class OpenRun:
 
 
 def open_run(path: str | Path, store: str | Path | None = None, *, device: str = "cpu") -> OpenRun:
-    """Open a run that was trained.
+    """Open a trained run, to encode, decode and sample with it.
 
     Parameters
     ----------
+    path:
+        The run's folder.
     store:
         The folder of its store, if that has moved; or another store of images of the same size, to be judged on.
+    device:
+        Where the model computes: ``cpu`` or ``cuda``.
+
+    Returns
+    -------
+    The run; its model and store are read when they are first asked for.
 
     Raises
     ------

@@ -217,12 +217,8 @@ class Curves(Experiment):
         return (value, None) if isinstance(value, str) else (f"{value:g}", value)
 
     def report(self, results: pd.DataFrame) -> dict[str, bytes]:
-        """A table and a panel per axis."""
-        parts = [self._preamble()]
-        for axis, rows in results.groupby("axis", sort=False):
-            named = rows[["value", *SCORES]].rename(columns={"value": axis, **SCORES})
-            parts += [f"## {TITLES[axis][0].upper()}{TITLES[axis][1:]}\n", over_seeds(named, axis)]
-        return {".md": "\n".join(parts).encode(), ".png": png(draw_curves(results))}
+        """What was run, a table and a panel per axis."""
+        return {".md": f"{self._preamble()}\n{tables(results)}".encode(), ".png": png(draw_curves(results))}
 
     def headline(self, results: pd.DataFrame) -> Table:
         """What pose and expression tell of their own factors and of each other's."""
@@ -235,19 +231,31 @@ class Curves(Experiment):
         clusters = self.clusters_at(BASE)
         sizes, weights = _told(LATENT), _told(KL_WEIGHTS)
         return (
-            f"# Curves on simulated faces, {self.steps:,} steps\n\n"
-            f"One thing is varied at a time. The base: {self.images:,} pictures of {self.people:,} people, {SIZE}x{SIZE}, labels as"
-            f" noisy and as confounded as OpenFace's on CelebA (scale {BASE.label_noise:g} and {BASE.confounding:g}), none swapped;"
-            f" {clusters['pose']} pose and {clusters['expression']} expression clusters and exact pairs by identity, {DRAWS} draws,"
-            f" rule {PAIRINGS[BASE.pairing]}. Clusters grow with images. Latent: {sizes}; a partner for every partition; batch"
-            f" {self.batch_size}, Adam, learning rate {self.lr:g} {self.schedule}, {self.precision}, KL weight {self.beta:g},"
-            f" times {weights}. Seeds decide weights and order; pictures, labels and pairs of a point are the same for all.\n\n"
-            f"Judged by the truth of the base's {self.images:,} pictures, probes fitted on some people and judged on others: R2 of"
-            " ridge regression on posterior samples, below 0 counted as 0. `pose` is pitch and yaw, `action units` AU01, AU04,"
-            " AU06, AU12 and AU25. `score` is own - best other partition, over all of them. `swap: both` is the share of swaps"
-            " that show A's pose and B's expression. Intervals are 95% of the mean over seeds (Student's t).\n\n"
+            f"# Curves on simulated faces, {self.steps:,} steps: all tables\n\n"
+            f"One thing is varied at a time.\nThe base: {self.images:,} pictures of {self.people:,} people, {SIZE}x{SIZE}, labels"
+            f" as noisy and as confounded as OpenFace's on CelebA (scale {BASE.label_noise:g} and {BASE.confounding:g}),\n"
+            f"none swapped; {clusters['pose']} pose and {clusters['expression']} expression clusters and exact pairs by identity,"
+            f" {DRAWS} draws, rule {PAIRINGS[BASE.pairing]}.\nClusters grow with images.\nLatent: {sizes}; a partner for every"
+            f" partition; batch {self.batch_size}, Adam, learning rate {self.lr:g} {self.schedule}, {self.precision},\n"
+            f"KL weight {self.beta:g}, times {weights}.\n"
+            "Seeds decide weights and order; pictures, labels and pairs of a point are the same for all.\n\n"
+            f"Judged by the truth of the base's {self.images:,} pictures, probes fitted on some people and judged on others.\n"
+            "Scores are R2 of ridge regression on posterior samples, below 0 counted as 0.\n"
+            "`pose` is pitch and yaw; `action units` are AU01, AU04, AU06, AU12 and AU25.\n"
+            "`score` is own - best other partition, over all of them.\n"
+            "`swap: both` is the share of swaps that show A's pose and B's expression.\n"
+            "Intervals are 95% of the mean over seeds (Student's t).\n\n"
             f"Pairings: {', '.join(PAIRINGS)} (the base: {BASE.pairing}).\n"
         )
+
+
+def tables(results: pd.DataFrame) -> str:
+    """A table per axis."""
+    parts = []
+    for axis, rows in results.groupby("axis", sort=False):
+        named = rows[["value", *SCORES]].rename(columns={"value": axis, **SCORES})
+        parts += [f"## {TITLES[axis][0].upper()}{TITLES[axis][1:]}\n", over_seeds(named, axis)]
+    return "\n".join(parts)
 
 
 def _told(given: Mapping[str, float]) -> str:

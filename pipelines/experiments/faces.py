@@ -162,23 +162,9 @@ class Faces(Experiment):
         return [key | cell | whole | values["reconstruction"] for cell in r2_cells(values)]
 
     def report(self, results: pd.DataFrame) -> dict[str, bytes]:
-        """Partitions in short by each probe, the swap test, the other scores, then factor by factor."""
+        """What was run and how it was judged, then the tables."""
         mine = results[results["data"] == self.data]
-        tables = {
-            f"Mean R2, {probe.replace('_', ' ')}, posterior {codes}s": pd.DataFrame(
-                [{"method": run[0], **_summary(found)} for run, found in cells.groupby(RUN, sort=False)]
-            )
-            for (probe, codes), cells in mine.groupby(["regressor", "codes"], sort=False)
-        }
-        runs = mine.drop_duplicates(RUN)
-        tables |= {title: runs.filter(["method", *names]).rename(columns=names) for title, names in SCORES.items()}
-        parts = [self._preamble()]
-        for title, table in tables.items():
-            if len(table.columns) > 1:
-                parts += [f"## {title}\n", over_seeds(table, "method")]
-        detail = mine[(mine["regressor"] == "ridge") & (mine["codes"] == "sample")]
-        parts += ["## R2 by factor, ridge, posterior samples\n", *_factor_tables(detail)]
-        return {".md": "\n".join(parts).encode()}
+        return {".md": f"{self._preamble()}\n{tables(mine)}".encode()}
 
     def headline(self, results: pd.DataFrame) -> Table:
         """Yaw, from every partition."""
@@ -200,18 +186,36 @@ class Faces(Experiment):
         judges = read_labels(store, FACES, truth=self.truth).judges
         trained = f"{store.training:,} of them, and none of the people who judge," if store.splits else "all images,"
         return (
-            f"# Faces ({self.data}), {self.steps:,} steps\n\n"
-            f"{len(store):,} images of {width}x{height}{colour}. Pairs: {pairs}."
-            f" Every run: the faces' preset ({PRESET.network} network"
+            f"# Faces ({self.data}), {self.steps:,} steps: all tables\n\n"
+            f"{len(store):,} images of {width}x{height}{colour}.\nPairs: {pairs}.\n"
+            f"Every run: the faces' preset ({PRESET.network} network"
             f"{hidden}){augmented}, batch {self.batch_size}, Adam, learning rate {self.lr:g} {self.schedule},"
-            f" {self.precision}, KL weight"
-            f" {beta:g}{weights} (ungated_beta: {charged:g}). Ungated networks have the same"
-            " partitions, which mean nothing to them.\n\n"
-            f"Judged by {judge}; people: {judges.people}; split {judges.split_by}. The networks were trained on {trained}"
-            " without labels. R2 below 0 counts as 0 in means. `own` is from a factor's own partition, `other` from the best"
-            " other one, `full` from the full latent, `score` own - other. Intervals are 95% of the mean over seeds"
-            " (Student's t).\n"
+            f" {self.precision},\nKL weight {beta:g}{weights} (ungated_beta: {charged:g}).\n"
+            "Ungated networks have the same partitions, which mean nothing to them.\n\n"
+            f"Judged by {judge}; people: {judges.people}; split {judges.split_by}.\n"
+            f"The networks were trained on {trained} without labels.\n"
+            "`own` is from a factor's own partition, `other` from the best other one, `full` from the full latent.\n"
+            "`score` is own - other.\nR2 below 0 counts as 0 in means.\n"
+            "Intervals are 95% of the mean over seeds (Student's t).\n"
         )
+
+
+def tables(results: pd.DataFrame) -> str:
+    """Partitions in short by each probe, the swap test, the other scores, then factor by factor."""
+    shown = {
+        f"Mean R2, {probe.replace('_', ' ')}, posterior {codes}s": pd.DataFrame(
+            [{"method": run[0], **_summary(found)} for run, found in cells.groupby(RUN, sort=False)]
+        )
+        for (probe, codes), cells in results.groupby(["regressor", "codes"], sort=False)
+    }
+    runs = results.drop_duplicates(RUN)
+    for title, names in SCORES.items():
+        if (known := runs.filter([*names]).notna().any()).any():
+            kept = [name for name in names if known.get(name, False)]
+            shown[title] = runs[["method", *kept]].rename(columns=names)
+    parts = [f"## {title}\n\n{over_seeds(table, 'method')}" for title, table in shown.items()]
+    detail = results[(results["regressor"] == "ridge") & (results["codes"] == "sample")]
+    return "\n".join([*parts, "## R2 by factor, ridge, posterior samples\n", *_factor_tables(detail)])
 
 
 def _summary(cells: pd.DataFrame) -> dict[str, float]:

@@ -117,16 +117,11 @@ class Rivals(Experiment):
 
     def chosen(self, only: str) -> list[str]:
         """Of the names that fit some of the patterns those that the store has pairs for; `UsageError` where there are none."""
-        wanted = super().chosen(only)
-        kind = open_store(self.store) if self.store else None
-        if kind and "factors" not in kind.manifest:
-            wanted = [name for name in wanted if name.split("-")[:1] == ["shared"] and name.split("-")[1] in FACES]
-        elif kind and kind.kind != "dsprites":
-            wanted = [name for name in wanted if not name.startswith("apart-")]
+        store = open_store(self.store) if self.store else None
+        wanted = [name for name in super().chosen(only) if store is None or has_pairs_for(store, name)]
         if not wanted:
-            raise UsageError(
-                f"{self.store} has no pairs for {only}.", "", "Choose others by --only, such as shared-gvae-*."
-            )
+            remedy = "Choose others by --only, such as shared-gvae-*."
+            raise UsageError(f"{self.store} has no pairs for {only}.", "", remedy)
         return wanted
 
     @property
@@ -240,6 +235,14 @@ def latents(store: Store) -> dict[str, dict[str, int]]:
     # In the order in which the store has its partitions, which is that of training.
     worlds = {"shared": own, **apart, "changed": CHANGED}
     return {world: {name: sizes[name] for name in store.partitions if name in sizes} for world, sizes in worlds.items()}
+
+
+def has_pairs_for(store: Store, name: str) -> bool:
+    """Whether a run of this name can be trained on a store: faces have one world, and no targets to compose."""
+    world, method, _ = name.split("-")
+    if "factors" not in store.manifest:
+        return world == "shared" and method in FACES
+    return world != "apart" or store.kind == "dsprites"
 
 
 def images_encoded(method: Method, config: TrainConfig) -> int:

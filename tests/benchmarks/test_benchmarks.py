@@ -11,10 +11,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from benchmarks import record
-from benchmarks.report import END, START, cost, insert, markdown
+from benchmarks.report import END, cost, insert, latest, markdown
 from benchmarks.timing import figure, ratio
-from gated_vae.models.figures.sheet import png
+from gated_vae.models.figures.sheet import DPI, render
 
+START = "<!-- table: written by python -m benchmarks.record -->"
 MADE = {"processor": "P (AVX2, 2 cores)", "date": "2026-01-02", "commit": "abc", "load": 0.5}
 
 
@@ -42,8 +43,8 @@ def test_other_lines_of_a_script_are_left_out() -> None:
     assert list(record.records(lines)) == [{"stage": "s", "peer": "", "ratio": 2}]
 
 
-def test_a_row_replaces_the_one_of_the_same_stage_peer_and_processor() -> None:
-    old = [row(value=1), row(peer="pythae"), row(processor="Q")]
+def test_a_row_replaces_the_one_of_the_same_stage_peer_processor_and_commit() -> None:
+    old = [row(value=1), row(peer="pythae"), row(processor="Q"), row(commit="before")]
     new = row(value=3)
     assert record.merge(old, [new, row(stage="loader")]) == [new, *old[1:], row(stage="loader")]
 
@@ -62,28 +63,44 @@ def test_cost_is_one_at_the_bar_and_more_where_it_is_missed() -> None:
     assert (cost(0, "<= 0"), cost(2, "<= 0"), cost(0, ">= 8")) == (1, math.inf, math.inf)
 
 
+CSVS = "OpenFace CSVs, one an image"
+
+
 def test_prose_around_the_table_stays() -> None:
     text = f"# Title\n\n{START}\n\nold\n\n{END}\n\nProse.\n"
-    table = markdown([row(), row(value=2), row(bar="", met=None, low=None), row(processor="A")])
-    found = insert(text, table)
+    found = insert(text, markdown([row(CSVS, "open, read, close"), row()]))
     assert found.startswith("# Title\n")
     assert found.endswith("\n\nProse.\n")
     assert "old" not in found
-    assert found.index("### A") < found.index("### P (AVX2, 2 cores)")
-    assert found.count("| met |") == 2
-    assert found.count("| **missed** |") == 1
-    assert insert(found, table) == found
+    assert "| OpenFace CSVs, one an image | 1 x the time of open, read, close, bar <= 1.4 | - | met |" in found
+    assert insert(found, "new").count("new") == 1
     with pytest.raises(ValueError, match="needs the lines"):
-        insert("Prose.", table)
+        insert("Prose.", "table")
+
+
+def test_the_table_tells_the_newest_figures_of_the_processor_measured_last() -> None:
+    old = row(CSVS, "open, read, close", value=3)
+    new = row(CSVS, "open, read, close", value=1, date="2026-01-03", commit="def")
+    other = row(CSVS, "open, read, close", value=9, processor="Q")
+    peer = row(CSVS, "pandas, per file", value=2)
+    assert latest([other, old, new, peer]) == {(CSVS, "open, read, close"): new, (CSVS, "pandas, per file"): peer}
+    (line,) = markdown([other, new, peer]).splitlines()[2:]
+    assert line.endswith(
+        "| 1 x the time of open, read, close, bar <= 1.4 | 2 x the time of pandas, per file, bar <= 1.4 | **missed** |"
+    )
 
 
 def test_results_are_read_as_they_were_written(tmp_path: Path) -> None:
     (tmp_path / "results").mkdir()
     (tmp_path / "figures").mkdir()
     (tmp_path / "benchmarks.md").write_text(f"{START}\n{END}\n")
-    rows = [row(), row(peer="", load=None, low=None, high=None), row(stage="none", bar="", met=None)]
+    rows = [
+        row(CSVS, "open, read, close"),
+        row(peer="", load=None, low=None, high=None),
+        row(stage="none", bar="", met=None),
+    ]
     record.write(rows, tmp_path)
     path = tmp_path / "results" / "benchmarks.parquet"
     assert record.read(path) == [{name: one[name] for name in record.SCHEMA.names} for one in rows]
     assert pq.read_schema(path).field("met").type == "bool"
-    assert (tmp_path / "figures" / "benchmarks.png").read_bytes() == png(record.draw(rows))
+    assert (tmp_path / "figures" / "benchmarks.png").read_bytes() == render(record.draw(rows), "png", dpi=DPI)

@@ -9,7 +9,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -385,6 +387,20 @@ def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[st
     for name in VERBS:
         assert pipe(name, "--help") == 0
         assert f"Example: pipe {name}" in " ".join(capsys.readouterr().out.split())
+
+
+def test_every_option_says_in_a_short_sentence_what_it_does() -> None:
+    def options(command: Any, name: str = "pipe") -> Iterator[tuple[str, str]]:
+        for word, inner in getattr(command, "commands", {}).items():
+            yield from options(inner, f"{name} {word}")
+        for option in command.params:
+            if option.name != "help" and hasattr(option, "help"):
+                yield f"{name} {option.name}", option.help or ""
+
+    told = dict(options(typer.main.get_command(app)))
+    assert len(told) > 100
+    short = {name: text for name, text in told.items() if not (5 <= len(text.split()) <= 40 and text.endswith("."))}
+    assert short == {}
 
 
 def test_help_imports_nothing_heavy() -> None:
