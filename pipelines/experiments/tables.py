@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from gated_vae.pipelines.evaluation.scores import markdown_table
 from gated_vae.preprocessing.errors import GatedVAEError
 
 
@@ -18,12 +19,6 @@ def interval(values: pd.Series) -> str:
         return f"{known.mean():.3f}" if len(known) else "-"
     half_width = stats.t.ppf(0.975, len(known) - 1) * known.std(ddof=1) / np.sqrt(len(known))
     return f"{known.mean():.3f} ± {half_width:.3f}"
-
-
-def markdown_table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """A table of Markdown."""
-    rows = [" | ".join(cells) for cells in (header, *lines)]
-    return "\n".join([f"| {rows[0]} |", "|" + "---|" * len(header), *(f"| {row} |" for row in rows[1:]), ""])
 
 
 def over_seeds(runs: pd.DataFrame, by: str) -> str:
