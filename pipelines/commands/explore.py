@@ -72,7 +72,7 @@ def explore(
 
     from gated_vae.pairing.service.access import ServiceOptions
     from gated_vae.pipelines import channels, console
-    from gated_vae.pipelines.explore.page import LARGEST_MESSAGE, build, picture
+    from gated_vae.pipelines.explore.page import LARGEST_MESSAGE, build, end_work, picture
     from gated_vae.pipelines.explore.server import make_server, run_until_stopped
     from gated_vae.pipelines.explore.subject import Opener
 
@@ -92,4 +92,7 @@ def explore(
         if browser and shown and not token_file:  # where nothing is shown, a browser of text would take the terminal
             webbrowser.open(address)
 
-    run_until_stopped(server, started)
+    try:
+        run_until_stopped(server, started)
+    finally:
+        end_work()

@@ -104,7 +104,7 @@ def labels_of(store: Store, column: str, ids: Ids) -> pd.Series[Any]:
 
 def classes_of(values: pd.Series[Any]) -> tuple[list[str], list[str]]:
     """Values as classes (n,), all but the `MOST_CLASSES` most frequent called "other", and those, the most frequent first."""
-    texts = values.astype("string").fillna("none")
+    texts = values.map(str, na_action="ignore").astype("string").fillna("none")  # bytes need not be text
     names = [str(name) for name in texts.value_counts().index[:MOST_CLASSES]]
     return texts.where(texts.isin(names), "other").tolist(), names
 
@@ -119,12 +119,14 @@ class Painted:
 
 
 def painted(values: pd.Series[Any], *, as_classes: bool) -> Painted:
-    """Colour values (n,): numbers by viridis, from the 1st to the 99th percentile; else, or where they are few, as classes."""
+    """Colour values (n,): numbers by viridis, from the 1st to the 99th percentile, grey where none is; few values as classes."""
     numbers = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
     if numbers and not as_classes and values.nunique() > MOST_CLASSES:
-        low, high = map(float, np.nanquantile(values, [0.01, 0.99]))
-        share = ((values - low) / ((high - low) or 1)).clip(0, 1).fillna(0)
-        return Painted([to_hex(colour) for colour in colormaps["viridis"](share.to_numpy())], (low, high), {})
+        half = values.to_numpy(np.float64, na_value=np.nan) / 2  # differences of the largest numbers are none
+        low, high = map(float, np.quantile(half[np.isfinite(half)], [0.01, 0.99]))
+        share = ((half - low) / ((high - low) or 1)).clip(0, 1)
+        viridis = colormaps["viridis"].with_extremes(bad=MUTED)
+        return Painted([to_hex(colour) for colour in viridis(share)], (2 * low, 2 * high), {})
     classes, names = classes_of(values)
     colour = dict(zip(names, _CLASSES, strict=False)) | ({"other": MUTED} if "other" in classes else {})
     return Painted([colour[name] for name in classes], None, colour)
@@ -132,7 +134,7 @@ def painted(values: pd.Series[Any], *, as_classes: bool) -> Painted:
 
 def numbers_of(store: Store, columns: Sequence[str], ids: Ids) -> pd.DataFrame:
     """Columns of numbers of some samples, one column of all of them in memory at a time."""
-    return pd.DataFrame({name: labels_of(store, name, ids).astype(np.float64) for name in columns})
+    return pd.DataFrame({name: labels_of(store, name, ids).astype(np.float64) for name in columns}, range(len(ids)))
 
 
 def contrast(table: pd.DataFrame, rows: Ids, most: int) -> dict[str, tuple[float, float]]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from html import escape
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Any, Protocol
 
 from bokeh.core.properties import String
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 LARGEST_UPLOAD = 8 << 20  # bytes
 _NO_SUCH_THING = GatedVAEError("The page asked for something that there is not.", "", "Load it again.")
 _WORKER = ThreadPoolExecutor(1, "explorer")
+_ENDS = Event()
+_FAILED = """{% extends base %}{% block preamble %}<meta name="color-scheme" content="light dark">{% endblock %}
+{% block contents %}<p style="font: 15px/1.45 system-ui, sans-serif; white-space: pre-line">{{ why }}</p>{% endblock %}"""
 LARGEST_MESSAGE = 12 << 20  # bytes, with the picture in base 64 in it
 
 
@@ -57,7 +61,7 @@ class Tab(Protocol):
         """Bokeh's plots, which stand in the layout as [NAME]."""
 
     def open(self) -> None:
-        """Fill it: it was opened for the first time, or again."""
+        """Fill it, once, when it is first looked at or asked something; again where that failed."""
 
 
 class Page:
@@ -79,7 +83,8 @@ class Page:
         kinds: list[Callable[[Page], Tab]] = [LatentTab, SwapTab, MapTab, PairsTab, TrainingTab]
         tabs = [kind(self) for kind in kinds] if subject.run else [PairsTab(self)]
         self.tabs = {tab.name: tab for tab in tabs}
-        self._asks = {"open": self._open, **{do: ask for tab in tabs for do, ask in tab.asks.items()}}
+        self._asks = {do: (tab.name, ask) for tab in tabs for do, ask in tab.asks.items()}
+        self._opened: set[str] = set()
         self._wire.on_change("asked", lambda _attribute, _old, new: self._answer(new))
         self._wire.js_on_change("told", CustomJS(code="explorer.told(cb_obj.told)"))
         for root in (self._wire, *(plot for tab in tabs for plot in tab.plots)):
@@ -105,28 +110,35 @@ class Page:
         self._wire.update(told=json.dumps({**self._out, "n": self._count}))
         self._out = {"parts": {}}
 
-    def _open(self, message: Ask) -> None:
-        if message.get("tab") not in self.tabs:
+    def ask(self, message: Ask) -> None:
+        """Do what the browser asks. It may be anybody's browser: what is no such message is refused."""
+        if not isinstance(message, dict) or any(isinstance(value, list | dict) for value in message.values()):
             raise _NO_SUCH_THING
-        self.tabs[message["tab"]].open()
+        do = message.get("do")
+        name, call = (message.get("tab"), None) if do == "open" else self._asks.get(do, ("", None))
+        if name not in self.tabs:
+            raise _NO_SUCH_THING
+        if name not in self._opened:
+            self.tabs[name].open()
+            self._opened.add(name)
+        if call:
+            call(message)
 
     def _answer(self, text: str) -> None:
-        """Do what the browser asks. It may be anybody's browser: what is no such message is refused."""
-
         def answer() -> None:
             try:
                 message = json.loads(text)
-                call = self._asks[message["do"]]
-            except (ValueError, TypeError, KeyError):
+            except (ValueError, RecursionError):
                 raise _NO_SUCH_THING from None
             self._out |= {"message": "", "kind": ""}  # what was told before is over
-            call(message)
+            self.ask(message)
 
         self.guarded(answer)
 
-    def ask(self, message: Ask) -> None:
-        """Do as if the browser had asked."""
-        self._asks[message["do"]](message)
+    def progress(self, _done: int, _of: int) -> None:
+        """Of work beside the page: it fails once the explorer ends, which waits for it."""
+        if _ENDS.is_set():
+            raise GatedVAEError("The explorer ends.")
 
     def later(self, work: Callable[[], Any], then: Callable[[Any], None]) -> None:
         """Work beside the page, then go on with what came of it, or tell in the page why nothing did."""
@@ -137,12 +149,23 @@ class Page:
         _WORKER.submit(work).add_done_callback(done)
 
 
+def end_work() -> None:
+    """Give up all work beside pages."""
+    _ENDS.set()
+    _WORKER.shutdown(wait=False, cancel_futures=True)
+
+
 def build(opener: Opener, document: Document) -> None:
-    """Make the page of a browser that has come."""
-    subject = opener.subject()
-    page = Page(subject, document)
-    document.title = f"{subject.path.name} - explorer"
+    """Make the page of a browser that has come; it says why where nothing can be opened now."""
+    document.title = f"{opener.path.name} - explorer"
     environment = Environment(loader=FileSystemLoader(Path(__file__).parent), autoescape=False)
+    try:
+        subject = opener.subject()
+    except (GatedVAEError, OSError) as error:
+        document.template = environment.from_string(_FAILED)
+        document.template_variables["why"] = escape(clean(explain(error)))
+        return
+    page = Page(subject, document)
     document.template = environment.get_template("explorer.html")
     document.template_variables.update(
         about=escape(subject.about()),

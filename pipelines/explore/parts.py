@@ -18,6 +18,7 @@ from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.images import decode_fitted
 
 Pixels = npt.NDArray[np.uint8]
+LONG = 80  # characters of a name that has no end
 
 
 def png(image: npt.NDArray[Any]) -> bytes:
@@ -78,7 +79,7 @@ def select(title: str, verb: str, options: Mapping[str, str] | Sequence[str], ch
     """A list to choose from; what is chosen is asked with `value`."""
     named = options if isinstance(options, Mapping) else dict(zip(options, options, strict=True))
     choices = "".join(
-        f'<option value="{escape(key)}"{" selected" * (key == chosen)}>{escape(text)}</option>'
+        f'<option value="{escape(key)}"{" selected" * (key == chosen)}>{escape(text[:LONG])}</option>'
         for key, text in named.items()
     )
     return f"<label>{escape(title)} <select {ask(verb, **values)}>{choices}</select></label>"
@@ -114,14 +115,14 @@ def heading(text: str, colour: str = "") -> str:
 def legend(colours: Mapping[str, str], title: str = "") -> str:
     """What colours mean."""
     dots = " ".join(
-        f'<span><i class="dot" style="--accent: {it}"></i>{escape(name)}</span>' for name, it in colours.items()
+        f'<span><i class="dot" style="--accent: {it}"></i>{escape(name[:LONG])}</span>' for name, it in colours.items()
     )
-    return f'<div class="row legend">{escape(title)} {dots}</div>'
+    return f'<div class="row legend">{escape(title[:LONG])} {dots}</div>'
 
 
 def scale(title: str, low: float, high: float) -> str:
     """What the colours of numbers mean: viridis between two."""
-    return f'<div class="row legend">{escape(title)} <span>{low:.3g}</span><i class="ramp"></i><span>{high:.3g}</span></div>'
+    return f'<div class="row legend">{escape(title[:LONG])} <span>{low:.3g}</span><i class="ramp"></i><span>{high:.3g}</span></div>'
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -154,7 +155,7 @@ def whole(message: Mapping[str, Any], key: str = "value") -> int:
 def real(message: Mapping[str, Any], key: str = "value") -> float:
     """A finite number that the browser sent."""
     value = message.get(key)
-    if not isinstance(value, int | float) or not np.isfinite(value):
+    if not isinstance(value, int | float) or not abs(value) < 1e9:  # nor is NaN
         raise GatedVAEError("That is no number.", "", "Move a slider.")
     return float(value)
 
@@ -172,4 +173,4 @@ def uploaded(message: Mapping[str, Any], shape: tuple[int, ...], largest: int) -
 
 def harmless(text: str) -> str:
     """Text for Bokeh's tooltips, some versions of which take it for HTML: without what begins a tag."""
-    return text[:80].translate({ord("<"): "\N{SINGLE LEFT-POINTING ANGLE QUOTATION MARK}", ord("&"): "+"})
+    return text[:LONG].translate({ord("<"): "\N{SINGLE LEFT-POINTING ANGLE QUOTATION MARK}", ord("&"): "+"})

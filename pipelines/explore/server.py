@@ -18,12 +18,12 @@ from bokeh.server.auth_provider import AuthProvider
 from bokeh.server.server import Server
 from bokeh.server.views.auth_request_handler import AuthRequestHandler
 from tornado.web import HTTPError, RequestHandler, authenticated
+from tornado.websocket import WebSocketHandler
 
 from gated_vae.pairing.service.access import ServiceOptions, check_free
 from gated_vae.pairing.stream.address import is_loopback
 from gated_vae.preprocessing.errors import UsageError
 
-_COOKIE = "gated_vae_explorer"
 _REFUSED = (
     "The token is missing or wrong: open the address with ?token= and the content of the token file at its end.\n"
 )
@@ -37,8 +37,9 @@ class Guard(AuthProvider):  # type: ignore[misc, unused-ignore]
     Names, as a page of another site may have its own name lead here (DNS rebinding), and read what comes back.
     """
 
-    def __init__(self, token: bytes | None, hosts: set[str]) -> None:
+    def __init__(self, token: bytes | None, hosts: set[str], port: int) -> None:
         self._token, self._hosts = token, hosts
+        self._cookie = f"gated_vae_explorer_{port}"  # browsers keep one of a name for all ports of a host
         self._pass = secrets.token_hex(32)
         super().__init__()
 
@@ -64,9 +65,10 @@ class Guard(AuthProvider):  # type: ignore[misc, unused-ignore]
             return "local"
         given = handler.get_query_argument("token", "").encode(errors="replace")
         if hmac.compare_digest(given, self._token):
-            handler.set_cookie(_COOKIE, self._pass, httponly=True, samesite="Strict")
+            if not isinstance(handler, WebSocketHandler):  # which can set none
+                handler.set_cookie(self._cookie, self._pass, httponly=True, samesite="Strict")
             return "token"
-        passed = handler.get_cookie(_COOKIE, "") or ""
+        passed = handler.get_cookie(self._cookie, "") or ""
         return "token" if hmac.compare_digest(passed.encode(), self._pass.encode()) else None
 
 
@@ -128,7 +130,7 @@ def make_server(
         address=options.host,
         port=port,
         allow_websocket_origin=sorted(names),
-        auth_provider=Guard(token, names),
+        auth_provider=Guard(token, names, port),
         extra_patterns=[(r"/picture/(\d{1,15})\.png", _Picture, {"picture": picture})],
         sign_sessions=True,  # a connection needs a page that this server has made
         secret_key=secrets.token_bytes(32),

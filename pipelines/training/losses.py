@@ -16,6 +16,7 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # type: ignore
 from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped, unused-ignore]
 from tensorboard.summary.writer.record_writer import RecordWriter  # type: ignore[import-untyped, unused-ignore]
 
+from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import append_to
 
 Terms = dict[str, float]
@@ -85,8 +86,15 @@ class EventReader:
         self._events = event_accumulator.EventAccumulator(str(folder), size_guidance={"scalars": 0})
 
     def read(self) -> bool:
-        """Read what has come since the last time; whether there was any."""
-        self._events.Reload()
+        """Read what has come since the last time; whether there was any. `GatedVAEError` when the run is gone."""
+        from tensorboard.backend.event_processing.directory_watcher import (  # type: ignore[import-untyped, unused-ignore]
+            DirectoryDeletedError,
+        )
+
+        try:
+            self._events.Reload()
+        except DirectoryDeletedError:
+            raise GatedVAEError(f"{self._events.path} is gone.", "", "Restore it, then load the page again.") from None
         found = {tag: self._events.Scalars(tag) for tag in self._events.Tags()["scalars"]}
         scalars = {tag: ([it.step for it in told], [it.value for it in told]) for tag, told in found.items()}
         changed, self.scalars = scalars != self.scalars, scalars

@@ -6,15 +6,11 @@ cannot be. BMP has nothing of the kind, and zeros in it are black pixels.
 
 from __future__ import annotations
 
-import os
 import re
 import string
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
-
-# A file of a megabyte may claim a billion pixels. OpenCV reads this limit once, when it is loaded.
-os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(1 << 26))
 
 import cv2
 import numpy as np

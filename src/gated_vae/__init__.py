@@ -5,6 +5,7 @@ Names are imported when first used, so that importing the package costs nothing.
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from gated_vae.pairing import Groups, PairBatch, PairLoader, draw_partners, group_kmeans
     from gated_vae.pipelines import open_run
     from gated_vae.preprocessing import Store, open_store, read_openface, read_pictures
+
+# A picture of a megabyte may claim a billion pixels. OpenCV reads this limit once, when whichever module first loads it.
+os.environ.setdefault("OPENCV_IO_MAX_IMAGE_PIXELS", str(1 << 26))
 
 _HOMES = {
     "METHODS": "models",

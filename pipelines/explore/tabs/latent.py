@@ -44,8 +44,6 @@ class LatentTab:
 
     def open(self) -> None:
         """Show the typical image of the store, or the code in the middle of the prior."""
-        if self._dimensions:
-            return
         run = self.subject.its_run()
         found = dimensions(run.partitions, self.subject.kl(), DEAD_KL)
         self._dimensions, self._touched = found, found[0].number
@@ -78,7 +76,6 @@ class LatentTab:
         self._start(None, self._rng.standard_normal(size, dtype=np.float32).clip(-REACH, REACH), "drawn from the prior")
 
     def _encode(self, message: dict[str, Any]) -> None:
-        self.open()
         self._take(parts.whole(message, "sample" if "sample" in message else "value"))
         if message.get("from"):
             self.page.say(f"Sample {message['sample']} is in Latent.", "latent")

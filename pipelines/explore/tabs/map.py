@@ -9,6 +9,7 @@ import numpy as np
 from bokeh.events import Tap
 from bokeh.models import ColumnDataSource, HoverTool, LassoSelectTool
 
+from gated_vae.models.figures.sheet import MUTED
 from gated_vae.pipelines.evaluation.labels import Kinds, random_ids
 from gated_vae.pipelines.explore import parts
 from gated_vae.pipelines.explore.codes import (
@@ -72,12 +73,10 @@ class MapTab:
 
     def open(self) -> None:
         """Lay out the first partition, coloured by the first column that it shares."""
-        if self._chosen:
-            return
         run, store = self.subject.its_run(), self.subject.its_store()
         first = next(iter(run.partitions))
         columns = label_columns(store)
-        shared = [*(store.shared(first) if first in store.partitions else ()), *columns]
+        shared = [*(store.shared(first) if first in store.partitions else ()), *columns, ""]
         counts = sorted({min(count, len(store)) for count in COUNTS})
         self._columns, self._counts = columns, {str(count): f"{count:,}" for count in counts}
         self._kinds = Kinds.of(store)
@@ -91,7 +90,7 @@ class MapTab:
         return {
             "partition": ("Partition", [*self.subject.its_run().partitions]),
             "layout": ("Plane", LAYOUTS),
-            "column": ("Colour", self._columns),
+            "column": ("Colour", self._columns or {"": "none"}),
             "count": ("Samples", self._counts),
             "goes": ("A click goes to", _GOES_TO),
         }
@@ -123,7 +122,7 @@ class MapTab:
         run, store = self.subject.its_run(), self.subject.its_store()
         if int(count) not in self._codes:
             ids = random_ids(int(count), len(store), 0)
-            self._codes[int(count)] = ids, run.encode(store.images, ids).mean
+            self._codes[int(count)] = ids, run.encode(store.images, ids, self.page.progress).mean
         ids, codes = self._codes[int(count)]
         return ids, plane(codes[:, run.partitions[partition]], layout)
 
@@ -147,6 +146,9 @@ class MapTab:
     def _paint(self) -> dict[str, Any]:
         """The colour and the label of every point; the legend is kept to be shown."""
         column = self._chosen["column"]
+        if not column:
+            self._legend = ""
+            return {"colour": [MUTED] * len(self._ids), "label": [""] * len(self._ids)}
         values = labels_of(self.subject.its_store(), column, self._ids)
         found = painted(values, as_classes=column in self._kinds.classes)
         self._legend = parts.legend(found.classes, column)
@@ -171,7 +173,7 @@ class MapTab:
 
     def _lasso(self, indices: list[int]) -> None:
         """Show what was drawn around: some of the pictures, and the labels whose means differ most from everybody's."""
-        if not indices or max(indices) >= len(self._ids):
+        if not indices or min(indices) < 0 or max(indices) >= len(self._ids):
             self.page.show(map_sheet="", map_means="")
             return
         chosen = np.asarray(indices)

@@ -44,7 +44,7 @@ class PairsTab:
             "partners": self._partners,
             "reason": self._reason,
         }
-        self._chosen = ""
+        self._chosen, self._view = "", GroupView(np.empty(0, np.int32), np.empty(0, np.float32))
         self._source = ColumnDataSource({name: [] for name in ("group", "size", "spread")})
         self.plots = (self._plot(),)
 
@@ -63,9 +63,9 @@ class PairsTab:
     def open(self) -> None:
         """Show the first partition, and what was rejected."""
         store = self.subject.its_store()
-        if not self._chosen and store.partitions:
+        if store.partitions:
             self._partition({"value": next(iter(store.partitions))})
-        elif not store.partitions:
+        else:
             self.page.show(pairs_about=parts.note_of("The store has no pairs yet: run pipe cluster or pipe pair."))
         self._show_rejected()
 

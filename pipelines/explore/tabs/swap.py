@@ -40,8 +40,6 @@ class SwapTab:
 
     def open(self) -> None:
         """Begin with two samples, or two codes of the prior."""
-        if self._codes:
-            return
         self._from_b = [False] * len(self.subject.its_run().partitions)
         self._from_b[-1] = True
         self._other({})
@@ -68,7 +66,6 @@ class SwapTab:
     def _side(self, message: dict[str, Any]) -> None:
         """Take a sample as A or B."""
         side = "B" if message.get("side") == "B" else "A"
-        self.open()
         self._take(side, parts.whole(message, "sample" if "sample" in message else "value"))
         self._show()
         if message.get("from"):
@@ -78,7 +75,6 @@ class SwapTab:
         self._set(side, self.subject.image(sample), f"sample {sample}")
 
     def _mine(self, message: dict[str, Any]) -> None:
-        self.open()
         image = parts.uploaded(message, self.subject.its_run().image_shape, self.page.largest)
         self._set("B" if message.get("side") == "B" else "A", image, str(message.get("name"))[:80])
         self._show()

@@ -32,6 +32,7 @@ class TrainingTab:
         self.asks = {"term": self._term}
         self._chosen, self._terms = TOTAL, list[str]()
         self._events: EventReader | None = None
+        self._told = ""  # of the scores
         self._source = ColumnDataSource({name: [] for name in ("x", "y", "name", "colour", "dash")})
         self.plots = (self._plot(),)
 
@@ -42,13 +43,11 @@ class TrainingTab:
         return plot
 
     def open(self) -> None:
-        """Read the events, and again from time to time from then on."""
-        if self.subject.run is None:
-            raise GatedVAEError("This is a store: nothing is trained.", "", "Train on it, then `pipe explore RUN`.")
-        if self._events is None:
-            self._events = EventReader(self.subject.run.files.path)
-            self.page.document.add_periodic_callback(lambda: self.page.guarded(self._refresh), EVERY)
+        """Read the events and scores, and again from time to time from then on."""
+        assert self.subject.run is not None
+        self._events = EventReader(self.subject.run.files.path)
         self._refresh(first=True)
+        self.page.document.add_periodic_callback(lambda: self.page.guarded(self._refresh), EVERY)
 
     def _term(self, message: dict[str, Any]) -> None:
         if message.get("value") not in self._terms:
@@ -58,7 +57,8 @@ class TrainingTab:
 
     def _refresh(self, *, first: bool = False) -> None:
         assert self._events is not None
-        if not self._events.read() and not first:
+        known, self._told = self._told, self._scores()
+        if not self._events.read() and self._told == known and not first:
             return
         if self._terms != [*self._events.curves()]:  # not each time, as the list may be open
             self._terms = [*self._events.curves()]
@@ -92,7 +92,7 @@ class TrainingTab:
             training_facts=html.facts(facts),
             training_legend=parts.legend(colours),
             training_kl=self._kl(events.kl()),
-            training_scores=self._scores(),
+            training_scores=self._told,
         )
 
     def _colour(self, label: str) -> str:

@@ -346,3 +346,16 @@ def test_tabs_and_controls_have_names_and_keys(page: Any) -> None:
       .filter((it) => !it.querySelector("img[alt]")).map((it) => it.outerHTML)""")
     assert nameless == []
     assert page.evaluate("[...document.querySelectorAll('main img')].filter((it) => !it.alt).length") == 0
+
+
+def test_with_a_token_the_page_connects_and_again_without_it_in_the_address(
+    browser: Any, run: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "token").write_text("0123456789abcdef0123")
+    with exploring(run, "--token-file", tmp_path / "token") as address:
+        page = browser.new_page()
+        for shown in (f"{address}?token=0123456789abcdef0123", address):
+            page.goto(shown)
+            page.wait_for_selector("#latent input[type=range]")
+            assert page.url == f"{address}#latent"
+        page.close()

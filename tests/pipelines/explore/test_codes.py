@@ -79,6 +79,7 @@ def test_rare_classes_share_a_colour() -> None:
     assert len(names) == 8
     assert set(classes) == {*names, "other"}
     assert classes.count("other") == 15
+    assert classes_of(pd.Series([b"\xff", None]))[0] == ["b'\\xff'", "none"]
 
 
 def test_numbers_are_coloured_by_a_scale_and_few_values_as_classes() -> None:
@@ -88,7 +89,13 @@ def test_numbers_are_coloured_by_a_scale_and_few_values_as_classes() -> None:
     assert (found.colours[0], found.colours[-1]) == ("#440154", "#fde725")  # the ends of viridis
     assert (len(found.colours), found.classes) == (101, {})
     missing = painted(values.where(values != 50), as_classes=False)
-    assert missing.colours[50] == "#440154"
+    assert missing.colours[50] == MUTED.lower()
+    endless = painted(values.where(values < 95, np.inf), as_classes=False)
+    assert endless.colours[-1] == "#fde725"
+    assert endless.ends == pytest.approx((0.94, 93.06))
+    widest = painted(pd.Series(np.linspace(-1.7, 1.7, 101) * 1e308), as_classes=False)
+    assert widest.ends == pytest.approx((-1.666e308, 1.666e308))
+    assert len({*widest.colours}) > 90
     ids = painted(pd.Series([7, 7, 7, 9, 9, 1]), as_classes=True)
     assert ids.classes == {"7": PALETTE[0], "9": PALETTE[1], "1": PALETTE[2]}
     assert ids.colours == [PALETTE[0]] * 3 + [PALETTE[1]] * 2 + [PALETTE[2]]

@@ -6,14 +6,17 @@ import json
 from base64 import b64decode, b64encode
 from collections.abc import Callable
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import cv2
 import numpy as np
+import pyarrow as pa
 import pytest
 
 pytest.importorskip("bokeh", reason="the explorer is an extra: pip install '.[explore]'")
 from bokeh.document import Document
+from jinja2 import Template
 
 from gated_vae import open_store, read_pictures
 from gated_vae.models.figures.sheet import PALETTE, coloured
@@ -21,7 +24,8 @@ from gated_vae.pipelines.explore import parts
 from gated_vae.pipelines.explore.page import LARGEST_UPLOAD, Page, build, picture
 from gated_vae.pipelines.explore.subject import Opener
 from gated_vae.preprocessing.errors import GatedVAEError
-from gated_vae.preprocessing.files import remove
+from gated_vae.preprocessing.files import remove, write_parquet
+from gated_vae.preprocessing.store import SCHEMA_VERSION, samples_path
 from tests.pipelines.explore.runs import make_run
 
 Told = dict[str, Any]
@@ -85,6 +89,11 @@ def test_partitions_keep_the_colours_of_the_figures(made: Path) -> None:
         ({"do": "slide", "dimension": 0, "value": float("nan")}, "That is no number."),
         ({"do": "slide", "dimension": 0, "value": "a"}, "That is no number."),
         ({"do": "slide"}, "That is no whole number."),
+        ({"do": "slide", "dimension": 0, "value": 10**400}, "That is no number."),
+        ({"do": "map", "key": ["count"], "value": "120"}, "The page asked for something that there is not."),
+        ({"do": "map", "key": "count", "value": [1]}, "The page asked for something that there is not."),
+        ({"do": "open", "tab": ["map"]}, "The page asked for something that there is not."),
+        (None, "The page asked for something that there is not."),
         ({"do": "__class__"}, "The page asked for something that there is not."),
         ({"do": ["open"]}, "The page asked for something that there is not."),
         ({"do": "open", "tab": "nose"}, "The page asked for something that there is not."),
@@ -108,6 +117,76 @@ def test_what_the_page_cannot_have_asked_is_refused_and_told(made: Path, message
     assert answer["kind"] == "bad"
     assert answer["message"].startswith(told)
     assert ask("reset")["parts"].keys() == {"latent-sliders", "latent-pictures", "latent-strip"}
+
+
+def test_what_is_asked_opens_its_tab(made: Path) -> None:
+    for wish in (
+        {"do": "slide", "dimension": 0, "value": 1},
+        {"do": "swap", "partition": 0},
+        {"do": "group", "value": 0},
+    ):
+        _, ask = page_of(made)
+        assert ask(**wish)["kind"] == ""
+    page, ask = page_of(made)
+    page._wire.asked = "[" * 100_000
+    assert json.loads(page._wire.told)["message"].startswith("The page asked for something")
+
+
+def map_of(path: Path) -> tuple[Any, Callable[..., Told]]:
+    """The map of a run, laid out."""
+    page, ask = page_of(path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(page, "later", lambda work, then: then(work()))
+        assert ask("open", tab="map")["kind"] == ""
+    return page.tabs["map"], lambda call: [page.guarded(call), json.loads(page._wire.told)][1]
+
+
+def test_labels_of_any_kind_colour_the_map_and_are_compared(tmp_path: Path) -> None:
+    path = make_run(tmp_path, 60)
+    tab, does = map_of(path)
+    sheet = does(lambda: tab._lasso([0, 1]))["parts"]
+    assert "Means of its labels" in sheet["map-means"]
+    assert does(lambda: tab._lasso([-1]))["parts"]["map-sheet"] == ""
+    for columns, means in ({"word": ["a" * 10_000, *["b"] * 59]}, ""), ({}, ""):
+        table = pa.table({"sample_id": np.arange(60), **columns})
+        write_parquet(samples_path(tmp_path / "store"), table, schema_version=SCHEMA_VERSION)
+        tab, does = map_of(path)
+        told = does(lambda: tab._lasso([0, 1]))["parts"]  # noqa: B023
+        assert (told["map-sheet"].count("picture/"), told["map-means"]) == (2, means)
+        assert len(tab._legend) < 500
+        assert len({*tab._source.data["colour"]}) == 1 + len(columns)
+
+
+def test_a_map_is_given_up_when_the_explorer_ends(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page, ask = page_of(made)
+    monkeypatch.setattr(page, "later", lambda work, then: then(work()))
+    monkeypatch.setattr("gated_vae.pipelines.explore.page._ENDS", (ends := Event()))
+    ends.set()
+    assert ask("open", tab="map")["message"] == "The explorer ends."
+
+
+def test_what_cannot_be_opened_any_more_is_told_in_the_page(tmp_path: Path) -> None:
+    path, document = make_run(tmp_path, 60), Document()
+    _, ask = page_of(path)
+    opener = Opener(path, is_run=True)
+    opener.subject()
+    remove(path)
+    assert ask("open", tab="training")["message"].startswith(f"{path} is gone.")
+    build(opener, document)
+    assert document.template_variables["why"].startswith(f"{path / 'config.json'} does not exist.")
+    shown = document.template.render(base=Template("{% block contents %}{% endblock %}"), **document.template_variables)
+    assert document.template_variables["why"] in shown
+    assert not document.roots
+
+
+def test_new_scores_are_shown_while_training_is_looked_at(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page, ask = page_of(made)
+    assert "None yet" in ask("open", tab="training")["parts"]["training-scores"]
+    page.guarded(page.tabs["training"]._refresh)
+    assert json.loads(page._wire.told)["parts"] == {}
+    monkeypatch.setattr(page.tabs["training"], "_scores", lambda: "some")
+    page.guarded(page.tabs["training"]._refresh)
+    assert json.loads(page._wire.told)["parts"]["training-scores"] == "some"
 
 
 def uploaded(data: bytes, name: str = "face.png") -> dict[str, str]:

@@ -79,6 +79,7 @@ def test_beyond_this_machine_a_token_is_wanted(tmp_path: Path) -> None:
         assert "HttpOnly" in answer.headers["Set-Cookie"]
         assert "SameSite=Strict" in answer.headers["Set-Cookie"]
         assert secret not in cookie
+        assert address.rstrip("/").rpartition(":")[2] in cookie  # as browsers keep one for all ports
         assert get(f"{address}picture/1.png", Cookie=cookie)[0] == 200
         assert get(f"{address}picture/1.png", Cookie=cookie[:-1])[0] == 401
 
