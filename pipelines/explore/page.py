@@ -114,8 +114,8 @@ class Page:
         """Do what the browser asks. It may be anybody's browser: what is no such message is refused."""
         if not isinstance(message, dict) or any(isinstance(value, list | dict) for value in message.values()):
             raise _NO_SUCH_THING
-        do = message.get("do")
-        name, call = (message.get("tab"), None) if do == "open" else self._asks.get(do, ("", None))
+        do = str(message.get("do"))
+        name, call = (message.get("tab"), None) if do == "open" else self._asks.get(do) or ("", None)
         if name not in self.tabs:
             raise _NO_SUCH_THING
         if name not in self._opened:
@@ -135,7 +135,7 @@ class Page:
 
         self.guarded(answer)
 
-    def progress(self, _done: int, _of: int) -> None:
+    def progress(self, *_: object) -> None:
         """Of work beside the page: it fails once the explorer ends, which waits for it."""
         if _ENDS.is_set():
             raise GatedVAEError("The explorer ends.")
