@@ -6,7 +6,7 @@ OUT ?= out/demo
 FACES ?= 2000
 STEPS ?= 3000
 
-.PHONY: demo test lowest check docs slow faults fuzz hostile soak audit bench scale constraints clean
+.PHONY: demo screenshots test lowest check docs slow faults fuzz hostile soak audit bench scale constraints clean
 
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -22,6 +22,11 @@ demo: $(VENV)/installed
 	$(BIN)/python -c "import pandas; print(pandas.read_parquet('$(OUT)/store/pairs').head())"
 	$(BIN)/pipe train $(OUT)/store --out $(OUT)/run --preset faces-partners --steps $(STEPS)
 	$(BIN)/pipe traverse $(OUT)/run
+	@echo 'Look at it in a browser: $(BIN)/pipe explore $(OUT)/run'
+
+## The explorer's pictures in the documentation, of the demo's simulated faces; needs Debian's chromium.
+screenshots: demo
+	$(BIN)/python -m benchmarks.screenshots $(OUT)/run docs/figures
 
 ## The fast tests; GATED_VAE_DATA names the folder of real inputs, without it the tests that need them are skipped.
 test: $(VENV)/installed
@@ -33,7 +38,7 @@ lowest: $(VENV)/lowest/installed
 
 $(VENV)/lowest/installed: pyproject.toml constraints-lowest.txt
 	$(PYTHON) -m venv --clear $(VENV)/lowest
-	$(VENV)/lowest/bin/pip install --quiet --disable-pip-version-check --constraint constraints-lowest.txt --editable '.[cpu,hdf5]' hypothesis import-linter pillow pytest
+	$(VENV)/lowest/bin/pip install --quiet --disable-pip-version-check --constraint constraints-lowest.txt --editable '.[cpu,explore,hdf5]' hypothesis import-linter pillow pytest
 	touch $@
 
 slow: $(VENV)/installed

@@ -201,6 +201,15 @@ class PairTable:
             raise self._unfit(f"{outside} targets are no samples.")
         return input_id, target_id, group
 
+    def partners(self, ids: Ids, draws: int) -> Ids:
+        """Partners of samples that train (n,) in the first draws: (n, draws), or fewer columns where there are fewer."""
+        found = np.empty((len(ids), min(draws, self.draws)), np.int64)
+        block, row = np.divmod(ids, self.block_size)
+        for index in np.unique(block):
+            for draw in range(found.shape[1]):
+                found[block == index, draw] = self.block(int(index), draw)[1][row[block == index]]
+        return found
+
     def _unfit(self, why: str) -> GatedVAEError:
         return GatedVAEError(f"{self.path} cannot be used.", why, _REMAKE)
 

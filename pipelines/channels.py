@@ -100,3 +100,26 @@ def finish() -> None:
     except OSError:
         sys.stdout = None
     sys.stderr.flush()
+
+
+def explain(error: Exception) -> str:
+    """A failure in at most three lines: what, why, what to do."""
+    if isinstance(error, GatedVAEError):
+        return str(error)
+    if isinstance(error, OSError):
+        remedies = {
+            errno.ENOSPC: "Free some space, then run the same command again: it goes on where it stopped.",
+            errno.EACCES: "Choose a place you may write to and read from.",
+            errno.EROFS: "Choose a place you may write to.",
+            errno.EMFILE: "Allow more open files (`ulimit -n`), then run the same command again.",
+        }
+        remedy = remedies.get(error.errno or 0, "Check the path, then run the same command again.")
+        reason = os.strerror(error.errno) if error.errno else error.strerror or error
+        return f"{os.fsdecode(error.filename or 'The operating system')}: {reason}.\n{remedy}"
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error)):
+        remedy = "Ask for less at a time (sizes, --batch-size, --stack, --workers), or use a machine with more."
+        return f"Memory does not suffice.\n{' '.join(str(error).split())[:200]}\n{remedy}"
+    if isinstance(error, ValueError):
+        return f"{' '.join(str(error).split())}\nCheck the options; --debug shows where it was found."
+    lines = f"Unexpected {type(error).__name__}: {' '.join(str(error).split())[:300]}"
+    return f"{lines}\nRun it again with --debug for the traceback, and please report it."

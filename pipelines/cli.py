@@ -5,7 +5,6 @@ Verbs live in `gated_vae.pipelines.commands`, one file each, and import what is 
 
 from __future__ import annotations
 
-import errno
 import gc
 import os
 import signal
@@ -15,7 +14,7 @@ from importlib import import_module
 import typer
 
 from gated_vae.pipelines import channels
-from gated_vae.preprocessing.errors import GatedVAEError, UsageError
+from gated_vae.preprocessing.errors import UsageError
 
 app = typer.Typer(
     name="pipe",
@@ -31,20 +30,8 @@ app = typer.Typer(
 
 GROUPS = ("preprocess", "simulate")
 VERBS = (
-    *(
-        "cluster",
-        "pair",
-        "train",
-        "finetune",
-        "evaluate",
-        "traverse",
-        "encode",
-        "export",
-        "report",
-        "explore",
-        "reproduce",
-    ),
-    *("serve", "inspect", "verify"),
+    *("cluster", "pair", "train", "finetune", "evaluate", "traverse", "encode", "export", "report", "explore"),
+    *("reproduce", "serve", "inspect", "verify"),
 )
 for name in (*GROUPS, *VERBS):
     command = import_module(f"gated_vae.pipelines.commands.{name}")
@@ -72,7 +59,7 @@ def main(arguments: list[str] | None = None) -> None:
     except Exception as error:
         if debug:
             raise
-        sys.stderr.write(f"{channels.clean(explain(error))}\n")
+        sys.stderr.write(f"{channels.clean(channels.explain(error))}\n")
         code = 2 if isinstance(error, UsageError) else 1
     except SystemExit as ended:
         code = int(ended.code or 0)
@@ -85,29 +72,6 @@ def main(arguments: list[str] | None = None) -> None:
         leave(code)
     gc.freeze()  # else Python, ending, looks for garbage among all that was imported: a second after training
     sys.exit(code)
-
-
-def explain(error: Exception) -> str:
-    """A failure in at most three lines: what, why, what to do."""
-    if isinstance(error, GatedVAEError):
-        return str(error)
-    if isinstance(error, OSError):
-        remedies = {
-            errno.ENOSPC: "Free some space, then run the same command again: it goes on where it stopped.",
-            errno.EACCES: "Choose a place you may write to and read from.",
-            errno.EROFS: "Choose a place you may write to.",
-            errno.EMFILE: "Allow more open files (`ulimit -n`), then run the same command again.",
-        }
-        remedy = remedies.get(error.errno or 0, "Check the path, then run the same command again.")
-        reason = os.strerror(error.errno) if error.errno else error.strerror or error
-        return f"{os.fsdecode(error.filename or 'The operating system')}: {reason}.\n{remedy}"
-    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "memory" in str(error)):
-        remedy = "Ask for less at a time (sizes, --batch-size, --stack, --workers), or use a machine with more."
-        return f"Memory does not suffice.\n{' '.join(str(error).split())[:200]}\n{remedy}"
-    if isinstance(error, ValueError):
-        return f"{' '.join(str(error).split())}\nCheck the options; --debug shows where it was found."
-    lines = f"Unexpected {type(error).__name__}: {' '.join(str(error).split())[:300]}"
-    return f"{lines}\nRun it again with --debug for the traceback, and please report it."
 
 
 if __name__ == "__main__":

@@ -42,6 +42,13 @@ def choice_of(registry: Registry[type[Any]], help: str, show_default: str = "the
     return typer.Option(metavar=metavar, parser=read, help=help, show_default=show_default)
 
 
+def is_run(path: Path) -> bool:
+    """Whether a folder that may be a store's is a run's."""
+    from gated_vae.preprocessing.store import manifest_path
+
+    return (path / "config.json").exists() and not manifest_path(path).exists()
+
+
 StorePath = Annotated[Path, typer.Argument(help="Folder of the store that `pipe preprocess` made.", show_default=False)]
 RunPath = Annotated[Path, typer.Argument(help="Folder of the run that `pipe train` made.", show_default=False)]
 MovedStore = Annotated[

@@ -46,6 +46,13 @@ def decode_colour(data: bytes) -> Pixels:
     return decode(data, cv2.IMREAD_COLOR)
 
 
+def decode_fitted(data: bytes, shape: tuple[int, ...]) -> Pixels:
+    """A picture's bytes as a store has them, uint8 of `shape`: see `read_pictures`; `PictureError` when it is not whole."""
+    if len(shape) == 2:
+        return resize_middle(decode_grey(data), (shape[0], shape[1]))
+    return resize_middle(decode_colour(data), (shape[0], shape[1]))[..., ::-1]
+
+
 def read_pictures(paths: Iterable[str | Path], shape: tuple[int, ...]) -> Pixels:
     """Read pictures as a store has them: uint8 (n, *shape), in the order given.
 
@@ -69,8 +76,7 @@ def read_pictures(paths: Iterable[str | Path], shape: tuple[int, ...]) -> Pixels
     images = np.empty((len(paths), *shape), np.uint8)
     for image, path in zip(images, paths, strict=True):
         try:
-            data = read_file(os.fspath(path))
-            resize_middle(decode_colour(data) if len(shape) == 3 else decode_grey(data), (shape[0], shape[1]), image)
+            image[:] = decode_fitted(read_file(os.fspath(path)), shape)
         except PictureError as error:
             raise GatedVAEError(f"{path} is no picture.", f"{error}.", "Mend it, or leave it out.") from None
-    return images[..., ::-1].copy() if len(shape) == 3 else images
+    return images

@@ -57,11 +57,13 @@ def make_store(
     draws: int = 3,
     colour: bool = False,
     splits: dict[str, int] | None = None,
+    images: npt.NDArray[np.uint8] | None = None,
 ) -> Store:
-    """A store of `random_images`; two partitions of clustered groups with pairs of those that train."""
+    """A store of `random_images`, or of those given; two partitions of clustered groups with pairs of those that train."""
     split = [name for name, images in (splits or {}).items() for _ in range(images)]
     table = pa.table({"image": [f"{number}.png" for number in range(count)], "split": split}) if split else None
-    store, _ = make_store_of(Given(random_images(count, size, colour=colour), table), path)
+    images = random_images(count, size, colour=colour) if images is None else images
+    store, _ = make_store_of(Given(images, table), path)
     partitions = {"pose": 20, "expression": 35}
     for seed, (name, groups) in enumerate(partitions.items()):
         group = (np.arange(count, dtype=np.int32) * 7 + seed) % groups

@@ -60,7 +60,7 @@ def test_the_wheel_holds_one_package_and_all_of_it(wheel: Path) -> None:
     (metadata,) = top - {"gated_vae"}
     assert metadata.endswith(".dist-info")
     modules = {path.relative_to(ROOT).as_posix() for folder in FOLDERS for path in (ROOT / folder).rglob("*.py")}
-    page = {f"pipelines/explore/{name}" for name in ("decoder.js", "page.html", "page.js")}
+    page = {f"pipelines/explore/{name}" for name in ("decoder.js", "explorer.html", "page.html", "page.js")}
     others = {"__init__.py", "py.typed", "pipelines/experiments/paper_tables.csv", *page}
     assert {name.removeprefix("gated_vae/") for name in names if name.startswith("gated_vae/")} == modules | others
 

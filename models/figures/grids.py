@@ -8,7 +8,6 @@ Partitions keep one colour each, in their order, from a palette that colour-blin
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import cycle
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +23,7 @@ from gated_vae.models.figures.sheet import (
     PALETTE,
     Sheet,
     coloured,
+    colours_of,
     text_width,
     tile,
 )
@@ -135,7 +135,7 @@ def traversal_grid(
     sheet = Sheet(left + blocks[0].shape[1] + PAD, top + height + PAD)
     step = (blocks[0].shape[1] + GAP) / len(values)
     for column, value in enumerate(values):
-        sheet.text(left + step * column + (step - GAP) / 2, top - LINE / 2, _signed(value))
+        sheet.text(left + step * column + (step - GAP) / 2, top - LINE / 2, signed(value))
     sheet.text(left - PAD, top - LINE / 2, "KL (nats)", ha="right", color=MUTED)
     y = top
     for (name, _, colour), rows, block in zip(parts, order, blocks, strict=True):
@@ -214,9 +214,9 @@ def pair_sheet(images: npt.ArrayLike, partners: Mapping[str, npt.ArrayLike]) -> 
     sheet = Sheet(width + 2 * PAD, top + inputs.shape[0] + PAD)
     sheet.band_above(PAD, top - GAP, inputs.shape[1], "image", INK)
     sheet.picture(PAD, top, inputs)
-    x = PAD + inputs.shape[1] + PAD
-    for (name, block), colour in zip(blocks.items(), cycle(PALETTE), strict=False):
-        sheet.band_above(x, top - GAP, block.shape[1], f"same {name}", colour)
+    x, colours = PAD + inputs.shape[1] + PAD, colours_of(blocks)
+    for name, block in blocks.items():
+        sheet.band_above(x, top - GAP, block.shape[1], f"same {name}", colours[name])
         sheet.picture(x, top, block)
         x += block.shape[1] + PAD
     return sheet.figure
@@ -224,8 +224,8 @@ def pair_sheet(images: npt.ArrayLike, partners: Mapping[str, npt.ArrayLike]) -> 
 
 def _coloured(partitions: Mapping[str, slice], size: int) -> list[tuple[str, range, str]]:
     """Name, dimensions and colour of every partition."""
-    parts = [(name, range(size)[part]) for name, part in partitions.items()]
-    return [(name, part, colour) for (name, part), colour in zip(parts, cycle(PALETTE), strict=False)]
+    colours = colours_of(partitions)
+    return [(name, range(size)[part], colours[name]) for name, part in partitions.items()]
 
 
 def _cell(partitions: Mapping[str, slice], codes: Sequence[str]) -> int:
@@ -234,5 +234,6 @@ def _cell(partitions: Mapping[str, slice], codes: Sequence[str]) -> int:
     return int(max([36.0, text_width(codes), *needed])) + 2 * GAP
 
 
-def _signed(value: float) -> str:
+def signed(value: float) -> str:
+    """A number with its sign, as people write it."""
     return f"{value:+.3g}".replace("-", "\N{MINUS SIGN}") if value else "0"

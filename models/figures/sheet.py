@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from io import BytesIO
+from itertools import cycle
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,11 @@ DPI = 150  # sheets are laid out in pixels at this resolution, and saved with tw
 FONT = 8.0  # points
 LINE = round(1.5 * FONT * DPI / 72)  # height of a line of text
 GAP, PAD, BAR = 3, 12, 7  # between tiles; around blocks; thickness of a partition's bar
+
+
+def colours_of(names: Iterable[str]) -> dict[str, str]:
+    """The colour of each partition, by their order: the same in every picture, report and page."""
+    return dict(zip(names, cycle(PALETTE)))
 
 
 class Sheet:

@@ -93,8 +93,8 @@ class Admission(flight.ServerMiddlewareFactory):  # type: ignore[misc]
             )
 
 
-def check_free(options: ServiceOptions) -> None:
-    """Ask the operating system for the address first: it says what is wrong, which gRPC does not."""
+def check_free(options: ServiceOptions, location: str) -> None:
+    """Ask the operating system for the address first, told as `location`: it says what is wrong, which servers do not."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(options.host, options.port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, kind, protocol) as probe:
@@ -102,5 +102,4 @@ def check_free(options: ServiceOptions) -> None:
             probe.bind(address)
     except OSError as error:
         remedy = "Choose another --port, or stop what listens there; --host must be an address of this machine."
-        what = f"{options.location(options.port)} cannot be served."
-        raise GatedVAEError(what, f"{error.strerror or error}.", remedy) from None
+        raise GatedVAEError(f"{location} cannot be served.", f"{error.strerror or error}.", remedy) from None

@@ -93,7 +93,7 @@ class PairService(flight.FlightServerBase):  # type: ignore[misc]
         self._max_streams = options.max_streams
         token = options.token()
         location, certificates = options.location(options.port), options.certificates()
-        check_free(options)
+        check_free(options, options.location(options.port))
         try:
             super().__init__(location, tls_certificates=certificates, middleware={"admission": Admission(token)})
         except pa.ArrowException as error:

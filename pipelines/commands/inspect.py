@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from gated_vae.pipelines.options import AsJson, option
+from gated_vae.pipelines.options import AsJson, is_run, option
 
 
 def inspect(
@@ -22,15 +22,12 @@ def inspect(
 
     Example: pipe inspect store --pairs pairs.png
     """
-    from gated_vae.preprocessing.store import manifest_path
-
-    is_run = (path / "config.json").exists() and not manifest_path(path).exists()
-    if is_run and pairs is not None:
-        raise typer.BadParameter("--pairs is for a store; `pipe report` shows a run's pairs.")
-    if is_run:
-        _run(path, as_json=as_json)
-    else:
+    if not is_run(path):
         _store(path, pairs, as_json=as_json)
+    elif pairs is not None:
+        raise typer.BadParameter("--pairs is for a store; `pipe report` shows a run's pairs.")
+    else:
+        _run(path, as_json=as_json)
 
 
 def _store(path: Path, pairs: Path | None, *, as_json: bool) -> None:

@@ -6,8 +6,10 @@ from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from html import escape
 from string import Template
+from typing import TYPE_CHECKING
 
-from gated_vae.pipelines.evaluation.scores import Table
+if TYPE_CHECKING:
+    from gated_vae.pipelines.evaluation.scores import Table
 
 # The policy lets a browser load nothing but what is in the file itself.
 _PAGE = Template("""<!DOCTYPE html>

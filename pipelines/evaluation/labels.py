@@ -119,7 +119,7 @@ def read_labels(store: Store, samples: int, *, seed: int = 0, truth: Path | None
         held = " that validate and test" if len(judges.ids) < len(store) else ""
         why = f"It has {len(judges.ids)} images{held}; {FEWEST_IMAGES} are the least to fit and to judge on."
         raise GatedVAEError(f"{store.path} is too small to be judged by.", why, "Preprocess more images.")
-    kinds = _Kinds.of(store)
+    kinds = Kinds.of(store)
     table, lacking = _stored_labels(store, kinds.numbers) if truth is None else (_true_labels(store, truth), {})
     found = _others(store, kinds, judges) if truth is None else _Others({}, {}, {})
     values = table.iloc[judges.ids].to_numpy(np.float64)
@@ -141,7 +141,7 @@ def read_labels(store: Store, samples: int, *, seed: int = 0, truth: Path | None
 
 
 @dataclass(frozen=True)
-class _Kinds:
+class Kinds:
     """The columns of a store that images are judged by: `numbers`, `classes`, and `angles` with their full turns."""
 
     numbers: list[str]
@@ -149,7 +149,7 @@ class _Kinds:
     angles: dict[str, float]
 
     @classmethod
-    def of(cls, store: Store) -> _Kinds:
+    def of(cls, store: Store) -> Kinds:
         """Pose and action units, then what the pairs of partitions share; where they are the user's own, all labels."""
         schema, alike = store.schema, _alike(store)
         turns = {column: turn for name in alike for column, turn in store.partitions[name].get("turns", {}).items()}
@@ -194,7 +194,7 @@ class _Others:
     left_out: dict[str, str]
 
 
-def _others(store: Store, kinds: _Kinds, judges: Judges) -> _Others:
+def _others(store: Store, kinds: Kinds, judges: Judges) -> _Others:
     """Read classes and angles of the images that judge; what cannot be judged by is left out, with its reason."""
     whence = [name for name in _WHENCE if name in store.schema.names and store.kind not in _FACES]
     why = "its name says where a picture is from, not what is seen; rename it to judge by it"

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import torch
 
 from gated_vae.models.vae import GatedVAE
+from gated_vae.pipelines.evaluation.labels import random_ids
 from gated_vae.pipelines.training import run as runs
 from gated_vae.pipelines.training.process import choose_device
 from gated_vae.preprocessing.errors import GatedVAEError, check_seed
@@ -23,6 +24,8 @@ from gated_vae.preprocessing.store import Store, images_path, open_store
 
 BATCH = 1024
 DEAD = 0.01  # nats: a dimension that tells less of an image is dead
+DEAD_KL = 0.05  # nats below which pictures show a dimension as carrying next to nothing
+SAMPLED = 2000  # images that decide which dimensions are active, and which image is typical
 
 Floats = npt.NDArray[np.float32]
 
@@ -42,6 +45,10 @@ class Codes(NamedTuple):
         """KL(q(z|x) || N(0, 1)) of every dimension, mean over the images, in nats: what is near 0 is dead."""
         kl = 0.5 * (self.mean**2 + self.std**2 - 1.0 - 2.0 * np.log(self.std))
         return [float(value) for value in kl.mean(0)]
+
+    def typical(self) -> int:
+        """The row that is nearest to the mean code."""
+        return int(np.square(self.mean - self.mean.mean(0)).sum(1).argmin())
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +91,12 @@ class OpenRun:
     def store(self) -> Store:
         """The images it is judged on; `GatedVAEError` where those it was trained on are gone or were replaced."""
         return self.other or self.files.store()
+
+    @cached_property
+    def sampled(self) -> tuple[npt.NDArray[np.int64], Codes]:
+        """Random images of the store, `SAMPLED` or all there are: their ids, ascending, and codes."""
+        ids = random_ids(SAMPLED, len(self.store), 0)
+        return ids, self.encode(self.store.images, ids)
 
     @property
     def partitions(self) -> dict[str, slice]:

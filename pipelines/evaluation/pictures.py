@@ -22,15 +22,13 @@ from gated_vae.models.figures.grids import (
 from gated_vae.models.figures.sheet import FORMATS, gif, render
 from gated_vae.pairing.tables import PairTable
 from gated_vae.pipelines.evaluation.labels import random_ids
-from gated_vae.pipelines.evaluation.opened import OpenRun
+from gated_vae.pipelines.evaluation.opened import DEAD_KL, OpenRun
 from gated_vae.pipelines.evaluation.scores import Scores
 from gated_vae.preprocessing.errors import GatedVAEError, UsageError
 from gated_vae.preprocessing.files import ending_of, write_bytes
 from gated_vae.preprocessing.store import Store
 
-DEAD_KL = 0.05  # nats below which a dimension carries next to nothing
 MOST_STEPS = 1000  # of a traversal
-ENCODED = 2000  # images that decide which dimensions are active, and which image is typical
 
 Floats = npt.NDArray[np.float32]
 Ids = npt.NDArray[np.int64]
@@ -65,10 +63,9 @@ def draw_traversals(
         raise UsageError("Nothing can be drawn.", why, f"Give a positive reach, and 2 to {MOST_STEPS} steps.")
     if sample is not None and not 0 <= sample < len(store):
         raise GatedVAEError(f"There is no sample {sample}.", f"The store has {len(store):,}.", "Choose a smaller one.")
-    ids = random_ids(ENCODED, len(store), 0)
-    codes = run.encode(store.images, ids)
+    ids, codes = run.sampled
     if sample is None:
-        sample = int(ids[np.square(codes.mean - codes.mean.mean(0)).sum(1).argmin()])
+        sample = int(ids[codes.typical()])
     base = run.encode(store.images, np.array([sample])).mean[0]
     values = np.linspace(-reach, reach, steps, dtype=np.float32)
     moved = np.tile(base, (len(base), steps, 1))
@@ -106,7 +103,7 @@ def draw_reconstructions(run: OpenRun, columns: int = 12) -> Path:
     if run.tuned is not None:
         rows["fine-tuned"] = run.tuned.decode(codes)
     paired = [name for name in run.partitions if name in run.store.partitions]
-    rows |= {f"target: {name}": images[_partners(run.store, name, ids, 1)[:, 0]] for name in paired}
+    rows |= {f"target: {name}": images[PairTable.of(run.store, name).partners(ids, 1)[:, 0]] for name in paired}
     return save(reconstruction_grid(rows), run.files.figures / "reconstructions.png")
 
 
@@ -118,8 +115,7 @@ def draw_swaps(run: OpenRun, *, rows: int = 6, columns: int = 8) -> Path | None:
     if len(run.partitions) < 2:
         return None
     (first, by_row), (second, by_column) = list(run.partitions.items())[:2]
-    store, ids = run.store, random_ids(ENCODED, len(run.store), 0)
-    codes = run.encode(store.images, ids)
+    store, (ids, codes) = run.store, run.sampled
     activity = np.array(codes.kl())
     sources = [
         _spread(codes.mean[:, part.start + int(activity[part].argmax())], count)
@@ -144,19 +140,8 @@ def draw_pairs(store: Store, out: Path, *, rows: int = 8, partners: int = 4, see
     if not store.partitions:
         raise GatedVAEError(f"{store.path} has no pairs yet.", "", "Run `pipe cluster` or `pipe pair` on it first.")
     images, ids = np.asarray(store.images), random_ids(rows, store.training, seed)
-    found = {name: images[_partners(store, name, ids, partners)] for name in store.partitions}
+    found = {name: images[PairTable.of(store, name).partners(ids, partners)] for name in store.partitions}
     return save(pair_sheet(images[ids], found), out)
-
-
-def _partners(store: Store, partition: str, ids: Ids, count: int) -> Ids:
-    """Partners of `ids` (n,) in the first draws of a pair table: (n, count), or fewer columns where it has fewer draws."""
-    table = PairTable.of(store, partition)
-    found = np.empty((len(ids), min(count, table.draws)), np.int64)
-    block, row = np.divmod(ids, table.block_size)
-    for index in np.unique(block):
-        for draw in range(found.shape[1]):
-            found[block == index, draw] = table.block(int(index), draw)[1][row[block == index]]
-    return found
 
 
 def _spread(values: Floats, count: int) -> Ids:

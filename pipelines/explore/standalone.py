@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from html import escape
 from importlib import resources
-from itertools import cycle
 from string import Template
 from typing import TYPE_CHECKING, Any
 
@@ -19,10 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from gated_vae.models.figures.sheet import PALETTE
+from gated_vae.models.figures.sheet import colours_of
 from gated_vae.pipelines.evaluation.labels import random_ids
-from gated_vae.pipelines.evaluation.opened import OpenRun
-from gated_vae.pipelines.evaluation.pictures import DEAD_KL, ENCODED
+from gated_vae.pipelines.evaluation.opened import DEAD_KL, OpenRun
 from gated_vae.preprocessing.errors import GatedVAEError, UsageError, check_seed
 from gated_vae.preprocessing.files import ending_of, write_bytes
 
@@ -158,7 +156,7 @@ def _samples(run: OpenRun, count: int, seed: int) -> _Samples:
     with store.open_samples() as file:
         named = "image" in file.schema_arrow.names
         images = file.read(["image"]).column(0).take(ids).to_pylist() if named else [""] * len(ids)
-    kl = run.encode(store.images, random_ids(ENCODED, len(store), 0)).kl()  # as traversals are sorted by
+    kl = run.sampled[1].kl()  # as traversals are sorted by
     codes = run.encode(store.images, ids)
     names = [f"{number}: {image}"[:_NAME] if named else str(number) for number, image in zip(ids, images, strict=True)]
     said, pixels = f"{len(ids):,} of {len(store):,} images", store.images.take(ids, axis=0)
@@ -255,7 +253,7 @@ def _html(run: OpenRun, shown: _Samples, layers: Sequence[dict[str, Any]]) -> by
         "kl": shown.kl,
         "partitions": [
             {"name": name, "colour": colour, "dims": [dim for dim in order if dim in range(size)[part]]}
-            for (name, part), colour in zip(run.partitions.items(), cycle(PALETTE), strict=False)
+            for (name, part), colour in zip(run.partitions.items(), colours_of(run.partitions).values(), strict=True)
         ],
         "names": [*shown.names] or [f"prior {number}" for number in range(len(shown.mean))],
         "mean": _base64(shown.mean),

@@ -17,12 +17,13 @@ from gated_vae.models.checkpoint import Checkpoint, load_state, optimiser_slots,
 from gated_vae.models.distributed import Shares
 from gated_vae.models.methods.base import StepBatch, self_reconstruction_at
 from gated_vae.models.noise import draw_normal
+from gated_vae.models.objectives.base import gaussian_kl
 from gated_vae.models.registry import METHODS, describe
 from gated_vae.models.vae import GatedVAE, draw_noise, optimiser_groups
 from gated_vae.pairing.stream.address import is_address
 from gated_vae.pairing.stream.loader import PairBatch, PairLoader, open_source
 from gated_vae.pipelines.training.config import TrainConfig
-from gated_vae.pipelines.training.losses import EventLog, RunningLosses
+from gated_vae.pipelines.training.losses import KL_OF, EventLog, RunningLosses, Terms
 from gated_vae.pipelines.training.process import choose_device, choose_products, keep_freed_memory, stop_signals
 from gated_vae.pipelines.training.run import (
     KEPT_CHECKPOINTS,
@@ -271,6 +272,7 @@ class Trainer:
         turn = (self.step - 1) // len(self.loader.partitions)
         sources = None if pairs.sources is None else pairs.sources.to(self.device)
         images = pairs.input.to(self.device), pairs.target.to(self.device)
+        self._inputs = images[0]
         batch = self.method.prepare(StepBatch(*images, partition=pairs.partition, sources=sources), turn)
         if self.config.augmentations:
             shape = (NUMBERS, *batch.input.shape[: -self._axes - 1], shares.whole)
@@ -311,7 +313,16 @@ class Trainer:
             raise self._diverged(label)
         if events is not None:
             scalars = {f"{term}/{label}": value for label, terms in told.items() for term, value in terms.items()}
-            events.add(self.step, {**scalars, "learning_rate": self.optimiser.param_groups[0]["lr"]})
+            events.add(self.step, {**scalars, **self._kl(), "learning_rate": self.optimiser.param_groups[0]["lr"]})
+
+    @torch.no_grad()
+    def _kl(self) -> Terms:
+        """KL of every latent dimension over the last batch's inputs, encoded as when training is over: no statistics change."""
+        was = self.model.encoder.training
+        self.model.encoder.eval()
+        kl = gaussian_kl(self.model.encode(self._inputs.reshape(-1, *self.config.model.image_shape)))
+        self.model.encoder.train(was)
+        return {f"{KL_OF}/z{dimension}": value for dimension, value in enumerate(kl.tolist())}
 
     def _diverged(self, label: str) -> GatedVAEError:
         why = f"By step {self.step} the loss of {label} is not finite."

@@ -27,7 +27,8 @@ from gated_vae.models.metrics.partition import FULL
 from gated_vae.models.objectives import DIPVAE2
 from gated_vae.models.registry import METHODS, NETWORKS, OBJECTIVES, PRECISIONS, SCHEDULES
 from gated_vae.pairing.exact import pair_exactly
-from gated_vae.pipelines.cli import VERBS, app, explain, main
+from gated_vae.pipelines.channels import explain
+from gated_vae.pipelines.cli import VERBS, app, main
 from gated_vae.pipelines.evaluation.opened import encode_store
 from gated_vae.pipelines.evaluation.opened import open_run as opened_run
 from gated_vae.pipelines.experiments.runner import make_experiment

@@ -29,6 +29,7 @@ from gated_vae.pairing.groups.grid import FactorGrid
 from gated_vae.pairing.stream.loader import PairLoader
 from gated_vae.pipelines.evaluation.opened import OpenRun
 from gated_vae.pipelines.training.config import TrainConfig
+from gated_vae.pipelines.training.losses import EventReader
 from gated_vae.pipelines.training.run import open_run
 from gated_vae.pipelines.training.trainer import InterruptedTrainingError, TrainOptions, train
 from gated_vae.pipelines.verify import verify
@@ -454,3 +455,51 @@ def test_a_finished_run_keeps_no_more_checkpoints_than_others(tmp_path: Path, st
         old.write_bytes(file.read_bytes())
     assert train(config(store), options).steps_now == 0
     assert checkpoints(tmp_path / "run" / "checkpoints") == kept
+
+
+def test_events_tell_the_kl_of_every_dimension_and_change_nothing(tmp_path: Path, store: Store) -> None:
+    """A batch is the whole store here, so that what is told after the last step is what encoding all of it gives."""
+    model = replace(MODEL, network="conv", hidden=(4, 4, 8))
+    whole = config(store, model=model, steps=4, batch_size=len(store), precision="fp32")
+    for name, every in (("told", 1), ("untold", 1000)):
+        train(whole, TrainOptions(tmp_path / name, log_every=every))
+    weights = "checkpoints/step-000000004.safetensors"  # statistics of batches, too
+    assert contents(tmp_path / "told")[weights] == contents(tmp_path / "untold")[weights]
+    told = {name: values[-1] for name, values in logged(tmp_path / "told").items() if name.startswith("kl_of/")}
+    expected = OpenRun(open_run(tmp_path / "told")).encode(store.images).kl()
+    assert {*told} == {f"kl_of/z{i}" for i in range(5)}
+    for i, value in enumerate(expected):
+        assert told[f"kl_of/z{i}"] == (4, pytest.approx(value, rel=1e-4))
+
+
+def test_events_are_read_while_they_are_written(tmp_path: Path, store: Store) -> None:
+    reader = EventReader(tmp_path / "run")
+    train(config(store, steps=4), TrainOptions(tmp_path / "run", log_every=1))
+    assert reader.read()
+    assert {name: [*zip(*it, strict=True)] for name, it in reader.scalars.items()} == logged(tmp_path / "run")
+    assert not reader.read()
+    with next((tmp_path / "run").glob("events.*")).open("ab") as file:
+        file.write(b"half a record")
+    assert not reader.read()
+    train(config(store, steps=8), TrainOptions(tmp_path / "run", log_every=1, resume=True))
+    assert reader.read()
+    assert max(reader.scalars["kl_of/z0"][0]) == 8
+
+
+def test_curves_of_events_are_losses_by_term_and_their_sum() -> None:
+    reader = EventReader(Path())
+    reader.scalars = {
+        "reconstruction/pose": ([1, 2], [5.0, 4.0]),
+        "kl/pose": ([1, 2], [0.5, 0.25]),
+        "kl/all partitions": ([1], [2.0]),
+        "valid/loss": ([2], [7.0]),
+        "valid/kl/pose": ([2], [0.75]),
+        "kl_of/z0": ([1, 2], [0.1, 0.2]),
+        "learning_rate": ([1, 2], [1.0, 1.0]),
+    }
+    assert reader.curves() == {
+        "loss": {"pose": ([1, 2], [5.5, 4.25]), "all partitions": ([1], [2.0]), "valid": ([2], [7.0])},
+        "reconstruction": {"pose": ([1, 2], [5.0, 4.0])},
+        "kl": {"pose": ([1, 2], [0.5, 0.25]), "all partitions": ([1], [2.0]), "pose, valid": ([2], [0.75])},
+    }
+    assert reader.kl() == {"z0": 0.2}

@@ -19,10 +19,11 @@ import torch
 from gated_vae.models.metrics import random_split
 from gated_vae.models.vae import GatedVAEConfig
 from gated_vae.pairing.labels import LABELS, Label
+from gated_vae.pairing.tables import PairTable
 from gated_vae.pipelines.cli import main
 from gated_vae.pipelines.evaluation.labels import FaceLabels, Judges, no_labels, owner_of, read_labels
 from gated_vae.pipelines.evaluation.opened import Codes, OpenRun, open_run
-from gated_vae.pipelines.evaluation.pictures import _partners, draw_pairs
+from gated_vae.pipelines.evaluation.pictures import draw_pairs
 from gated_vae.pipelines.evaluation.probes import evaluate_faces, probe_faces
 from gated_vae.pipelines.evaluation.scores import Columns, r2_cells
 from gated_vae.pipelines.evaluation.swap import swap_test
@@ -409,7 +410,7 @@ def test_pairs_drawn_before_training_are_those_of_the_table(store: Store, tmp_pa
     pairs = pd.read_parquet(store.path / "pairs")
     pose = pairs[pairs["partition"] == "pose"].set_index(["input_id", "draw"])["target_id"]
     expected = [[pose.loc[(i, draw)] for draw in range(3)] for i in ids]  # three draws were made, four asked for
-    np.testing.assert_array_equal(_partners(store, "pose", ids, 4), expected)
+    np.testing.assert_array_equal(PairTable.of(store, "pose").partners(ids, 4), expected)
     with pytest.raises(GatedVAEError, match="no pairs yet"):
         draw_pairs(store.with_partitions({}), tmp_path / "none.png")
 

@@ -1,0 +1,178 @@
+"""Pairs: groups of a partition, a sample's partners, what pairs share, and what was rejected; a store alone has it, too."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from bokeh.events import Tap
+from bokeh.models import ColumnDataSource, HoverTool
+
+from gated_vae.models.figures.sheet import MUTED
+from gated_vae.pairing.partition import pairs_made
+from gated_vae.pairing.quality import size_histogram
+from gated_vae.pipelines.explore import parts
+from gated_vae.pipelines.explore.codes import nearest
+from gated_vae.pipelines.explore.groups import GroupView, partners_of, pictures_of, reasons, rejected_of, rejected_rows
+from gated_vae.pipelines.explore.tabs.plots import plain_plot
+from gated_vae.preprocessing.errors import GatedVAEError
+from gated_vae.preprocessing.images import read_pictures
+
+if TYPE_CHECKING:
+    from gated_vae.pipelines.explore.page import Page
+
+SHOWN = 60  # of a group
+ROWS = 24  # of what was rejected
+_LAYOUT = """<div id="pairs-controls"></div><div id="pairs-about"></div><div class="two">
+<div><div id="pairs-sizes"></div><h2>Groups by size and spread</h2>[groups-plot]</div>
+<div><div id="pairs-group"></div><div id="pairs-partners"></div></div></div>
+<div id="pairs-quality"></div><div id="pairs-rejected"></div><div id="pairs-rows"></div>"""
+
+
+class PairsTab:
+    """The partition, the group and the sample that are looked at."""
+
+    name, title, layout = "pairs", "Pairs", _LAYOUT
+
+    def __init__(self, page: Page) -> None:
+        self.page, self.subject = page, page.subject
+        self.asks = {
+            "partition": self._partition,
+            "group": self._group,
+            "partners": self._partners,
+            "reason": self._reason,
+        }
+        self._chosen = ""
+        self._source = ColumnDataSource({name: [] for name in ("group", "size", "spread")})
+        self.plots = (self._plot(),)
+
+    def _plot(self) -> Any:
+        axes = {"x_axis_label": "samples", "y_axis_label": "mean distance to the centroid", "x_axis_type": "log"}
+        plot = plain_plot("groups-plot", 300, **axes)
+        self._dots = plot.scatter("size", "spread", source=self._source, size=8, fill_alpha=0.6, line_color=None)
+        plot.add_tools(HoverTool(renderers=[self._dots], tooltips="group @group: @size samples"))
+        plot.on_event(Tap, lambda event: self.page.guarded(lambda: self._click(event.x, event.y)))
+        return plot
+
+    @cached_property
+    def _rejected(self) -> Any:
+        return rejected_of(self.subject.its_store())
+
+    def open(self) -> None:
+        """Show the first partition, and what was rejected."""
+        store = self.subject.its_store()
+        if not self._chosen and store.partitions:
+            self._partition({"value": next(iter(store.partitions))})
+        elif not store.partitions:
+            self.page.show(pairs_about=parts.note_of("The store has no pairs yet: run pipe cluster or pipe pair."))
+        self._show_rejected()
+
+    def _partition(self, message: dict[str, Any]) -> None:
+        store, name = self.subject.its_store(), str(message.get("value"))
+        self._view, self._chosen = GroupView.of(store, name), name
+        colour, record = self.subject.colours[name], store.partitions[name]
+        shown = self._view.shown()
+        self._dots.glyph.fill_color = colour
+        self._source.data = {"group": shown, "size": self._view.sizes[shown], "spread": self._view.spread[shown]}
+        choice = parts.select("Partition", "partition", [*store.partitions], name)
+        largest = int(shown[-1])
+        first = int(self._view.members(largest)[0])
+        by_group = parts.number("Group", "group", largest, len(self._view.sizes) - 1)
+        by_sample = parts.number("Sample", "partners", first, len(store) - 1)
+        some = f" {len(shown):,} of them are drawn." if len(shown) < (self._view.sizes > 0).sum() else ""
+        about = (
+            f"{pairs_made(record)}. {(self._view.sizes > 0).sum():,} groups, {record.get('merged', 0):,} merged.{some}"
+        )
+        sizes = [
+            (f"{size} samples", count, f"{count:,}", colour)
+            for size, count in size_histogram(self._view.sizes).items()
+            if count
+        ]
+        self.page.show(
+            pairs_controls=parts.row(choice, by_group, by_sample),
+            pairs_about=parts.note_of(about),
+            pairs_sizes=parts.heading("Groups by size", colour) + parts.bars(sizes),
+            pairs_quality=self._quality(record, colour),
+        )
+        self._group({"value": largest})
+        self._partners({"value": first})
+
+    def _group(self, message: dict[str, Any]) -> None:
+        group = parts.whole(message)
+        ids = self._view.members(group)
+        some = f", {SHOWN} nearest to the centroid" if len(ids) > SHOWN else ""
+        sheet = parts.sheet(ids[:SHOWN], self.subject.version, "partners")
+        self.page.show(pairs_group=f"<h2>Group {group}: {len(ids):,} samples{some}</h2>{sheet}")
+
+    def _click(self, x: float, y: float) -> None:
+        """Open the group that is nearest to a click."""
+        size, spread = (np.asarray(self._source.data[name], np.float64) for name in ("size", "spread"))
+        place, _ = nearest(np.stack([np.log(size), spread], axis=1), (np.log(max(x, 1e-9)), y))
+        if place >= 0:
+            self._group({"value": int(self._source.data["group"][place])})
+
+    def _partners(self, message: dict[str, Any]) -> None:
+        sample = parts.whole(message, "sample" if "sample" in message else "value")
+        self.subject.image(sample)  # refused where there is none
+        found = partners_of(self.subject.its_store(), self._chosen, sample)
+        notes = {int(partner): f"draw {', '.join(map(str, np.flatnonzero(found == partner)))}" for partner in found}
+        title = f"<h2>Partners of sample {sample}, in group {self._view.group[sample]}</h2>"
+        sheet = parts.sheet([sample, *notes], self.subject.version, "partners", {sample: "itself", **notes})
+        none = "" if notes else parts.note_of("It does not train, so it is in no pair.")
+        self.page.show(pairs_partners=title + sheet + none)
+
+    def _quality(self, record: dict[str, Any], colour: str) -> str:
+        """What pairs share and what they do not: correlations of inputs and targets, and shares of pairs that are equal."""
+        measured = {**record.get("quality", {})}
+        rows = [
+            (name, abs(it["correlation"]), f"{it['correlation']:.2f}", colour if it["shared"] else MUTED)
+            for name, it in sorted(measured.items(), key=lambda pair: not pair[1]["shared"])
+            if it.get("correlation") is not None
+        ]
+        same = [(f"same {name}", share, f"{share:.0%}", MUTED) for name, share in record.get("same", {}).items()]
+        if not rows and not same:
+            return parts.note_of("What else pairs share was not measured.")
+        title = parts.heading("What pairs share", colour)
+        text = "Correlation of inputs and targets: in colour what pairs are to share, in grey what they should not."
+        return title + parts.note_of(text) + parts.bars([*rows, *same], 1.0)
+
+    def _show_rejected(self) -> None:
+        counts = reasons(self._rejected)
+        if not counts:
+            self.page.show(pairs_rejected="<h2>Rejected</h2>" + parts.note_of("Nothing was rejected."))
+            return
+        told = {reason: f"{reason} ({count:,})" for reason, count in counts.items()}
+        first = next(iter(counts))
+        choice = parts.row(parts.select("Reason", "reason", told, first))
+        self.page.show(pairs_rejected=f"<h2>Rejected: {len(self._rejected):,}</h2>{choice}")
+        self._reason({"value": first})
+
+    def _reason(self, message: dict[str, Any]) -> None:
+        rows = rejected_rows(self._rejected, str(message.get("value")), ROWS)
+        shown = "".join(self._row(it) for it in rows)
+        hint = (
+            ""
+            if self.subject.source
+            else parts.note_of("Give --source FOLDER, what the store was made from, to see their pictures.")
+        )
+        self.page.show(pairs_rows=f'{hint}<div class="rejected">{shown}</div>')
+
+    def _row(self, it: dict[str, Any]) -> str:
+        where = str(it["source"]) + ("" if it["row"] is None else f", row {it['row']}")
+        return f"<figure>{self._picture(it)}<figcaption>{escape(where)}<br>{escape(str(it['detail']))}</figcaption></figure>"
+
+    def _picture(self, it: dict[str, Any]) -> str:
+        if self.subject.source is None:
+            return ""
+        shape = tuple(self.subject.its_store().manifest["image_shape"])
+        try:
+            path = next(pictures_of(self.subject.source, str(it["source"]), it["row"]), None)
+            return (
+                '<div class="empty">no picture</div>'
+                if path is None
+                else parts.img(read_pictures([path], shape)[0], path.name)
+            )
+        except (GatedVAEError, OSError):
+            return '<div class="empty">cannot be read</div>'
