@@ -6,9 +6,10 @@ OUT ?= out/demo
 FACES ?= 2000
 STEPS ?= 3000
 
-.PHONY: demo screenshots test lowest check docs slow faults fuzz hostile soak audit bench scale constraints clean
+.PHONY: demo test lowest check docs slow faults fuzz hostile soak audit bench scale tutorials release constraints clean screenshots
 
 $(VENV)/installed: pyproject.toml constraints.txt
+	@echo "An environment is made in $(VENV): 2 GB, a minute or more, once."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	touch $@
@@ -91,8 +92,22 @@ docs: $(VENV)/installed
 constraints: $(VENV)/installed
 	$(BIN)/pip freeze --exclude-editable | sed 's/+cpu//' | sed '1i # Versions that the commands of README.md and CI install; `make constraints` writes this file anew.' > constraints.txt
 
+## The tutorials of examples/, executed (some minutes) and rendered to docs/tutorials/.
+tutorials: $(VENV)/installed
+	$(BIN)/python examples/render.py
+
+## Wheel and source archive in dist/, checked: their text and contents, and in an empty environment `pipe` and the Python of README.md.
+release: $(VENV)/installed
+	rm -rf dist
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev,release]'
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/twine check --strict dist/*
+	$(PYTHON) -m venv --clear $(VENV)/release
+	$(VENV)/release/bin/pip install --quiet --disable-pip-version-check --constraint constraints.txt "$$(echo dist/*.whl)[cpu]"
+	env -u PYTHONPATH $(VENV)/release/bin/python tests/release.py dist
+
 clean:
-	rm -rf $(VENV) build site *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache
 
 ## Every stage beside its floor and its peers, as ratios, in a quarter of an hour at most; wants a quiet machine. Figures, table and picture
 ## go to docs/. Bars that are missed are told, not fatal. PYTHAE_PYTHON names an interpreter that has pythae (docs/benchmarks.md).

@@ -298,7 +298,8 @@ def _check_named(label: Label, schema: pa.Schema) -> None:
     if words or not found:
         why = f"{words[0]} holds no numbers." if words else f"The store has not all of {', '.join(label.columns)}."
         numbers = [it.name for it in schema if _is_number(it.type) and it.name != "sample_id"]
-        remedy = f"It has {', '.join(numbers) or 'no column of numbers: use `pipe pair --share`'}."
+        remedy = f"Its columns of numbers: {', '.join(numbers) or 'none'}."
+        remedy += f" `pipe pair --share {label.name}={words[0]}` pairs equal values." if words else ""
         raise GatedVAEError(f"Samples cannot be grouped by {label.name}.", why, remedy)
 
 

@@ -10,15 +10,23 @@ import os
 import signal
 import sys
 from importlib import import_module
+from typing import Annotated
 
 import typer
 
+import gated_vae
 from gated_vae.pipelines import channels
 from gated_vae.preprocessing.errors import UsageError
 
+
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"gated-vae {gated_vae.__version__}")
+        raise typer.Exit
+
+
 app = typer.Typer(
     name="pipe",
-    help="Learn disentangled representations from pairs of images.",
     epilog="First steps: pipe simulate faces --out faces --n 2000, then pipe preprocess celeba --openface faces/processed"
     " --out store, pipe cluster store --pose 40 --expression 60, pipe train store --out run, pipe traverse run."
     " Every command: --debug shows the traceback of a failure.",
@@ -27,6 +35,22 @@ app = typer.Typer(
     rich_markup_mode=None,  # boxes leave the text half a line, and rich takes as long to import as all the rest
     pretty_exceptions_enable=False,
 )
+
+
+@app.callback()
+def pipe(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            is_eager=True,
+            callback=_tell_version,
+            help="Say which version is installed, for reports of bugs.",
+        ),
+    ] = False,
+) -> None:
+    """Learn disentangled representations from pairs of images."""
+
 
 GROUPS = ("preprocess", "simulate")
 VERBS = (

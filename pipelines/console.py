@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +23,8 @@ from rich.table import Table
 from gated_vae.pipelines.channels import clean, printing
 from gated_vae.preprocessing.progress import Progress
 
+NOT_FOLDED = 4096  # columns of what is no terminal, so that paths and lists stay whole
+
 
 def messages() -> Console:
     """The console for progress and messages."""
@@ -30,7 +33,7 @@ def messages() -> Console:
 
 def say(text: str) -> None:
     """Print a message to standard error."""
-    messages().print(clean(text), markup=False)
+    messages().print(clean(text), markup=False, soft_wrap=True)
 
 
 @contextmanager
@@ -124,13 +127,14 @@ def _for_people(rows: Mapping[str, object], tables: Mapping[str, Table]) -> str:
     table.add_column(overflow="fold")
     for name, value in rows.items():
         table.add_row(number(name), value if isinstance(value, Table) else number(value))
-    console = Console(highlight=False, markup=False, emoji=False)  # names are shown as they are
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else NOT_FOLDED
+    console = Console(width=width, highlight=False, markup=False, emoji=False)  # names are shown as they are
     with console.capture() as printed:  # as rich ends the process where it finds a closed pipe
         console.print(table)
         for title, below in tables.items():
             console.print(f"\n{number(title)}", style="bold")
             console.print(below)
-    return printed.get()
+    return "".join(f"{line.rstrip()}\n" for line in printed.get().splitlines())
 
 
 def number(value: object) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -15,11 +16,13 @@ from zipfile import ZipFile
 import cv2
 import numpy as np
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.version import Version
 
 import gated_vae
 from gated_vae.models.objectives import Gaussian
+from gated_vae.pipelines import cli
 from gated_vae.pipelines.training.trainer import TrainOptions, train
 from tests.pipelines.test_trainer import MODEL, config
 from tests.stores import make_store
@@ -107,10 +110,25 @@ def test_installed_it_needs_a_run_alone_and_leaves_users_their_own_models(site: 
     assert made[5:] == [[[2, 16, 16], [3, 16, 16]], "{'pose': slice(0, 2, None), 'expression': slice(2, 5, None)}"]
 
 
+def test_the_version_is_the_same_everywhere(capsys: pytest.CaptureFixture[str]) -> None:
+    """Installed, it is what pyproject.toml says; citation and changelog are told by hand."""
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["--version"])
+    assert capsys.readouterr().out == f"gated-vae {version}\n"
+    assert gated_vae.__version__ == version
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["version"] == version
+    (paper,) = citation["references"]
+    assert [author["family-names"] for author in paper["authors"]] == ["Vowels", "Camgoz", "Bowden"]
+    released = re.findall(r"^## \[(\d.*?)\] - \d{4}-\d\d-\d\d$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert released[0] == version
+
+
 def test_the_lowest_versions_that_are_tested_are_those_that_are_allowed() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    checks, measures = {"mypy", "onnxruntime", "onnxscript", "playwright", "ruff"}, {"polars"}
+    checks, measures = {"jupytext", "mypy", "onnxruntime", "onnxscript", "playwright", "ruff"}, {"polars"}
     needed = map(Requirement, [*project["dependencies"], *extras["cpu"], *extras["dev"], *extras["bench"]])
     lines = (ROOT / "constraints-lowest.txt").read_text().splitlines()
     pinned = dict(line.split("==") for line in lines if not line.startswith("#"))

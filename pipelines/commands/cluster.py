@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from statistics import fmean
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from gated_vae.pairing.rules import Rule, forms
 from gated_vae.pipelines.options import AsJson, Device, Draws, Overwrite, Scheduler, Seed, StorePath, option
+
+if TYPE_CHECKING:
+    from gated_vae.pairing.cluster import ClusterReport
 
 _DEFAULT = "the paper's density"
 
@@ -50,6 +56,12 @@ def cluster(
     device: Device = "auto",
     scheduler: Scheduler = None,
     overwrite: Overwrite = False,
+    verbose: Annotated[
+        bool,
+        typer.Option(
+            "--verbose", help="Say of every column how alike pairs are, and how large groups are: to choose K."
+        ),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Pair samples that are alike: in head pose, in expression, or in other columns of numbers.
@@ -71,22 +83,40 @@ def cluster(
         console.say(dashboard(scheduler))
     with console.progress("cluster", "pairs") as update:
         reports = cluster_store(store, options, overwrite=overwrite, scheduler=scheduler, progress=update)
-    rows: dict[str, object] = {"store": store}
-    for report in reports:
-        done = " (was there already)" if report.already_done else ""
-        done += ": one cluster, random partners" if report.k == 1 else ""
-        fewer = ": perhaps there are fewer different values" if report.empty else ""
-        found = {
-            "clusters": f"{report.k:,} by {', '.join(report.shared)}{done}",
-            "inertia": report.inertia,
-            "singletons": f"{report.merged:,} samples, merged into the nearest group; {report.empty:,} clusters empty{fewer}",
-            "group sizes": report.sizes,
-            **{f"same {name}": share for name, share in report.same.items()},
-            "pairs": console.grid(
+    rows = {"store": store, **{report.name: _line(report) for report in reports}}
+    alike = console.grid(
+        ["", "labels they share", "other labels", *(f"same {name}" for name in reports[0].same)],
+        [[it.name, *_correlations(it), *(f"{share:.1%}" for share in it.same.values())] for it in reports],
+    )
+    tables = {"How alike pairs are, as a correlation of labels: 1 is equal, 0 is random": alike}
+    if verbose:
+        for report in reports:
+            rows |= {f"{report.name} inertia": report.inertia, f"{report.name} group sizes": report.sizes}
+            tables[f"{report.name}: pairs by column"] = console.grid(
                 ["", "unit", "apart", "random pairs apart", "correlation"],
                 [[name, it.unit, it.apart, it.apart_random, it.correlation] for name, it in report.quality.items()],
-            ),
-        }
-        rows |= {f"{report.name} {key}": value for key, value in found.items()}
+            )
     rows["pairs"] = f'pandas.read_parquet("{store / "pairs"}")'
-    console.show(reports, rows, as_json=as_json)
+    console.show(reports, rows, as_json=as_json, tables=tables)
+
+
+def _line(report: ClusterReport) -> str:
+    """A partition in one line: its clusters, and what is not as it should be."""
+    first, *others = report.shared
+    by = ", ".join(report.shared) if len(others) < 3 else f"{first} ... {others[-1]} ({len(report.shared)} columns)"
+    notes = {
+        "was there already": report.already_done,
+        "partners are random, ask for more": report.k == 1,
+        f"singleton clusters merged: {report.merged:,}": report.merged,
+        f"{report.empty:,} clusters empty: perhaps there are fewer different values": report.empty,
+    }
+    return "; ".join(
+        [f"{report.k:,} cluster{'s' * (report.k > 1)} by {by}", *(note for note, holds in notes.items() if holds)]
+    )
+
+
+def _correlations(report: ClusterReport) -> list[str]:
+    """The mean correlation of what pairs share, and the mean size of that of all else."""
+    shared = [it.correlation for it in report.quality.values() if it.shared and it.correlation is not None]
+    others = [abs(it.correlation) for it in report.quality.values() if not it.shared and it.correlation is not None]
+    return [f"{fmean(values):.2f}" if values else "-" for values in (shared, others)]

@@ -37,4 +37,11 @@ def faces(
     options = FaceSimulation(n=n, seed=seed)
     with console.progress("simulate") as update:
         report = simulate_faces(options, out, workers=workers, overwrite=overwrite, progress=update)
-    console.show(report, console.plain(report), as_json=as_json)
+    rows = {
+        "folder": out,
+        "images": f"{report.images:,} of {report.people:,} people",
+        "faces found": f"{report.found:,}, and a second one in {report.two_faces:,}",
+        "among them": f"low confidence {report.low_confidence:,}, impossible pose {report.impossible:,}",
+        "": "nothing to do: it was finished" if report.already_done else "written",
+    }
+    console.show(report, rows, as_json=as_json)

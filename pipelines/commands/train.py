@@ -218,13 +218,13 @@ def show_training(report: TrainReport, dead: Sequence[str] = (), *, as_json: boo
     rows = {
         "run": report.out,
         "steps": f"{report.steps:,} ({early}{done})",
-        "losses": console.grid(["", *terms], table),
+        "losses, nats": console.grid(["", *terms], table),
     }
     if report.valid:
         history, best, kept = (report.valid[name] for name in ("history", "best", "step"))
         lowest = "" if best == kept else f"; {history[str(best)]:.1f} at step {best:,}"
         rows["validation loss"] = f"{history[str(kept)]:.1f} at step {kept:,}, whose weights are used{lowest}"
     if dead:
-        remedy = f"lower --beta, or their part of it with --kl-weights {dead[0]}=..."
+        remedy = f"train longer, lower --beta, or their part of it with --kl-weights {dead[0]}=..."
         rows["dead"] = f"{', '.join(dead)}: no dimension tells {DEAD} nats of an image; {remedy}"
     console.show({**console.plain(report), "dead": [*dead]}, rows, as_json=as_json)

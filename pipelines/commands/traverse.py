@@ -35,5 +35,6 @@ def traverse(
     from gated_vae.pipelines.evaluation.pictures import draw_traversals
 
     drawn = draw_traversals(open_run(run, store), sample=sample, reach=reach, steps=steps, out=out)
-    rows = {"picture": drawn.path, "sample": drawn.sample, "activity (KL, nats)": drawn.activity}
+    activity = ", ".join(f"{name} {nats:.1f}" for name, nats in drawn.activity.items())
+    rows = {"picture": drawn.path, "around": f"image {drawn.sample} of the store", "KL, nats": activity}
     console.show(drawn, rows, as_json=as_json)

@@ -8,7 +8,6 @@ import logging
 import warnings
 from copy import deepcopy
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from gated_vae import __version__
 from gated_vae.models.vae import GatedVAE
 from gated_vae.pipelines.evaluation.opened import OpenRun
 from gated_vae.preprocessing.errors import GatedVAEError
@@ -89,7 +89,7 @@ def export(run: OpenRun, out: Path, *, decoder: bool = False) -> Export:
         raise GatedVAEError(f"{out} cannot be written.", "The package onnxscript is not installed.", remedy)
     model = deepcopy(run.model).cpu().requires_grad_(requires_grad=False)
     partitions = {name: [part.start, part.stop] for name, part in run.partitions.items()}
-    metadata = {"partitions": partitions, "image_shape": [*run.image_shape], "version": _version()}
+    metadata = {"partitions": partitions, "image_shape": [*run.image_shape], "version": __version__}
     if decoder:
         program = _program(Decoder(model), torch.zeros(2, model.config.latent_size))
     else:
@@ -125,11 +125,3 @@ def _onnx(program: torch.export.ExportedProgram, given: str, found: list[str], m
     assert made is not None
     made.model.metadata_props.update({name: json.dumps(value) for name, value in metadata.items()})
     return made.model_proto.SerializeToString(deterministic=True)  # type: ignore[no-any-return]
-
-
-def _version() -> str:
-    """Of this package, as it was installed."""
-    try:
-        return version("gated-vae")
-    except PackageNotFoundError:  # run from its sources
-        return ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ SUMMARY = {"own": "own partition", "other": "best other", "full": "full latent",
 CHANCE = "chance"
 ONE_PARTITION = "there is one partition only"
 SWAP = {"pose": "A's pose", "expression": "B's expression", "both": "both"}
+JUDGES_ARE = {"unseen": "in no pair and no training image", "trained on": "the network was trained on them, too"}
 JUDGES = {"by_probe": "probe", "by_labels": "labels", "unswapped_by_labels": "labels, not swapped"}
 
 Values = Mapping[str, Any]
@@ -100,7 +101,8 @@ class Scores:
         else:
             judge = {"truth": "the truth", "labels": "their labels"}.get(values["judged_by"], "their pixels")
             judged = f"{values['held_out']:,} of {values['images']:,} images judge, by {judge}"
-            facts = {"judged by": judged, "split": str(values["split_by"]), "people": str(values["people"])}
+            facts = {"judged by": judged, "split": str(values["split_by"])}
+            facts["judges"] = JUDGES_ARE.get(values["people"], str(values["people"]))
         if values["constant"]:
             facts["left out"] = f"{', '.join(values['constant'])}: (nearly) the same in every image of one side"
         if values.get("swap", ()) is None and values["judged_by"]:
@@ -167,6 +169,12 @@ def _face_tables(values: Values) -> Iterator[Table]:
 
 def _worded(r2: Columns) -> dict[str, Mapping[str, float]]:
     return {"full latent" if name == FULL else name: found for name, found in r2.items()}
+
+
+def markdown_table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """A table of Markdown."""
+    rows = [" | ".join(cells) for cells in (header, *lines)]
+    return "\n".join([f"| {rows[0]} |", "|" + "---|" * len(header), *(f"| {row} |" for row in rows[1:]), ""])
 
 
 def summarise(r2: Columns, owner: Mapping[str, str]) -> dict[str, dict[str, float]]:

@@ -16,9 +16,9 @@ from gated_vae.pairing.partition import pairs_made
 from gated_vae.pipelines.evaluation.labels import owner_of, read_labels
 from gated_vae.pipelines.evaluation.opened import OpenRun
 from gated_vae.pipelines.evaluation.probes import FACES, REGRESSORS, evaluate_faces
-from gated_vae.pipelines.evaluation.scores import DCI, JUDGES, SWAP, Scores, Table, r2_cells, summarise
+from gated_vae.pipelines.evaluation.scores import DCI, JUDGES, SWAP, Scores, Table, markdown_table, r2_cells, summarise
 from gated_vae.pipelines.experiments.runner import Experiment, Finished, Row, finished_runs
-from gated_vae.pipelines.experiments.tables import interval, markdown_table, over_seeds
+from gated_vae.pipelines.experiments.tables import interval, over_seeds
 from gated_vae.pipelines.training.presets import PRESETS, read_hidden, read_kl_weights, read_latent
 from gated_vae.preprocessing.errors import GatedVAEError, UsageError
 from gated_vae.preprocessing.progress import Progress

@@ -23,10 +23,10 @@ from gated_vae.models.vae import GatedVAEConfig
 from gated_vae.pairing.exact import Change, Pairing, pair_exactly
 from gated_vae.pipelines.evaluation.opened import OpenRun
 from gated_vae.pipelines.evaluation.probes import evaluate_faces, evaluate_factors
-from gated_vae.pipelines.evaluation.scores import BOOSTED, DCI, OTHERS, Scores, Table
+from gated_vae.pipelines.evaluation.scores import BOOSTED, DCI, OTHERS, Scores, Table, markdown_table
 from gated_vae.pipelines.experiments.partitions import APART, LATENT, LATENT_APART, SHARES
 from gated_vae.pipelines.experiments.runner import Experiment, Finished, Row
-from gated_vae.pipelines.experiments.tables import interval, markdown_table
+from gated_vae.pipelines.experiments.tables import interval
 from gated_vae.pipelines.training.config import TrainConfig
 from gated_vae.pipelines.training.presets import DEFAULT_PRESET, PRESETS, read_hidden, with_beta
 from gated_vae.preprocessing.errors import UsageError

@@ -18,10 +18,10 @@ from gated_vae.models.vae import GatedVAEConfig
 from gated_vae.pairing.exact import pair_exactly
 from gated_vae.pipelines.evaluation.opened import OpenRun
 from gated_vae.pipelines.evaluation.probes import REGRESSORS, evaluate_factors
-from gated_vae.pipelines.evaluation.scores import DCI, OTHERS, Scores, Table
+from gated_vae.pipelines.evaluation.scores import DCI, OTHERS, Scores, Table, markdown_table
 from gated_vae.pipelines.experiments.partitions import APART, KL_APART, LATENT, LATENT_APART, SHARES
 from gated_vae.pipelines.experiments.runner import Experiment, Finished, Row
-from gated_vae.pipelines.experiments.tables import interval, markdown_table
+from gated_vae.pipelines.experiments.tables import interval
 from gated_vae.pipelines.training.presets import read_hidden, with_beta
 from gated_vae.preprocessing.errors import UsageError
 from gated_vae.preprocessing.progress import Progress

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from gated_vae.pipelines.evaluation.scores import markdown_table
 from gated_vae.preprocessing.errors import GatedVAEError
 
 
@@ -22,12 +23,6 @@ def interval(values: pd.Series) -> str:
     if len(known) < 2:
         return f"{known.mean():.3f}" if len(known) else "-"
     return f"{known.mean():.3f} ± {half_width(known):.3f}"
-
-
-def markdown_table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """A table of Markdown."""
-    rows = [" | ".join(cells) for cells in (header, *lines)]
-    return "\n".join([f"| {rows[0]} |", "|" + "---|" * len(header), *(f"| {row} |" for row in rows[1:]), ""])
 
 
 def over_seeds(runs: pd.DataFrame, by: str) -> str:

@@ -45,8 +45,11 @@ class RunningLosses:
         return told
 
     def note(self) -> str:
-        """The last mean loss of every label, for beside a progress bar."""
-        return "  ".join(f"{label} {sum(terms.values()):.1f}" for label, terms in self.means.items())
+        """The last mean loss of every label, or the loss where it has one alone, for beside a progress bar."""
+        names = ["loss"] if len(self.means) == 1 else [*self.means]
+        return "  ".join(
+            f"{name} {sum(terms.values()):.1f}" for name, terms in zip(names, self.means.values(), strict=True)
+        )
 
     def diverged(self) -> str | None:
         """A label whose last mean is not finite."""

@@ -40,7 +40,7 @@ REPLACED = ".replaced"  # the run that was there before, until this one is train
 KEPT_CHECKPOINTS = 2
 _FOLDERS = (TUNED, FIGURES, CHECKPOINTS)
 _MADE = (  # of former weights
-    *("metrics.json", "report.html", "events.out.tfevents.*", f"{FIGURES}/*.png"),
+    *("metrics.json", "report.html", "MODEL_CARD.md", "events.out.tfevents.*", f"{FIGURES}/*.png"),
     *(f"{CHECKPOINTS}/{name}" for kind in KINDS for name in (f"{kind}-*.safetensors", f".{kind}-*.partial")),
 )
 

@@ -51,9 +51,21 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return _version()
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def _version() -> str:
+    """As it was installed, which pyproject.toml decides; nothing where it runs from its sources."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("gated-vae")
+    except PackageNotFoundError:
+        return ""
 
 
 def __dir__() -> list[str]:

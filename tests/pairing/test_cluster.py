@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -446,6 +447,29 @@ def test_the_command_reads_numbers(store: Path, capsys: pytest.CaptureFixture[st
     assert stopped.value.code == 0
     made = [(report["name"], report["k"]) for report in json.loads(capsys.readouterr().out)]
     assert made == [("pose", 7), ("expression", 5), ("roll", 4)]
+
+
+def test_the_report_is_a_line_for_each_partition_and_a_table(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def report(*words: str) -> str:
+        capsys.readouterr()
+        with pytest.raises(SystemExit, match="0"):
+            cli.main(["cluster", str(store), "--pose", "7", "--expression", "5", *words])
+        return capsys.readouterr().out
+
+    brief = report()
+    pairs = pd.read_parquet(store / "pairs").query("partition == 'pose' and draw == 0")
+    labels = pd.read_parquet(store / "samples.parquet").filter(regex="^pose_R|^AU.*_r$")
+    own, partner = (labels.iloc[pairs[side]].reset_index(drop=True) for side in ("input_id", "target_id"))
+    correlation = own.corrwith(partner)
+    shared = correlation.index.isin(["pose_Rx", "pose_Ry"])
+    expected = [f"{correlation[shared].mean():.2f}", f"{correlation[~shared].abs().mean():.2f}"]
+    assert len(brief.splitlines()) <= 10
+    assert "7 clusters by pose_Rx, pose_Ry" in brief
+    whole = report("--verbose")
+    for told in (brief, whole):
+        assert re.search(rf"^pose +{expected[0]} +{expected[1]}", told, re.MULTILINE)
+    assert "AU06_r " not in brief
+    assert len(re.findall(r"^AU06_r +intensity", whole, re.MULTILINE)) == 2
 
 
 def test_angles_of_a_full_turn_begin_anew(tmp_path: Path) -> None:

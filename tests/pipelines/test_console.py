@@ -28,6 +28,19 @@ def test_a_line_tells_steps_losses_and_the_time_left(monkeypatch: pytest.MonkeyP
     assert lines.line(160.0) == "1,500 of 6,000 steps, pose 512.3  expression 498.1, 0:01:00 so far, 0:07:30 left"
 
 
+def test_rows_are_whole_where_there_is_no_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Paths of a job's log are copied, so that none is cut in two; blanks at the ends of lines are nobody's."""
+    path = "/".join(["a-folder-of-some-length"] * 9)
+    monkeypatch.delenv("COLUMNS", raising=False)
+    console.show({}, {"store": path, "pairs": "few"}, as_json=False)
+    assert capsys.readouterr().out == f"store  {path}\npairs  few\n"
+    monkeypatch.setenv("COLUMNS", "40")
+    console.show({}, {"store": path}, as_json=False)
+    assert len(capsys.readouterr().out.splitlines()) == -(-len(path) // 33)
+
+
 @pytest.mark.parametrize("forced", [False, True])
 @pytest.mark.parametrize(
     ("words", "told"),

@@ -160,7 +160,7 @@ def test_overwriting_removes_what_a_run_has_and_nothing_else(here: Path) -> None
     assert open_run(run).config.lr == 0.5
     assert [(run / name).read_text() for name in own] == own
     assert read_tree(disk) == kept
-    assert not {"report.html", "figures/pairs.png", "finetuned/config.json"} & set(read_tree(run))
+    assert not {"report.html", "MODEL_CARD.md", "figures/pairs.png", "finetuned/config.json"} & set(read_tree(run))
 
 
 def test_a_run_stays_where_what_is_to_replace_it_cannot_be_made(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -207,7 +207,9 @@ def test_a_run_that_is_replaced_is_there_until_the_new_one_is_trained(here: Path
     assert train(here, run, "--overwrite", "--lr", "1e30", "--precision", "fp32") == 1
     assert read_tree(run / ".replaced" / "checkpoints") == newer
     assert train(here, run, "--overwrite", "--seed", "1") == 0
-    assert read_tree(run).keys() == {name for name in before if not name.startswith(("figures", "finetuned", "report"))}
+    assert read_tree(run).keys() == {
+        name for name in before if not name.startswith(("figures", "finetuned", "report", "MODEL_CARD"))
+    }
 
 
 def test_simulated_faces_that_are_replaced_are_there_until_the_new_ones_are_drawn(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from base64 import b64decode
 from html.parser import HTMLParser
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -66,6 +68,30 @@ def test_a_report_holds_its_pictures_and_loads_nothing(run: Path) -> None:
     assert any(words.startswith("None yet: run `pipe evaluate`") for words in reader.words)
 
 
+def test_the_model_card_says_what_was_trained_on_what_and_keeps_what_people_add(run: Path, store: Store) -> None:
+    written = write_report(open_run(run)).card
+    assert written == run / "MODEL_CARD.md"
+    card = written.read_text()
+    manifest = json.loads((store.path / "store.json").read_text())
+    for told in (
+        f"| store | {manifest['kind']}, {manifest['taken']:,} images of 16x16 pixels |",
+        "| latent | pose 2, expression 2 |",
+        "| told of pairs | which partition's factors the two images share |",
+        manifest["source_digest"],
+        "into 4 numbers",
+        "It was not: `pipe evaluate` does it",
+        "## People in the data",
+        "# Model card: &lt;b&gt;run &amp; co",
+        f"| card by | gated-vae {version('gated-vae')} |",
+    ):
+        assert told in card
+    assert str(store.path) not in card, "whose machine it was is nobody's business"
+    written.write_text(f"{card}They agreed.")
+    assert write_report(open_run(run)).card.read_text() == f"{card}They agreed."
+    written.write_text("A card of my own.")
+    assert write_report(open_run(run)).card.read_text() == f"{card}A card of my own."
+
+
 def test_scores_are_those_that_were_measured(run: Path) -> None:
     opened = open_run(run)
     dci = dict.fromkeys(("disentanglement", "completeness", "uninformativeness"), 0.25)
@@ -100,6 +126,9 @@ def test_scores_are_those_that_were_measured(run: Path) -> None:
     at = cells.index("yaw<")
     assert cells[at : at + 6] == ["yaw<", "0.81", "0.12", "AU12", "0.00", "0.40"]  # 0.815 is a little less in binary
     assert "Swap test: shares of 1,234 pairs" in cells
+    card = (run / "MODEL_CARD.md").read_text()
+    assert "| pose | 0.810 | 0.120 | 0.900 | 0.690 |" in card
+    assert "| judges | in no pair and no training image |" in card
     assert cells[cells.index("judged by") + 1] == "25 of 100 images judge, by the truth"
     assert cells[cells.index("left out") + 1].startswith("AU45_r: ")
 
