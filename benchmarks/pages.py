@@ -263,7 +263,7 @@ def rivals_figure() -> Figure:
 
 @dataclass(frozen=True)
 class Panel:
-    """Scores between 0 and 1, by row (n of them) and series: a number for every run, none where there was none."""
+    """Scores up to 1, by row (n of them) and series: a number for every run, none where there was none."""
 
     title: str
     rows: Sequence[str]
@@ -287,7 +287,8 @@ def dots(panels: Sequence[Panel]) -> Figure:
             )
             single = np.repeat(places, [len(cell) for cell in cells])
             axes.plot(np.concatenate([*cells]), single, ".", color=colour, alpha=0.5, markersize=3)
-        axes.set(xlim=(-0.05, 1), ylim=(len(panel.rows) - 0.5, -0.5))
+        low = min((value for cells in panel.series.values() for cell in cells for value in cell), default=0)
+        axes.set(xlim=(min(-0.05, low - 0.05), 1), ylim=(len(panel.rows) - 0.5, -0.5))
         axes.set_yticks(range(len(panel.rows)), panel.rows)
         axes.set_title(panel.title, fontsize=FONT + 1, color=INK, weight="bold")
         axes.tick_params(labelsize=FONT, colors=INK)
