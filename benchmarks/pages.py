@@ -19,8 +19,8 @@ from matplotlib.figure import Figure
 
 from benchmarks.report import insert, latest
 from gated_vae.models.figures.sheet import DPI, FONT, INK, PALETTE, RULE, png
-from gated_vae.pipelines.experiments import curves, faces, table1
-from gated_vae.pipelines.experiments.tables import markdown_table
+from gated_vae.pipelines.experiments import curves, faces, rivals, table1
+from gated_vae.pipelines.experiments.tables import half_width, markdown_table
 from gated_vae.preprocessing.files import write_bytes
 
 ROOT = Path(__file__).parents[1]
@@ -204,9 +204,66 @@ def likelihood_table() -> str:
     return markdown_table(names, lines)
 
 
+RIVALS = {
+    "vae": "VAE",
+    "gate": "gate",
+    "prior_gate": "gate, prior draws",
+    "exchange": "exchange gate",
+    "partners": "partners",
+    "composed": "composed",
+    "gvae": "GVAE",
+    "ml_vae": "ML-VAE",
+    "ada_gvae": "Ada-GVAE",
+    "ada_gvae_k": "Ada-GVAE, k = 1",
+    "ada_ml_vae": "Ada-ML-VAE",
+    "slow_vae": "SlowVAE",
+}
+WORLDS = {"shared": "one partition shared", "apart": "the same, x and y apart", "changed": "one factor changed"}
+BOOSTED = "gradient_boosting_disentanglement"
+
+
+def rival(data: str, world: str, method: str, metric: str) -> pd.Series:
+    """A metric at the weight of the KL divergence that the loss chose, a number a seed."""
+    rows = where(results("rivals"), data=data, world=world, method=method, objective="beta")
+    return rivals.at_chosen(rows, metric) if len(rows) else rows["value"]
+
+
+def rivals_table() -> str:
+    """A line a method: what it is told, and its score in every world and on faces."""
+
+    def cell(data: str, world: str, method: str, metric: str) -> str:
+        values = rival(data, world, method, metric)
+        return told(values) + (f" ± {half_width(values):.2f}" if len(values) > 1 else "")
+
+    lines = []
+    for method, name in RIVALS.items():
+        what = where(results("rivals"), method=method).iloc[0]["told"]
+        cells = [cell("dsprites", world, method, BOOSTED) for world in WORLDS]
+        cells += [cell("celeba", "shared", method, f"{part}_score") for part in ("pose", "expression")]
+        lines.append([name, what, *cells])
+    columns = [f"dSprites, {world}: DCI" for world in WORLDS.values()]
+    return markdown_table(["method", "told", *columns, "faces: pose, own - other", "expression, own - other"], lines)
+
+
+def rivals_figure() -> Figure:
+    """The worlds of dSprites, and faces."""
+    grids = {
+        title: [rival("dsprites", world, method, BOOSTED).tolist() for method in RIVALS]
+        for world, title in WORLDS.items()
+    }
+    people = {
+        f"{part}: own - other": [rival("celeba", "shared", method, f"{part}_score").tolist() for method in RIVALS]
+        for part in ("pose", "expression")
+    }
+    names = [*RIVALS.values()]
+    return dots(
+        [Panel("dSprites: DCI, gradient boosting", names, grids), Panel("faces of unseen people: R2", names, people)]
+    )
+
+
 @dataclass(frozen=True)
 class Panel:
-    """Scores between 0 and 1, by row (n of them) and series: a number for every run."""
+    """Scores up to 1, by row (n of them) and series: a number for every run, none where there was none."""
 
     title: str
     rows: Sequence[str]
@@ -220,10 +277,18 @@ def dots(panels: Sequence[Panel]) -> Figure:
     for axes, panel in zip(figure.subplots(1, len(panels), sharey=True, squeeze=False).flat, panels, strict=True):
         for (name, cells), colour, sign in zip(panel.series.items(), PALETTE, "os^D", strict=False):
             places = np.arange(len(cells))
-            axes.plot([np.mean(cell) for cell in cells], places, sign, color=colour, label=name, markersize=6)
+            axes.plot(
+                [np.mean(cell) if cell else np.nan for cell in cells],
+                places,
+                sign,
+                color=colour,
+                label=name,
+                markersize=6,
+            )
             single = np.repeat(places, [len(cell) for cell in cells])
             axes.plot(np.concatenate([*cells]), single, ".", color=colour, alpha=0.5, markersize=3)
-        axes.set(xlim=(-0.05, 1), ylim=(len(panel.rows) - 0.5, -0.5))
+        low = min((value for cells in panel.series.values() for cell in cells for value in cell), default=0)
+        axes.set(xlim=(min(-0.05, low - 0.05), 1), ylim=(len(panel.rows) - 0.5, -0.5))
         axes.set_yticks(range(len(panel.rows)), panel.rows)
         axes.set_title(panel.title, fontsize=FONT + 1, color=INK, weight="bold")
         axes.tick_params(labelsize=FONT, colors=INK)
@@ -279,11 +344,13 @@ TABLES: dict[str, Callable[[], str]] = {
     "docs/results/plain_gate.md": plain_gate_table,
     "docs/results/curves.md": curves_table,
     "docs/results/likelihood.md": likelihood_table,
+    "docs/results/rivals.md": rivals_table,
 }
 APPENDICES: dict[str, Callable[[], str]] = {
     **{page: lambda page=page: faces.tables(where(results("faces"), **PEOPLE[page])) for page in PEOPLE},  # type: ignore[misc]
     "table1": lambda: table1.tables(results("table1")),
     "curves": lambda: curves.tables(results("curves")),
+    "rivals": lambda: rivals.tables(results("rivals")),
 }
 FIGURES: dict[str, Callable[[], Figure]] = {
     "faces": lambda: face_figure("faces"),
@@ -291,6 +358,7 @@ FIGURES: dict[str, Callable[[], Figure]] = {
     "faces_simulated_unseen": lambda: face_figure("faces_simulated_unseen"),
     "plain_gate": plain_gate_figure,
     "likelihood": likelihood_figure,
+    "rivals": rivals_figure,
 }
 
 

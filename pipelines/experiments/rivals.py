@@ -194,17 +194,13 @@ class Rivals(Experiment):
         yield from (row | {"metric": name, "value": value} for name, value in found.items())
 
     def report(self, results: pd.DataFrame) -> dict[str, bytes]:
-        """By data and world: every method at the weight that its loss chose, and the median over weights."""
-        parts = ["# Rivals\n"]
-        for (data, world), found in results.groupby(["data", "world"], sort=False):
-            shown = {metric: title for metric, title in (GRIDS | PEOPLE).items() if metric in set(found["metric"])}
-            lines = [
-                [*cells, *(values[metric] for metric in shown)]
-                for cells, values in _lines(found, [*shown], "chosen", "median")
-            ]
-            parts += [f"## {data}, {world}\n"]
-            parts += [markdown_table(["method", "objective", "told", "images", "beta", *shown.values()], lines)]
-        return {".md": "\n".join(parts).encode()}
+        """What was run, then the tables."""
+        head = (
+            "# Rivals: all tables\n\n"
+            f"Batch {self.batch_size}, Adam, learning rate {self.lr:g} {self.schedule}.\n"
+            f"Methods that encode one image of each pair take {self.steps:,} steps, the others encode as many images.\n"
+        )
+        return {".md": f"{head}\n{tables(results)}".encode()}
 
     def headline(self, results: pd.DataFrame) -> Table:
         """The first metric at the chosen weight."""
@@ -213,8 +209,7 @@ class Rivals(Experiment):
             metric = next(name for name in GRIDS | PEOPLE if name in set(found["metric"]))
             title = f"{world}: {(GRIDS | PEOPLE)[metric]}"
             for run, rows in found.groupby(["method", "objective"], sort=False):
-                values = rows[(rows["beta"] == chosen_beta(rows)) & (rows["metric"] == metric)]["value"]
-                columns.setdefault(title, {})[" ".join(map(str, run))] = float(values.mean())
+                columns.setdefault(title, {})[" ".join(map(str, run))] = float(at_chosen(rows, metric).mean())
         return Table("At the weight that the loss without labels chose, mean over seeds", columns)
 
 
@@ -294,19 +289,37 @@ def chosen_beta(rows: pd.DataFrame) -> float:
     return float(losses.idxmin())
 
 
-def _lines(found: pd.DataFrame, metrics: Sequence[str], *kinds: str) -> Iterator[tuple[list[str], dict[str, str]]]:
-    """A line per method and objective at the chosen weight, then the medians over all weights and seeds."""
-    for (method, objective), rows in found.groupby(["method", "objective"], sort=False):
-        best = chosen_beta(rows)
-        first = rows.iloc[0]
-        for kind in kinds:
-            mine = rows[rows["beta"] == best] if kind == "chosen" else rows
-            weights = f"{best:g}" if kind == "chosen" else f"median of {rows['beta'].nunique()}"
-            values = {
-                metric: interval(of) if kind == "chosen" else f"{of.median():.3f}"
-                for metric in metrics
-                for of in [mine[mine["metric"] == metric]["value"]]
-            }
-            cells = [method, objective, first["told"], f"{first['images_encoded']:,}", weights]
-            if kind == "chosen" or rows["beta"].nunique() > 1:
-                yield cells, values
+def tables(results: pd.DataFrame) -> str:
+    """By data and world: every method at the weight that its loss chose, and the medians over weights."""
+    parts = [
+        "The weight (beta, or FactorVAE's gamma) is the one with the lowest loss, whose KL divergence is weighed alike; no label"
+        " is asked.\nIntervals are 95% of the mean over seeds (Student's t).\nMedians are over all weights and seeds, where each"
+        " has the score.\n"
+    ]
+    for (data, world), found in results.groupby(["data", "world"], sort=False):
+        shown = {metric: title for metric, title in (GRIDS | PEOPLE).items() if metric in set(found["metric"])}
+        lines = [
+            line
+            for (method, objective), rows in found.groupby(["method", "objective"], sort=False)
+            for line in _lines([method, objective, rows.iloc[0]["told"]], rows, [*shown])
+        ]
+        header = ["method", "objective", "told", "images encoded", "weight", "seeds", *shown.values()]
+        parts += [f"## {data}, {world}\n", markdown_table(header, lines)]
+    return "\n".join(parts)
+
+
+def at_chosen(rows: pd.DataFrame, metric: str) -> pd.Series:
+    """A metric of the runs at the chosen weight, a number a seed; rows are those of one method and objective."""
+    return rows[(rows["beta"] == chosen_beta(rows)) & (rows["metric"] == metric)]["value"]
+
+
+def _lines(head: list[str], rows: pd.DataFrame, metrics: Sequence[str]) -> Iterator[list[str]]:
+    """At the chosen weight, then the medians where there are several weights."""
+    best, weights = chosen_beta(rows), rows["beta"].unique()
+    images = f"{rows.iloc[0]['images_encoded']:,}"
+    seeds = rows[rows["beta"] == best]["seed"].nunique()
+    yield [*head, images, f"{best:g}", str(seeds), *(interval(at_chosen(rows, metric)) for metric in metrics)]
+    if len(weights) > 1:
+        of = {metric: rows[rows["metric"] == metric] for metric in metrics}
+        medians = [f"{it['value'].median():.3f}" if it["beta"].nunique() == len(weights) else "-" for it in of.values()]
+        yield [*head, images, f"median of {len(weights)}", str(seeds), *medians]

@@ -12,13 +12,17 @@ from gated_vae.pipelines.evaluation.scores import markdown_table
 from gated_vae.preprocessing.errors import GatedVAEError
 
 
+def half_width(values: pd.Series) -> float:
+    """Half of the mean's 95% interval (Student's t over seeds), of two values or more."""
+    return float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values)))
+
+
 def interval(values: pd.Series) -> str:
-    """Mean and half-width of its 95% interval (Student's t over seeds) of what is known; - where nothing is."""
+    """Mean and half-width of its 95% interval of what is known; - where nothing is."""
     known = values.dropna()
     if len(known) < 2:
         return f"{known.mean():.3f}" if len(known) else "-"
-    half_width = stats.t.ppf(0.975, len(known) - 1) * known.std(ddof=1) / np.sqrt(len(known))
-    return f"{known.mean():.3f} ± {half_width:.3f}"
+    return f"{known.mean():.3f} ± {half_width(known):.3f}"
 
 
 def over_seeds(runs: pd.DataFrame, by: str) -> str:

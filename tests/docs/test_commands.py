@@ -46,8 +46,9 @@ def blocks(page: str) -> Iterator[Block]:
 
 
 def guides() -> dict[str, Path]:
-    """Every page with something to run, but for those of results, whose commands take hours."""
-    found = {str(path.relative_to(ROOT)): path for path in pages(ROOT) if "results" not in path.relative_to(ROOT).parts}
+    """Every page with something to run, but for results, whose commands take hours, and tutorials, which are run as scripts."""
+    others = {"results", "tutorials"}
+    found = {str(path.relative_to(ROOT)): path for path in pages(ROOT) if not others & {*path.relative_to(ROOT).parts}}
     return {name: path for name, path in found.items() if any(not block.reason for block in blocks(path.read_text()))}
 
 

@@ -126,8 +126,8 @@ def test_the_weight_is_chosen_without_labels_and_the_median_stands_beside() -> N
     found = results()
     assert chosen_beta(found) == 2.0
     text = Rivals(out=Path("out")).report(found)[".md"].decode()
-    assert "| gvae | beta | shared | 1,280 | 2 | 0.300 ± 1.271 |" in text
-    assert "| gvae | beta | shared | 1,280 | median of 2 | 0.600 |" in text
+    assert "| gvae | beta | shared | 1,280 | 2 | 2 | 0.300 ± 1.271 |" in text
+    assert "| gvae | beta | shared | 1,280 | median of 2 | 2 | 0.600 |" in text
     assert Rivals(out=Path("out")).headline(found).columns == {"shared: MIG": {"gvae beta": pytest.approx(0.3)}}
 
 
