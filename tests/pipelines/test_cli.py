@@ -395,8 +395,8 @@ def test_every_option_says_in_a_short_sentence_what_it_does() -> None:
         for word, inner in getattr(command, "commands", {}).items():
             yield from options(inner, f"{name} {word}")
         for option in command.params:
-            told = getattr(option, "help", None) or ""
-            if option.name != "help" and (told or option.param_type_name == "option"):  # old versions keep none of arguments
+            told = getattr(option, "help", None) or ""  # which old versions do not keep of arguments
+            if option.name != "help" and (told or option.param_type_name == "option"):
                 yield f"{name} {option.name}", told
 
     told = dict(options(typer.main.get_command(app)))
