@@ -13,19 +13,11 @@ if TYPE_CHECKING:
     from gated_vae.models.vae import GatedVAE
 
 
-@dataclass(frozen=True)
-class Gate:
-    """Partitions take turns; the gradient of a step reaches the encoder through the partition that its pairs stand for.
-
-    Attributes
-    ----------
-    regulariser:
-        Whether the regulariser's gradient passes the gate too, or reaches the whole latent. (The paper does not settle it.)
-    """
+class InTurn:
+    """Partitions take turns, and the input of each pair is encoded."""
 
     batches: ClassVar[BatchKind] = "turns"
     told: ClassVar[Told] = "shared"
-    regulariser: bool = True
 
     def encoded(self, partitions: int) -> float:  # noqa: ARG002
         """The input of each pair."""
@@ -34,6 +26,19 @@ class Gate:
     def prepare(self, batch: StepBatch, turn: int) -> StepBatch:  # noqa: ARG002
         """Every step is its partition's."""
         return replace(batch, label=batch.partition or "")
+
+
+@dataclass(frozen=True)
+class Gate(InTurn):
+    """Partitions take turns; the gradient of a step reaches the encoder through the partition that its pairs stand for.
+
+    Attributes
+    ----------
+    regulariser:
+        Whether the regulariser's gradient passes the gate too, or reaches the whole latent. (The paper does not settle it.)
+    """
+
+    regulariser: bool = True
 
     def step(self, vae: GatedVAE, batch: StepBatch, noise: torch.Tensor) -> Step:
         """Encode, and close what the pairs do not stand for."""
@@ -46,24 +51,13 @@ class Gate:
 
 
 @dataclass(frozen=True)
-class PriorGate:
+class PriorGate(InTurn):
     """The gate, with the closed partitions' codes replaced by draws of the prior: the decoder is told nothing that does not hold.
 
     With the plain gate the decoder sees codes of the input in closed partitions, which say something of the input and nothing of
     the target. It learns to ignore them, in steps of all partitions alike. Here what it sees in a closed partition is noise, and
     in an open one what the pair shares.
     """
-
-    batches: ClassVar[BatchKind] = "turns"
-    told: ClassVar[Told] = "shared"
-
-    def encoded(self, partitions: int) -> float:  # noqa: ARG002
-        """The input of each pair."""
-        return 1.0
-
-    def prepare(self, batch: StepBatch, turn: int) -> StepBatch:  # noqa: ARG002
-        """Every step is its partition's."""
-        return replace(batch, label=batch.partition or "")
 
     def step(self, vae: GatedVAE, batch: StepBatch, noise: torch.Tensor) -> Step:
         """Encode, close what the pairs do not stand for, and decode prior draws in its place."""
