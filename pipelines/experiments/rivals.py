@@ -15,7 +15,6 @@ from typing import Any, ClassVar
 
 import pandas as pd
 
-from gated_vae.models.methods.base import Method
 from gated_vae.models.networks import FULLY_CONNECTED_HIDDEN
 from gated_vae.models.objectives import Objective
 from gated_vae.models.registry import METHODS, OBJECTIVES, parse
@@ -189,7 +188,7 @@ class Rivals(Experiment):
         steps = config.steps or 0
         row: Row = {"data": self.opened.kind, "world": world, "method": method, "told": model.method.told}
         row |= {"objective": kind, "beta": beta, "seed": config.seed, "steps": steps}
-        row |= {"images_encoded": images_encoded(model.method, config), "seconds": run.seconds}
+        row |= {"images_encoded": images_encoded(config), "seconds": run.seconds}
         found = {LOSS: unweighted_loss(run.losses, beta, self.unit), **metrics_of(run.scores.values)}
         yield from (row | {"metric": name, "value": value} for name, value in found.items())
 
@@ -240,9 +239,9 @@ def has_pairs_for(store: Store, name: str) -> bool:
     return world != "apart" or store.kind == "dsprites"
 
 
-def images_encoded(method: Method, config: TrainConfig) -> int:
+def images_encoded(config: TrainConfig) -> int:
     """How many images a run has encoded."""
-    return round((config.steps or 0) * config.batch_size * method.encoded(len(config.model.latent)))
+    return round((config.steps or 0) * config.batch_size * config.model.method.encoded(len(config.model.latent)))
 
 
 def weight_of(objective: Objective) -> tuple[str, float]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from fnmatch import fnmatch
 from importlib import import_module
 from pathlib import Path
@@ -39,13 +38,24 @@ MOST_NAMES = 30  # that a message lists
 
 @dataclass(frozen=True)
 class Finished:
-    """A run that was trained and evaluated: its name without the seed, its last mean losses by label, and what was found."""
+    """A run that was trained and evaluated: its name without the seed, what was found, and the run itself where it is at hand."""
 
     name: str
     config: TrainConfig
     scores: Scores
-    losses: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    seconds: float = math.nan
+    run: Run | None = None
+
+    @property
+    def losses(self) -> Mapping[str, Mapping[str, float]]:
+        """Its last mean losses by label."""
+        assert self.run is not None
+        return self.run.read_metrics()["train"]["losses"]  # type: ignore[no-any-return]
+
+    @property
+    def seconds(self) -> float:
+        """How long it was trained, read from all its events."""
+        assert self.run is not None
+        return seconds_trained(self.run.path)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -303,5 +313,4 @@ def finished_runs(experiment: Experiment) -> Iterator[Finished]:
             if is_finished(folder):
                 run = open_run(folder)
                 if run == experiment.run(name, run.config.seed) and (scores := Scores.of(run)):
-                    losses = run.read_metrics()["train"]["losses"]
-                    yield Finished(name, run.config, scores, losses, seconds_trained(folder))
+                    yield Finished(name, run.config, scores, run)

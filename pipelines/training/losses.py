@@ -7,7 +7,7 @@ import math
 import os
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -149,18 +149,12 @@ class EventLog:
 
 def seconds_trained(folder: Path) -> float:
     """Seconds from the first to the last record of every event file of a run, summed: of a stack, those of all its models."""
+    from tensorboard.backend.event_processing.event_file_loader import (  # type: ignore[import-untyped, unused-ignore]
+        TimestampedEventFileLoader,
+    )
+
     total = 0.0
     for path in folder.glob("events.*"):
-        times = [Event.FromString(record).wall_time for record in _records(path.read_bytes())]
+        times = [time for time, _ in TimestampedEventFileLoader(str(path)).Load()]
         total += max(times, default=0.0) - min(times, default=0.0)
     return total
-
-
-def _records(content: bytes) -> Iterator[bytes]:
-    """The whole records of an event file: a length in 8 bytes, its check, what is that long, and its check."""
-    start = 0
-    while start + 12 <= len(content):
-        end = start + 12 + int.from_bytes(content[start : start + 8], "little")
-        if end + 4 <= len(content):
-            yield content[start + 12 : end]
-        start = end + 4
