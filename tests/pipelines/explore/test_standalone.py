@@ -35,7 +35,6 @@ if TYPE_CHECKING:
 
 HIDDEN = {"fc": (12, 16), "conv": (4, 8, 16)}
 HOSTILE = "</script><script>throw 1</script><img src=x onerror=alert(1)>"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 Floats = npt.NDArray[np.float32]
 
@@ -165,17 +164,6 @@ def test_weights_that_sixteen_bits_cannot_tell_apart_are_stored_as_they_are(
     layers[5] = nn.Tanh()
     with pytest.raises(GatedVAEError, match="Tanh, which the page cannot compute"):
         write_page(run, tmp_path / "page.html")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if CHROMIUM is None:
-        pytest.skip("There is no Chromium.")
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
