@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import check_name, file_digest, read_json, readable, write_json
@@ -171,12 +171,20 @@ def rejected_path(store: Path) -> Path:
     return store / "rejected.parquet"
 
 
+class Rejected(NamedTuple):
+    """A row of ``rejected.parquet``: an item of the source that was not taken."""
+
+    source: str  # its file, as users know it
+    row: int | None  # in the file; None where it is all of it
+    reason: str  # a word
+    detail: str  # particulars
+
+
 def rejected_schema() -> pa.Schema:
-    """Columns of ``rejected.parquet``; the row is null where a whole file was not taken."""
+    """Columns of ``rejected.parquet``: those of `Rejected`."""
     import pyarrow as pa
 
-    names = {"source": pa.string(), "row": pa.int64(), "reason": pa.string(), "detail": pa.string()}
-    return pa.schema(names)
+    return pa.schema({"source": pa.string(), "row": pa.int64(), "reason": pa.string(), "detail": pa.string()})
 
 
 def groups_path(store: Path, partition: str) -> Path:

@@ -34,6 +34,7 @@ from gated_vae.preprocessing.sources.splits import SPLITS
 from gated_vae.preprocessing.store import (
     REBUILD,
     SCHEMA_VERSION,
+    Rejected,
     Store,
     centroids_path,
     groups_path,
@@ -80,6 +81,8 @@ class StoreWriter:
         Where the table of rejected items goes when nothing is left to make a store of.
     seen:
         How many items the source has, which the source sets: those taken and those rejected must add up to it.
+    rejected:
+        Those that are not taken.
     """
 
     def __init__(self, out: Path, plan: Plan) -> None:
@@ -90,7 +93,7 @@ class StoreWriter:
         self._staged = self.work / "store"
         self._regions: list[Region] = []
         self._samples = pa.table({})
-        self._rejected: list[tuple[str, int | None, str, str]] = []
+        self.rejected: list[Rejected] = []
 
     def is_finished(self, *, overwrite: bool = False) -> bool:
         """Whether the store is there already and shall stay.
@@ -140,20 +143,20 @@ class StoreWriter:
         return self._regions
 
     def failed(self) -> dict[int, tuple[str, str]]:
-        """Reason and detail of images that failed, by number: no row of the samples is theirs, and the source rejects them."""
+        """Reason and detail of images that failed, by number: they become no sample, and the source rejects them."""
         failed = ((region.start, *failure) for region in self._regions for failure in region.failed())
         return {start + place: (reason, detail) for start, place, reason, detail in failed}
 
     def samples(self, table: pa.Table) -> None:
-        """Row i describes image i of those that did not fail; `sample_id`, which is i, comes in front.
+        """Row i describes image i; those of images that failed are left out, and `sample_id` comes in front.
 
         A column `split` says who trains; rows must be in the order of `splits.in_order`.
         """
-        self._samples = table.add_column(0, "sample_id", pa.array(np.arange(len(table))))
+        self._samples = table
 
     def reject(self, source: str, row: int | None, reason: str, detail: str) -> None:
-        """Account for an item that is not taken: its file and row (None: all of it), the reason as a word, particulars."""
-        self._rejected.append((source, row, reason, detail))
+        """Account for an item that is not taken."""
+        self.rejected.append(Rejected(source, row, reason, detail))
 
     def publish(self) -> Store:
         """Complete the store and put it into the place of what lies in the folder, groups and pairs included.
@@ -180,22 +183,20 @@ class StoreWriter:
     def give_up(self) -> None:
         """Remove the work folder; what was rejected is told `beside`."""
         self.discard()
-        if self._rejected:
+        if self.rejected:
             write_parquet(self.beside, self._rejected_table(), schema_version=SCHEMA_VERSION)
 
     def _complete(self) -> dict[str, Any]:
         """Write all files of the store into the work folder; return its manifest."""
-        self._check_account()
-        images = images_path(self._staged)
-        shape, taken = self._plan.image_shape, len(self._samples)
-        digests = {images.name: finish_images(images, shape, taken, self._regions)}
-        tables = {samples_path(self._staged): self._samples, rejected_path(self._staged): self._rejected_table()}
+        samples, images = self._taken(), images_path(self._staged)
+        digests = {images.name: finish_images(images, self._plan.image_shape, len(samples), self._regions)}
+        tables = {samples_path(self._staged): samples, rejected_path(self._staged): self._rejected_table()}
         for path, table in tables.items():
             write_parquet(path, table, schema_version=SCHEMA_VERSION)
             digests[path.name] = file_digest(path)
-        counts: dict[str, Any] = {"seen": self.seen, "taken": taken, "rejected": len(self._rejected)}
-        if "split" in self._samples.column_names:
-            sizes = Counter(self._samples["split"].to_pylist())
+        counts: dict[str, Any] = {"seen": self.seen, "taken": len(samples), "rejected": len(self.rejected)}
+        if "split" in samples.column_names:
+            sizes = Counter(samples["split"].to_pylist())
             counts["splits"] = {name: sizes[name] for name in SPLITS}
         manifest = {**self._plan.manifest(), **counts, "partitions": {}, "digests": digests}
         write_bytes(_times_path(self._staged), self._plan.times.encode())
@@ -229,22 +230,25 @@ class StoreWriter:
                 remedy = "Choose another folder, or replace what is there with --overwrite."
                 raise GatedVAEError(f"{self._out} holds another store.", why, remedy)
 
-    def _check_account(self) -> None:
-        taken, rejected = len(self._samples), len(self._rejected)
-        images = sum(region.count for region in self._regions) - len(self.failed())
+    def _taken(self) -> pa.Table:
+        """The samples whose images did not fail; `GatedVAEError` when an item or an image is unaccounted for."""
+        failed, given, rejected = self.failed(), len(self._samples), len(self.rejected)
+        images, taken = sum(region.count for region in self._regions), given - len(failed)
         faults = {
             f"{taken} taken and {rejected} rejected are not the {self.seen} seen.": taken + rejected != self.seen,
-            f"{taken} samples have {images} images.": taken != images,
+            f"{given} samples have {images} images.": given != images,
         }
         why = next((fault for fault, found in faults.items() if found), None)
         if why:
             remedy = "What reads the source has lost or doubled some: nothing is published."
             raise GatedVAEError(f"The account of {self._out} does not add up.", why, remedy)
+        samples = self._samples.take(np.delete(np.arange(given), [*failed])) if failed else self._samples
+        return samples.add_column(0, "sample_id", pa.array(np.arange(taken)))
 
     def _rejected_table(self) -> pa.Table:
         """Rejected items ordered by source and row, whole files (without a row) last."""
         schema = rejected_schema()
-        table = pa.Table.from_pylist([dict(zip(schema.names, item, strict=True)) for item in self._rejected], schema)
+        table = pa.Table.from_pylist([item._asdict() for item in self.rejected], schema)
         table = table.sort_by([("source", "ascending"), ("row", "ascending")])
         return pa.Table.from_pandas(table.to_pandas(types_mapper=_NULLABLE.get), schema, preserve_index=False)
 

@@ -81,16 +81,10 @@ class Details(NamedTuple):
 def read_details(path: str) -> Details:
     """Read ``<stem>_of_details.txt``, in which OpenFace names its input and output.
 
-    Names that are not UTF-8 (written under a code page of Windows) count as not there. `GatedVAEError` when the file cannot
-    be read.
+    Names that are not UTF-8 (written under a code page of Windows) count as not there. `OSError` when the file cannot be read.
     """
-    try:
-        with opened(path) as handle:
-            text = b"\n" + os.read(handle, DETAILS_BYTES)
-    except OSError as error:
-        raise_trouble(error)
-        remedy = "Run OpenFace on this image again."
-        raise GatedVAEError(f"{path} cannot be read.", f"{error.strerror}.", remedy) from error
+    with opened(path) as handle:
+        text = b"\n" + os.read(handle, DETAILS_BYTES)
     full, given, csv = (_value(text, key) for key in (b"Input full path", b"Input", b"Output csv"))
     return Details(full or given, csv)
 

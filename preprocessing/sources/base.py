@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import time
+from collections import Counter
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Self
+
+import pyarrow.parquet as pq
 
 from gated_vae.preprocessing.compute import RunTasks, threads
 from gated_vae.preprocessing.errors import BadSourceError
-from gated_vae.preprocessing.files import locked, refuse_overlap
+from gated_vae.preprocessing.files import locked, readable, refuse_overlap
 from gated_vae.preprocessing.progress import Progress, ignore
-from gated_vae.preprocessing.store import Store, open_store
+from gated_vae.preprocessing.store import REBUILD, Store, open_store, rejected_path
 from gated_vae.preprocessing.store_writer import Plan, StoreWriter
 
 
@@ -38,6 +43,36 @@ class Made(NamedTuple):
 
     store: Store
     already_done: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What became of a source, told in numbers."""
+
+    store: Path
+    seen: int  # items of the source: those taken and those rejected
+    taken: int  # how many of them became samples
+    rejected: dict[str, int]  # count by reason, most frequent first
+    splits: dict[str, int]  # how many samples train, validate and test; empty where all train
+    seconds: float
+    already_done: bool  # True when the store was there already and nothing was written
+
+    @classmethod
+    def of(cls, made: Made, started: float, **more: Any) -> Self:
+        """The report on a store; `started` is the `time.perf_counter` at the beginning, `more` the fields of a kind of report."""
+        store = made.store
+        with readable(rejected_path(store.path), REBUILD):
+            reasons = Counter(pq.read_table(rejected_path(store.path), columns=["reason"])["reason"].to_pylist())
+        return cls(
+            store=store.path,
+            seen=store.manifest["seen"],
+            taken=len(store),
+            rejected=dict(reasons.most_common()),
+            splits=store.splits,
+            seconds=time.perf_counter() - started,
+            already_done=made.already_done,
+            **more,
+        )
 
 
 def make_store(

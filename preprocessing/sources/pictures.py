@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -23,6 +22,7 @@ from gated_vae.preprocessing.images import decode_colour, decode_grey, read_file
 from gated_vae.preprocessing.openface.align import Array, cut_face, landmarks_of, share_outside
 from gated_vae.preprocessing.progress import Progress
 from gated_vae.preprocessing.scheduler.dask import cluster
+from gated_vae.preprocessing.store import Rejected
 from gated_vae.preprocessing.store_writer import REGION_IMAGES, StoreWriter
 
 BAD_SECTOR = os.strerror(errno.EIO)
@@ -70,15 +70,26 @@ class Pictures:
 
 
 def decode_all(
-    pictures: Pictures, writer: StoreWriter, run: RunTasks, progress: Progress, before: int = 0
-) -> dict[int, tuple[str, str]]:
-    """Fill the store's images; return reason and detail of those that failed, by number. `before` steps were done already."""
+    pictures: Pictures,
+    origins: Sequence[tuple[str, int | None]],
+    writer: StoreWriter,
+    run: RunTasks,
+    progress: Progress,
+    before: int = 0,
+) -> int:
+    """Fill the store's images and reject those that fail as `origins`, the source and row of each; return how many there are.
+
+    `before` steps were done already.
+    """
     count = len(pictures.paths)
     regions = writer.images(count, REGION_IMAGES)
     tasks = [(pictures.part(region), region) for region in regions]
     for region, _ in zip(regions, run(decode_shard, tasks), strict=True):
         progress(before + region.stop, before + count, "decoding pictures")
-    return writer.failed()
+    failed = writer.failed()
+    for place, why in failed.items():
+        writer.reject(*origins[place], *why)
+    return count - len(failed)
 
 
 def decode_shard(pictures: Pictures, region: Region) -> None:
@@ -132,19 +143,20 @@ def _refuse_outside(picture: Pixels, crop: str, cut: Array, shape: Size) -> None
         raise OutsideError(f"{share:.0%} of the face is outside {where}")
 
 
-def refuse_bad_disk(source: Path, rejected: Sequence[dict[str, Any]], files: int) -> None:
+def refuse_bad_disk(source: Path, rejected: Sequence[Rejected], files: int) -> None:
     """Raise where more files than a few bad sectors may hold could not be read."""
-    broken = [item for item in rejected if item["detail"].startswith(BAD_SECTOR)]
+    broken = [item for item in rejected if item.detail.startswith(BAD_SECTOR)]
     if len(broken) > max(FEW_BAD, files // 100):
-        why = f"{len(broken)} files could not be read, the first is {broken[0]['source']}: {BAD_SECTOR}."
+        why = f"{len(broken)} files could not be read, the first is {broken[0].source}: {BAD_SECTOR}."
         remedy = "Look after the disk or network drive that they lie on, then run the same command again."
         raise BadSourceError(f"{source} cannot be read.", why, remedy)
 
 
-def why_nothing(rejected: Sequence[dict[str, Any]], table: Path) -> tuple[str, str]:
+def why_nothing(writer: StoreWriter) -> tuple[str, str]:
     """Of which kinds all that was rejected is, in words, and the most frequent kind."""
-    counts = Counter(item["reason"] for item in rejected).most_common()
-    first = next(item for item in rejected if item["reason"] == counts[0][0])
-    where = first["source"] + ("" if first["row"] is None else f" row {first['row']}")
+    counts = Counter(item.reason for item in writer.rejected).most_common()
+    first = next(item for item in writer.rejected if item.reason == counts[0][0])
+    where = first.source + ("" if first.row is None else f" row {first.row}")
     why = ", ".join(f"{count} {reason}" for reason, count in counts)
-    return f"Rejected: {why}. The first, {where}: {first['detail'].rstrip('.')}. All are in {table}.", counts[0][0]
+    told = f"Rejected: {why}. The first, {where}: {first.detail.rstrip('.')}. All are in {writer.beside}."
+    return told, counts[0][0]

@@ -8,21 +8,16 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 
 from gated_vae.preprocessing.compute import RunTasks
 from gated_vae.preprocessing.errors import BadSourceError
-from gated_vae.preprocessing.files import readable
 from gated_vae.preprocessing.progress import Progress, ignore
-from gated_vae.preprocessing.sources.base import Made, make_store
+from gated_vae.preprocessing.sources.base import Report, make_store
 from gated_vae.preprocessing.sources.celeba.faces import CUT, INTENSITIES, POSE, Wanted
 from gated_vae.preprocessing.sources.celeba.options import CelebaOptions
 from gated_vae.preprocessing.sources.celeba.samples import sample_table, undetected
@@ -31,26 +26,19 @@ from gated_vae.preprocessing.sources.celeba.survey import survey
 from gated_vae.preprocessing.sources.celeba.tasks import cut_shards, load_faces, read_shard
 from gated_vae.preprocessing.sources.pictures import Pictures, decode_all, refuse_bad_disk, why_nothing, workers_for
 from gated_vae.preprocessing.sources.splits import in_order
-from gated_vae.preprocessing.store import REBUILD, rejected_path
+from gated_vae.preprocessing.store import Rejected
 from gated_vae.preprocessing.store_writer import Plan, StoreWriter
 
 __all__ = ["CelebaOptions", "CelebaReport", "preprocess_celeba"]
 
 
-@dataclass(frozen=True)
-class CelebaReport:
-    """What `preprocess_celeba` did."""
+@dataclass(frozen=True, kw_only=True)
+class CelebaReport(Report):
+    """What `preprocess_celeba` did; seen are faces, frames, unreadable rows and files, and images without a face."""
 
-    store: Path
-    seen: int  # faces, frames, unreadable rows and files, and images without a face
-    taken: int  # how many of them became samples
-    rejected: dict[str, int]  # count by reason, most frequent first; `taken` and these add up to `seen`
     without_identity: int | None  # samples that the lists do not name; None without a list
     without_split: int | None
-    splits: dict[str, int]  # how many samples train, validate and test; empty where all train
     left_out: dict[str, str]  # labels that few files have, and which
-    seconds: float
-    already_done: bool  # True when the store was there already and nothing was written
 
 
 def preprocess_celeba(
@@ -74,7 +62,12 @@ def preprocess_celeba(
     source = CelebaSource(options)
     where = workers_for(len(source.found.sizes), workers, scheduler)
     made = make_store(source, out, overwrite=overwrite, workers=where, progress=progress)
-    return _report(made, source.left_out, time.perf_counter() - started)
+    store, lists = made.store, {"identity": "identities", "split": "partitions"}
+    absent = {
+        f"without_{name}": int(store.sample_columns([name])[name].isna().sum()) if store.parameters[given] else None
+        for name, given in lists.items()
+    }
+    return CelebaReport.of(made, started, **absent, left_out=source.left_out)
 
 
 class CelebaSource:
@@ -96,26 +89,20 @@ class CelebaSource:
         faces, self.left_out = leave_out_columns(faces)
         labels = {*POSE, *INTENSITIES} & set(faces)
         faces, dropped = choose_faces(faces, self.options, self.found.crop)
-        failed: dict[int, tuple[str, str]] = {}
         if labels and len(faces):
             samples = sample_table(faces, self.found.people, whole=self.found.pictures is not None)
             if "split" in samples.column_names:
                 order = in_order(samples["split"].to_pylist())
                 faces, samples = faces.iloc[order], samples.take(order)
-            failed = self._decode(faces, writer, run, progress)
-        bad = faces.iloc[list(failed)][["source", "row"]].to_dict("records")
-        told = [dict(zip(("reason", "detail"), why, strict=True)) for why in failed.values()]
-        broken = [item | why for item, why in zip(bad, told, strict=True)]
-        rejected = [*unread, *lonely, *dropped.to_dict("records"), *broken]
-        for item in rejected:
-            writer.reject(**item)
-        refuse_bad_disk(self.options.openface, rejected, len(self.found.sizes))
-        if not labels or len(faces) == len(failed):
-            raise self._nothing_left(rejected, writer.beside, len(faces), has_labels=bool(labels))
+            writer.samples(samples)
+        writer.rejected += [*unread, *lonely, *dropped]
+        taken = self._decode(faces, writer, run, progress) if labels else 0
+        refuse_bad_disk(self.options.openface, writer.rejected, len(self.found.sizes))
+        if not taken:
+            raise self._nothing_left(writer, len(faces), has_labels=bool(labels))
         progress(1, 1, "writing")
-        writer.samples(samples.take(np.delete(np.arange(len(faces)), list(failed))))
 
-    def _read(self, work: Path, run: RunTasks, progress: Progress) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
+    def _read(self, work: Path, run: RunTasks, progress: Progress) -> tuple[pd.DataFrame, list[Rejected]]:
         """First round: every face with its picture or why there is none, and what could not be read."""
         found, whole = self.found, self.found.pictures is not None
         wanted = Wanted(aligned=not whole, sizes=self.options.face == "largest", landmarks=whole)
@@ -130,25 +117,22 @@ class CelebaSource:
         table, rejected = load_faces(paths)
         faces = table.to_pandas()
         if found.pictures is not None:
-            return find_whole_pictures(faces, found.pictures), rejected.to_pylist()
-        return faces.assign(missing="its _aligned folder has no picture of this face"), rejected.to_pylist()
+            return find_whole_pictures(faces, found.pictures), rejected
+        return faces.assign(missing="its _aligned folder has no picture of this face"), rejected
 
-    def _decode(
-        self, faces: pd.DataFrame, writer: StoreWriter, run: RunTasks, progress: Progress
-    ) -> dict[int, tuple[str, str]]:
-        """Second round: the pictures into the store's images; which failed."""
+    def _decode(self, faces: pd.DataFrame, writer: StoreWriter, run: RunTasks, progress: Progress) -> int:
+        """Second round: the pictures into the store's images; how many there are."""
         whole = self.found.pictures
         cuts = faces[list(CUT)].to_numpy().reshape(-1, 2, 3) if whole else None
         root = os.fspath(whole.root) if whole else self.root
         pictures = Pictures(root, faces["picture"].tolist(), cuts, self.found.crop)
-        return decode_all(pictures, writer, run, progress, before=len(self.found.sizes))
+        origins = [*zip(faces["source"], faces["row"], strict=True)]
+        return decode_all(pictures, origins, writer, run, progress, before=len(self.found.sizes))
 
-    def _nothing_left(
-        self, rejected: list[dict[str, Any]], table: Path, rows: int, *, has_labels: bool
-    ) -> BadSourceError:
+    def _nothing_left(self, writer: StoreWriter, rows: int, *, has_labels: bool) -> BadSourceError:
         why, reason = f"{rows} rows were read, none has them.", ""
-        if rejected:
-            why, reason = why_nothing(rejected, table)
+        if writer.rejected:
+            why, reason = why_nothing(writer)
         what, remedy = "can be taken", "Look at --min-confidence and --max-angle, or at what OpenFace was run on."
         if not has_labels:
             what = "has columns of OpenFace's pose or action units"
@@ -163,23 +147,3 @@ class CelebaSource:
                     "Give with --images the folder that OpenFace was run on, and CSVs and pictures as they were then."
                 )
         return BadSourceError(f"Nothing in {self.options.openface} {what}.", why, remedy)
-
-
-def _report(made: Made, left_out: dict[str, str], seconds: float) -> CelebaReport:
-    store = made.store
-    with readable(rejected_path(store.path), REBUILD):
-        reasons = Counter(pq.read_table(rejected_path(store.path), columns=["reason"])["reason"].to_pylist())
-    columns = {"identity": store.parameters["identities"], "split": store.parameters["partitions"]}
-    absent = {name: int(store.sample_columns([name])[name].isna().sum()) for name, given in columns.items() if given}
-    return CelebaReport(
-        store=store.path,
-        seen=store.manifest["seen"],
-        taken=len(store),
-        rejected=dict(reasons.most_common()),
-        without_identity=absent.get("identity"),
-        without_split=absent.get("split"),
-        splits=store.splits,
-        left_out=left_out,
-        seconds=seconds,
-        already_done=made.already_done,
-    )

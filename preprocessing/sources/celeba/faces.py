@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
 
-from gated_vae.preprocessing.errors import GatedVAEError
+from gated_vae.preprocessing.errors import raise_trouble
 from gated_vae.preprocessing.labels.table import FILE_COLUMNS
 from gated_vae.preprocessing.openface.align import alignments
 from gated_vae.preprocessing.openface.listing import CSV, DETAILS, printable
@@ -114,9 +114,12 @@ def _look_up_inputs(
     lost: dict[str, str] = {}
     for source in table.rows["source"].unique():
         try:
-            told[source] = _input(f"{root}/{csv_of[source]}")
-        except GatedVAEError as error:
-            lost[source] = f"{error.why.rstrip('.')}: its details"
+            told[source] = read_details(f"{root}/{csv_of[source].removesuffix(CSV)}{DETAILS}").input
+        except FileNotFoundError:
+            told[source] = None
+        except OSError as error:
+            raise_trouble(error)
+            lost[source] = f"{error.strerror}: its details"
     if not lost:
         return table.rows, told
     bad = table.rows["source"].isin(lost)
@@ -145,13 +148,3 @@ def _whole(values: Floats, missing: int) -> npt.NDArray[np.int64]:
     numbers = np.where(np.isnan(values), missing, values)
     possible = (numbers == missing) | (numbers >= 0) & (numbers <= 1e9) & (np.floor(numbers) == numbers)
     return np.where(possible, numbers, -2).astype(np.int64)
-
-
-def _input(csv: str) -> str | None:
-    """What the details beside a CSV name as its input; None where there are none."""
-    try:
-        return read_details(csv[: -len(CSV)] + DETAILS).input
-    except GatedVAEError as error:
-        if isinstance(error.__cause__, FileNotFoundError):
-            return None
-        raise

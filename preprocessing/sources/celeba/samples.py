@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import pandas as pd
 import pyarrow as pa
 
-from gated_vae.preprocessing.errors import BadSourceError, GatedVAEError
+from gated_vae.preprocessing.errors import BadSourceError, raise_trouble
 from gated_vae.preprocessing.openface.listing import CSV, printable
 from gated_vae.preprocessing.openface.pictures import (
     WHOLE_IMAGE,
@@ -21,6 +20,7 @@ from gated_vae.preprocessing.openface.pictures import (
 )
 from gated_vae.preprocessing.sources.celeba.faces import LABELS, inputs_of
 from gated_vae.preprocessing.sources.celeba.lists import People, look_up
+from gated_vae.preprocessing.store import Rejected
 
 
 def sample_table(faces: pd.DataFrame, people: People, *, whole: bool) -> pa.Table:
@@ -135,7 +135,7 @@ def _tell_faces(samples: pd.DataFrame, frames: pd.Series) -> pd.Series:
     )
 
 
-def undetected(root: str, lonely_details: Sequence[str]) -> list[dict[str, Any]]:
+def undetected(root: str, lonely_details: Sequence[str]) -> list[Rejected]:
     """Details without a CSV as rejected items: no face was found, or the CSV that they name has gone."""
     items = []
     for name in lonely_details:
@@ -143,7 +143,8 @@ def undetected(root: str, lonely_details: Sequence[str]) -> list[dict[str, Any]]
             details = read_details(f"{root}/{name}")
             reason = "missing_csv" if details.csv else "no_face"
             detail = f"{details.csv} is not there" if details.csv else f"OpenFace found no face in {details.input}"
-        except GatedVAEError as error:
-            reason, detail = "unreadable", error.why
-        items.append({"source": printable(name), "row": None, "reason": reason, "detail": detail})
+        except OSError as error:
+            raise_trouble(error)
+            reason, detail = "unreadable", f"{error.strerror}."
+        items.append(Rejected(printable(name), None, reason, detail))
     return items

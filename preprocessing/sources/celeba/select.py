@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable
+from itertools import repeat
 
 import numpy as np
 import pandas as pd
@@ -25,6 +26,7 @@ from gated_vae.preprocessing.openface.pictures import (
 )
 from gated_vae.preprocessing.sources.celeba.faces import CUT, INTENSITIES, LABELS, POSE, PRESENCES, inputs_of
 from gated_vae.preprocessing.sources.celeba.options import CelebaOptions
+from gated_vae.preprocessing.store import Rejected
 
 Texts = Callable[[pd.DataFrame], pd.Series]
 
@@ -34,16 +36,16 @@ class Sieve:
 
     def __init__(self, faces: pd.DataFrame) -> None:
         self.faces = faces
-        self.dropped = [faces.iloc[:0][["source", "row"]].assign(reason="", detail="")]
+        self.dropped: list[Rejected] = []
 
     def drop(self, bad: pd.Series, reason: str | Texts, detail: str | Texts) -> None:
         """Drop the rows where `bad`; reason and detail are texts, or functions of those rows that make them."""
         if not bad.any():
             return
         faces = self.faces[bad]
-        texts = {"reason": reason, "detail": detail}
-        texts = {name: text(faces) if callable(text) else text for name, text in texts.items()}
-        self.dropped.append(faces[["source", "row"]].assign(**texts))
+        reasons, details = (text(faces) if callable(text) else repeat(text, len(faces)) for text in (reason, detail))
+        items = zip(faces["source"], faces["row"], reasons, details, strict=True)
+        self.dropped += [Rejected(*item) for item in items]
         self.faces = self.faces[~bad]
 
 
@@ -69,7 +71,7 @@ def leave_out_columns(faces: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]
     return faces.drop(columns=list(left_out)), left_out
 
 
-def choose_faces(faces: pd.DataFrame, options: CelebaOptions, crop: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+def choose_faces(faces: pd.DataFrame, options: CelebaOptions, crop: str) -> tuple[pd.DataFrame, list[Rejected]]:
     """Take at most one face per image.
 
     Parameters
@@ -81,7 +83,7 @@ def choose_faces(faces: pd.DataFrame, options: CelebaOptions, crop: str) -> tupl
 
     Returns
     -------
-    The faces taken, in their order, and the rejected ones: source, row, reason, detail.
+    The faces taken, in their order, and the rejected ones.
     """
     sieve = Sieve(faces)
     drop_incomplete(sieve)
@@ -93,7 +95,7 @@ def choose_faces(faces: pd.DataFrame, options: CelebaOptions, crop: str) -> tupl
     drop_others(sieve, "size" if options.face == "largest" else "confidence")
     twice = sieve.faces.duplicated("picture")
     sieve.drop(twice, "duplicate", lambda faces: "its picture went to " + _first_with_picture(sieve.faces, faces))
-    return sieve.faces, pd.concat(sieve.dropped)
+    return sieve.faces, sieve.dropped
 
 
 def drop_incomplete(sieve: Sieve) -> None:
@@ -129,14 +131,13 @@ def drop_poor(sieve: Sieve, min_confidence: float, max_angle: float) -> None:
         low = sieve.faces[["confidence"]] < min_confidence
         sieve.drop(low["confidence"], "low_confidence", lambda faces: _shown(faces, low.loc[faces.index]))
     wide = sieve.faces[pose].abs() > max_angle
-    turns = sieve.faces[pose].abs().max(axis=1) > 2 * math.pi
-    sieve.drop(
-        wide.any(axis=1),
-        "impossible_pose",
-        lambda faces: (
-            _shown(faces, wide.loc[faces.index]) + turns.map({True: ", in degrees? OpenFace writes radians", False: ""})
-        ),
-    )
+
+    def why_wide(faces: pd.DataFrame) -> pd.Series:
+        turns = faces[pose].abs().max(axis=1) > 2 * math.pi
+        hint = turns.map({True: ", in degrees? OpenFace writes radians", False: ""})
+        return _shown(faces, wide.loc[faces.index]) + hint
+
+    sieve.drop(wide.any(axis=1), "impossible_pose", why_wide)
 
 
 def drop_others(sieve: Sieve, by: str) -> None:

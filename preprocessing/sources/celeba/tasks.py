@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from gated_vae.preprocessing.files import damaged, read_sealed, write_sealed
 from gated_vae.preprocessing.sources.celeba.faces import Wanted, read_faces
-from gated_vae.preprocessing.store import rejected_schema
+from gated_vae.preprocessing.store import Rejected, rejected_schema
 
 SHARD_FILES = 1024  # CSVs in a task, or fewer if they are large
 SHARD_BYTES = 16 << 20
@@ -43,14 +43,13 @@ def read_shard(root: str, names: Sequence[str], wanted: Wanted, out: str) -> Non
         write_sealed(Path(out), sink.getvalue())
 
 
-def load_faces(shards: Sequence[Path]) -> tuple[pa.Table, pa.Table]:
+def load_faces(shards: Sequence[Path]) -> tuple[pa.Table, list[Rejected]]:
     """Faces and rejected items of all shards, in order; a column that a shard lacks is null there."""
     items = pa.concat_tables(map(_load_items, shards), promote_options="permissive")
-    schema = rejected_schema()
-    rejected = items.filter(items["reason"].is_valid()).select(schema.names).cast(schema)
+    rejected = items.select(rejected_schema().names).filter(items["reason"].is_valid()).to_pylist()
     # Mostly all were read: no copy of the largest table.
-    faces = items.filter(items["reason"].is_null()) if len(rejected) else items
-    return faces.drop_columns(["reason", "detail"]), rejected
+    faces = items.filter(items["reason"].is_null()) if rejected else items
+    return faces.drop_columns(["reason", "detail"]), [Rejected(**item) for item in rejected]
 
 
 def _load_items(shard: Path) -> pa.Table:

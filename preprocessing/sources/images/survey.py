@@ -24,6 +24,7 @@ from gated_vae.preprocessing.sources.images.rows import Rows, find_tables, read_
 from gated_vae.preprocessing.sources.matching import Parts, match_paths
 from gated_vae.preprocessing.sources.sizes import as_told, shape_of, size_of
 from gated_vae.preprocessing.sources.splits import SPLITS, in_order
+from gated_vae.preprocessing.store import Rejected
 from gated_vae.preprocessing.store_writer import Plan
 
 # What OpenCV reads, and what people have that it may not read: it is rejected by name then.
@@ -31,8 +32,6 @@ SUFFIXES = (".avif", ".bmp", ".gif", ".heic", ".heif", ".jp2", ".jpeg", ".jpg", 
 _SPLIT_OF = {name: name for name in SPLITS} | {"training": "train", "testing": "test"}
 _SPLIT_OF |= dict.fromkeys(("val", "validation", "dev"), "valid")
 _REMEDY = f"Give a folder of pictures ({', '.join(SUFFIXES)}); they may lie in folders."
-
-Item = dict[str, Any]  # source, row, reason, detail of what is rejected
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class Found:
 
     pictures: list[bytes]
     samples: pa.Table
-    rejected: list[Item]
+    rejected: list[Rejected]
     notes: Mapping[str, str]
     plan: Plan
 
@@ -69,7 +68,7 @@ def survey(options: ImagesOptions) -> Found:
     folders = _split_folders(names)
     tables = find_tables(options, sorted({name.partition("/")[0] for name in names} if folders else ()))
     rows = read_rows(options, tables)
-    rejected: list[Item] = []
+    rejected: list[Rejected] = []
     if rows:
         taken, places = _join(names, rows, rejected)
         columns = {name: rows.table[name] for name in rows.table.column_names}
@@ -122,13 +121,13 @@ def _folder_labels(names: Sequence[str], split_folders: bool) -> dict[str, pa.Ar
     return {"label": pa.array(labels, pa.string())} if len({*labels} - {None}) > 1 else {}
 
 
-def _join(names: list[str], rows: Rows, rejected: list[Item]) -> tuple[list[str], list[int]]:
+def _join(names: list[str], rows: Rows, rejected: list[Rejected]) -> tuple[list[str], list[int]]:
     """Pictures that have a row, and the row of each; the others of both go to `rejected`."""
     pictures: dict[str, str] = {}
     for name in names:
         if (first := pictures.setdefault(_spelt(name), name)) != name:
             detail = f"its name differs from that of {printable(first)} in spelling alone"
-            rejected.append({"source": printable(name), "row": None, "reason": "duplicate_name", "detail": detail})
+            rejected.append(Rejected(printable(name), None, "duplicate_name", detail))
     lines = _lines(rows, rejected)
     found = {path: path for path in lines if path in pictures}  # by picture; what has the whole path needs no search
     if len(found) < max(len(lines), len(pictures)):
@@ -144,7 +143,7 @@ def _join(names: list[str], rows: Rows, rejected: list[Item]) -> tuple[list[str]
     for path, name in pictures.items():
         if path not in found:
             detail = "no row names it, or none names it alone"
-            rejected.append({"source": printable(name), "row": None, "reason": "no_row", "detail": detail})
+            rejected.append(Rejected(printable(name), None, "no_row", detail))
     return _finite([(name, lines[found[path]]) for path, name in pictures.items() if path in found], rows, rejected)
 
 
@@ -159,7 +158,7 @@ def _parts(path: str) -> Parts:
 
 
 def _reject_rows(
-    taken: set[str], lines: Mapping[str, int], pictures: Iterable[str], rows: Rows, rejected: list[Item]
+    taken: set[str], lines: Mapping[str, int], pictures: Iterable[str], rows: Rows, rejected: list[Rejected]
 ) -> None:
     """Reject the rows that have no picture, or none to themselves."""
     stems = Counter(stem(_parts(path)[-1]) for path in pictures)
@@ -171,7 +170,7 @@ def _reject_rows(
             rejected.append(_item(rows, row, *told))
 
 
-def _lines(rows: Rows, rejected: list[Item]) -> dict[str, int]:
+def _lines(rows: Rows, rejected: list[Rejected]) -> dict[str, int]:
     """The row of each path that is named: the first one or, where faces have a confidence, the one of most."""
     best = _confidence(rows)
     lines: dict[str, int] = {}
@@ -193,7 +192,7 @@ def _confidence(rows: Rows) -> Any:
     return None
 
 
-def _finite(pairs: list[tuple[str, int]], rows: Rows, rejected: list[Item]) -> tuple[list[str], list[int]]:
+def _finite(pairs: list[tuple[str, int]], rows: Rows, rejected: list[Rejected]) -> tuple[list[str], list[int]]:
     """Pairs without those whose face a tracker has not found: a label is missing or infinite."""
     bad: dict[int, str] = {}
     for name in reversed(rows.required):
@@ -207,8 +206,8 @@ def _finite(pairs: list[tuple[str, int]], rows: Rows, rejected: list[Item]) -> t
     return [name for name, _ in kept], [row for _, row in kept]
 
 
-def _item(rows: Rows, row: int, reason: str, detail: str) -> Item:
-    return {"source": rows.sources[row], "row": rows.row[row], "reason": reason, "detail": detail}
+def _item(rows: Rows, row: int, reason: str, detail: str) -> Rejected:
+    return Rejected(rows.sources[row], rows.row[row], reason, detail)
 
 
 def _splits(
