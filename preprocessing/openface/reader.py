@@ -121,12 +121,9 @@ class Shard:
         self.frames: list[pd.DataFrame] = []  # `source` holds the number of the file until the end
         self.rejected: list[tuple[int, int, str, str]] = []  # file, row (-1 for all of it), reason, detail
         self.layouts: dict[int, Layout] = {}  # by file
-        self.torn = -1  # the file in which a quote was never closed
 
     def add(self, file: int, path: str) -> None:
         """Read one file; whatever is wrong with it goes to `rejected`."""
-        if self.size > BATCH:
-            self._flush()
         self.rows = 0
         try:
             handle = open_file(path)
@@ -151,9 +148,9 @@ class Shard:
         blocks = _blocks(handle, block + more)
         pending, block = self._open(next(blocks))
         self.layouts[file] = pending.layout
-        self._add_block(pending, file, block)
+        self._keep(pending, file, *_lines(block))
         for block in blocks:
-            self._add_block(pending, file, block)
+            self._keep(pending, file, *_lines(block))
         if not self.rows:
             raise UnreadableError(Reason.NO_ROWS, "It has a header only.")
 
@@ -166,12 +163,10 @@ class Shard:
         if usual is None or not block.startswith(usual.header):
             return False
         line = block[len(usual.header) :]
-        if not line or line.find(b"\n") != len(line) - 1 or b"\r" in line or b'"' in line or line.isspace():
+        if not line or line.find(b"\n") != len(line) - 1 or b"\r" in line or line[:1] == b'"' or line.isspace():
             return False
         self.layouts[file] = usual.layout
-        usual.texts.append(line)
-        usual.pieces.append((file, 0, 1))
-        self.size += len(line)
+        self._keep(usual, file, line, 1)
         return True
 
     def _open(self, block: bytes) -> tuple[_Pending, bytes]:
@@ -185,52 +180,39 @@ class Shard:
             layout = read_header(line, self.columns)
             if unnamed := _has_row_names(layout, block[len(header) :]):
                 layout = read_header(line, self.columns, unnamed=True)
-            usual = self.pending.get((header, layout.width)) or self._wait(header, layout)
+            usual = self.pending.setdefault((header, layout.width), _Pending(header, layout))
+            self.names.update(dict.fromkeys(layout.wanted))
             # One that is cut short may be how the next file's header begins; one for rows with names is not for all.
             self.newest = usual if header.endswith(b"\n") and not unnamed else None
         return usual, block[len(usual.header) :]
 
-    def _wait(self, header: bytes, layout: Layout) -> _Pending:
-        self.pending[header, layout.width] = pending = _Pending(header, layout)
-        self.names.update(dict.fromkeys(layout.wanted))
-        self.size += len(header)
-        return pending
-
-    def _add_block(self, pending: _Pending, file: int, block: bytes) -> None:
-        """Keep the lines of `block` for later, or parse them now if they are many or hold quotes."""
-        text, count = _lines(block)
-        first, self.rows = self.rows, self.rows + count
-        piece = (file, first, count)
-        if file == self.torn:
-            self.rejected += [
-                (file, first + i, Reason.QUOTE, "A quote is not closed properly above.") for i in range(count)
-            ]
-        elif (quoted := b'"' in block) or len(block) > BATCH:
-            self._parse(_Pending(pending.header, pending.layout, [text], [piece]), quoted)
-        else:
-            pending.texts.append(text)
-            pending.pieces.append(piece)
-            self.size += len(block)
+    def _keep(self, pending: _Pending, file: int, text: bytes, count: int) -> None:
+        """Keep lines for later, until those that wait are enough to be parsed."""
+        pending.texts.append(text)
+        pending.pieces.append((file, self.rows, count))
+        self.rows += count
+        self.size += len(text)
+        if self.size > BATCH:
+            self._flush()
 
     def _flush(self) -> None:
+        """Parse what waits."""
         for pending in self.pending.values():
-            self._parse(pending)
-        self.pending.clear()
-        self.newest, self.size = None, 0
+            if any(pending.texts):
+                self._parse(pending)
+                pending.texts.clear()
+                pending.pieces.clear()
+        self.size = 0
 
-    def _parse(self, pending: _Pending, quoted: bool = False) -> None:
-        file, first, count = np.array(pending.pieces, dtype=np.int64).reshape(-1, 3).T
+    def _parse(self, pending: _Pending) -> None:
+        file, first, count = np.array(pending.pieces).T
         files = np.repeat(file, count)
-        if not len(files):
-            return
-        parsed = parse_lines(pending.layout, b"".join(pending.texts), len(files), quoted)
+        parsed = parse_lines(pending.layout, b"".join(pending.texts), len(files))
         rows = np.arange(len(files)) + np.repeat(first - np.cumsum(count) + count, count)
         for line, reason, detail in parsed.rejected:
             self.rejected.append((int(files[line]), int(rows[line]), reason, detail))
         if len(parsed.taken):
             self.frames.append(parsed.frame.assign(source=files[parsed.taken], row=rows[parsed.taken]))
-        if parsed.open_quote:
-            self.torn = int(files[-1])
 
     def finish(self, sources: list[str]) -> OpenFaceTable:
         """Parse what waits and put everything into the order of the files."""

