@@ -9,7 +9,7 @@ import math
 import re
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gated_vae.preprocessing.errors import GatedVAEError
-from gated_vae.preprocessing.files import check_name, file_digest, read_json, readable, write_json
+from gated_vae.preprocessing.files import check_name, file_digest, fits, read_json, readable, write_json
 from gated_vae.preprocessing.sources.splits import SPLITS
 
 if TYPE_CHECKING:  # commands that read neither images nor tables need not wait for them
@@ -232,7 +232,7 @@ def check_manifest(manifest: dict[str, Any], path: Path) -> None:
     missing = [key for key in _REQUIRED if key not in manifest]
     if missing:
         raise GatedVAEError(f"{path} is incomplete.", f"It lacks {', '.join(missing)}.", REBUILD)
-    wrong = next((key for key, fits in _FORMS.items() if key in manifest and not fits(manifest[key])), None)
+    wrong = next((key for key in _FORMS if key in manifest and not _can_be(key, manifest[key])), None)
     if wrong:
         raise GatedVAEError(f"{path} is damaged.", f"Its {wrong} cannot be what it says.", REBUILD)
     seen, taken, rejected = (manifest[key] for key in ("seen", "taken", "rejected"))
@@ -267,73 +267,53 @@ def check_numbers(table: pd.DataFrame, path: Path, remedy: str, first: int = 0) 
             raise GatedVAEError(f"{path} cannot be used.", why, remedy)
 
 
-def _is_count(value: Any) -> bool:
-    return type(value) is int and 0 <= value < 2**40
+_MOST = 2**40  # of anything that is counted
+_SIDE = 2**16  # pixels
+_SIZE = (int, float)
 
-
-def _is_shape(value: Any) -> bool:
-    """[H, W], or [H, W, 3] in colour."""
-    sides = isinstance(value, list) and all(_is_count(side) and 0 < side < 2**16 for side in value)
-    return sides and (len(value) == 2 or value[2:] == [3])
-
-
-def _is_partitions(value: Any) -> bool:
-    return isinstance(value, dict) and all(_is_partition(name, record) for name, record in value.items())
-
-
-def _is_partition(name: str, record: Any) -> bool:
-    """Whether a partition's name cannot lead out of the store and its record says how it was made."""
-    if not re.fullmatch(PARTITION_NAME, name) or not isinstance(record, dict):
-        return False
-    counts = (
-        all(_is_count(record.get(key, 0)) for key in ("draws", "k", "groups", "merged", "further"))
-        and record.get("draws", 0) > 0
-    )
-    seeds = [record.get(key, 0) for key in ("seed", "stream")]
-    shared = record.get("shared")
-    return (
-        counts
-        and isinstance(record.get("method"), str)
-        and (record["method"] not in ("exact", "change") or "stream" in record)
-        and (record["method"] != "change" or record.get("k", 0) > 0)
-        and all(type(seed) is int and seed >= 0 for seed in seeds)
-        and isinstance(shared, list)
-        and all(isinstance(column, str) for column in shared)
-        and all(_is_size(turn) for turn in _values(record.get("turns", {})))
-        and (record["method"] != "follow" or (_is_size(record.get("apart")) and len(shared) > 1))
-    )
-
-
-def _is_size(value: Any) -> bool:
-    return type(value) in (int, float) and 0 < value < math.inf
-
-
-def _values(value: Any) -> Iterable[Any]:
-    return value.values() if isinstance(value, dict) else (None,)
-
-
-def _is_splits(value: Any) -> bool:
-    return isinstance(value, dict) and tuple(value) == SPLITS and all(map(_is_count, value.values()))
-
-
-def _is_factors(value: Any) -> bool:
-    return isinstance(value, dict) and all(_is_count(size) and size > 0 for size in value.values())
-
-
-def _is_dict(value: Any) -> bool:
-    return isinstance(value, dict)
-
-
-_FORMS: dict[str, Callable[[Any], bool]] = {
-    "kind": lambda value: isinstance(value, str),
-    "source_digest": lambda value: isinstance(value, str),
-    "image_shape": _is_shape,
-    "seen": _is_count,
-    "taken": _is_count,
-    "rejected": _is_count,
-    "parameters": _is_dict,
-    "digests": lambda value: isinstance(value, dict) and all(isinstance(digest, str) for digest in value.values()),
-    "factors": _is_factors,
-    "splits": _is_splits,
-    "partitions": _is_partitions,
+# What keys of store.json hold, see `fits`; then what the record of a partition may hold beside what it must.
+_FORMS: dict[str, Any] = {
+    "kind": str,
+    "source_digest": str,
+    "image_shape": [int],
+    **dict.fromkeys(("seen", "taken", "rejected"), int),
+    "parameters": {},
+    "digests": {str: str},
+    "factors": {str: int},
+    "splits": dict.fromkeys(SPLITS, int),
+    "partitions": {str: {"method": str, "shared": [str], "draws": int}},
 }
+_MORE = {
+    **dict.fromkeys(("k", "groups", "merged", "further", "seed", "stream"), int),
+    "turns": {str: _SIZE},
+    "apart": _SIZE,
+}
+_NEEDED = {"exact": ("stream",), "change": ("stream", "k"), "follow": ("apart",)}  # of those, by method
+
+_RANGES: dict[str, Callable[[Any], bool]] = {
+    "image_shape": lambda shape: all(0 < side < _SIDE for side in shape) and (len(shape) == 2 or shape[2:] == [3]),
+    **dict.fromkeys(("seen", "taken", "rejected"), lambda count: 0 <= count < _MOST),
+    "factors": lambda sizes: all(0 < size < _MOST for size in sizes.values()),
+    "splits": lambda counts: tuple(counts) == SPLITS and all(0 <= count < _MOST for count in counts.values()),
+    "partitions": lambda made: all(_is_partition(name, record) for name, record in made.items()),
+}
+
+
+def _can_be(key: str, value: Any) -> bool:
+    return fits(value, _FORMS[key]) and (key not in _RANGES or _RANGES[key](value))
+
+
+def _is_partition(name: str, record: dict[str, Any]) -> bool:
+    """Whether a partition's name cannot lead out of the store and its record says how it was made."""
+    more = {key: form for key, form in _MORE.items() if key in record}
+    if not (re.fullmatch(PARTITION_NAME, name) and fits(record, more)):
+        return False
+    counts = [record.get(key, 0) for key in ("draws", "groups", "merged", "further")]
+    sizes = [*record.get("turns", {}).values(), record.get("apart", 1), record.get("k", 1), record["draws"]]
+    return (
+        all(0 <= count < _MOST for count in counts)
+        and all(0 < size < math.inf for size in sizes)
+        and all(record.get(key, 0) >= 0 for key in ("seed", "stream"))
+        and all(key in record for key in _NEEDED.get(record["method"], ()))
+        and (record["method"] != "follow" or len(record["shared"]) > 1)
+    )
