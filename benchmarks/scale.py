@@ -32,8 +32,8 @@ from gated_vae.pairing.groups.kmeans import fit_kmeans
 from gated_vae.pairing.stream.batches import StoreBatches
 from gated_vae.pairing.stream.cut import Cut
 from gated_vae.pairing.stream.wire import Ticket
+from gated_vae.preprocessing.openface.cells import INTENSITIES
 from gated_vae.preprocessing.sources.base import make_store
-from gated_vae.preprocessing.sources.celeba.faces import INTENSITIES
 from gated_vae.preprocessing.store import open_store
 
 SIDE, SEEDS, CHUNK = 8, 20_000, 1 << 20

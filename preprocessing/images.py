@@ -9,8 +9,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from gated_vae.preprocessing.decoding.decode import PictureError, Pixels, decode
-from gated_vae.preprocessing.decoding.fit import resize_middle
+from gated_vae.preprocessing.decoding.decode import PictureError, decode
+from gated_vae.preprocessing.decoding.fit import Pixels, resize_middle
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import opened
 

@@ -14,12 +14,10 @@ from typing import Any
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from gated_vae.preprocessing.decoding.complaints import overhear
+from gated_vae.preprocessing.decoding.fit import Pixels
 from gated_vae.preprocessing.decoding.frames import told_several
-
-Pixels = npt.NDArray[np.uint8]
 
 _KINDS = {b"\xff\xd8": "JPEG", b"\x89P": "PNG", b"BM": "BMP"}  # by their first two bytes
 _JPEG_END = b"\xff\xd9"

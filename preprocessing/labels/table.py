@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
@@ -70,7 +70,7 @@ class Labels:
         """Raise `GatedVAEError` where one of these columns is not there."""
         for name in columns:
             if name not in self.table.column_names:
-                why = f"It has {_listed(self.table.column_names)}."
+                why = f"It has {', '.join(self.table.column_names[:12])}."
                 raise GatedVAEError(f"{self.path} has no column {name}.", why, "Name a column that it has.")
 
 
@@ -108,11 +108,6 @@ def read_table(path: Path, wanted: Wanted = lambda _: True) -> Labels:
 
 def _too_large(path: Path, what: str) -> GatedVAEError:
     return GatedVAEError(f"{path} is too large.", f"It has {what}.", "Keep the columns and rows that you need.")
-
-
-def _listed(names: Iterable[str], most: int = 12) -> str:
-    names = list(names)
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _checked(path: Path, names: list[str], wanted: Wanted) -> list[str]:

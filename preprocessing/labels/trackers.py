@@ -9,8 +9,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,8 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from gated_vae.preprocessing.errors import GatedVAEError, UsageError
+from gated_vae.preprocessing.labels.table import Labels
+from gated_vae.preprocessing.openface.cells import POSE
 
-POSE = ("pose_Rx", "pose_Ry", "pose_Rz")  # pitch, yaw, roll
 ANGLES = {"radians": 1.0, "degrees": math.pi / 180}
 BLENDSHAPES = re.findall(
     r"\w+",
@@ -31,7 +31,6 @@ BLENDSHAPES = re.findall(
     "mouthRollUpper mouthShrugLower mouthShrugUpper mouthSmileLeft mouthSmileRight mouthStretchLeft mouthStretchRight "
     "mouthUpperUpLeft mouthUpperUpRight noseSneerLeft noseSneerRight tongueOut",
 )
-_SHAPES = {name.lower(): name for name in BLENDSHAPES}
 _FEW = 0.01  # of the rows: so many may have an angle that is none, as where a tracker has lost the head
 _MOST = math.pi  # radians of an angle
 _POINTS = r"(eye_lmk_)?[xyz]_\d+|lm_mp_\d+_[xyz]"  # landmarks
@@ -80,7 +79,7 @@ TRACKERS: dict[str, Tracker] = {
     ),
     "pyafar": Tracker({r"Int_au_(\d+)": "AU{:02d}_r"}, ("Pitch", "Yaw", "Roll"), None, _POINTS),
     "blendshapes": Tracker(
-        _SHAPES,
+        {name: name for name in BLENDSHAPES},
         ("HeadPitch", "HeadYaw", "HeadRoll"),
         "radians",
         rf"{_POINTS}|_neutral|BlendShapeCount|FaceRect.*|[XYZ]|AU\d+|Identity_\d+",
@@ -125,16 +124,7 @@ class Translated(NamedTuple):
     required: list[str]  # columns in which a face that was found has a value
 
 
-@dataclass(frozen=True)
-class Foreign:
-    """A tracker's table: the file it was read from, and why columns are text that should be numbers, where that is known."""
-
-    path: Path
-    table: pa.Table
-    notes: Mapping[str, str] = field(default_factory=dict)
-
-
-def translate(given: Foreign, labeller: Labeller) -> Translated:
+def translate(given: Labels, labeller: Labeller) -> Translated:
     """Bring a tracker's table to our names and units; columns that are not its own stay as they are.
 
     Raises
@@ -171,7 +161,7 @@ def _new_name(name: str, names: Mapping[str, str]) -> str:
     return ""
 
 
-def _numbers(given: Foreign, name: str) -> pa.ChunkedArray:
+def _numbers(given: Labels, name: str) -> pa.ChunkedArray:
     values = given.table[name]
     if not (pa.types.is_floating(values.type) or pa.types.is_integer(values.type)):
         row = pc.index(pc.is_valid(values), True).as_py()
@@ -184,7 +174,7 @@ def _numbers(given: Foreign, name: str) -> pa.ChunkedArray:
     return pc.cast(values, pa.float64())
 
 
-def _unit(given: Foreign, labeller: Labeller, turns: Mapping[str, Any]) -> str:
+def _unit(given: Labels, labeller: Labeller, turns: Mapping[str, Any]) -> str:
     """The unit of the angles: as told, as the tracker is known to write them unless the values contradict, else it is asked for."""
     size = np.abs(np.stack([*turns.values()]))
     size = size[:, np.isfinite(size).all(axis=0)]
@@ -205,7 +195,7 @@ def _unit(given: Foreign, labeller: Labeller, turns: Mapping[str, Any]) -> str:
     return usual
 
 
-def _as_named(given: Foreign, labeller: Labeller, turns: Mapping[str, Any]) -> dict[str, Any]:
+def _as_named(given: Labels, labeller: Labeller, turns: Mapping[str, Any]) -> dict[str, Any]:
     """Pitch, yaw and roll in radians.
 
     py-feat wrote degrees before 0.7, then radians and the yaw under Roll; 2.0 made Pitch = -Pitch, Yaw = Roll, Roll = -Yaw of it.

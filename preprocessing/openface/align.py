@@ -14,10 +14,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from gated_vae.preprocessing.decoding.fit import Size, resize_middle
+from gated_vae.preprocessing.decoding.fit import Pixels, Size, resize_middle
 
 Array = npt.NDArray[np.floating[Any]]
-Pixels = npt.NDArray[np.uint8]
 
 SIDE = 112  # pixels of OpenFace's square, unless -simsize says otherwise
 PER_MM = 0.7  # pixels of that square per millimetre, its sim_scale
@@ -68,10 +67,9 @@ def alignments(landmarks: Array) -> Array:
 
 
 def landmarks_of(matrix: Array) -> Array:
-    """Where in the picture the rigid landmarks of a mean face lie, (1, 24, 2), given one of `alignments`."""
+    """Where in the picture the rigid landmarks of a mean face lie, (24, 2), given one of `alignments`."""
     inverse = cv2.invertAffineTransform(matrix)
-    points = SIDE // 2 + PER_MM * MEAN_SHAPE
-    return (points @ inverse[:, :2].T + inverse[:, 2])[None]
+    return (SIDE // 2 + PER_MM * MEAN_SHAPE) @ inverse[:, :2].T + inverse[:, 2]
 
 
 def cut_face(pixels: Pixels, matrix: Array, shape: Size, out: Pixels | None = None) -> Pixels:
@@ -109,13 +107,10 @@ def cut_face(pixels: Pixels, matrix: Array, shape: Size, out: Pixels | None = No
 
 
 def share_outside(landmarks: Array, rows: slice, columns: slice) -> Array:
-    """The share of each face's landmarks (n, 68, 2) that lie outside of a part of its picture: (n,) in 0..1.
-
-    Landmarks that are no numbers are outside.
-    """
+    """The share of landmarks (..., k, 2) that lie outside of a part of their picture, or are no numbers: (...) in 0..1."""
     low, high = np.array([columns.start, rows.start]), np.array([columns.stop, rows.stop])
     inside = (landmarks >= low - 0.5) & (landmarks < high - 0.5)
-    return np.asarray(1.0 - inside.all(axis=2).mean(axis=1))
+    return np.asarray(1.0 - inside.all(axis=-1).mean(axis=-1))
 
 
 def _crop(pixels: Pixels, matrix: Array, side: int) -> tuple[Pixels, Array]:

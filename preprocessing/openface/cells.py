@@ -21,7 +21,10 @@ MEASURED = re.compile(
     r"AU\d\d_[rc]|pose_[TR][xyz]|gaze_([01]_[xyz]|angle_[xy])|eye_lmk_[xyXYZ]_\d+|[xyXYZ]_\d+|p_(scale|[rt][xyz]|\d+)"
 )
 COUNTED = frozenset({"frame", "face", "face_id", "timestamp", "confidence", "success"})
+POSE = ("pose_Rx", "pose_Ry", "pose_Rz")  # pitch, yaw, roll
 UNITS = (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 28, 45)  # of FACS, that OpenFace 1 and 2 measure
+PRESENCES = tuple(f"AU{unit:02d}_c" for unit in UNITS)
+INTENSITIES = tuple(f"AU{unit:02d}_r" for unit in UNITS if unit != 28)  # of which it gives no intensity
 
 # Spellings of numbers: decimal as pandas reads it, then what C libraries print for "not a number" and infinity.
 INTEGER = re.compile(rb"[+-]?\d{1,19}")

@@ -92,17 +92,13 @@ def stamp_of(status: os.stat_result) -> Stamp:
     return Stamp(status.st_size, status.st_mtime_ns)
 
 
-class Listing:
+def listing_digests(files: Iterable[tuple[str, Stamp]]) -> tuple[bytes, bytes]:
     """Digests of the names and sizes, and of the times, of files listed one after the other."""
-
-    def __init__(self) -> None:
-        self.sizes, self.times = hashlib.sha256(), hashlib.sha256()
-
-    def add(self, files: Iterable[tuple[str, Stamp]]) -> None:
-        """Add files by name."""
-        for name, stamp in files:
-            self.sizes.update(os.fsencode(f"{name}\0{stamp.size}\n"))
-            self.times.update(b"%d\n" % stamp.time)
+    sizes, times = hashlib.sha256(), hashlib.sha256()
+    for name, stamp in files:
+        sizes.update(os.fsencode(f"{name}\0{stamp.size}\n"))
+        times.update(b"%d\n" % stamp.time)
+    return sizes.digest(), times.digest()
 
 
 def pick_csvs(names: Iterable[str], root: Path, remedy: str) -> list[str]:

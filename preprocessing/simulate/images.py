@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from gated_vae.preprocessing.openface.cells import INTENSITIES, POSE
 from gated_vae.preprocessing.simulate import labels, openface, people
 from gated_vae.preprocessing.simulate.options import FaceSimulation
 from gated_vae.preprocessing.simulate.render.draw import build, draw
-from gated_vae.preprocessing.simulate.render.landmarks import AU_NAMES
 from gated_vae.preprocessing.simulate.render.scene import Person, Scene
 
 PERSON, SCENE, LABELS = 1, 2, 3  # streams of random numbers
@@ -101,8 +101,8 @@ def read_portrait(options: FaceSimulation, number: int) -> dict[str, float]:
 
 
 def _truth_row(scene: Scene) -> dict[str, Any]:
-    pose = dict(zip(openface.POSE_NAMES, np.asarray(scene.pose).tolist(), strict=True))
-    intensities = {f"{name}_r": value for name, value in zip(AU_NAMES, scene.intensities.tolist(), strict=True)}
+    pose = dict(zip(POSE, np.asarray(scene.pose).tolist(), strict=True))
+    intensities = dict(zip(INTENSITIES, scene.intensities.tolist(), strict=True))
     light = {f"light_{name}": value for name, value in asdict(scene.light).items()}
     look = scene.person.look
     person = {name: getattr(look, name) for name in ("skin", "hair", "beard", "glasses", "long_hair")}

@@ -6,20 +6,19 @@ model under weak perspective (scale, then shift), 3D ones the same points at the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from gated_vae.preprocessing.openface.cells import INTENSITIES, POSE, PRESENCES
 from gated_vae.preprocessing.simulate.labels import Labels
-from gated_vae.preprocessing.simulate.render.landmarks import AU_NAMES, Array
+from gated_vae.preprocessing.simulate.render.landmarks import Array
 from gated_vae.preprocessing.simulate.render.scene import Face, rotation
 
 FOCAL, CENTRE = 183.073, np.array([89.0, 109.0])
-POSE_NAMES = ("pose_Rx", "pose_Ry", "pose_Rz")
-PRESENCE_NAMES = (*AU_NAMES[:-1], "AU28", "AU45")
 SHAPE_PARAMETERS = 34
 LANDMARK_NOISE = 0.4  # pixels of the frame
 PITCH_OF_MEAN_SHAPE = 0.162  # OpenFace's mean shape looks up by as much, so p_rx exceeds pose_Rx by it
@@ -45,10 +44,10 @@ def _columns() -> list[tuple[str, int]]:
     eyes = [column for axis in "xyXYZ" for column in _numbered(f"eye_lmk_{axis}", 56)]
     points = [column for axis in "xyXYZ" for column in _numbered(axis, 68)]
     shape = [*("p_scale", "p_rx", "p_ry", "p_rz", "p_tx", "p_ty"), *_numbered("p", SHAPE_PARAMETERS)]
-    groups = [
+    groups: list[tuple[Sequence[str], int]] = [
         (["face"], 0), (["confidence"], 3), (gaze, 6), (["gaze_angle_x", "gaze_angle_y"], 3), (eyes, 1),
-        (["pose_Tx", "pose_Ty", "pose_Tz"], 1), ([*POSE_NAMES], 3), (points, 1), (shape, 3),
-        ([f"{name}_r" for name in AU_NAMES], 2), ([f"{name}_c" for name in PRESENCE_NAMES], 1),
+        (["pose_Tx", "pose_Ty", "pose_Tz"], 1), (POSE, 3), (points, 1), (shape, 3),
+        (INTENSITIES, 2), (PRESENCES, 1),
     ]  # fmt: skip
     return [(name, decimals) for names, decimals in groups for name in names]
 
@@ -85,11 +84,10 @@ def row(index: int, labels: Labels, face: Face, spot: Spot, rng: np.random.Gener
 
 def printed(labels: Labels) -> dict[str, float]:
     """The labels by column, as whoever reads the CSV finds them: rounded as OpenFace rounds."""
-    values = {"confidence": labels.confidence, **dict(zip(POSE_NAMES, labels.pose, strict=True))}
-    values |= {f"{name}_r": value for name, value in zip(AU_NAMES, labels.intensities, strict=True)}
-    values |= {f"{name}_c": value for name, value in zip(PRESENCE_NAMES, labels.presence, strict=True)}
+    names = ["confidence", *POSE, *INTENSITIES, *PRESENCES]
+    values = [labels.confidence, *labels.pose, *labels.intensities, *labels.presence]
     decimals = dict(COLUMNS)
-    return {name: float(f"{value:.{decimals[name]}f}") for name, value in values.items()}
+    return {name: float(f"{value:.{decimals[name]}f}") for name, value in zip(names, values, strict=True)}
 
 
 def details(stem: str, found: bool) -> str:
@@ -140,11 +138,8 @@ def _gaze(pitch: float, yaw: float, rng: np.random.Generator) -> list[float]:
     return [*vectors, across, down]
 
 
-@lru_cache(maxsize=2)
-def _circle(n: int) -> Array:
-    """(n, 3) points of the unit circle facing the camera, from the picture's left over the top."""
-    t = np.pi + 2 * np.pi * np.arange(n) / n
-    return np.stack([np.cos(t), np.sin(t), np.zeros(n)], axis=1)
+# (8, 3) points of the unit circle facing the camera, from the picture's left over the top.
+_CIRCLE = np.array([(np.cos(angle), np.sin(angle), 0) for angle in np.pi + 2 * np.pi * np.arange(8) / 8])
 
 
 def _eye_points(face: Face) -> Array:
@@ -153,5 +148,5 @@ def _eye_points(face: Face) -> Array:
     for eye in (face.landmarks[36:42], face.landmarks[42:48]):
         lids = np.stack([eye, (eye + np.roll(eye, -1, axis=0)) / 2], axis=1).reshape(12, 3)
         centre = eye[[0, 3]].mean(axis=0) - [0, 1.2, 2]
-        points += [centre + IRIS_MM * _circle(8), lids, centre + PUPIL_MM * _circle(8)]
+        points += [centre + IRIS_MM * _CIRCLE, lids, centre + PUPIL_MM * _CIRCLE]
     return np.vstack(points)

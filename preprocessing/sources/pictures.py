@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 
 from gated_vae.preprocessing.compute import RunTasks, processes, threads
-from gated_vae.preprocessing.decoding.decode import PictureError, Pixels
-from gated_vae.preprocessing.decoding.fit import Size, middle, resize_middle
+from gated_vae.preprocessing.decoding.decode import PictureError
+from gated_vae.preprocessing.decoding.fit import Pixels, Size, middle, resize_middle
 from gated_vae.preprocessing.errors import BadSourceError, raise_trouble
 from gated_vae.preprocessing.image_file import Region
 from gated_vae.preprocessing.images import decode_colour, decode_grey, read_file, use_one_thread
@@ -138,7 +138,7 @@ def _refuse_outside(picture: Pixels, crop: str, cut: Array, shape: Size) -> None
     if crop != "landmarks":
         part = middle(height, width, shape)
         where = f"the middle{' square' * (shape[0] == shape[1])} that is stored of its picture"
-    (share,) = share_outside(landmarks_of(cut), *part)
+    share = share_outside(landmarks_of(cut), *part)
     if share > 0.5:
         raise OutsideError(f"{share:.0%} of the face is outside {where}")
 

@@ -23,6 +23,10 @@ class Split:
     shares: Mapping[str, float]
     seed: int = 0
 
+    def told(self) -> dict[str, float]:
+        """What a manifest says of it."""
+        return {**self.shares, "seed": self.seed}
+
     def assign(self, keys: Sequence[str]) -> list[str]:
         """Name of the split of each key; equal keys are never parted.
 

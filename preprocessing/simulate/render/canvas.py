@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 SHIFT = 4  # fractional bits of OpenCV's coordinates
+STEPS = 5  # of a curve between two of its points
 
 
 def disc(canvas: Array, centre: Array, radius: float, grey: float) -> None:
@@ -34,9 +35,9 @@ def line(canvas: Array, points: Array, grey: float, thickness: float) -> None:
 
 
 @lru_cache(maxsize=8)
-def _spline_weights(n: int, steps: int) -> Array:
-    """Weights ((n - 1) * steps + 1, n) of a Catmull-Rom curve through n points."""
-    t = np.linspace(0, n - 1, (n - 1) * steps + 1)
+def _spline_weights(n: int) -> Array:
+    """Weights ((n - 1) * STEPS + 1, n) of a Catmull-Rom curve through n points."""
+    t = np.linspace(0, n - 1, (n - 1) * STEPS + 1)
     i = np.minimum(t.astype(int), n - 2)
     u = (t - i)[:, None]
     basis = np.hstack([-u + 2 * u**2 - u**3, 2 - 5 * u**2 + 3 * u**3, u + 4 * u**2 - 3 * u**3, -(u**2) + u**3]) / 2
@@ -46,6 +47,6 @@ def _spline_weights(n: int, steps: int) -> Array:
     return weights
 
 
-def curve(points: Array, steps: int = 5) -> Array:
+def curve(points: Array) -> Array:
     """A smooth open curve through points (n, 2)."""
-    return np.asarray(_spline_weights(len(points), steps) @ points)
+    return np.asarray(_spline_weights(len(points)) @ points)

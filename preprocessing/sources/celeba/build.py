@@ -16,9 +16,10 @@ import pandas as pd
 
 from gated_vae.preprocessing.compute import RunTasks
 from gated_vae.preprocessing.errors import BadSourceError
+from gated_vae.preprocessing.openface.cells import INTENSITIES, POSE
 from gated_vae.preprocessing.progress import Progress, ignore
 from gated_vae.preprocessing.sources.base import Report, make_store
-from gated_vae.preprocessing.sources.celeba.faces import CUT, INTENSITIES, POSE, Wanted
+from gated_vae.preprocessing.sources.celeba.faces import CUT, Wanted
 from gated_vae.preprocessing.sources.celeba.options import CelebaOptions
 from gated_vae.preprocessing.sources.celeba.samples import sample_table, undetected
 from gated_vae.preprocessing.sources.celeba.select import choose_faces, find_whole_pictures, leave_out_columns

@@ -14,6 +14,7 @@ import pyarrow as pa
 from gated_vae.preprocessing.errors import raise_trouble
 from gated_vae.preprocessing.labels.table import FILE_COLUMNS
 from gated_vae.preprocessing.openface.align import alignments
+from gated_vae.preprocessing.openface.cells import INTENSITIES, POSE, PRESENCES
 from gated_vae.preprocessing.openface.listing import CSV, DETAILS, printable
 from gated_vae.preprocessing.openface.pictures import (
     WHOLE_IMAGE,
@@ -27,9 +28,6 @@ from gated_vae.preprocessing.openface.reader import OpenFaceTable, read_csvs
 from gated_vae.preprocessing.openface.text import Reason
 from gated_vae.preprocessing.store import rejected_schema
 
-POSE = ("pose_Rx", "pose_Ry", "pose_Rz")
-INTENSITIES = tuple(f"AU{unit:02d}_r" for unit in (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 45))
-PRESENCES = tuple(f"AU{unit:02d}_c" for unit in (1, 2, 4, 5, 6, 7, 9, 10, 12, 14, 15, 17, 20, 23, 25, 26, 28, 45))
 LABELS = ("confidence", *POSE, *INTENSITIES, *PRESENCES)
 PLACES = ("frame", "face", "face_id", "success")
 SIZES = ("p_scale", "pose_Tz")

@@ -16,6 +16,7 @@ from itertools import repeat
 import numpy as np
 import pandas as pd
 
+from gated_vae.preprocessing.openface.cells import INTENSITIES, POSE, PRESENCES
 from gated_vae.preprocessing.openface.pictures import (
     WHOLE_IMAGE,
     Parts,
@@ -24,7 +25,7 @@ from gated_vae.preprocessing.openface.pictures import (
     names_of_several,
     path_parts,
 )
-from gated_vae.preprocessing.sources.celeba.faces import CUT, INTENSITIES, LABELS, POSE, PRESENCES, inputs_of
+from gated_vae.preprocessing.sources.celeba.faces import CUT, LABELS, inputs_of
 from gated_vae.preprocessing.sources.celeba.options import CelebaOptions
 from gated_vae.preprocessing.store import Rejected
 

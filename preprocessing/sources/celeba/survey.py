@@ -6,11 +6,12 @@ import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from gated_vae.preprocessing.errors import raise_trouble
 from gated_vae.preprocessing.files import digest, opened
-from gated_vae.preprocessing.openface.listing import CSV, DETAILS, OUTPUT, Listing, list_files, pick_csvs
+from gated_vae.preprocessing.openface.listing import CSV, DETAILS, OUTPUT, list_files, listing_digests, pick_csvs
 from gated_vae.preprocessing.openface.pictures import WholePictures, list_aligned
 from gated_vae.preprocessing.sources.celeba.lists import (
     People,
@@ -57,13 +58,8 @@ def survey(options: CelebaOptions) -> Source:
         (read_attributes, options.attributes),
     )
     crop = options.crop or ("aligned" if not pictures else "landmarks" if _have_landmarks(root, csvs) else "centre")
-    listing = Listing()
-    listing.add(files.items())
-    if pictures:
-        listing.add(pictures.files.items())
-    else:
-        for csv in csvs:
-            listing.add(list_aligned(os.fspath(root), csv))
+    aligned = chain.from_iterable(list_aligned(os.fspath(root), csv) for csv in csvs)
+    sizes, times = listing_digests(chain(files.items(), pictures.files.items() if pictures else aligned))
     size = size_of(options.size)
     return Source(
         sizes={name: files[name].size for name in csvs},
@@ -73,9 +69,9 @@ def survey(options: CelebaOptions) -> Source:
         crop=crop,
         plan=Plan(
             kind="celeba",
-            source_digest=digest(listing.sizes.digest(), *(read_list(path) if path else b"" for _, path in lists)),
+            source_digest=digest(sizes, *(read_list(path) if path else b"" for _, path in lists)),
             inputs=tuple(path for path in (options.openface, options.images, *(path for _, path in lists)) if path),
-            times=digest(listing.times.digest()),
+            times=digest(times),
             parameters={
                 "size": as_told(size),
                 **({"colour": True} if options.colour else {}),
@@ -85,7 +81,7 @@ def survey(options: CelebaOptions) -> Source:
                 "face": options.face,
                 "identities": "folder" if by_folder else options.identities is not None,
                 "partitions": options.partitions is not None,
-                "split": {**options.split.shares, "seed": options.split.seed} if options.split else None,
+                "split": options.split.told() if options.split else None,
                 "attributes": options.attributes is not None,
             },
             image_shape=shape_of(size, colour=options.colour),

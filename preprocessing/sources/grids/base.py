@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,6 @@ import pyarrow.compute as pc
 
 from gated_vae.preprocessing.errors import BadSourceError, raise_trouble
 from gated_vae.preprocessing.files import file_digest
-from gated_vae.preprocessing.image_file import Region
 from gated_vae.preprocessing.progress import Progress
 from gated_vae.preprocessing.store_writer import StoreWriter
 
@@ -26,16 +25,10 @@ Values = Mapping[str, npt.NDArray[np.float64]]  # of each factor's classes
 def copy_images(writer: StoreWriter, blocks: Iterable[Images], count: int, each: int, progress: Progress) -> None:
     """Fill the writer's images, `count`, with blocks of `each`."""
     writer.seen = count
-    regions = writer.images(count, each)
-    for region, _ in zip(regions, _copy(blocks, regions), strict=True):
-        progress(region.stop, count)
-
-
-def _copy(blocks: Iterable[Images], regions: Sequence[Region]) -> Iterator[None]:
-    for region, images in zip(regions, blocks, strict=True):
+    for region, images in zip(writer.images(count, each), blocks, strict=True):
         if not region.is_filled():
             region.write(images)
-        yield
+        progress(region.stop, count)
 
 
 def sample_table(factors: Mapping[str, int], values: Values) -> pa.Table:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,7 +11,7 @@ import pyarrow as pa
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import is_there
 from gated_vae.preprocessing.labels.table import FILE_COLUMNS, Labels, read_table
-from gated_vae.preprocessing.labels.trackers import Foreign, Labeller, translate
+from gated_vae.preprocessing.labels.trackers import Labeller, translate
 from gated_vae.preprocessing.sources.images.options import ImagesOptions
 
 TABLES = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
@@ -96,7 +96,7 @@ def _read_rows(options: ImagesOptions, folder: str, path: Path) -> Rows:
     names = labels.table[column].cast(pa.string()).to_pylist()
     table, labeller, required = labels.table.drop_columns(column), options.labeller, list[str]()
     if labeller:
-        table, labeller, required = translate(Foreign(path, table, labels.notes), labeller)
+        table, labeller, required = translate(replace(labels, table=table), labeller)
     notes = {**labels.notes, **{name: "left out: the store has its own" for name in OURS if name in table.column_names}}
     table = table.drop_columns([name for name in OURS if name in table.column_names])
     return Rows(

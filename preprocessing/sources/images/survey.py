@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from gated_vae.preprocessing.errors import BadSourceError, GatedVAEError
 from gated_vae.preprocessing.files import digest, file_digest
-from gated_vae.preprocessing.openface.listing import Listing, list_files, printable
+from gated_vae.preprocessing.openface.listing import list_files, listing_digests, printable
 from gated_vae.preprocessing.openface.pictures import path_parts
 from gated_vae.preprocessing.sources.images.options import ImagesOptions
 from gated_vae.preprocessing.sources.images.rows import Rows, find_tables, read_rows
@@ -81,20 +81,19 @@ def survey(options: ImagesOptions) -> Found:
         order = in_order(splits)
         samples = samples.append_column("split", pa.array(splits, pa.string())).take(pa.array(order))
         taken = [taken[place] for place in order]
-    listing = Listing()
-    listing.add(files.items())
+    sizes, times = listing_digests(files.items())
     size = size_of(options.size)
     plan = Plan(
         kind="images",
-        source_digest=digest(listing.sizes.digest(), *(file_digest(path) for path in tables.values())),
+        source_digest=digest(sizes, *(file_digest(path) for path in tables.values())),
         inputs=(options.folder, *tables.values()),
-        times=digest(listing.times.digest()),
+        times=digest(times),
         parameters={
             "size": as_told(size),
             "colour": options.colour,
             "file_column": rows.column if rows else None,
             "tracker": rows.labeller.told() if rows and rows.labeller else None,
-            "split": {**options.split.shares, "seed": options.split.seed} if options.split else None,
+            "split": options.split.told() if options.split else None,
         },
         image_shape=shape_of(size, colour=options.colour),
     )

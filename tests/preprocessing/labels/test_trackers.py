@@ -9,14 +9,14 @@ import pyarrow as pa
 import pytest
 
 from gated_vae.preprocessing.errors import GatedVAEError, UsageError
-from gated_vae.preprocessing.labels.table import read_table
-from gated_vae.preprocessing.labels.trackers import BLENDSHAPES, Foreign, parse_tracker, translate
+from gated_vae.preprocessing.labels.table import Labels, read_table
+from gated_vae.preprocessing.labels.trackers import BLENDSHAPES, parse_tracker, translate
 
 Columns = dict[str, list[object]]
 
 
 def translated(tracker: str, columns: Columns) -> tuple[Columns, str | None]:
-    found = translate(Foreign(Path("t.csv"), pa.table(columns)), parse_tracker(tracker))
+    found = translate(Labels(Path("t.csv"), pa.table(columns)), parse_tracker(tracker))
     return found.table.to_pydict(), found.labeller.angles
 
 
@@ -175,6 +175,6 @@ def test_the_blendshapes_of_arkit() -> None:
 )
 def test_tables_as_people_have_them(cases: Path, folder: str, tracker: str, labels: dict[str, float]) -> None:
     table = read_table(cases / "other-trackers" / folder / "a.csv").table
-    found = translate(Foreign(Path("a.csv"), table), parse_tracker(tracker)).table
+    found = translate(Labels(Path("a.csv"), table), parse_tracker(tracker)).table
     for name, value in labels.items():
         assert found[name].to_pylist() == [pytest.approx(value)]
