@@ -71,29 +71,18 @@ class Plan:
 
 
 class StoreWriter:
-    """Puts a store together in the folder `out`, which whoever calls holds locked.
-
-    Attributes
-    ----------
-    work:
-        Absolute path of the folder where tasks leave what they have made until the store is complete.
-    beside:
-        Where the table of rejected items goes when nothing is left to make a store of.
-    seen:
-        How many items the source has, which the source sets: those taken and those rejected must add up to it.
-    rejected:
-        Those that are not taken.
-    """
+    """Puts a store together in the folder `out`, which whoever calls holds locked."""
 
     def __init__(self, out: Path, plan: Plan) -> None:
-        self.seen = 0
-        self.work = out.absolute() / ".work"
+        self.seen = 0  # items of the source, which sets it: those taken and those rejected must add up to it
+        self.rejected: list[Rejected] = []
+        self.work = out.absolute() / ".work"  # where tasks leave what they have made until the store is complete
+        # Where the table of rejected items goes when nothing is left to make a store of.
         self.beside = self.work.parent.with_name(f"{self.work.parent.name}.rejected.parquet")
         self._out, self._plan, self._plan_path = out, plan, self.work / "plan.json"
         self._staged = self.work / "store"
         self._regions: list[Region] = []
         self._samples = pa.table({})
-        self.rejected: list[Rejected] = []
 
     def is_finished(self, *, overwrite: bool = False) -> bool:
         """Whether the store is there already and shall stay.

@@ -49,22 +49,13 @@ Wanted = Callable[[str], bool]
 
 @dataclass(frozen=True)
 class Labels:
-    """What a table holds.
-
-    Attributes
-    ----------
-    path:
-        The file.
-    table:
-        Its rows in their order. Columns are int64, float64, bool or string, of Parquet also other numbers and times;
-        null is missing.
-    notes:
-        By column, what its user may not expect, in words: it was left out, or is text though most of it are numbers.
-    """
+    """What a table holds: columns are int64, float64, bool or string, of Parquet also other numbers and times; null is missing."""
 
     path: Path
-    table: pa.Table
-    notes: dict[str, str] = field(default_factory=dict)
+    table: pa.Table  # the rows in their order
+    notes: dict[str, str] = field(
+        default_factory=dict
+    )  # by column, why it was left out, or is text though mostly numbers
 
     def require(self, *columns: str) -> None:
         """Raise `GatedVAEError` where one of these columns is not there."""

@@ -38,24 +38,14 @@ _POINTS = r"(eye_lmk_)?[xyz]_\d+|lm_mp_\d+_[xyz]"  # landmarks
 
 @dataclass(frozen=True)
 class Tracker:
-    """How one tracker writes.
+    """How one tracker writes."""
 
-    Attributes
-    ----------
-    names:
-        Patterns of its labels' names, in any case, and the names that they become, in which ``{}`` is the number.
-    pose:
-        Its columns of pitch, yaw and roll.
-    angles:
-        Their unit; None where its documents do not say.
-    others:
-        Pattern of what it writes beside labels, which is left out.
-    """
-
-    names: Mapping[str, str]
-    pose: tuple[str, str, str]
-    angles: str | None
-    others: str
+    names: Mapping[
+        str, str
+    ]  # patterns of its labels' names, in any case: the names that they become, with `{}` for the number
+    pose: tuple[str, str, str]  # its columns of pitch, yaw and roll
+    angles: str | None  # their unit; None where its documents do not say
+    others: str  # pattern of what it writes beside labels, which is left out
 
 
 TRACKERS: dict[str, Tracker] = {

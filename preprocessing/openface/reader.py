@@ -28,23 +28,11 @@ PIECE = 1 << 16  # bytes of one read; a FaceLandmarkImg file has about 11,000
 
 @dataclass(frozen=True)
 class OpenFaceTable:
-    """Rows of many OpenFace CSVs.
+    """Rows of many OpenFace CSVs: together with what is rejected every line under a header, and every file without a row."""
 
-    Attributes
-    ----------
-    rows:
-        One per face or frame, in the order of the files: the columns (int64, float64 or text), then `source` (path
-        relative to the folder) and `row` (0-based in its file, empty lines not counted).
-    rejected:
-        What was not taken: dicts of source, row (None for a whole file), reason, detail, in the same order. Rows and
-        rejected together are every line under a header, plus an entry for every file without a row.
-    columns:
-        Which columns each file has, of those asked for, by the name for `source`; files that could not be read are left out.
-    """
-
-    rows: pd.DataFrame
-    rejected: list[dict[str, Any]]
-    columns: dict[str, frozenset[str]]
+    rows: pd.DataFrame  # see `read_openface`; empty lines are not counted
+    rejected: list[dict[str, Any]]  # in the order of the files: source, row (None for a whole file), reason, detail
+    columns: dict[str, frozenset[str]]  # those that each file has of those asked for, by source, where it could be read
 
 
 def read_csvs(paths: Sequence[str], sources: Sequence[str], columns: Sequence[str] | None = None) -> OpenFaceTable:

@@ -13,32 +13,20 @@ from gated_vae.preprocessing.errors import GatedVAEError, check_seed
 class FaceSimulation:
     """What to simulate. The shares and scales default to what OpenFace does on CelebA.
 
-    Attributes
-    ----------
-    n:
-        Images, named 000001.jpg and up.
-    people:
-        Identities; about 20 images each when None, as in CelebA. Where it is given, the first images of a larger
-        simulation are those of a smaller one.
-    pose_noise, label_noise:
-        Scale of the errors of the pose and of the action units; 0 gives the truth (rounded as OpenFace rounds).
-    confounding:
-        How far the labels of the action units depend on the pose: 0 not at all, 1 as strongly as in OpenFace. What is
-        true never does. Pictures are the same whatever these three are.
-    not_found, two_faces, low_confidence, impossible:
-        Shares of images without a face, with two, with one below 0.8, and with a confident one in an impossible pose.
+    Where `people` is given, the first images of a larger simulation are those of a smaller one. Pictures are the same whatever
+    noise and confounding are.
     """
 
-    n: int
+    n: int  # images, named 000001.jpg and up
     seed: int = 0
-    people: int | None = None
-    pose_noise: float = 1.0
-    label_noise: float = 1.0
-    confounding: float = 0.0
-    not_found: float = 0.0023
-    two_faces: float = 0.0035
-    low_confidence: float = 0.010
-    impossible: float = 0.0036
+    people: int | None = None  # identities; about 20 images each when None, as in CelebA
+    pose_noise: float = 1.0  # scale of the errors of the pose; 0 gives the truth, rounded as OpenFace rounds
+    label_noise: float = 1.0  # the same of the action units
+    confounding: float = 0.0  # how far labels of action units, never the truth, depend on the pose: 1 is as in OpenFace
+    not_found: float = 0.0023  # share of images without a face
+    two_faces: float = 0.0035  # of those with two
+    low_confidence: float = 0.010  # of those with one below 0.8
+    impossible: float = 0.0036  # of those with a confident one in an impossible pose
 
     def __post_init__(self) -> None:
         check_seed(self.seed)

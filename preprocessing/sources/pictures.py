@@ -44,24 +44,14 @@ class OutsideError(ValueError):
 
 @dataclass(frozen=True)
 class Pictures:
-    """Pictures to be stored.
+    """Pictures to be stored."""
 
-    Attributes
-    ----------
-    root:
-        The folder in which they lie, an absolute path.
-    paths:
-        Their paths in it, as bytes, since names of files need not be text.
-    cuts:
-        The transforms (n, 2, 3) that lay faces into OpenFace's square, NaN where unknown. Faces that lie outside fail.
-    crop:
-        Whether faces are cut out by them: ``landmarks``; else their middle is stored.
-    """
-
-    root: str
-    paths: Sequence[bytes]
-    cuts: Array | None = None
-    crop: str = "centre"
+    root: str  # the folder in which they lie, an absolute path
+    paths: Sequence[bytes]  # in it; names of files need not be text
+    cuts: Array | None = (
+        None  # (n, 2, 3) transforms into OpenFace's square, NaN where unknown; faces that lie outside fail
+    )
+    crop: str = "centre"  # `landmarks` where faces are cut out by them; else the middle of pictures is stored
 
     def part(self, region: Region) -> Pictures:
         """Those of one region."""

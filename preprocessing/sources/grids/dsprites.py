@@ -34,19 +34,10 @@ _HDF5 = {"latents_classes": "latents/classes", "latents_values": "latents/values
 
 @dataclass(frozen=True)
 class DSprites:
-    """All images, as a `DataSource`.
+    """All images, as a `DataSource`."""
 
-    Attributes
-    ----------
-    file:
-        The official file, ``.npz`` or ``.hdf5``. Its classes and values are checked against the grid; `metadata`, which is
-        pickled, is never read. Without it the images are drawn.
-    factors:
-        Sizes of the grid by name, posY the fastest.
-    """
-
-    file: Path | None = None
-    factors: dict[str, int] = field(default_factory=FACTORS.copy)
+    file: Path | None = None  # the official .npz or .hdf5; without it the images are drawn
+    factors: dict[str, int] = field(default_factory=FACTORS.copy)  # sizes of the grid by name, posY the fastest
 
     def plan(self) -> Plan:
         """What decides the store."""

@@ -23,7 +23,8 @@ _NAMES = (
     *("object_color", "object_shape", "object_size", "camera_height", "background_color"),
     *("horizontal_axis", "vertical_axis"),
 )
-FACTORS = [dict(zip(_NAMES, sizes, strict=True)) for sizes in ((6, 6, 2, 3, 3, 40, 40), (4, 4, 2, 3, 3, 40, 40))]
+# Sizes by name, the last the fastest.
+FACTORS = tuple(dict(zip(_NAMES, sizes, strict=True)) for sizes in ((6, 6, 2, 3, 3, 40, 40), (4, 4, 2, 3, 3, 40, 40)))
 SHAPE = (64, 64, 3)
 BLOCK = 1600  # images of one object, camera and background: 20 MB
 
@@ -33,18 +34,10 @@ _FETCH = "Download mpi3d_toy.npz, mpi3d_realistic.npz, mpi3d_real.npz or real3d_
 
 @dataclass(frozen=True)
 class MPI3D:
-    """All images, as a `DataSource`.
+    """All images, as a `DataSource`."""
 
-    Attributes
-    ----------
-    npz:
-        The published file, `images`.
-    grids:
-        Sizes of the grids that it may hold, by name, the last the fastest: told apart by how many images there are.
-    """
-
-    npz: Path
-    grids: Sequence[Mapping[str, int]] = tuple(FACTORS)
+    npz: Path  # the published file, `images`
+    grids: Sequence[Mapping[str, int]] = FACTORS  # that it may hold, told apart by how many images there are
 
     def plan(self) -> Plan:
         """What decides the store."""

@@ -29,18 +29,10 @@ _FETCH = "Download 3dshapes.h5 again."
 
 @dataclass(frozen=True)
 class Shapes3D:
-    """All images, as a `DataSource`.
+    """All images, as a `DataSource`. Labels are checked against the grid, and their values taken."""
 
-    Attributes
-    ----------
-    h5:
-        The published file, `images` and `labels`. Its labels are checked against the grid, and their values taken.
-    factors:
-        Sizes of the grid by name, the last the fastest.
-    """
-
-    h5: Path
-    factors: dict[str, int] = field(default_factory=FACTORS.copy)
+    h5: Path  # the published file, `images` and `labels`
+    factors: dict[str, int] = field(default_factory=FACTORS.copy)  # sizes of the grid by name, the last the fastest
 
     def plan(self) -> Plan:
         """What decides the store."""

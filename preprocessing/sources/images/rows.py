@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -20,30 +20,18 @@ OURS = ("sample_id", "image")  # columns of samples.parquet that are not the use
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of one table or of several.
+    """Rows of one table or of several."""
 
-    Attributes
-    ----------
-    table:
-        Their labels.
-    names:
-        Of each the name of its picture as it was written, with the folder of its table before it; None where it has none.
-    sources, row:
-        Of each its table as users know it, and its number there.
-    notes:
-        By column, what may not be expected.
-    required:
-        Columns without which a row is no face's.
-    """
-
-    table: pa.Table
-    names: list[str | None]
-    sources: list[str]
-    row: Sequence[int]
+    table: pa.Table  # their labels
+    names: list[
+        str | None
+    ]  # of their pictures, as written, with the folder of the table before it; None where there is none
+    sources: list[str]  # their tables, as users know them
+    row: Sequence[int]  # their numbers there
     labeller: Labeller | None
-    column: str
-    notes: Mapping[str, str] = field(default_factory=dict)
-    required: tuple[str, ...] = ()
+    column: str  # the one of file names
+    notes: Mapping[str, str]  # by column, what may not be expected
+    required: tuple[str, ...]  # columns without which a row is no face's
 
 
 def find_tables(options: ImagesOptions, folders: list[str]) -> dict[str, Path]:

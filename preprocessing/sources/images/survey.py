@@ -36,26 +36,12 @@ _REMEDY = f"Give a folder of pictures ({', '.join(SUFFIXES)}); they may lie in f
 
 @dataclass(frozen=True)
 class Found:
-    """Samples in the order of the store, and what is not taken.
+    """Samples in the order of the store, and what is not taken."""
 
-    Attributes
-    ----------
-    pictures:
-        Paths in the folder, as bytes.
-    samples:
-        Their row of samples.parquet.
-    rejected:
-        Pictures and rows that are not taken.
-    notes:
-        By column of the table, what may not be expected.
-    plan:
-        What decides the store.
-    """
-
-    pictures: list[bytes]
-    samples: pa.Table
-    rejected: list[Rejected]
-    notes: Mapping[str, str]
+    pictures: list[bytes]  # paths in the folder
+    samples: pa.Table  # their rows of samples.parquet
+    rejected: list[Rejected]  # pictures and rows that are not taken
+    notes: Mapping[str, str]  # by column of the table, what may not be expected
     plan: Plan
 
 
