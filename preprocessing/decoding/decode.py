@@ -21,7 +21,6 @@ from gated_vae.preprocessing.decoding.frames import told_several
 
 _KINDS = {b"\xff\xd8": "JPEG", b"\x89P": "PNG", b"BM": "BMP"}  # by their first two bytes
 _JPEG_END = b"\xff\xd9"
-_PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 _MARKER = re.compile(rb"\xff[^\0\xff]")
 _PROGRESSIVE, _TABLES, _RESTARTS = 0xC2, 0xC4, range(0xD0, 0xD8)  # markers of JPEG
 _HOLE = bytes(32)  # Huffman codes of pixels hardly ever make so many zeros
@@ -44,7 +43,7 @@ class SeveralError(PictureError):
 def decode(data: bytes, flags: int) -> Pixels:
     """Decode a picture file, whatever it is called, with OpenCV's flags (``cv2.IMREAD_...``).
 
-    A JPEG or PNG that lacks only its end marker is whole, and what comes after the end does not matter.
+    A JPEG that lacks only its end marker is whole, and what comes after the end of a picture does not matter.
 
     Raises
     ------
@@ -66,14 +65,12 @@ def decode(data: bytes, flags: int) -> Pixels:
 
 
 def _candidates(data: bytes, kind: str) -> Iterator[bytes]:
-    """The file with the end that it may lack; then without zeros that may fill it up before that."""
+    """The file, a JPEG with the end that it may lack; then without zeros that may fill it up before that."""
     if kind == "JPEG":
         yield data if data.endswith(_JPEG_END) else data + _JPEG_END
         yield data.removesuffix(_JPEG_END).rstrip(b"\0") + _JPEG_END
     elif data:
         yield data
-    if kind == "PNG":
-        yield data[: _end_of_chunks(data)] + _PNG_END
 
 
 def _attempt(data: bytes, flags: int) -> tuple[Pixels | None, str]:
@@ -126,17 +123,6 @@ def _first_values(tables: bytes) -> Iterator[int]:
         if tables[0] >> 4:
             yield tables[17]
         tables = tables[17 + sum(tables[1:17]) :]
-
-
-def _end_of_chunks(png: bytes) -> int:
-    """Where the last chunk ends that is there whole and is not the end marker."""
-    end = 8
-    while not png.startswith(b"IEND", end + 4):
-        after = end + 12 + int.from_bytes(png[end : end + 4], "big")
-        if after > len(png):
-            break
-        end = after
-    return end
 
 
 def _in_words(data: bytes, kind: str, damage: str) -> str:

@@ -21,16 +21,8 @@ from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import open_binary, readable
 
 FILE_COLUMNS = (  # what those are called that name pictures
-    "filename",
-    "file_name",
-    "file",
-    "image",
-    "image_id",
-    "image_name",
-    "image_path",
-    "input",
-    "path",
-    "name",
+    *("filename", "file_name", "file", "image", "image_id"),
+    *("image_name", "image_path", "input", "path", "name"),
 )
 MOST_COLUMNS = 10_000
 MOST_BYTES = 1 << 30  # of text

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -35,7 +34,7 @@ from gated_vae.preprocessing.files import (
 )
 from gated_vae.preprocessing.images import use_one_thread
 from gated_vae.preprocessing.progress import Progress, ignore
-from gated_vae.preprocessing.scheduler.dask import stream_tasks
+from gated_vae.preprocessing.scheduler.dask import cluster
 from gated_vae.preprocessing.simulate.images import (
     IMPOSSIBLE,
     LOW_CONFIDENCE,
@@ -80,24 +79,22 @@ def simulate_faces(
     Raises
     ------
     GatedVAEError
-        When `out` holds faces of other options or of another origin, when it is in use, or when writing fails.
+        When `out` holds faces of other options or of another origin, or is in use.
+    OSError
+        When writing fails: the same call goes on where it stopped.
     """
     at_once = count_workers(workers)
     refuse_ours(out, itself=False)
-    try:
-        with locked(out):
-            _claim(options, out, overwrite)
-            done = (out / TRUTH).exists()
-            if not done:
-                _draw_missing(options, out, at_once, progress)
-                _finish(options, out)
-            for name in (PARTS, REPLACED):  # also where a call that was killed right here left them behind
-                remove(out / name)
-            with readable(out / TRUTH, "Draw the faces again: the same command with --overwrite."):
-                return _report(pq.read_table(out / TRUTH, columns=["outcome", "faces", "person"]), done)
-    except OSError as error:
-        remedy = "Make room or choose another folder, then run the same command again: it goes on where it stopped."
-        raise GatedVAEError(f"{out} cannot be written.", str(error), remedy) from error
+    with locked(out):
+        _claim(options, out, overwrite)
+        done = (out / TRUTH).exists()
+        if not done:
+            _draw_missing(options, out, at_once, progress)
+            _finish(options, out)
+        for name in (PARTS, REPLACED):  # also where a call that was killed right here left them behind
+            remove(out / name)
+        with readable(out / TRUTH, "Draw the faces again: the same command with --overwrite."):
+            return _report(pq.read_table(out / TRUTH, columns=["outcome", "faces", "person"]), done)
 
 
 def simulate_labels(options: FaceSimulation, numbers: Iterable[int]) -> pd.DataFrame:
@@ -172,7 +169,7 @@ def _draw_missing(options: FaceSimulation, out: Path, workers: int, progress: Pr
     there = options.n - sum(map(len, missing))
     progress(there, options.n, "pictures")
     at_once = min(workers, len(missing))
-    with processes(at_once) if at_once > 1 else nullcontext(stream_tasks) as run:
+    with processes(at_once) if at_once > 1 else cluster(None) as run:
         for drawn in run(draw_batch, ((options, out, numbers) for numbers in missing)):
             there += drawn
             progress(there, options.n, "pictures")

@@ -14,6 +14,9 @@ from itertools import accumulate
 from gated_vae.preprocessing.errors import BadSourceError, UsageError
 
 SPLITS = ("train", "valid", "test")  # in the order in which a store has their samples
+# The split that a word of somebody's list, table or folder means.
+SPLIT_OF = {name: name for name in SPLITS} | {"training": "train", "testing": "test"}
+SPLIT_OF |= dict.fromkeys(("val", "validation", "dev"), "valid")
 
 
 @dataclass(frozen=True)

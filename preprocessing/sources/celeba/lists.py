@@ -19,11 +19,9 @@ from gated_vae.preprocessing.errors import BadSourceError, GatedVAEError, raise_
 from gated_vae.preprocessing.files import read_bytes
 from gated_vae.preprocessing.openface.pictures import Parts, is_picture, path_parts, stem
 from gated_vae.preprocessing.sources.matching import match_paths
-from gated_vae.preprocessing.sources.splits import SPLITS, Split
+from gated_vae.preprocessing.sources.splits import SPLIT_OF, SPLITS, Split
 
-_SPLITS = {str(number): name for number, name in enumerate(SPLITS)}  # as CelebA's README numbers them
-_SPLITS |= {name: name for name in SPLITS} | {"val": "valid"}
-
+_SPLITS = SPLIT_OF | {str(number): name for number, name in enumerate(SPLITS)}  # as CelebA's README numbers them
 _LIST_BYTES = 1 << 28  # at most; CelebA's attributes, the largest of its lists, have 25 MB
 _FORM = "Every line must be like `000001.jpg 2880`: the official file or Kaggle's CSV, as UTF-8 text."
 _PICTURE = re.compile(r'\s*"?(.+?\.(?:bmp|jpe?g|png))"?\s*[,;\t ]\s*(.*)', re.IGNORECASE)  # then what follows the name

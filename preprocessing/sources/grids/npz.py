@@ -37,20 +37,16 @@ def open_npz(path: Path, what: str, remedy: str) -> Iterator[zipfile.ZipFile]:
 def form_of(archive: zipfile.ZipFile, key: str) -> Form:
     """Shape and dtype of an array; `ValueError` where it lies by columns or says nothing."""
     with archive.open(f"{key}.npy") as stream:
-        found, by_columns, kind = _header(stream, key)
-    if by_columns:
-        raise ValueError(f"{key} is {kind} {found} by columns.")
-    return found, kind
+        return _read_form(stream, key)
 
 
 def read_member(archive: zipfile.ZipFile, key: str, form: Form, block_rows: int) -> Iterator[npt.NDArray[Any]]:
     """Stream one array in blocks of rows, after its header has been held against what is expected."""
     shape, dtype = form
     with archive.open(f"{key}.npy") as stream:
-        found, by_columns, kind = _header(stream, key)
-        if (found, by_columns, kind) != (shape, False, dtype):
-            order = " by columns" if by_columns else ""
-            raise ValueError(f"{key} is {kind} {found}{order}, not {dtype} {shape}.")
+        found = _read_form(stream, key)
+        if found != form:
+            raise ValueError(f"{key} is {found[1]} {found[0]}, not {dtype} {shape}.")
         for start in range(0, shape[0], block_rows):
             rows = min(block_rows, shape[0] - start)
             size = rows * math.prod(shape[1:]) * dtype.itemsize
@@ -62,12 +58,15 @@ def read_member(archive: zipfile.ZipFile, key: str, form: Form, block_rows: int)
             raise ValueError(f"{key} goes on after its last row.")
 
 
-def _header(stream: IO[bytes], key: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Read an npy header: shape, whether by columns, dtype."""
+def _read_form(stream: IO[bytes], key: str) -> Form:
+    """Read an npy header."""
     version = np.lib.format.read_magic(stream)
     if version != (1, 0):
         raise ValueError(f"{key} is in npy format {version}, not (1, 0).")
     try:
-        return np.lib.format.read_array_header_1_0(stream)
+        shape, by_columns, dtype = np.lib.format.read_array_header_1_0(stream)
     except (SyntaxError, TypeError, TokenError, MemoryError, RecursionError) as error:  # what its parser lets through
         raise ValueError(f"{key} has no valid header.") from error
+    if by_columns:
+        raise ValueError(f"{key} is {dtype} {shape} by columns.")
+    return shape, dtype

@@ -23,14 +23,12 @@ from gated_vae.preprocessing.sources.images.options import ImagesOptions
 from gated_vae.preprocessing.sources.images.rows import Rows, find_tables, read_rows
 from gated_vae.preprocessing.sources.matching import Parts, match_paths
 from gated_vae.preprocessing.sources.sizes import as_told, shape_of, size_of
-from gated_vae.preprocessing.sources.splits import SPLITS, in_order
+from gated_vae.preprocessing.sources.splits import SPLIT_OF, in_order
 from gated_vae.preprocessing.store import Rejected
 from gated_vae.preprocessing.store_writer import Plan
 
 # What OpenCV reads, and what people have that it may not read: it is rejected by name then.
 SUFFIXES = (".avif", ".bmp", ".gif", ".heic", ".heif", ".jp2", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-_SPLIT_OF = {name: name for name in SPLITS} | {"training": "train", "testing": "test"}
-_SPLIT_OF |= dict.fromkeys(("val", "validation", "dev"), "valid")
 _REMEDY = f"Give a folder of pictures ({', '.join(SUFFIXES)}); they may lie in folders."
 
 
@@ -96,7 +94,7 @@ def stem(name: str) -> str:
 def _split_folders(names: Sequence[str]) -> bool:
     """Whether all pictures lie in folders that are called as splits are, those that train among them."""
     firsts = {name.partition("/")[0].lower() if "/" in name else "" for name in names}
-    return firsts <= {*_SPLIT_OF} and "train" in {_SPLIT_OF[first] for first in firsts}
+    return firsts <= {*SPLIT_OF} and "train" in {SPLIT_OF[first] for first in firsts}
 
 
 def _folder_labels(names: Sequence[str], split_folders: bool) -> dict[str, pa.Array]:
@@ -204,7 +202,7 @@ def _splits(
     if told is not None:
         splits = [None if value is None else _split_named(str(value)) for value in told.to_pylist()]
     elif folders:
-        splits = [_SPLIT_OF[name.partition("/")[0].lower()] for name in names]
+        splits = [SPLIT_OF[name.partition("/")[0].lower()] for name in names]
     if splits is not None and options.split:
         who = "folders" if told is None else "the table's column split"
         raise GatedVAEError(f"Both --split and {who} say who trains.", "", "Leave --split out.")
@@ -218,12 +216,12 @@ def _splits(
 
 
 def _split_named(value: str) -> str:
-    if (name := value.strip().lower()) not in _SPLIT_OF:
-        known = ", ".join(_SPLIT_OF)
+    if (name := value.strip().lower()) not in SPLIT_OF:
+        known = ", ".join(SPLIT_OF)
         raise GatedVAEError(
             f"There is no split {value!r}.", "The table's column split has it.", f"Write one of {known}."
         )
-    return _SPLIT_OF[name]
+    return SPLIT_OF[name]
 
 
 def _kept_together(names: Sequence[str], columns: Mapping[str, Any]) -> list[str]:
