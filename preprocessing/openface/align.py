@@ -49,17 +49,10 @@ def scaled_rotations(points: Array, target: Array) -> Array:
 
 
 def alignments(landmarks: Array) -> Array:
-    """The transforms from pictures to OpenFace's square of 112 pixels.
+    """The transforms (n, 2, 3) from pictures to OpenFace's square of 112 pixels, of landmarks (n, 68, 2) in pixels.
 
-    Parameters
-    ----------
-    landmarks:
-        (n, 68, 2) x, y in pixels of the picture, the middle of its first pixel being (0, 0).
-
-    Returns
-    -------
-    (n, 2, 3): what is at (x, y) in the picture is at `matrix @ (x, y, 1)` in the square. NaN where the landmarks are no
-    numbers or all the same.
+    The middle of a picture's first pixel is (0, 0). What is at (x, y) in it is at `matrix @ (x, y, 1)` in the square. NaN where
+    the landmarks are no numbers or all the same.
     """
     turns = PER_MM * scaled_rotations(landmarks[:, RIGID], MEAN_SHAPE)
     shifts = SIDE // 2 - turns @ landmarks.mean(axis=1)[..., None]
@@ -84,16 +77,11 @@ def cut_face(pixels: Pixels, matrix: Array, shape: Size, out: Pixels | None = No
     pixels:
         uint8 (height, width) or (height, width, 3).
     matrix:
-        One of `alignments`.
+        One of `alignments`; ValueError when it is not finite.
     shape:
         Height and width of the result in pixels: all of OpenFace's square, or the middle of it where they differ.
     out:
         Where to write it, contiguous; a new array when None.
-
-    Raises
-    ------
-    ValueError
-        When the matrix is not finite.
     """
     if not np.isfinite(matrix).all():
         raise ValueError("the landmarks are no numbers, or all in one place")

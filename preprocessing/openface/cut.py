@@ -23,12 +23,7 @@ Words = npt.NDArray[np.uint64]
 def cut_lines(text: bytes, count: int, delimiter: str, width: int, kept: Sequence[int]) -> bytes | None:
     """Keep some cells of each of the `count` lines in `text`; None where a line does not have exactly `width` cells.
 
-    Parameters
-    ----------
-    text:
-        Lines without quotes, each with its newline.
-    kept:
-        Positions of cells, ascending; the last is the last of the line.
+    Lines have no quotes, and each its newline; positions `kept` ascend, and the last is the last of the line.
     """
     words = _cell_ends(text, delimiter)
     rank = np.cumsum(np.bitwise_count(words), dtype=np.int64)

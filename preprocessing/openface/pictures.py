@@ -40,7 +40,7 @@ _ALIGNED = re.compile(r"(?:face_det_(\d{1,9})|frame_det_(?:(\d{1,9})_)?(\d{1,9})
 
 _SUFFIX = re.compile(r"\.(?:bmp|jpe?g|png|avi|m4v|mkv|mov|mp4|mpe?g|webm|wmv)$", re.IGNORECASE)
 
-Parts = tuple[str, ...]
+Parts = tuple[str, ...]  # folders and name of a path
 
 
 def list_aligned(root: str, csv: str) -> list[tuple[str, Stamp]]:
@@ -139,25 +139,17 @@ def shared_end(first: Sequence[str], second: Sequence[str]) -> int:
 
 
 class WholePictures:
-    """The pictures of a folder and the folders in it; `GatedVAEError` when it has none or cannot be listed.
+    """The pictures of the folder `root` and the folders in it; `GatedVAEError` when it has none or cannot be listed.
 
-    Parameters
-    ----------
-    root:
-        The folder, an absolute path.
-    openface:
-        Where the CSVs lie, an absolute path: OpenFace leaves copies of pictures beside them, with the landmarks drawn over.
-
-    Attributes
-    ----------
-    files:
-        Stamp of each by its path in `root`, sorted.
+    `openface` is where the CSVs lie: OpenFace leaves copies of pictures beside them, with the landmarks drawn over. Both are
+    absolute paths.
     """
 
     def __init__(self, root: Path, openface: Path) -> None:
         remedy = f"Give the folder of the pictures ({', '.join(SUFFIXES)}) that OpenFace was run on."
         files = list_files(root, SUFFIXES, remedy)
-        self.root, self.files = root, {name: stamp for name, stamp in files.items() if stamp != UNREADABLE}
+        self.root = root
+        self.files = {name: stamp for name, stamp in files.items() if stamp != UNREADABLE}  # by path in `root`, sorted
         if not self.files:
             raise GatedVAEError(f"There are no pictures in {root}.", "", remedy)
         self._root, self._openface = own_parts(os.fspath(root)), own_parts(os.fspath(openface))
@@ -176,21 +168,10 @@ class WholePictures:
             self._folders[(self._root + own_parts(folder))[-1]].append(folder)
 
     def find(self, csv: str, given: str | None, *, sole: bool = True) -> str:
-        """Path in `root` of the picture that a CSV was made of.
+        """Path in `root` of the picture that a CSV was made of; `LookupError` says why there is none, or no single one.
 
-        Parameters
-        ----------
-        csv:
-            Path where the CSVs lie.
-        given:
-            The input that its details name, if they do: then a picture of that name, or the only one of its stem.
-        sole:
-            Whether no other CSV was made of a picture with this name: if not, the folder must fit, too.
-
-        Raises
-        ------
-        LookupError
-            Says why there is no such picture, or no single one.
+        It is named as the input that the details name, where they do (`given`), or the only one of that stem; else it has the
+        CSV's stem. Unless no other CSV was made of a picture with this name (`sole`), the folder must fit, too.
         """
         wanted = path_parts(given or "")
         name = wanted[-1] if wanted else own_parts(csv)[-1][: -len(CSV)]

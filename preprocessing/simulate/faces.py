@@ -100,15 +100,8 @@ def simulate_faces(
 def simulate_labels(options: FaceSimulation, numbers: Iterable[int]) -> pd.DataFrame:
     """What the CSVs of images say of their portraits, without drawing them: the same pictures with other labels are cheap.
 
-    Parameters
-    ----------
-    numbers:
-        Images, from 1.
-
-    Returns
-    -------
-    A row per number: confidence, pose_Rx .. AU45_c, rounded as OpenFace rounds. Where `options` loses faces, a row may
-    be of one that is lost or not found.
+    A row for each of the `numbers` of images (from 1): confidence, pose_Rx .. AU45_c, rounded as OpenFace rounds. Where `options`
+    loses faces, a row may be of one that is lost or not found.
     """
     return pd.DataFrame([read_portrait(options, number) for number in numbers])
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 
-Parts = tuple[str, ...]  # folders and name of a path
+from gated_vae.preprocessing.openface.pictures import Parts
+
 Key = Callable[[str], str]
 
 

@@ -32,7 +32,10 @@ BLACK = 3  # grey levels; what JPEG may make of black
 
 
 def workers_for(files: int, workers: int | None, scheduler: str | None) -> AbstractContextManager[RunTasks]:
-    """Threads, from `PROCESSES_FROM` files on processes here, or the workers of a Dask scheduler."""
+    """The workers of a Dask scheduler; without one threads, or from `PROCESSES_FROM` files on processes (every core when None).
+
+    A script that starts processes needs ``if __name__ == "__main__":``.
+    """
     if scheduler is not None:
         return cluster(scheduler)
     return processes(workers) if workers != 1 and files >= PROCESSES_FROM else threads(workers)

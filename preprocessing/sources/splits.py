@@ -31,13 +31,7 @@ class Split:
         return {**self.shares, "seed": self.seed}
 
     def assign(self, keys: Sequence[str]) -> list[str]:
-        """Name of the split of each key; equal keys are never parted.
-
-        Raises
-        ------
-        BadSourceError
-            When a split of which a share is asked for gets nobody.
-        """
+        """Name of the split of each key, equal keys never parted; `BadSourceError` when one that was asked for gets nobody."""
         names, ends = list(self.shares), list(accumulate(self.shares.values()))
         places = {key: min(bisect(ends, self._point(key)), len(names) - 1) for key in {*keys}}
         empty = [name for place, name in enumerate(names) if place not in places.values()]
@@ -53,13 +47,7 @@ class Split:
 
 
 def parse_split(text: str) -> Split:
-    """Read ``train=.8,valid=.1,test=.1``, and ``,seed=7`` where another choice is wanted.
-
-    Raises
-    ------
-    UsageError
-        When it cannot be read, names another split, or the shares do not sum to one.
-    """
+    """Read ``train=.8,valid=.1,test=.1``, and ``,seed=7`` where another choice is wanted; `UsageError` where that cannot be."""
     remedy = "Write --split train=.8,valid=.1,test=.1"
     found: dict[str, float] = {}
     for part in text.split(","):

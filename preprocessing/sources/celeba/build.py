@@ -51,14 +51,7 @@ def preprocess_celeba(
     overwrite: bool = False,
     progress: Progress = ignore,
 ) -> CelebaReport:
-    """Make a store of the faces in `options.openface` in the folder `out`; see `make_store`.
-
-    Parameters
-    ----------
-    workers, scheduler:
-        Threads, or from `PROCESSES_FROM` CSVs on processes here (every core when None; a script that calls this then needs
-        ``if __name__ == "__main__":``), or the address of a Dask scheduler.
-    """
+    """Make a store of the faces in `options.openface` in the folder `out`; see `make_store`, `workers_for`."""
     started = time.perf_counter()
     source = CelebaSource(options)
     where = workers_for(len(source.found.sizes), workers, scheduler)

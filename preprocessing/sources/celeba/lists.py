@@ -72,12 +72,8 @@ def read_attributes(path: Path) -> NamedValues:
 def look_up(labels: NamedValues, images: Sequence[Parts]) -> pd.DataFrame:
     """Values of each image: of the line whose path is the same as far as both go, by the name's stem if the suffix differs.
 
-    What could be one image's or another's is neither's: no two people get one identity. Missing values where there is no line.
-
-    Raises
-    ------
-    BadSourceError
-        When no image has a line; it names one of each side.
+    What could be one image's or another's is neither's: no two people get one identity. Missing values where there is no line;
+    `BadSourceError` when no image has one, which names one of each side.
     """
     found = match_paths(labels.values, images, stem)
     if images and not found:

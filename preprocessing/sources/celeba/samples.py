@@ -30,12 +30,8 @@ def sample_table(faces: pd.DataFrame, people: People, *, whole: bool) -> pa.Tabl
     one name, as many folders come before all names as it takes to tell them apart.
 
     Labels stay float64, so that they compare equal to what any reader finds in the CSVs; Parquet stores the few different
-    values of each once, so that the width costs nothing on disk.
-
-    Raises
-    ------
-    BadSourceError
-        When a list, or the folders, say nothing of any image.
+    values of each once, so that the width costs nothing on disk. `BadSourceError` when a list, or the folders, say nothing of
+    any image.
     """
     images = [_image(*face) for face in _places(faces, whole)]
     samples = pd.DataFrame({"image": _short([image for image, _ in images])}, index=faces.index)

@@ -31,6 +31,8 @@ from gated_vae.preprocessing.store import Rejected
 
 Texts = Callable[[pd.DataFrame], pd.Series]
 
+_NEEDED = {1 << bit: name for bit, name in enumerate(LABELS) if name not in PRESENCES}  # by bit in `has`
+
 
 class Sieve:
     """Faces that are left, and those dropped so far with reason and detail."""
@@ -49,42 +51,33 @@ class Sieve:
         self.dropped += [Rejected(*item) for item in items]
         self.faces = self.faces[~bad]
 
+    def drop_values(self, bad: pd.DataFrame, reason: str) -> None:
+        """Drop the rows with a `bad` value; the first of them is told."""
+        self.drop(bad.any(axis=1), reason, lambda faces: _shown(faces, bad.loc[faces.index]))
+
 
 def leave_out_columns(faces: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
     """Leave out labels that few rows have, as `missing_columns` rejects the rows that lack one of those that stay.
 
-    What most rows have decides; if two sets of columns have as many rows, the larger does. Presences may be missing.
-
-    Returns
-    -------
-    The table without those columns, and which files have each of them, in words.
+    What most rows have decides; if two sets of columns have as many rows, the larger does. Presences may be missing. Returns
+    the table without those columns, and which files have each of them, in words.
     """
     if faces.empty:
         return faces, {}
-    counted = sum(1 << bit for bit, name in enumerate(LABELS) if name not in PRESENCES)
-    sets = (faces["has"] & counted).value_counts()
+    sets = (faces["has"] & sum(_NEEDED)).value_counts()
     most = max(sets.index, key=lambda has: (sets[has], int(has).bit_count()))
     files, left_out = faces.drop_duplicates("source"), {}
-    for bit, name in enumerate(LABELS):
-        if counted & ~int(most) & 1 << bit and name in faces:
-            having = files["source"][(files["has"] & 1 << bit) != 0]
+    for bit, name in _NEEDED.items():
+        if not most & bit and name in faces:
+            having = files["source"][(files["has"] & bit) != 0]
             left_out[name] = f"in {len(having)} of {len(files)} files only, first {having.iloc[0]}"
     return faces.drop(columns=list(left_out)), left_out
 
 
 def choose_faces(faces: pd.DataFrame, options: CelebaOptions, crop: str) -> tuple[pd.DataFrame, list[Rejected]]:
-    """Take at most one face per image.
+    """Take at most one face per image: the faces taken, in their order, and the rejected ones.
 
-    Parameters
-    ----------
-    faces:
-        As `read_faces` returns them, with `picture` (path or null) and, where that is null, `missing` (why).
-    crop:
-        How faces are cut out, one of `CROPS`.
-
-    Returns
-    -------
-    The faces taken, in their order, and the rejected ones.
+    Faces are as `read_faces` returns them, with `picture` (path or null) and, where that is null, `missing` (why).
     """
     sieve = Sieve(faces)
     drop_incomplete(sieve)
@@ -101,10 +94,9 @@ def choose_faces(faces: pd.DataFrame, options: CelebaOptions, crop: str) -> tupl
 
 def drop_incomplete(sieve: Sieve) -> None:
     """Drop the rows of files that lack a column which the others have."""
-    lacking = pd.Series("", sieve.faces.index)
-    for bit, name in reversed(list(enumerate(LABELS))):
-        if name in sieve.faces and name not in PRESENCES:
-            lacking = lacking.mask(sieve.faces["has"] & 1 << bit == 0, name)
+    needed = {bit: name for bit, name in _NEEDED.items() if name in sieve.faces}
+    sets = sieve.faces["has"].unique().tolist()
+    lacking = sieve.faces["has"].map({has: next((needed[bit] for bit in needed if not has & bit), "") for has in sets})
     sieve.drop(
         lacking != "", "missing_columns", lambda faces: "no column " + lacking[faces.index] + ", which most files have"
     )
@@ -121,16 +113,15 @@ def drop_poor(sieve: Sieve, min_confidence: float, max_angle: float) -> None:
     finite = np.isfinite(sieve.faces[labels])
     presences = [name for name in PRESENCES if name in labels]
     finite.loc[sieve.faces[presences].isna().all(axis=1), presences] = True
-    sieve.drop(~finite.all(axis=1), "not_finite", lambda faces: _shown(faces, ~finite.loc[faces.index]))
+    sieve.drop_values(~finite, "not_finite")
     ranges = {name: (0, 5) if name in INTENSITIES else (0, 1) for name in labels if name not in pose}
     strange = pd.DataFrame({name: ~sieve.faces[name].between(*span) for name, span in ranges.items()})
     strange &= sieve.faces[list(ranges)].notna()
-    sieve.drop(strange.any(axis=1), "impossible_value", lambda faces: _shown(faces, strange.loc[faces.index]))
+    sieve.drop_values(strange, "impossible_value")
     if "success" in sieve.faces:
         sieve.drop(sieve.faces["success"] == 0, "no_success", "OpenFace says success 0")
     if "confidence" in sieve.faces:
-        low = sieve.faces[["confidence"]] < min_confidence
-        sieve.drop(low["confidence"], "low_confidence", lambda faces: _shown(faces, low.loc[faces.index]))
+        sieve.drop_values(sieve.faces[["confidence"]] < min_confidence, "low_confidence")
     wide = sieve.faces[pose].abs() > max_angle
 
     def why_wide(faces: pd.DataFrame) -> pd.Series:

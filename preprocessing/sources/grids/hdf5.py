@@ -22,13 +22,7 @@ _CACHE_BYTES = 64 << 20  # so that a chunk of many images is unpacked once
 
 @contextmanager
 def open_hdf5(path: Path, what: str, remedy: str) -> Iterator[Any]:
-    """Open an HDF5 file; whatever its damage raises while the block lasts becomes one message, that it is not `what`.
-
-    Raises
-    ------
-    GatedVAEError
-        When h5py is not installed.
-    """
+    """Open an HDF5 file by h5py; whatever its damage raises while the block lasts becomes one message, that it is not `what`."""
     try:
         import h5py
     except ImportError:

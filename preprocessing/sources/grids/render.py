@@ -58,18 +58,9 @@ def _bezier(control: Points, sides: int) -> Points:
 
 
 def fill(corners: Points, x: Points, y: Points) -> npt.NDArray[np.bool_]:
-    """Tell which points of a raster lie inside a polygon (even-odd rule).
+    """Tell which points of a raster lie inside a polygon (even-odd rule): bool (h, w).
 
-    Parameters
-    ----------
-    corners:
-        The polygon (n, 2), closed from the last corner to the first.
-    x, y:
-        Ascending coordinates of the raster's columns and rows, (w,) and (h,).
-
-    Returns
-    -------
-    Bool (h, w).
+    `corners` (n, 2) are closed from the last to the first; `x` (w,) and `y` (h,) are ascending coordinates of columns and rows.
     """
     start, end = corners, np.roll(corners, -1, axis=0)
     crosses = (start[:, 1] <= y[:, None]) != (end[:, 1] <= y[:, None])  # (h, n)
@@ -82,20 +73,9 @@ def fill(corners: Points, x: Points, y: Points) -> npt.NDArray[np.bool_]:
 
 
 def draw_everywhere(shape: int, scale: float, angle: float) -> Images:
-    """Draw a sprite at every place.
+    """Draw a sprite at every place: uint8 (32, 32, 64, 64) of 0 and 255, by place along x, place along y, row and column.
 
-    Parameters
-    ----------
-    shape:
-        0 square, 1 ellipse, 2 heart.
-    scale:
-        Up to 1.
-    angle:
-        Radians, counter-clockwise.
-
-    Returns
-    -------
-    uint8 (32, 32, 64, 64) of 0 and 255: place along x, place along y, row, column.
+    Shapes are 0 square, 1 ellipse and 2 heart; the scale is up to 1, the angle in radians, counter-clockwise.
     """
     cos, sin = np.cos(angle), np.sin(angle)
     corners = scale * outline(shape) @ np.array([(cos, -sin), (sin, cos)])  # y points downwards

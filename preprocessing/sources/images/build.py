@@ -39,13 +39,7 @@ def preprocess_images(
     overwrite: bool = False,
     progress: Progress = ignore,
 ) -> ImagesReport:
-    """Make a store of the pictures in `options.folder` in the folder `out`; see `make_store`.
-
-    Parameters
-    ----------
-    workers, scheduler:
-        As of `preprocess_celeba`.
-    """
+    """Make a store of the pictures in `options.folder` in the folder `out`; see `make_store`, `workers_for`."""
     started = time.perf_counter()
     source = ImagesSource(options)
     where = workers_for(len(source.found.pictures), workers, scheduler)
