@@ -10,15 +10,17 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from gated_vae.preprocessing.errors import GatedVAEError, UsageError
-from gated_vae.preprocessing.labels.table import Labels
 from gated_vae.preprocessing.openface.cells import POSE
+
+if TYPE_CHECKING:
+    from gated_vae.preprocessing.labels.table import Labels
 
 ANGLES = {"radians": 1.0, "degrees": math.pi / 180}
 BLENDSHAPES = re.findall(

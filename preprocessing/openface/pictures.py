@@ -40,7 +40,7 @@ _ALIGNED = re.compile(r"(?:face_det_(\d{1,9})|frame_det_(?:(\d{1,9})_)?(\d{1,9})
 
 _SUFFIX = re.compile(r"\.(?:bmp|jpe?g|png|avi|m4v|mkv|mov|mp4|mpe?g|webm|wmv)$", re.IGNORECASE)
 
-Parts = tuple[str, ...]  # folders and name of a path
+Parts = tuple[str, ...]
 
 
 def list_aligned(root: str, csv: str) -> list[tuple[str, Stamp]]:

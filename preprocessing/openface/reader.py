@@ -94,6 +94,7 @@ class _Pending:
     layout: Layout
     texts: list[bytes] = field(default_factory=list)
     pieces: list[tuple[int, int, int]] = field(default_factory=list)  # of each text: file, row of its first line, lines
+    quoted: bool = False  # whether some lines hold quotes
 
 
 class Shard:
@@ -178,6 +179,7 @@ class Shard:
         """Keep lines for later, until those that wait are enough to be parsed."""
         pending.texts.append(text)
         pending.pieces.append((file, self.rows, count))
+        pending.quoted |= b'"' in text
         self.rows += count
         self.size += len(text)
         if self.size > BATCH:
@@ -188,14 +190,13 @@ class Shard:
         for pending in self.pending.values():
             if any(pending.texts):
                 self._parse(pending)
-                pending.texts.clear()
-                pending.pieces.clear()
+                pending.texts, pending.pieces, pending.quoted = [], [], False
         self.size = 0
 
     def _parse(self, pending: _Pending) -> None:
         file, first, count = np.array(pending.pieces).T
         files = np.repeat(file, count)
-        parsed = parse_lines(pending.layout, b"".join(pending.texts), len(files))
+        parsed = parse_lines(pending.layout, b"".join(pending.texts), len(files), pending.quoted)
         rows = np.arange(len(files)) + np.repeat(first - np.cumsum(count) + count, count)
         for line, reason, detail in parsed.rejected:
             self.rejected.append((int(files[line]), int(rows[line]), reason, detail))

@@ -122,13 +122,13 @@ def _distinct(names: Iterable[str]) -> list[str]:
     return names
 
 
-def parse_lines(layout: Layout, text: bytes, count: int) -> Parsed:
-    """Parse `count` lines that are not empty, each with its newline.
+def parse_lines(layout: Layout, text: bytes, count: int, quoted: bool) -> Parsed:
+    """Parse `count` lines that are not empty, each with its newline; `quoted` if some hold quotes.
 
     Columns that OpenFace names become int64 or float64, correctly rounded; a line in which one of them holds anything
     else is rejected. The user's own columns become what pandas makes of them.
     """
-    table, rejected = _split_quoted(layout, text) if b'"' in text else _split_plain(layout, text, count)
+    table, rejected = _split_quoted(layout, text) if quoted else _split_plain(layout, text, count)
     taken = np.delete(np.arange(count), [ragged.line for ragged in rejected])
     if len(taken) != table.num_rows:
         raise RuntimeError(f"{table.num_rows} rows from {len(taken)} lines: rows would go to the wrong files.")

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 
-from gated_vae.preprocessing.openface.pictures import Parts
-
+Parts = tuple[str, ...]  # folders and name of a path
 Key = Callable[[str], str]
 
 

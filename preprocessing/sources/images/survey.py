@@ -18,10 +18,10 @@ import pyarrow.compute as pc
 from gated_vae.preprocessing.errors import BadSourceError, GatedVAEError
 from gated_vae.preprocessing.files import digest, file_digest
 from gated_vae.preprocessing.openface.listing import list_files, listing_digests, printable
-from gated_vae.preprocessing.openface.pictures import Parts, path_parts
+from gated_vae.preprocessing.openface.pictures import path_parts
 from gated_vae.preprocessing.sources.images.options import ImagesOptions
 from gated_vae.preprocessing.sources.images.rows import Rows, find_tables, read_rows
-from gated_vae.preprocessing.sources.matching import match_paths
+from gated_vae.preprocessing.sources.matching import Parts, match_paths
 from gated_vae.preprocessing.sources.sizes import as_told, shape_of, size_of
 from gated_vae.preprocessing.sources.splits import SPLIT_OF, in_order
 from gated_vae.preprocessing.store import Rejected
