@@ -164,7 +164,8 @@ def _too_large(configs: Sequence[TrainConfig], store: Store, device: str) -> Gat
     remedy = f"Train about {fit} at a time: --stack {fit}, or as many --seeds. What is trained is not trained again."
     if not fit:
         remedy = "Lower --batch-size or --hidden, end what else uses the GPU, or use --device cpu."
-    return GatedVAEError(f"{asked} models do not fit into the memory of the GPU.", why, remedy)
+    what = f"{asked} models do" if asked > 1 else "The model does"
+    return GatedVAEError(f"{what} not fit into the memory of the GPU.", why, remedy)
 
 
 def why_not_stacked(configs: Sequence[TrainConfig]) -> str:
