@@ -161,7 +161,7 @@ def _too_large(configs: Sequence[TrainConfig], store: Store, device: str) -> Gat
     asked, fit = len(configs), max(0, free // one)
     fit = fit if fit < asked else asked // 2  # more than that the estimate was wrong by
     why = f"Beside the images {max(0, free) / 2**30:,.1f} GiB are free; a model takes about {one / 2**30:.2g}."
-    remedy = f"Train about {fit} at a time: --stack {fit}, or as many --seeds. What is trained is not trained again."
+    remedy = f"Train about {fit} at a time: --stack {fit}, or so many --seeds. What is trained is not trained again."
     if not fit:
         remedy = "Lower --batch-size or --hidden, end what else uses the GPU, or use --device cpu."
     what = f"{asked} models do" if asked > 1 else "The model does"

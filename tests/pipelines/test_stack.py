@@ -373,7 +373,7 @@ def test_how_many_models_fit_is_told_where_memory_does_not_suffice(
 
     assert "about 1 at a time: --stack 1" in told()
     monkeypatch.setattr("torch.cuda.memory_reserved", lambda _: 2 * room[0])
-    assert "about 3 at a time: --stack 3, or as many --seeds" in told()
+    assert "about 3 at a time: --stack 3, or so many --seeds" in told()
     monkeypatch.setattr("torch.cuda.memory_reserved", lambda _: 9 * room[0])
     assert "about 2 at a time" in told(), "the estimate was too low"
     room[0] = 0
