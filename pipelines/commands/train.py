@@ -142,6 +142,7 @@ def train(
     from dataclasses import replace
 
     from gated_vae.models.methods.vae import Ungated
+    from gated_vae.pairing.stream.address import is_address
     from gated_vae.pairing.stream.loader import open_source
     from gated_vae.pipelines import console
     from gated_vae.pipelines.training import process, stack, trainer
@@ -196,12 +197,13 @@ def train(
     options = trainer.TrainOptions(
         out, device=where, resume=resume, overwrite=overwrite, checkpoint_every=checkpoint_every
     )
+    at_hand = None if is_address(store) else opened
     if many:
         from gated_vae.pipelines.experiments.seeds import train_seeds
 
         with console.progress("train", "runs") as update:
             reports = train_seeds(config, many, options, opened, update)
-        show_seeds(reports, out, as_json=as_json)
+        show_seeds(reports, at_hand, out, as_json=as_json)
         return
     with process.joined(where) as first:
         if not first:
@@ -209,7 +211,7 @@ def train(
             return
         with console.progress("train", "steps") as update:
             report = stack.train(config, options, update, opened)
-    show_training(report, as_json=as_json)
+    show_training(report, at_hand, as_json=as_json)
 
 
 def _weighed(objective: Objective, beta: float | None) -> Objective:

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from gated_vae.pipelines.training.trainer import TrainReport
+    from gated_vae.preprocessing.store import Store
 
 
-def show_training(report: TrainReport, *, as_json: bool) -> None:
-    """Print what training did, and which partitions are dead."""
+def show_training(report: TrainReport, store: Store | None = None, *, as_json: bool) -> None:
+    """Print what training did, and which partitions are dead, where their images are at hand."""
     from gated_vae.pipelines import console
 
-    dead = _dead(report)
+    dead = _dead(report, store)
     terms = sorted({term for losses in report.losses.values() for term in losses})
     table = [[name, *(losses.get(term) for term in terms)] for name, losses in report.losses.items()]
     done = "nothing to do: it was finished" if report.steps_now == 0 else f"{report.steps_now:,} now"
@@ -33,15 +34,15 @@ def show_training(report: TrainReport, *, as_json: bool) -> None:
     console.show({**console.plain(report), "dead": dead}, rows, as_json=as_json)
 
 
-def show_seeds(reports: Sequence[TrainReport], out: Path, *, as_json: bool) -> None:
-    """Print the last losses of runs in folders of `out`, and the 95% interval of their mean over seeds."""
+def show_seeds(reports: Sequence[TrainReport], store: Store | None, out: Path, *, as_json: bool) -> None:
+    """Print the last losses of runs in folders of `out`, and the 95% interval of their mean over seeds; and what is dead."""
     import pandas as pd
 
     from gated_vae.pipelines import console
     from gated_vae.pipelines.experiments.tables import half_width, interval
 
     losses = pd.DataFrame([_last_losses(report) for report in reports])
-    dead = [_dead(report) for report in reports]
+    dead = [_dead(report, store) for report in reports]
     rows = {"runs": f"{out}/SEED"}
     if left_alone := [report.out.name for report in reports if not report.steps_now]:
         rows["nothing to do"] = f"seeds {', '.join(left_alone)} were finished"
@@ -66,16 +67,12 @@ def _last_losses(report: TrainReport) -> dict[str, float]:
     return losses
 
 
-def _dead(report: TrainReport) -> list[str]:
-    """Partitions none of whose dimensions tells anything, where that is news, and the images are at hand."""
-    from gated_vae.pairing.stream.address import is_address
+def _dead(report: TrainReport, store: Store | None) -> list[str]:
+    """Partitions none of whose dimensions tells anything, where that is news."""
     from gated_vae.pipelines.evaluation.opened import dead_partitions
     from gated_vae.pipelines.training.run import open_run
 
-    run = open_run(report.out)
-    if not report.steps_now or run.config.decoder_only or is_address(run.config.store):
-        return []
-    return dead_partitions(run, run.store())
+    return dead_partitions(open_run(report.out), store) if store and report.steps_now else []
 
 
 def _remedy(partition: str) -> str:
