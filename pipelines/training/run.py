@@ -38,7 +38,6 @@ CHECKPOINTS, FIGURES = "checkpoints", "figures"
 TUNED = "finetuned"  # in a run's folder, the run that starts from its weights
 REPLACED = ".replaced"  # the run that was there before, until this one is trained
 KEPT_CHECKPOINTS = 2
-_FOLDERS = (TUNED, FIGURES, CHECKPOINTS)
 _MADE = (  # of former weights
     *("metrics.json", "report.html", "MODEL_CARD.md", "events.out.tfevents.*", f"{FIGURES}/*.png"),
     *(f"{CHECKPOINTS}/{name}" for kind in KINDS for name in (f"{kind}-*.safetensors", f".{kind}-*.partial")),
@@ -450,36 +449,37 @@ def _is_run(path: Path) -> bool:
 def _set_aside(path: Path) -> None:
     """Move what a run has in its folder to one in it: first what says that it is trained, the configuration last.
 
-    Where a run lies there already, this one is removed, unless it is trained: then that one goes.
+    Where a run lies there already, this one is removed, unless it is trained: then that one goes. Its configuration stays, so
+    that what a death leaves is a run still.
     """
     if not _is_run(path):
         raise GatedVAEError(f"{path} cannot be replaced.", "Its config.json is none of a run.", "Choose another --out.")
-    before = path / REPLACED
-    own = sorted(_own(path), key=lambda entry: entry != path / "metrics.json")
+    before, trained = path / REPLACED, path / "metrics.json"
+    own = sorted(_own(path), key=lambda entry: entry != trained)
     moved = {entry: before / entry.relative_to(path) for entry in own}
     refuse_links(path, {before, *(place.parent for place in moved.values())})
-    if (path / "metrics.json") in moved:
+    if trained in moved:
         remove(before)  # what a death has left of it
-    elif _config_path(before).exists():
-        _remove(path)
-        return
+    kept = _config_path(before).exists()
     for entry, place in moved.items():
-        place.parent.mkdir(parents=True, exist_ok=True)
-        entry.rename(place)
-    _remove_empty(path)
-    write_json(_config_path(before), read_json(_config_path(path), "Choose another --out."))
-
-
-def _remove(path: Path) -> None:
-    """Remove what a run has in its folder, and no link's target, but the configuration: what a death leaves is a run still."""
-    for entry in _own(path):
-        entry.unlink()
-    _remove_empty(path)
+        if kept:
+            entry.unlink()
+        else:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            entry.rename(place)
+    for folder in sorted({entry.parent for entry in own} - {path}, reverse=True):  # the innermost first
+        if not any(folder.iterdir()):
+            folder.rmdir()
+    if not kept:
+        write_json(_config_path(before), read_json(_config_path(path), "Choose another --out."))
 
 
 def _own(path: Path) -> list[Path]:
-    """The files that a run has in its folder beside its configuration, those of the run that was fine-tuned in it among them."""
-    links = [path / name for name in _FOLDERS if (path / name).is_symlink()]
+    """The files that a run has in its folder beside its configuration, those of the run that was fine-tuned in it among them.
+
+    Of a folder that is a link it is the link, not what that leads to.
+    """
+    links = [path / name for name in (TUNED, FIGURES, CHECKPOINTS) if (path / name).is_symlink()]
     entries = [entry for pattern in _MADE for entry in sorted(path.glob(pattern)) if not entry.is_dir()]
     found = [*links, *(entry for entry in entries if entry.parent not in links)]
     tuned = path / TUNED
@@ -487,11 +487,3 @@ def _own(path: Path) -> list[Path]:
         with locked(tuned):
             found += [*_own(tuned), _config_path(tuned), tuned / ".lock"]
     return found
-
-
-def _remove_empty(path: Path) -> None:
-    """Remove those of a run's folders that nothing is left in, the innermost first."""
-    folders = [path / TUNED / name for name in _FOLDERS[1:]] + [path / name for name in _FOLDERS]
-    for folder in folders:
-        if folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir()):
-            folder.rmdir()
