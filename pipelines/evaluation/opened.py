@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -102,6 +103,10 @@ class OpenRun:
     def partitions(self) -> dict[str, slice]:
         """Partition -> its latent dimensions."""
         return self.model.partitions
+
+    def dead(self, kl: Sequence[float]) -> list[str]:
+        """Partitions all of whose dimensions are dead, by the KL of every dimension."""
+        return [name for name, part in self.partitions.items() if max(kl[part]) < DEAD]
 
     @property
     def image_shape(self) -> tuple[int, ...]:
@@ -207,8 +212,7 @@ def dead_partitions(files: runs.Run, store: Store) -> list[str]:
     """Partitions all of whose dimensions are dead, by the mean KL of images that the run was trained on."""
     run = OpenRun(files)
     ids = np.arange(0, store.training, -(-store.training // BATCH))
-    kl = run.encode(store.images, ids).kl()
-    return [name for name, part in run.partitions.items() if max(kl[part]) < DEAD]
+    return run.dead(run.encode(store.images, ids).kl())
 
 
 def _may_hold_codes(path: Path) -> bool:

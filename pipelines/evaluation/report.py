@@ -138,7 +138,7 @@ def _judged(run: OpenRun, scores: Scores | None) -> list[str]:
     if scores is None:
         return ["It was not: `pipe evaluate` does it, then `pipe report` writes this anew."]
     kl = scores.values["kl"]
-    dead = [name for name, part in run.partitions.items() if kl and max(kl[part]) < DEAD]
+    dead = run.dead(kl) if kl else []
     told = [f"No dimension of {', '.join(dead)} tells {DEAD} nats of an image: it is dead."] if dead else []
     for table in scores.tables()[:1]:
         told += [f"{table.title}:", _table(["", *table.columns], table.lines())]

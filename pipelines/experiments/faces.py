@@ -22,7 +22,6 @@ from gated_vae.pipelines.experiments.tables import interval, over_seeds
 from gated_vae.pipelines.training.presets import PRESETS, read_hidden, read_kl_weights, read_latent
 from gated_vae.preprocessing.errors import GatedVAEError, UsageError
 from gated_vae.preprocessing.progress import Progress
-from gated_vae.preprocessing.store import Store, open_store
 
 PRESET = PRESETS["faces"]
 RUN = ["method", "steps", "seed"]
@@ -103,18 +102,13 @@ class Faces(Experiment):
     @property
     def data(self) -> str:
         """What results call the data."""
-        return "simulated" if self.truth else self.opened().kind
-
-    def opened(self) -> Store:
-        """The store."""
-        assert self.store is not None
-        return open_store(self.store)
+        return "simulated" if self.truth else self.opened.kind
 
     def prepare(self, names: Sequence[str], workers: int | None, progress: Progress) -> None:  # noqa: ARG002
         """Refuse another kind of store, and runs that were judged by something else, lest one table mixes them."""
-        if "factors" in self.opened().manifest:
+        if "factors" in self.opened.manifest:
             raise GatedVAEError(f"{self.store} holds no faces.", "", "Use `pipe reproduce table1` for dSprites.")
-        read_labels(self.opened(), FACES, truth=self.truth)  # refuses what cannot be judged before it is trained on
+        read_labels(self.opened, FACES, truth=self.truth)  # refuses what cannot be judged before it is trained on
         judge, other = ("truth", "labels") if self.truth else ("labels", "truth")
         if any(run.scores.values["judged_by"] != judge for run in finished_runs(self)):
             why = f"They were judged by the {other}, not by the {judge}."
@@ -122,7 +116,7 @@ class Faces(Experiment):
 
     def setup(self, name: str) -> tuple[Path, GatedVAEConfig]:
         """The preset's network with a method."""
-        variant, store = VARIANTS[name], self.opened()
+        variant, store = VARIANTS[name], self.opened
         model = PRESET.model(store)
         gated = variant.method != "vae"
         return store.path, replace(
@@ -136,7 +130,7 @@ class Faces(Experiment):
 
     def beta_of(self, name: str) -> float:
         """The weight of a method's KL divergence."""
-        preset = PRESET.model(self.opened()).objective
+        preset = PRESET.model(self.opened).objective
         assert isinstance(preset, VAE)
         return (preset.beta if self.beta is None else self.beta) * VARIANTS[name].times
 
@@ -174,7 +168,7 @@ class Faces(Experiment):
 
     def _preamble(self) -> str:
         """What was run, and how it was judged."""
-        store = self.opened()
+        store = self.opened
         beta, charged = self.beta_of("gated"), self.beta_of("ungated_beta")
         judge = "the truth behind the simulation" if self.truth else "OpenFace's labels, noise included"
         pairs = "; ".join(f"{name}: {pairs_made(record)}" for name, record in store.partitions.items())

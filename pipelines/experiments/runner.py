@@ -30,7 +30,7 @@ from gated_vae.preprocessing.compute import count_workers, processes
 from gated_vae.preprocessing.errors import UsageError
 from gated_vae.preprocessing.files import locked, readable, refuse_filled, refuse_ours, write_bytes, write_parquet
 from gated_vae.preprocessing.progress import Progress, ignore
-from gated_vae.preprocessing.store import open_store
+from gated_vae.preprocessing.store import Store, open_store
 
 Row = dict[str, Any]
 MOST_NAMES = 30  # that a message lists
@@ -38,23 +38,25 @@ MOST_NAMES = 30  # that a message lists
 
 @dataclass(frozen=True)
 class Finished:
-    """A run that was trained and evaluated: its name without the seed, what was found, and the run itself where it is at hand."""
+    """A run that was trained and evaluated: its name without the seed, the run itself, and its scores."""
 
     name: str
-    config: TrainConfig
+    run: Run
     scores: Scores
-    run: Run | None = None
+
+    @property
+    def config(self) -> TrainConfig:
+        """What it was trained by."""
+        return self.run.config
 
     @property
     def losses(self) -> Mapping[str, Mapping[str, float]]:
         """Its last mean losses by label."""
-        assert self.run is not None
         return self.run.read_metrics()["train"]["losses"]  # type: ignore[no-any-return]
 
     @property
     def seconds(self) -> float:
         """How long it was trained, read from all its events."""
-        assert self.run is not None
         return seconds_trained(self.run.path)
 
 
@@ -93,6 +95,20 @@ class Experiment(ABC):
     batch_size: int = 128
     precision: str = "fp32"
     augment: str = "none"
+
+    def __post_init__(self) -> None:
+        if self.truth is not None:
+            raise UsageError("--truth is for faces.", "", "Leave it out.")
+
+    @property
+    def path(self) -> Path:
+        """The one store of all runs: as named, else in `out`."""
+        return self.store or self.out / "store"
+
+    @property
+    def opened(self) -> Store:
+        """That store, once it is made."""
+        return open_store(self.path)
 
     @abstractmethod
     def prepare(self, names: Sequence[str], workers: int | None, progress: Progress) -> None:
@@ -313,4 +329,4 @@ def finished_runs(experiment: Experiment) -> Iterator[Finished]:
             if is_finished(folder):
                 run = open_run(folder)
                 if run == experiment.run(name, run.config.seed) and (scores := Scores.of(run)):
-                    yield Finished(name, run.config, scores, run)
+                    yield Finished(name, run, scores)

@@ -23,7 +23,6 @@ from gated_vae.pipelines.experiments.partitions import APART, KL_APART, LATENT, 
 from gated_vae.pipelines.experiments.runner import Experiment, Finished, Row
 from gated_vae.pipelines.experiments.tables import interval
 from gated_vae.pipelines.training.presets import read_hidden, with_beta
-from gated_vae.preprocessing.errors import UsageError
 from gated_vae.preprocessing.progress import Progress
 from gated_vae.preprocessing.sources.base import make_store
 from gated_vae.preprocessing.sources.grids.dsprites import DSprites
@@ -89,18 +88,9 @@ class Table1(Experiment):
     steps: int = 6000
     hidden: str = ",".join(map(str, FULLY_CONNECTED_HIDDEN))
 
-    def __post_init__(self) -> None:
-        if self.truth is not None:
-            raise UsageError("--truth is for faces.", "", "Leave it out.")
-
     def prepare(self, names: Sequence[str], workers: int | None, progress: Progress) -> None:  # noqa: ARG002
         """Make the store of sprites with the paper's pairs and ours, unless it is there."""
-        pair_exactly(make_store(DSprites(), self.sprites).store, SHARES | APART)
-
-    @property
-    def sprites(self) -> Path:
-        """The one store."""
-        return self.store or self.out / "store"
+        pair_exactly(make_store(DSprites(), self.path).store, SHARES | APART)
 
     def setup(self, name: str) -> tuple[Path, GatedVAEConfig]:
         """The paper's network with an objective, and a method."""
@@ -108,7 +98,7 @@ class Table1(Experiment):
         variant, objective = VARIANTS[method], OBJECTIVES[model]
         if variant.beta is not None:
             objective = with_beta(objective, variant.beta)
-        return self.sprites, GatedVAEConfig(
+        return self.path, GatedVAEConfig(
             latent=dict(variant.latent),
             kl_weights=dict(variant.kl_weights),
             network="fc",

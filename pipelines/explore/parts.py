@@ -152,9 +152,9 @@ def whole(message: Mapping[str, Any], key: str = "value") -> int:
         raise GatedVAEError("That is no whole number.", "", "Give one, from 0.") from None
 
 
-def real(message: Mapping[str, Any], key: str = "value") -> float:
+def real(message: Mapping[str, Any]) -> float:
     """A finite number that the browser sent."""
-    value = message.get(key)
+    value = message.get("value")
     if not isinstance(value, int | float) or not abs(value) < 1e9:  # nor is NaN
         raise GatedVAEError("That is no number.", "", "Move a slider.")
     return float(value)
