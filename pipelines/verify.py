@@ -21,21 +21,11 @@ from gated_vae.preprocessing.verify import Problem, verify_store
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """What was checked and what is wrong.
+    """What was checked and what is wrong."""
 
-    Attributes
-    ----------
-    path:
-        The store or run.
-    holds:
-        What it holds, by name, for people.
-    problems:
-        Everything that is wrong; empty when it is whole.
-    """
-
-    path: Path
-    holds: dict[str, Any]
-    problems: list[Problem]
+    path: Path  # the store or run
+    holds: dict[str, Any]  # what is in it, by name, for people
+    problems: list[Problem]  # everything that is wrong; empty when it is whole
 
 
 def verify(path: Path) -> VerifyReport:

@@ -52,23 +52,14 @@ class Decoder(nn.Module):
 
 @dataclass(frozen=True)
 class Export:
-    """What was written.
-
-    Attributes
-    ----------
-    path, bytes:
-        The file.
-    input, outputs:
-        Names of what it takes and gives.
-    metadata:
-        What is in the file beside the network: partition -> its first latent dimension and the one after its last; image shape;
-        this package's version.
-    """
+    """What was written."""
 
     path: Path
     bytes: int
-    input: str
+    input: str  # names of what it takes and gives
     outputs: tuple[str, ...]
+    # In the file beside the network: partition -> its first latent dimension and the one after its last; image shape; this
+    # package's version.
     metadata: dict[str, Any]
 
 

@@ -28,55 +28,30 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Judges:
-    """The images that a run is judged by.
+    """The images that a run is judged by."""
 
-    Attributes
-    ----------
-    ids:
-        Which images of the store (n,), ascending.
-    split, split_by:
-        Rows to fit on and to judge on, and how they were chosen, in words.
-    people:
-        ``unseen`` where none of them has trained a network or been in a pair, ``trained on`` where they have.
-    """
-
-    ids: npt.NDArray[np.int64]
-    split: Split
-    split_by: str
-    people: str
+    ids: npt.NDArray[np.int64]  # which images of the store (n,), ascending
+    split: Split  # rows to fit on and to judge on
+    split_by: str  # how those were chosen, in words
+    people: str  # `unseen` where none of them has trained a network or been in a pair, `trained on` where they have
 
 
 @dataclass(frozen=True, eq=False)
 class FaceLabels:
-    """The labels of n images.
-
-    Attributes
-    ----------
-    judges:
-        The images.
-    factors, values:
-        Names, and what they are (n, K), numbers: pitch and yaw in radians, action units in 0 .. 5, others as they are stored. Only
-        those that vary on both sides.
-    constant:
-        Names of those that do not, or hardly where they would be judged by (see `can_judge`).
-    source:
-        ``labels`` (the store's) or ``truth``; None where there are none.
-    classes:
-        Labels that are in no order, by name (n,): at least two of each are on both sides.
-    angles:
-        Labels that begin anew after a full turn, by name, in radians (n,).
-    left_out:
-        Labels that are not judged by, and why.
-    """
+    """The labels of n images."""
 
     judges: Judges
+    # Names, and what they are (n, K), numbers: pitch and yaw in radians, action units in 0 .. 5, others as they are stored. Only
+    # those that vary on both sides.
     factors: tuple[str, ...]
     values: Floats
-    constant: tuple[str, ...]
-    source: str | None
+    constant: tuple[str, ...]  # names of those that do not, or hardly where they would be judged by (see `can_judge`)
+    source: str | None  # `labels` (the store's) or `truth`; None where there are none
+    # Labels that are in no order, by name (n,): at least two of each are on both sides.
     classes: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+    # Labels that begin anew after a full turn, by name, in radians (n,).
     angles: Mapping[str, Floats] = field(default_factory=dict)
-    left_out: Mapping[str, str] = field(default_factory=dict)
+    left_out: Mapping[str, str] = field(default_factory=dict)  # labels that are not judged by, and why
 
     @property
     def ids(self) -> npt.NDArray[np.int64]:

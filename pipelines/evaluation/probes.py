@@ -57,12 +57,8 @@ PROBES = ("ridge", "random_forest")
 REGRESSORS = ("lasso", "random_forest")  # of DCI
 GRID_REGRESSORS = (BOOSTED, "random_forest", "lasso")
 FEWER = (2_500, 1_250)  # images that gradient boosting is fitted and judged on, unless there are `PUBLISHED`
-CLASSES = (
-    "shape",
-    "object_shape",
-    "object_color",
-    "background_color",
-)  # of a grid's factors, those whose classes are in no order
+# Of a grid's factors, those whose classes are in no order.
+CLASSES = ("shape", "object_shape", "object_color", "background_color")
 SYMMETRY = {"square": 4, "ellipse": 2, "heart": 1}  # dSprites: turns by which a shape looks the same in a full circle
 STEP = 2 * np.pi / 39  # radians between rotation classes of dSprites
 

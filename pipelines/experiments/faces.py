@@ -58,20 +58,7 @@ VARIANTS = {
 class Faces(Experiment):
     """Methods on a clustered store of faces, runs named as the method.
 
-    Attributes
-    ----------
-    store:
-        The faces, paired.
-    truth:
-        Where the true values are (simulated faces); by default the store's labels judge.
-    beta:
-        Weight of the KL divergence; the preset's for images of that size when None.
-    latent:
-        Sizes by partition as ``NAME=SIZE,...``; the preset's when empty.
-    kl_weights:
-        ``NAME=WEIGHT,...``: what `beta` is multiplied by in some partitions, where there is a gate.
-    hidden:
-        The network's hidden sizes; its own when empty.
+    `store` holds the faces, paired; `truth` their true values, if they are simulated: by default the store's labels judge.
     """
 
     names: ClassVar[Sequence[str]] = [*VARIANTS]
@@ -88,10 +75,10 @@ class Faces(Experiment):
 
     steps: int = 4000
     lr: float = 5e-4
-    beta: float | None = None
-    latent: str = ""
-    kl_weights: str = ""
-    hidden: str = ""
+    beta: float | None = None  # weight of the KL divergence; the preset's for images of that size when None
+    latent: str = ""  # sizes by partition as NAME=SIZE,...; the preset's when empty
+    kl_weights: str = ""  # NAME=WEIGHT,...: what `beta` is multiplied by in some partitions, where there is a gate
+    hidden: str = ""  # the network's hidden sizes; its own when empty
 
     def __post_init__(self) -> None:
         if self.store is None:
@@ -148,9 +135,8 @@ class Faces(Experiment):
         key |= {"people": values["people"], "augment": run.config.augment}
         whole: Row = {
             f"swap_{judge}_{what}": share
-            for judge, shares in (values["swap"] or {}).items()
-            if judge != "pairs"
-            for what, share in shares.items()
+            for judge in JUDGES
+            for what, share in (values["swap"] or {}).get(judge, {}).items()
         }
         whole |= {f"{name}_{regressor}": found[name] for regressor, found in values["dci"].items() for name in DCI}
         return [key | cell | whole | values["reconstruction"] for cell in r2_cells(values)]

@@ -81,14 +81,7 @@ PEOPLE |= {"pose_full": "pose: full latent", "expression_full": "expression: ful
 class Rivals(Experiment):
     """Methods on one store, runs named WORLD-METHOD-OBJECTIVE.
 
-    Attributes
-    ----------
-    store:
-        A grid of factors, or faces with pairs; sprites, made when missing, by default in `out`.
-    steps:
-        Steps of a method that encodes one image of each pair; others encode as many images in fewer steps.
-    hidden:
-        The network's hidden sizes; its own when empty.
+    `store` is a grid of factors, or faces with pairs; sprites, made when missing, by default in `out`.
     """
 
     names: ClassVar[Sequence[str]] = [
@@ -107,8 +100,8 @@ class Rivals(Experiment):
         "seed": None,
     }
 
-    steps: int = 30_000
-    hidden: str = ""
+    steps: int = 30_000  # of a method that encodes one image of each pair; others encode as many images in fewer steps
+    hidden: str = ""  # the network's hidden sizes; its own when empty
 
     def chosen(self, only: str) -> list[str]:
         """Of the names that fit some of the patterns those that the store has pairs for; `UsageError` where there are none."""

@@ -62,30 +62,16 @@ class Finished:
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment(ABC):
-    """What is compared, judged how and told how. Fields are settings, most of them in place of defaults of `TrainConfig`.
+    """What is compared, judged how and told how. Fields are settings, most of them in place of defaults of `TrainConfig`."""
 
-    Attributes
-    ----------
-    names:
-        The names of all runs, without their seeds, in the order of the report.
-    usual:
-        Patterns of the names of runs that are trained unless others are asked for.
-    key:
-        The columns that tell one row of the results from another.
-    order:
-        The columns that results are sorted by, with the order of their values where it is not the usual one.
-    out:
-        Folder of runs (NAME-SEED) and results.
-    store, truth:
-        See the experiment; those that take none refuse it.
-    """
-
-    names: ClassVar[Sequence[str]]
-    usual: ClassVar[str] = "*"
-    key: ClassVar[Sequence[str]]
+    names: ClassVar[Sequence[str]]  # of all runs, without their seeds, in the order of the report
+    usual: ClassVar[str] = "*"  # patterns of the names of runs that are trained unless others are asked for
+    key: ClassVar[Sequence[str]]  # the columns that tell one row of the results from another
+    # The columns that results are sorted by, with the order of their values where it is not the usual one.
     order: ClassVar[Mapping[str, Sequence[str] | None]]
 
-    out: Path
+    out: Path  # folder of runs (NAME-SEED) and results
+    # See the experiment; those that take none refuse it.
     store: Path | None = None
     truth: Path | None = None
     seeds: int = 3

@@ -33,7 +33,8 @@ OBJECTIVES: dict[str, Objective] = {"beta": BetaVAE(), "info": InfoVAE(), "dip2"
 # Our factors by the paper's names.
 FACTORS = {"shape": "shape", "size": "scale", "rotation": "orientation", "x_position": "posX", "y_position": "posY"}
 MODELS = {"beta": "beta-VAE", "info": "InfoVAE", "dip2": "DIP-VAE-II"}
-RUN = ["regressor", "model", "method", "steps", "lr", "schedule", "hidden"]  # what seeds have in common
+LENGTH = ("steps", "lr", "schedule", "hidden")
+RUN = ["regressor", "model", "method", *LENGTH]  # what seeds have in common
 TABLES = {
     "Table 1: scores": {name: name for name in DCI},
     "Table 2: uninformativeness by factor (lower is better)": {
@@ -77,11 +78,11 @@ class Table1(Experiment):
 
     names: ClassVar[Sequence[str]] = [f"{model}-{method}" for model in OBJECTIVES for method in VARIANTS]
     usual: ClassVar[str] = "*-ungated,*-gated"
-    key: ClassVar[Sequence[str]] = ("regressor", "model", "method", "steps", "lr", "schedule", "hidden", "seed")
+    key: ClassVar[Sequence[str]] = (*RUN, "seed")
     order: ClassVar[Mapping[str, Sequence[str] | None]] = {
         "model": [*MODELS],
         "method": [*VARIANTS],
-        **dict.fromkeys(("steps", "lr", "schedule", "hidden", "seed")),
+        **dict.fromkeys((*LENGTH, "seed")),
     }
 
     seeds: int = 10

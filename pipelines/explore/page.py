@@ -44,15 +44,7 @@ class Wire(DataModel):  # type: ignore[misc, unused-ignore]
 
 
 class Page:
-    """One page in one browser.
-
-    Attributes
-    ----------
-    subject:
-        What is explored.
-    tabs:
-        By name.
-    """
+    """One page in one browser: what is explored, as tabs by name."""
 
     def __init__(self, subject: Subject, document: Document) -> None:
         self.subject, self.document, self.largest = subject, document, LARGEST_UPLOAD

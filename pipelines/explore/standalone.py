@@ -39,21 +39,12 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """One layer of a decoder as the page computes it; images have their channels last.
+    """One layer of a decoder as the page computes it; images have their channels last."""
 
-    Attributes
-    ----------
-    weight:
-        float32 (taps, inputs, outputs): one tap of a linear layer, the 16 of a transposed convolution of 4x4, stride 2, padding 1.
-    bias:
-        float32 (outputs,).
-    relu:
-        Whether a ReLU follows.
-    """
-
+    # float32 (taps, inputs, outputs): one tap of a linear layer, the 16 of a transposed convolution of 4x4, stride 2, padding 1.
     weight: Floats
-    bias: Floats
-    relu: bool = False
+    bias: Floats  # float32 (outputs,)
+    relu: bool = False  # whether one follows
 
     def scaled(self, scale: npt.NDArray[np.float64], shift: npt.NDArray[np.float64]) -> Layer:
         """The layer with its outputs multiplied by `scale` and moved by `shift`, (outputs,) each."""
@@ -74,28 +65,14 @@ class Layer:
 
 @dataclass(frozen=True)
 class Page:
-    """Where the page is and what is in it.
-
-    Attributes
-    ----------
-    size:
-        Bytes.
-    samples:
-        Whose codes it starts from, in words.
-    pictures:
-        How many of the store's images are in it.
-    weights:
-        ``int16`` (one scale per output), or ``float32`` where that would not do.
-    error:
-        The largest difference from the run's own decoder that was found, of pixels in 0 .. 1.
-    """
+    """Where the page is and what is in it."""
 
     path: Path
-    size: int
-    samples: str
-    pictures: int
-    weights: str
-    error: float
+    size: int  # bytes
+    samples: str  # whose codes it starts from, in words
+    pictures: int  # how many of the store's images are in it
+    weights: str  # `int16` (one scale per output), or `float32` where that would not do
+    error: float  # the largest difference from the run's own decoder that was found, of pixels in 0 .. 1
 
 
 @dataclass(frozen=True, eq=False)

@@ -52,27 +52,15 @@ _CONFIG = {"train": dict, **dict.fromkeys(("store_digest", "pairs_digest", "stor
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder and the configuration in it.
-
-    Attributes
-    ----------
-    store_digest, pairs_digest:
-        Of the images it was trained on, and of their labels and how the pairs of its partitions were made.
-    from_here:
-        The way from its folder to its store, for when both have moved.
-    moved:
-        Where its store is said to lie.
-    results:
-        Where what is measured and drawn goes if not into its folder.
-    """
+    """A run folder and the configuration in it."""
 
     path: Path
     config: TrainConfig
-    store_digest: str
-    pairs_digest: str
-    from_here: str = field(default="", compare=False)
-    moved: Path | None = field(default=None, compare=False)
-    results: Path | None = field(default=None, compare=False)
+    store_digest: str  # of the images it was trained on
+    pairs_digest: str  # of their labels, and of how the pairs of its partitions were made
+    from_here: str = field(default="", compare=False)  # the way from its folder to its store, for when both have moved
+    moved: Path | None = field(default=None, compare=False)  # where its store is said to lie
+    results: Path | None = field(default=None, compare=False)  # where measures and pictures go if not into its folder
 
     @property
     def written(self) -> Path:
