@@ -35,25 +35,10 @@ def explore(
 
     Example: pipe explore run
     """
-    from gated_vae.preprocessing.errors import GatedVAEError, UsageError
+    from gated_vae.preprocessing.errors import GatedVAEError
 
     if html is not None:
-        from gated_vae.pipelines import console
-        from gated_vae.pipelines.evaluation.opened import open_run
-        from gated_vae.pipelines.explore.standalone import write_page
-
-        if not is_run(path):
-            raise UsageError("No page can be written.", f"{path} is no run.", "Give a run to --html.")
-        page = write_page(open_run(path, store), html, seed=seed)
-        rows: dict[str, object] = {
-            "page": page.path,
-            "size": f"{page.size / 1e6:.1f} MB",
-            "samples": page.samples,
-            "weights": f"{page.weights}; pixels within {page.error:.1g} of the run's",
-        }
-        if page.pictures:
-            rows["holds"] = f"{page.pictures} pictures of the store: pass it on only to whom you may give those"
-        console.show(page, rows, as_json=as_json)
+        _write_page(path, html, store, seed, as_json=as_json)
         return
     try:
         import bokeh  # noqa: F401
@@ -96,3 +81,24 @@ def explore(
         run_until_stopped(server, started)
     finally:
         end_work()
+
+
+def _write_page(path: Path, html: Path, store: Path | None, seed: int, *, as_json: bool) -> None:
+    """Write a run as one file, and tell of it."""
+    from gated_vae.pipelines import console
+    from gated_vae.pipelines.evaluation.opened import open_run
+    from gated_vae.pipelines.explore.standalone import write_page
+    from gated_vae.preprocessing.errors import UsageError
+
+    if not is_run(path):
+        raise UsageError("No page can be written.", f"{path} is no run.", "Give a run to --html.")
+    page = write_page(open_run(path, store), html, seed=seed)
+    rows: dict[str, object] = {
+        "page": page.path,
+        "size": f"{page.size / 1e6:.1f} MB",
+        "samples": page.samples,
+        "weights": f"{page.weights}; pixels within {page.error:.1g} of the run's",
+    }
+    if page.pictures:
+        rows["holds"] = f"{page.pictures} pictures of the store: pass it on only to whom you may give those"
+    console.show(page, rows, as_json=as_json)

@@ -60,8 +60,8 @@ class LatentTab(Tab):
         self._start(None, self._rng.standard_normal(size, dtype=np.float32).clip(-REACH, REACH), "drawn from the prior")
 
     def _ask_encode(self, message: Ask) -> None:
-        self._take(parts.whole(message, "sample" if "sample" in message else "value"))
-        if message.get("from"):
+        self._take(parts.sample(message))
+        if message.get("elsewhere"):
             self.page.say(f"Sample {message['sample']} is in Latent.", "latent")
 
     def _ask_upload(self, message: Ask) -> None:

@@ -169,7 +169,7 @@ class MapTab(Tab):
         if away < NEAR:
             goes = self._chosen["goes"]
             verb = {"do": "encode"} if goes == "encode" else {"do": "side", "side": goes}
-            self.page.ask({**verb, "sample": int(self._ids[place]), "from": "map"})
+            self.page.ask({**verb, "sample": int(self._ids[place]), "elsewhere": True})
 
     def _lasso(self, indices: list[int]) -> None:
         """Show what was drawn around: some of the pictures, and the labels whose means differ most from everybody's."""
@@ -178,7 +178,7 @@ class MapTab(Tab):
             return
         chosen = np.asarray(indices)
         some = chosen[np.linspace(0, len(chosen) - 1, min(SHOWN, len(chosen))).round().astype(int)]
-        sheet = parts.sheet(self._ids[some], self.subject.version, "encode", more={"from": "map"})
+        sheet = parts.sheet(self._ids[some], self.subject.version, "encode", elsewhere=True)
         found = contrast(numbers_of(self.subject.its_store(), self._kinds.numbers, self._ids), chosen, MEANS)
         rows = [(name, f"{own:.3g}", f"{whole:.3g}") for name, (own, whole) in found.items()]
         means = parts.heading("Means of its labels") + parts.table(("", "drawn around", "on the map"), rows)

@@ -56,9 +56,9 @@ class SwapTab(Tab):
     def _ask_side(self, message: Ask) -> None:
         """Take a sample as A or B."""
         side = "B" if message.get("side") == "B" else "A"
-        self._take(side, parts.whole(message, "sample" if "sample" in message else "value"))
+        self._take(side, parts.sample(message))
         self._show()
-        if message.get("from"):
+        if message.get("elsewhere"):
             self.page.say(f"Sample {message['sample']} is {side} in Swap.", "swap")
 
     def _take(self, side: str, sample: int) -> None:
