@@ -37,10 +37,9 @@ class Judges:
 
 
 @dataclass(frozen=True, eq=False)
-class FaceLabels:
-    """The labels of n images."""
+class FaceLabels(Judges):
+    """The labels of n images that judge."""
 
-    judges: Judges
     # Names, and what they are (n, K), numbers: pitch and yaw in radians, action units in 0 .. 5, others as they are stored. Only
     # those that vary on both sides.
     factors: tuple[str, ...]
@@ -52,16 +51,6 @@ class FaceLabels:
     # Labels that begin anew after a full turn, by name, in radians (n,).
     angles: Mapping[str, Floats] = field(default_factory=dict)
     left_out: Mapping[str, str] = field(default_factory=dict)  # labels that are not judged by, and why
-
-    @property
-    def ids(self) -> npt.NDArray[np.int64]:
-        """Which images of the store (n,), ascending."""
-        return self.judges.ids
-
-    @property
-    def split(self) -> Split:
-        """Rows to fit on and to judge on."""
-        return self.judges.split
 
 
 def random_ids(count: int, of: int, seed: int) -> npt.NDArray[np.int64]:
@@ -104,7 +93,7 @@ def read_labels(store: Store, samples: int, *, seed: int = 0, truth: Path | None
         raise GatedVAEError(f"{truth or store.path} has nothing to judge by.", why, "Use labels that vary.")
     names = np.array(table.columns)
     return FaceLabels(
-        judges=judges,
+        **vars(judges),
         factors=tuple(names[varying]),
         values=values[:, varying],
         constant=tuple(names[~varying]),
@@ -196,7 +185,7 @@ def _others(store: Store, kinds: Kinds, judges: Judges) -> _Others:
 def no_labels(store: Store, samples: int, *, seed: int = 0) -> FaceLabels:
     """Images to be judged by without labels: all, or `samples` random ones; a few are on both sides."""
     judges = choose_judges(store, samples, seed)
-    return FaceLabels(judges, (), np.empty((len(judges.ids), 0)), (), None)
+    return FaceLabels(**vars(judges), factors=(), values=np.empty((len(judges.ids), 0)), constant=(), source=None)
 
 
 def choose_judges(store: Store, samples: int, seed: int) -> Judges:

@@ -163,7 +163,7 @@ class Faces(Experiment):
         hidden = f", hidden {self.hidden}" if self.hidden else ""
         augmented = "" if self.augment == "none" else f", what is encoded augmented ({self.augment})"
         weights = f", times {self.kl_weights} where there is a gate" if self.kl_weights else ""
-        judges = read_labels(store, FACES, truth=self.truth).judges
+        judges = read_labels(store, FACES, truth=self.truth)
         trained = f"{store.training:,} of them, and none of the people who judge," if store.splits else "all images,"
         return (
             f"# Faces ({self.data}), {self.steps:,} steps: all tables\n\n"
