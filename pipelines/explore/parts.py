@@ -150,7 +150,7 @@ def whole(message: Mapping[str, Any], key: str = "value") -> int:
         raise GatedVAEError("That is no whole number.", "", "Give one, from 0.") from None
 
 
-def sample(message: Mapping[str, Any]) -> int:
+def sample_of(message: Mapping[str, Any]) -> int:
     """The number of a sample, whose picture was pressed or which was typed."""
     return whole(message, "sample" if "sample" in message else "value")
 

@@ -15,18 +15,12 @@ Ask = dict[str, Any]  # what the browser asks, and with it what that needs
 
 
 class Tab(ABC):
-    """A tab: its layout as HTML, how it is opened, and a method `_ask_VERB` for each thing that the browser may ask.
-
-    Attributes
-    ----------
-    plots:
-        Bokeh's plots, which stand in the layout as [NAME].
-    """
+    """A tab: its layout as HTML, how it is opened, and a method `_ask_VERB` for each thing that the browser may ask."""
 
     name: ClassVar[str]
     title: ClassVar[str]
     layout: ClassVar[str]
-    plots: tuple[Any, ...] = ()
+    plots: tuple[Any, ...] = ()  # of Bokeh, which stand in the layout as [NAME]
 
     def __init__(self, page: Page) -> None:
         self.page, self.subject = page, page.subject

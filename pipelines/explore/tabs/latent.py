@@ -60,7 +60,7 @@ class LatentTab(Tab):
         self._start(None, self._rng.standard_normal(size, dtype=np.float32).clip(-REACH, REACH), "drawn from the prior")
 
     def _ask_encode(self, message: Ask) -> None:
-        self._take(parts.sample(message))
+        self._take(parts.sample_of(message))
         if message.get("elsewhere"):
             self.page.say(f"Sample {message['sample']} is in Latent.", "latent")
 

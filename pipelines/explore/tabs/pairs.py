@@ -104,7 +104,7 @@ class PairsTab(Tab):
             self._ask_group({"value": int(self._source.data["group"][place])})
 
     def _ask_partners(self, message: Ask) -> None:
-        sample = parts.sample(message)
+        sample = parts.sample_of(message)
         self.subject.image(sample)  # refused where there is none
         found = partners_of(self.subject.its_store(), self._chosen, sample)
         notes = {int(partner): f"draw {', '.join(map(str, np.flatnonzero(found == partner)))}" for partner in found}

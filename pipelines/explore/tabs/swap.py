@@ -56,7 +56,7 @@ class SwapTab(Tab):
     def _ask_side(self, message: Ask) -> None:
         """Take a sample as A or B."""
         side = "B" if message.get("side") == "B" else "A"
-        self._take(side, parts.sample(message))
+        self._take(side, parts.sample_of(message))
         self._show()
         if message.get("elsewhere"):
             self.page.say(f"Sample {message['sample']} is {side} in Swap.", "swap")
