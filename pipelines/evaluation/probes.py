@@ -123,6 +123,7 @@ def evaluate_factors(
         )
     progress(2, 3, "DCI, by gradient boosting first")
     boosted = boosted_split(len(factors), seed)
+    splits = {name: boosted if name == BOOSTED else None for name in regressors}
     shared = _shared_values(codes.mean, factors, seed)
     left_out |= {
         OTHERS[name]: "too few images share a factor's value" for name, score in shared.items() if score is None
@@ -132,7 +133,7 @@ def evaluate_factors(
             "samples": len(factors),
             "codes": "posterior means",
             "constant": [name for name, column in zip(names, factors.T, strict=True) if (column == column[0]).all()],
-            "dci": score_dci(codes, factors, names, regressors, seed=seed),
+            "dci": score_dci(codes, factors, names, splits, seed=seed),
             "boosted": [len(rows) for rows in (boosted.train, boosted.test)],
             "rotation_circular": _rotation(codes.mean, factors, names, seed) if run.store.kind == "dsprites" else None,
             "partition_r2": by_partition(table.r2, run.partitions, table.factors) if table else {},
@@ -261,7 +262,7 @@ def evaluate_faces(
             name: {kind: summarise(table, owner) for kind, table in by_codes.items()} for name, by_codes in r2.items()
         }
         progress(2, 4, "DCI")
-        dci = score_dci(codes, labels.values, labels.factors, regressors, seed=seed, split=labels.split)
+        dci = score_dci(codes, labels.values, labels.factors, dict.fromkeys(regressors, labels.split), seed=seed)
         progress(3, 4, "swaps")
         scores |= {"r2": r2, "summary": summary, "dci": dci, "swap": swap_test(run, codes, labels, seed=seed)}
     return Scores(scores | probe_others(codes, labels, run.partitions, seed=seed))
@@ -320,16 +321,17 @@ def score_dci(
     codes: Codes,
     factors: npt.NDArray[Any],
     names: Sequence[str],
-    regressors: Sequence[str] = REGRESSORS,
+    splits: Mapping[str, Split | None],
     *,
     seed: int,
-    split: Split | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Regressor -> DCI of posterior means and factors (n, K) as plain values, per factor by name."""
+    """Regressor -> DCI of posterior means and factors (n, K) as plain values, per factor by name.
+
+    `splits` says what each regressor is fitted and judged on; where it is None, three quarters and the others, at random.
+    """
     found = {}
-    for regressor in regressors:
-        rows = boosted_split(len(factors), seed) if split is None and regressor == BOOSTED else split
-        score = dci(codes.mean, factors, regressor, seed=seed, split=rows)  # type: ignore[arg-type]
+    for regressor, split in splits.items():
+        score = dci(codes.mean, factors, regressor, seed=seed, split=split)  # type: ignore[arg-type]
         errors, completeness = score.uninformativeness_per_factor.tolist(), score.completeness_per_factor.tolist()
         found[regressor] = {
             "disentanglement": score.disentanglement,
