@@ -7,16 +7,14 @@ from typing import Annotated
 
 import typer
 
-from gated_vae.pipelines.options import AsJson, MovedStore, Seed, is_run, option
+from gated_vae.pipelines.options import AsJson, Host, MovedStore, Port, Seed, is_run, option
 
 
 def explore(
     path: Annotated[Path, typer.Argument(metavar="RUN|STORE", help="Folder of a run or a store.", show_default=False)],
     html: Annotated[Path | None, option("Write one .html file that needs no server instead.", "not written")] = None,
-    host: Annotated[str, option("Address to listen at; one beyond this machine needs --token-file.")] = "127.0.0.1",
-    port: Annotated[
-        int, option("Port to listen at; 0 takes a free one, and the address is printed.", min=0, max=65535)
-    ] = 5006,
+    host: Host = "127.0.0.1",
+    port: Port = 5006,
     token_file: Annotated[Path | None, option("File with the token that the address must bring.", "none")] = None,
     store: MovedStore = None,
     source: Annotated[
