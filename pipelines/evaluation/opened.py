@@ -158,9 +158,8 @@ class OpenRun:
         codes, size = np.asarray(codes), self.files.config.model.latent_size
         if codes.shape[1:] != (size,) or not np.isfinite(codes).all():
             why = f"They are {codes.shape}; it takes finite (n, {size})."
-            raise GatedVAEError(
-                f"{self.files.path} cannot decode the codes.", why, "Give means, samples or codes of your own."
-            )
+            remedy = "Give means, samples or codes of your own."
+            raise GatedVAEError(f"{self.files.path} cannot decode the codes.", why, remedy)
         images = []
         for start in range(0, max(len(codes), 1), BATCH):
             batch = torch.from_numpy(codes[start : start + BATCH].astype(np.float32, copy=False))

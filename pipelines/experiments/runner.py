@@ -219,9 +219,7 @@ def reproduce(
     earlier = [_read_results(path) for path in beside]
     refuse_ours(experiment.out)
     with locked(experiment.out):
-        if not any(
-            (entry / ".lock").exists() for entry in experiment.out.iterdir()
-        ):  # in all that it makes there is one
+        if not any(experiment.out.glob("*/.lock")):  # in all that an experiment makes there is one
             refuse_filled(experiment.out, "runs of an experiment")
         experiment.prepare(names, workers, progress)
         runs = [experiment.run(name, seed) for seed in range(experiment.seeds) for name in names]
@@ -229,9 +227,8 @@ def reproduce(
         found = pd.DataFrame(experiment.rows([*finished_runs(experiment)]))
         results = merge([*earlier, found], experiment.key, experiment.order)
         stem = experiment.out / type(experiment).__name__.lower()
-        write_parquet(
-            stem.with_suffix(".parquet"), pa.Table.from_pandas(results, preserve_index=False), schema_version=2
-        )
+        table = pa.Table.from_pandas(results, preserve_index=False)
+        write_parquet(stem.with_suffix(".parquet"), table, schema_version=2)
         for ending, content in experiment.report(results).items():
             write_bytes(stem.with_suffix(ending), content)
     return results

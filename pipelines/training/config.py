@@ -121,9 +121,9 @@ class TrainConfig:
             why = f"{self.epochs:,} epochs are {steps:,} steps; {MOST_STEPS:,} are the most."
             raise GatedVAEError("Training cannot be set up.", why, "Ask for fewer.")
         if self.rises > steps:
-            kind, remedy = (
-                ("KL warm-up", "--warmup") if self.warmup else ("rise of the capacity", "--objective annealed:steps=N")
-            )
+            kind, remedy = "rise of the capacity", "--objective annealed:steps=N"
+            if self.warmup:
+                kind, remedy = "KL warm-up", "--warmup"
             why = f"It would take {self.rises:,} steps, training has {steps:,}."
             raise GatedVAEError(f"The {kind} is longer than the run.", why, f"Give a shorter {remedy}, or more steps.")
         return steps

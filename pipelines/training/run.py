@@ -100,10 +100,8 @@ class Run:
 
     def is_trained(self, steps: int) -> bool:
         """Whether training has filed so many steps, or that it stopped early, and has saved the weights after them."""
-        latest, done = self.latest(), self.read_metrics().get("train", {})
-        return (
-            latest is not None and latest.step == done.get("steps") and (latest.step == steps or self.stopped_early())
-        )
+        latest, filed = self.latest(), self.read_metrics().get("train", {}).get("steps")
+        return latest is not None and latest.step == filed and (filed == steps or self.stopped_early())
 
     def stopped_early(self) -> bool:
         """Whether training has filed that as many validations in a row as it was to wait for were no better."""
@@ -128,9 +126,8 @@ class Run:
                 TemporaryFile(dir=place).close()
         except OSError as error:
             why = f"{os.strerror(error.errno or 0)}."
-            raise GatedVAEError(
-                f"Nothing can be written to {folder}.", why, "Give another folder: --out FOLDER."
-            ) from None
+            remedy = "Give another folder: --out FOLDER."
+            raise GatedVAEError(f"Nothing can be written to {folder}.", why, remedy) from None
         return replace(self, results=out)
 
     def forget_metrics(self) -> None:
@@ -180,9 +177,8 @@ class Run:
             there, wanted = getattr(mine, key), getattr(model, key)
             if there != wanted:
                 why = f"Its {key} is {there}, not {wanted}."
-                raise GatedVAEError(
-                    f"The weights of {self.path} do not fit.", why, "Start from a run of the same network."
-                )
+                remedy = "Start from a run of the same network."
+                raise GatedVAEError(f"The weights of {self.path} do not fit.", why, remedy)
 
     def using(self, config: TrainConfig) -> Run:
         """The run with its store and initial run where an equal configuration has them."""

@@ -113,18 +113,14 @@ class LatentTab(Tab):
     def _show_sliders(self) -> None:
         shown, found = [], self._dimensions[:MOST_SLIDERS]
         for name in dict.fromkeys(it.partition for it in found):
-            own = [it for it in found if it.partition == name]
-            alive, dead = (
-                "".join(map(self._slider, (it for it in own if it.dead is state))) for state in (False, True)
-            )
-            folded = sum(it.dead for it in own)
-            more = f"<details><summary>{folded} dead, below {DEAD_KL} nats</summary><div class=sliders>{dead}</div></details>"
-            colour = self.subject.colours[name]
-            title = parts.heading(name, colour)
-            body = f"{title}<div class=sliders>{alive}</div>{more if folded else ''}"
-            shown.append(
-                f'<section class="group" aria-label="{escape(name)}" style="--accent: {colour}">{body}</section>'
-            )
+            colour, own = self.subject.colours[name], [it for it in found if it.partition == name]
+            alive, dead = ([self._slider(it) for it in own if it.dead is state] for state in (False, True))
+            body = f"{parts.heading(name, colour)}<div class=sliders>{''.join(alive)}</div>"
+            if dead:
+                summary = f"<summary>{len(dead)} dead, below {DEAD_KL} nats</summary>"
+                body += f"<details>{summary}<div class=sliders>{''.join(dead)}</div></details>"
+            label = f'aria-label="{escape(name)}" style="--accent: {colour}"'
+            shown.append(f'<section class="group" {label}>{body}</section>')
         if len(self._dimensions) > len(found):
             shown.append(parts.note_of(f"{MOST_SLIDERS} of {len(self._dimensions)} dimensions have a slider."))
         self.page.show(latent_sliders="".join(shown))
