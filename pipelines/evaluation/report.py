@@ -166,27 +166,22 @@ def _scores(scores: Scores | None) -> str:
 
 
 def _pictures(run: OpenRun, hinton: Path | None) -> list[str]:
+    """What there is to see, each with a word on it."""
     traversals = draw_traversals(run)
     swaps = draw_swaps(run)
     pairs = draw_pairs(run.store, run.files.figures / "pairs.png") if run.store.partitions else None
-    shown = [
-        (
-            "Traversals",
-            f"Each row moves one latent dimension around image {traversals.sample}, the busiest first; KL divergence beside it.",
-            traversals.path,
-        ),
-        ("Swaps", "Rows decide the first partition, columns the second.", swaps),
-        ("Pairs", "Images beside what each partition paired them with: this is all the supervision there is.", pairs),
-        (
-            "Reconstructions",
-            "Decoded from posterior means; a gated model aims at the target.",
-            draw_reconstructions(run),
-        ),
-        ("Importance", "How much each latent dimension matters to each factor (random forest).", hinton),
-    ]
+    image = f"image {traversals.sample}"
+    shown = {
+        "Traversals": f"Each row moves one latent dimension around {image}, the busiest first; KL divergence beside it.",
+        "Swaps": "Rows decide the first partition, columns the second.",
+        "Pairs": "Images beside what each partition paired them with: this is all the supervision there is.",
+        "Reconstructions": "Decoded from posterior means; a gated model aims at the target.",
+        "Importance": "How much each latent dimension matters to each factor (random forest).",
+    }
+    paths = [traversals.path, swaps, pairs, draw_reconstructions(run), hinton]
     remedy = f"Remove it, then run `pipe evaluate {run.files.path}` again."
     return [
         html.section(title, html.note(text), html.picture(read_picture(path, remedy), title))
-        for title, text, path in shown
+        for (title, text), path in zip(shown.items(), paths, strict=True)
         if path is not None and path.exists()
     ]
