@@ -31,10 +31,7 @@ class VerifyReport:
 def verify(path: Path) -> VerifyReport:
     """Check a store (manifest, images, tables, groups, pairs) or a run (configuration, metrics, checkpoints).
 
-    Raises
-    ------
-    GatedVAEError
-        When it is neither, or so damaged that it cannot be opened.
+    `GatedVAEError` when it is neither, or so damaged that it cannot be opened.
     """
     if is_run(path):
         run = open_run(path)

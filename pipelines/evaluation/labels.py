@@ -73,10 +73,7 @@ def read_labels(store: Store, samples: int, *, seed: int = 0, truth: Path | None
     truth:
         Parquet file with `image` and the factors' true values (``truth.parquet`` of simulated faces), joined by image name.
 
-    Raises
-    ------
-    GatedVAEError
-        When there are no labels, none that varies, or fewer than 40 images, or the truth lacks an image.
+    `GatedVAEError` when there are no labels, none that varies, or fewer than 40 images, or the truth lacks an image.
     """
     judges = choose_judges(store, samples, seed)
     if len(judges.ids) < FEWEST_IMAGES:

@@ -249,10 +249,8 @@ def encode_store(
     `row_group` samples are in memory at a time (a multiple of the encoder's batch, so that every one is full). Codes that are
     there are replaced.
 
-    Raises
-    ------
-    GatedVAEError
-        When the run has no such partition, its model was made for images of another size, or the file holds something else.
+    `GatedVAEError` when the run has no such partition, its model was made for images of another size, or the file holds something
+    else.
     """
     ending_of(out, ("parquet",))
     if not _may_hold_codes(out):

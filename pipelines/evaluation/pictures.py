@@ -133,10 +133,7 @@ def draw_swaps(run: OpenRun) -> Path | None:
 def draw_pairs(store: Store, out: Path) -> Path:
     """Draw random images beside the partners that the store's pair tables give them, as many as there are draws at most.
 
-    Raises
-    ------
-    GatedVAEError
-        When the store has no pairs yet, or the picture can have no such name.
+    `GatedVAEError` when the store has no pairs yet, or the picture can have no such name.
     """
     ending_of(out, FORMATS)
     if not store.partitions:

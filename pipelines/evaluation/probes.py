@@ -75,10 +75,7 @@ def evaluate(
 ) -> Scores:
     """Score a run by its store's factors where they are known exactly and images are enough, else as one of faces.
 
-    Raises
-    ------
-    GatedVAEError
-        See `evaluate_faces`; or a truth is given for exact factors.
+    `GatedVAEError` as of `evaluate_faces`, or where a truth is given for exact factors.
     """
     if "factors" not in run.store.manifest or len(run.store) < FEWEST_IMAGES:
         return evaluate_faces(run, samples=samples or FACES, seed=seed, truth=truth, progress=progress)
@@ -224,10 +221,7 @@ def evaluate_faces(
     probes, regressors:
         Which probes, and which of DCI's regressors; forests take most of the time.
 
-    Raises
-    ------
-    GatedVAEError
-        When a truth is given that will not do (see `read_labels`).
+    `GatedVAEError` when a truth is given that will not do (see `read_labels`).
     """
     left_out = {"own - other": ONE_PARTITION} if len(run.partitions) < 2 else {}
     try:

@@ -53,10 +53,7 @@ def write_report(run: OpenRun, path: Path | None = None) -> Report:
     Without `path`, and of the store that the run was trained on, there is a ``MODEL_CARD.md`` beside it. What a person has added
     to it below `OWN_WORDS` stays.
 
-    Raises
-    ------
-    GatedVAEError
-        When the run has no checkpoint, or its store is gone or was replaced.
+    `GatedVAEError` when the run has no checkpoint, or its store is gone or was replaced.
     """
     page_path = path or run.files.written / "report.html"
     ending_of(page_path, ("html",))

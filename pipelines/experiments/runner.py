@@ -143,10 +143,7 @@ class Experiment(ABC):
     def chosen(self, only: str) -> list[str]:
         """The names that fit some of the patterns, which commas part; those of `usual` for an empty text.
 
-        Raises
-        ------
-        UsageError
-            When one fits nothing.
+        `UsageError` when one fits nothing.
         """
         patterns = (only or self.usual).split(",")
         for pattern in patterns:
@@ -160,10 +157,7 @@ class Experiment(ABC):
 def make_experiment(name: str, given: Mapping[str, Any], settings: Sequence[str]) -> Experiment:
     """The experiment of a name, with what was `given` (what is None is left to it) and settings ``KEY=VALUE``.
 
-    Raises
-    ------
-    UsageError
-        When it has no such setting, or a value has no meaning.
+    `UsageError` when it has no such setting, or a value has no meaning.
     """
     module, _, attribute = EXPERIMENTS[name].partition(":")
     kind: type[Experiment] = getattr(import_module(f"{__package__}.{module}"), attribute)
@@ -211,10 +205,8 @@ def reproduce(
     -------
     The results: rows of all finished runs of the folder that were trained so, those of earlier calls included.
 
-    Raises
-    ------
-    GatedVAEError
-        When `out` holds one of the runs, trained otherwise, or something else; or a run fails; those that are finished stay.
+    `GatedVAEError` when `out` holds one of the runs, trained otherwise, or something else; or a run fails; those that are
+    finished stay.
     """
     earlier = [_read_results(path) for path in beside]
     refuse_ours(experiment.out)

@@ -47,10 +47,7 @@ def merge(
     order:
         The columns to sort by, with the order of their values where it is not the usual one.
 
-    Raises
-    ------
-    GatedVAEError
-        When some of the results do not say how their runs were trained.
+    `GatedVAEError` when some of the results do not say how their runs were trained.
     """
     known = [result for result in results if len(result)]
     for result in known:

@@ -273,10 +273,7 @@ def _config_path(path: Path) -> Path:
 def open_run(path: Path, store: Path | None = None) -> Run:
     """Open a run folder; its store is at `store` if not where it was trained from.
 
-    Raises
-    ------
-    GatedVAEError
-        When it is missing, damaged or of another schema version, or its path is not UTF-8.
+    `GatedVAEError` when it is missing, damaged or of another schema version, or its path is not UTF-8.
     """
     check_name(path)
     remedy = "Train one with `pipe train STORE --out RUN`."

@@ -94,10 +94,7 @@ class Validation:
     def of(cls, config: TrainConfig, store: Store) -> Validation | None:
         """The validation of a run; None where there are no valid images.
 
-        Raises
-        ------
-        GatedVAEError
-            When there are none although the best weights are to be kept.
+        `GatedVAEError` when there are none although the best weights are to be kept.
         """
         if not is_address(config.store) and len(store.split("valid")) > 1:
             return cls(config, store)
