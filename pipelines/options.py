@@ -79,7 +79,9 @@ Seed = Annotated[
         min=0, max=SEEDS - 1, help="Number that decides all random choices: the same seed gives the same result."
     ),
 ]
-Device = Annotated[str, option("Where to compute: cpu, cuda, or auto, which takes a GPU where there is one.")]
+Device = Annotated[
+    str, typer.Option(help="Where to compute: cpu, cuda, or auto, which takes a GPU where there is one.")
+]
 Workers = Annotated[
     int | None,
     option("Tasks at a time, fewer to spare memory; the result is the same. Every core by default.", min=1),

@@ -68,12 +68,12 @@ def owner_of(factor: str, store: Store | None = None) -> str | None:
 def read_labels(store: Store, samples: int, *, seed: int = 0, truth: Path | None = None) -> FaceLabels:
     """Read the labels of all images, or of `samples` random ones where there are more.
 
+    `GatedVAEError` when there are no labels, none that varies, or fewer than 40 images, or the truth lacks an image.
+
     Parameters
     ----------
     truth:
         Parquet file with `image` and the factors' true values (``truth.parquet`` of simulated faces), joined by image name.
-
-    `GatedVAEError` when there are no labels, none that varies, or fewer than 40 images, or the truth lacks an image.
     """
     judges = choose_judges(store, samples, seed)
     if len(judges.ids) < FEWEST_IMAGES:

@@ -212,6 +212,8 @@ def evaluate_faces(
 
     Where the store's labels will not do, what needs them is left out.
 
+    `GatedVAEError` when a truth is given that will not do (see `read_labels`).
+
     Parameters
     ----------
     samples:
@@ -220,8 +222,6 @@ def evaluate_faces(
         Where the true values are (simulated faces); by default the store's labels judge.
     probes, regressors:
         Which probes, and which of DCI's regressors; forests take most of the time.
-
-    `GatedVAEError` when a truth is given that will not do (see `read_labels`).
     """
     left_out = {"own - other": ONE_PARTITION} if len(run.partitions) < 2 else {}
     try:

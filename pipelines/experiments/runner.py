@@ -190,6 +190,9 @@ def reproduce(
 ) -> pd.DataFrame:
     """Train and evaluate the runs of these names with every seed, skipping what is finished; write results and report.
 
+    `GatedVAEError` when `out` holds one of the runs, trained otherwise, or something else; or a run fails; those that are
+    finished stay.
+
     Parameters
     ----------
     beside:
@@ -204,9 +207,6 @@ def reproduce(
     Returns
     -------
     The results: rows of all finished runs of the folder that were trained so, those of earlier calls included.
-
-    `GatedVAEError` when `out` holds one of the runs, trained otherwise, or something else; or a run fails; those that are
-    finished stay.
     """
     earlier = [_read_results(path) for path in beside]
     refuse_ours(experiment.out)

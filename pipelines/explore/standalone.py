@@ -91,15 +91,15 @@ class _Samples:
 def write_page(run: OpenRun, out: Path, *, samples: int = 64, seed: int = 0) -> Page:
     """Write the page; the same run, samples and seed give the same bytes.
 
+    `UsageError` when the name has another ending, or the number of samples is not 1 to 1,000. `GatedVAEError` when the page would
+    be larger than 30 MB, the run has no weights or none that are finite, or a decoder of somebody's own has layers that the page
+    cannot compute.
+
     Parameters
     ----------
     samples:
         So many random images of the run's store are in it, or all where there are fewer. Where the store is gone or was replaced,
         so many codes are drawn from the prior instead.
-
-    `UsageError` when the name has another ending, or the number of samples is not 1 to 1,000. `GatedVAEError` when the page would
-    be larger than 30 MB, the run has no weights or none that are finite, or a decoder of somebody's own has layers that the page
-    cannot compute.
     """
     ending_of(out, ("html",))
     if not 1 <= samples <= MOST_SAMPLES:
