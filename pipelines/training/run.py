@@ -435,11 +435,11 @@ def _set_aside(path: Path) -> None:
     """
     if not _is_run(path):
         raise GatedVAEError(f"{path} cannot be replaced.", "Its config.json is none of a run.", "Choose another --out.")
-    before, trained = path / REPLACED, path / "metrics.json"
-    own = sorted(_own(path), key=lambda entry: entry != trained)
+    before = path / REPLACED
+    own = sorted(_own(path), key=lambda entry: entry != path / "metrics.json")
     moved = {entry: before / entry.relative_to(path) for entry in own}
     refuse_links(path, {before, *(place.parent for place in moved.values())})
-    if trained in moved:
+    if (path / "metrics.json") in moved:
         remove(before)  # what a death has left of it
     kept = _config_path(before).exists()
     for entry, place in moved.items():
