@@ -68,22 +68,12 @@ class Shares:
         """
         if len(self.sizes) == 1:
             return tensors
-        whole = _Gather.apply(torch.cat(tensors, 1), self)  # type: ignore[no-untyped-call]
-        return tuple(whole.split([tensor.shape[1] for tensor in tensors], 1))
-
-
-class _Gather(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, rows: torch.Tensor, shares: Shares) -> torch.Tensor:
-        ctx.own = shares.own
-        whole = rows.new_zeros(shares.whole, rows.shape[1])
-        whole[shares.own] = rows
+        rows = torch.cat(tensors, 1)
+        whole = rows.new_zeros(self.whole, rows.shape[1])
+        whole[self.own] = rows.detach()
         dist.all_reduce(whole)  # adds zeros: exact, and shares may differ in size
-        return whole
-
-    @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None]:
-        return grads[0][ctx.own], None
+        whole[self.own] = rows  # with their derivatives
+        return whole.split([tensor.shape[1] for tensor in tensors], 1)
 
 
 class _Sum(torch.autograd.Function):
