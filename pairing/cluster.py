@@ -83,9 +83,8 @@ def _near(name: str, texts: Sequence[str]) -> Label:
     columns, turns = [], {}
     for text in texts:
         column, mark, turn = text.rpartition("@")
-        if not mark:
-            column = text
-        else:
+        columns.append(column if mark else text)
+        if mark:
             try:
                 turns[column] = float(turn)
             except ValueError:
@@ -93,7 +92,6 @@ def _near(name: str, texts: Sequence[str]) -> Label:
             if not 0 < turns[column] < math.inf:
                 why = f"{turn!r} is no full turn."
                 raise UsageError(f"--near {name}={text} cannot be read.", why, "Write COLUMN@360 for degrees.")
-        columns.append(column)
     return Label(name, tuple(columns), turns=turns)
 
 
@@ -284,7 +282,7 @@ class _Clustering:
         measure = partial(measure_pairs, self.store, self.labels.values(), own.names, partners, uniform)
         group = np.concatenate([groups.group, every.group[samples:]])
         distance = np.concatenate([groups.distance, every.distance[samples:]])
-        return Grouped(group, distance, groups.centroids, partners, results, measure)
+        return Grouped(group, partners, results, measure, distance, groups.centroids)
 
     def _cluster(self, columns: list[str], k: int) -> tuple[LabelColumns, Groups]:
         read = LabelColumns(self.store, columns, self.scheduler, self.turns)

@@ -116,7 +116,7 @@ class Follow:
             why = f"{found.further} of {store.training} samples have no other of their sequence so near."
             raise GatedVAEError(what, why, "Give a larger K, in the unit of the column.")
         results = {"groups": int(group[: store.training].max()) + 1, "merged": merged, "further": found.further}
-        return Grouped(group, np.zeros(len(store), np.float32), None, drawing(found, record["stream"]), results)
+        return Grouped(group, drawing(found, record["stream"]), results)
 
 
 def _places(store: Store, values: npt.ArrayLike, column: str) -> Values:

@@ -83,7 +83,7 @@ class Given:
         group[:training] = code
         partners = drawing(GivenPartners(targets, offsets), record["stream"])
         results = {"groups": int(groups), "merged": 0, "pairs": len(pairs), "left_out": len(self.pairs) - len(pairs)}
-        return Grouped(group, np.zeros(len(store), np.float32), None, partners, results)
+        return Grouped(group, partners, results)
 
 
 def read_pairs(path: Path, store: Store) -> dict[str, Given]:

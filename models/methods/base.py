@@ -85,7 +85,10 @@ class Step:
 
 
 class Method(Protocol):
-    """A training method: a frozen dataclass of its constants. Where it says nothing else, it encodes inputs, by partitions in turn."""
+    """A training method: a frozen dataclass of its constants.
+
+    What it leaves out is as most have it: partitions take turns, and the input of a pair is encoded.
+    """
 
     batches: ClassVar[BatchKind] = "turns"
 

@@ -21,20 +21,8 @@ from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import digest
 from gated_vae.preprocessing.store import Store, samples_path
 
-_DECIDES = (
-    "method",
-    "shared",
-    "turns",
-    "apart",
-    "given",
-    "k",
-    "rule",
-    "independent_of",
-    "seed",
-    "stream",
-    "draws",
-)  # of a partition's record
-
+# What decides a partition, of its record.
+_DECIDES = ("method", "shared", "turns", "apart", "given", "k", "rule", "independent_of", "seed", "stream", "draws")
 WINDOW_ROWS = 2**20  # pairs shuffled together: about 24 MB a partition
 
 
@@ -111,15 +99,11 @@ class PairStream:
 
     def rows(self, start: int, stop: int) -> Rows:
         """The pairs at positions start .. stop - 1 of the epoch."""
-        first = int(np.searchsorted(self._starts, start, side="right")) - 1
-        none = np.empty(0, np.int64)
-        parts = [[none, none, none]]
-        for window in range(first, len(self._windows)):
+        first, last = np.searchsorted(self._starts, start, "right") - 1, np.searchsorted(self._starts, stop)
+        parts = [[np.empty(0, np.int64)] * 3]
+        for window in range(first, last):
             base = int(self._starts[window])
-            if base >= stop:
-                break
-            columns = self._load(window)
-            parts.append([column[max(start - base, 0) : stop - base] for column in columns])
+            parts.append([column[max(start - base, 0) : stop - base] for column in self._load(window)])
         input_id, target_id, group = (np.concatenate(column) for column in zip(*parts, strict=True))
         return input_id, target_id, group
 
