@@ -72,10 +72,11 @@ def parse_near(texts: Sequence[str]) -> tuple[tuple[Label, ...], dict[str, int]]
     clusters: dict[str, int] = {}
     for name, text in zip(columns, texts, strict=True):
         _, colon, number = text.partition(":")
-        if colon and not (number.isdecimal() and int(number)):
-            why = f"{number!r} is no number of clusters."
-            raise UsageError(f"--near {text} cannot be read.", why, "Write :K last.")
-        clusters |= {name: int(number)} if colon else {}
+        if colon:
+            if not (number.isdecimal() and int(number)):
+                why = f"{number!r} is no number of clusters."
+                raise UsageError(f"--near {text} cannot be read.", why, "Write :K last.")
+            clusters[name] = int(number)
     return tuple(_near(name, names) for name, names in columns.items()), clusters
 
 

@@ -46,25 +46,10 @@ class FactorGrid:
         return _pack(ids, self._digits(shared)[0])
 
     def partners(self, ids: Ids, shared: Sequence[str], *, seed: int, draw: int) -> Ids:
-        """Draw for each sample another one that agrees with it in the shared factors.
+        """Draw for each of `ids`, int64 (n,), another sample that agrees with it in the shared factors, element by element.
 
-        Parameters
-        ----------
-        ids:
-            Any samples, int64 (n,); each one's partner does not depend on the others.
-        shared:
-            Factors to agree in, in any order.
-        seed, draw:
-            As in `gated_vae.pairing.draw_partners`, whose partners these are.
-
-        Returns
-        -------
-        Ids, int64 (n,).
-
-        Raises
-        ------
-        GatedVAEError
-            When `shared` names no factor, one that does not exist, or all of them.
+        These are the partners of `gated_vae.pairing.draw_partners`. `GatedVAEError` when `shared` names no factor, one that
+        does not exist, or all of them.
         """
         _, free = self._digits(shared)
         others = math.prod(size for size, _ in free) - 1
@@ -78,10 +63,10 @@ class FactorGrid:
         return in_blocks(ids, some)
 
     def changed(self, ids: Ids, k: int, *, seed: int, draw: int) -> Ids:
-        """Draw for each sample another one that differs from it in exactly k factors, all others being the same.
+        """Draw for each of `ids`, int64 (n,), another sample that differs from it in exactly k factors, element by element.
 
         Every k factors are as likely as any others, whatever their numbers of classes, and so is each other class of a factor.
-        Arguments and result are as in `partners`; factors of one class, which cannot change, do not count.
+        Factors of one class, which cannot change, do not count.
         """
         strides = [math.prod(self.sizes[place + 1 :]) for place in range(len(self.sizes))]
         free = [(size, stride) for size, stride in zip(self.sizes, strides, strict=True) if size > 1]

@@ -121,10 +121,8 @@ class Service:
             check_manifest(store.manifest, manifest_path(store.path))
         except GatedVAEError as error:
             raise self.unfit(error.why) from None
-        if (
-            not {images_path(store.path).name, samples_path(store.path).name}
-            <= store.manifest.get("digests", {}).keys()
-        ):
+        files = {path_of(store.path).name for path_of in (images_path, samples_path)}
+        if not files <= store.manifest.get("digests", {}).keys():
             raise self.unfit("Its manifest lacks the digests of its images and samples.")
         return store
 
