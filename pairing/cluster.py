@@ -63,10 +63,7 @@ def parse_near(texts: Sequence[str]) -> tuple[tuple[Label, ...], dict[str, int]]
 
     A column of angles or the like says after an @ what a full turn is, as ``orientation@360``.
 
-    Raises
-    ------
-    UsageError
-        When one cannot be read, or two have one name.
+    `UsageError` when one cannot be read, or two have one name.
     """
     columns = parse_columns("--near", (text.partition(":")[0] for text in texts))
     clusters: dict[str, int] = {}
@@ -217,11 +214,8 @@ class _Clustering:
     def plan(self, name: str) -> Plan:
         """Plan the partition of one label; the device is not recorded, as it is no reason to make it again.
 
-        Raises
-        ------
-        GatedVAEError
-            When all samples have the same values, when there are more clusters or strata than samples can make, or strata of
-            nothing.
+        `GatedVAEError` when all samples have the same values, when there are more clusters or strata than samples can make, or
+        strata of nothing.
         """
         options, shared = self.options, self.columns[name]
         others = [column for other, columns in self.columns.items() if other != name for column in columns]

@@ -164,10 +164,7 @@ class Change:
     def decides(self, store: Store) -> Record:
         """How many factors change. Nothing is shared by all pairs.
 
-        Raises
-        ------
-        GatedVAEError
-            When there is no grid, or it has no more factors than change.
+        `GatedVAEError` when there is no grid, or it has no more factors than change.
         """
         what = f"Pairs cannot differ in just {self.k} factors."
         grid = FactorGrid.of(store)
@@ -193,10 +190,7 @@ class Change:
 def parse_change(text: str) -> tuple[str, Change]:
     """Read ``K`` or ``NAME=K``: the partition's name, ``changed`` if there is none, and what its pairs are.
 
-    Raises
-    ------
-    UsageError
-        When it cannot be read.
+    `UsageError` when it cannot be read.
     """
     name, equals, number = text.rpartition("=")
     if not number.strip().isdecimal() or bool(equals) != bool(name.strip()):

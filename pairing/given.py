@@ -61,10 +61,7 @@ class Given:
     def group(self, store: Store, record: Record) -> Grouped:
         """Make groups of what is connected by pairs. Pairs with samples that do not train are left out, and counted.
 
-        Raises
-        ------
-        GatedVAEError
-            When a sample that trains has no partner.
+        `GatedVAEError` when a sample that trains has no partner.
         """
         training = store.training
         pairs = self.pairs[(self.pairs < training).all(axis=1)]
@@ -89,10 +86,8 @@ class Given:
 def read_pairs(path: Path, store: Store) -> dict[str, Given]:
     """Read a table of pairs, by partition in the order in which they come; a pair holds in both directions.
 
-    Raises
-    ------
-    GatedVAEError
-        When it cannot be read, lacks a column, or a row names no two different samples of the store, or no partition.
+    `GatedVAEError` when it cannot be read, lacks a column, or a row names no two different samples of the store, or no
+    partition.
     """
     labels = read_table(path, COLUMNS.__contains__)
     labels.require(*COLUMNS)

@@ -63,10 +63,7 @@ class Plan:
 def describe(name: str, method: str, *, shared: Sequence[str], draws: int, seed: int, **more: Any) -> Record:
     """What decides a partition: how samples were grouped (`method`), what pairs share (`shared`), and how they were drawn.
 
-    Raises
-    ------
-    GatedVAEError
-        When `name`, `draws` or `seed` cannot be.
+    `GatedVAEError` when `name`, `draws` or `seed` cannot be.
     """
     if not re.fullmatch(PARTITION_NAME, name) or name == RESERVED:
         why = "Scores call the whole latent so." if name == RESERVED else "Names are letters, digits, _ and - alone."

@@ -185,10 +185,8 @@ class PairTable:
 
         Draws beyond those written repeat them: draw d reads draw d modulo `draws`.
 
-        Raises
-        ------
-        GatedVAEError
-            When the file is damaged, its rows are in another order than they were written in, or targets are no samples.
+        `GatedVAEError` when the file is damaged, its rows are in another order than they were written in, or targets are no
+        samples.
         """
         start, size = index * self.block_size, self.block_sizes[index]
         names = ["input_id", "target_id", "group"]

@@ -164,10 +164,7 @@ class ServiceBatches:
 
         The service sends the others, too. When it goes away, it is tried again, later and later, from the step that is next.
 
-        Raises
-        ------
-        GatedVAEError
-            When it stays away, refuses, or comes back with another store.
+        `GatedVAEError` when it stays away, refuses, or comes back with another store.
         """
         cut = self._cut
         step, attempt = first_step, 0
