@@ -54,13 +54,13 @@ class FactorGrid:
         _, free = self._digits(shared)
         others = math.prod(size for size, _ in free) - 1
 
-        def some(own: Ints) -> Ints:
+        def draw_some(own: Ints) -> Ints:
             rank = _pack(own, free)
             other = random_below(others, own, seed=seed, draw=draw)
             other += other >= rank  # members ascend with their rank: one's own place is left out
             return own - _unpack(rank, free) + _unpack(other, free)
 
-        return in_blocks(ids, some)
+        return in_blocks(ids, draw_some)
 
     def changed(self, ids: Ids, k: int, *, seed: int, draw: int) -> Ids:
         """Draw for each of `ids`, int64 (n,), another sample that differs from it in exactly k factors, element by element.
@@ -71,7 +71,7 @@ class FactorGrid:
         strides = [math.prod(self.sizes[place + 1 :]) for place in range(len(self.sizes))]
         free = [(size, stride) for size, stride in zip(self.sizes, strides, strict=True) if size > 1]
 
-        def some(own: Ints) -> Ints:
+        def draw_some(own: Ints) -> Ints:
             found, left = own.copy(), np.full(len(own), k)
             for place, (size, stride) in enumerate(free):
                 counter = 2 * (draw * len(free) + place)
@@ -83,7 +83,7 @@ class FactorGrid:
                 left -= chosen
             return found
 
-        return in_blocks(ids, some)
+        return in_blocks(ids, draw_some)
 
     def drawing(self, record: dict[str, Any]) -> Partners:
         """The partners of a partition of exact or changed pairs, by its record."""

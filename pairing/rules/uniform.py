@@ -30,14 +30,14 @@ class UniformPartners:
         """Draw for each of `ids` (n,) another member of its group; element by element, in any order."""
         members = self.members
 
-        def some(own: Ints) -> Ints:
+        def draw_some(own: Ints) -> Ints:
             group = members.group.take(own)
             other = random_below(members.sizes.take(group) - 1, own, seed=seed, draw=draw)
             other += other >= members.rank.take(own)  # one's own place is left out, so the later ones move up
             other += members.offsets.take(group)
             return members.ids.take(other)
 
-        return in_blocks(ids, some)
+        return in_blocks(ids, draw_some)
 
 
 def prepare(grouping: Grouping, _number: int) -> UniformPartners:

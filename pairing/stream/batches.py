@@ -6,8 +6,10 @@ A batch is a pure function of (store, cut, seed, epoch, step), so whoever comput
 from __future__ import annotations
 
 import json
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -91,18 +93,17 @@ class PairStream:
         self._source, self._shuffle = source, shuffle
         sizes = np.asarray(source.block_sizes, np.int64)
         self._windows = shuffle.windows(len(sizes))
-        self._starts = np.cumsum([0, *(int(sizes[blocks].sum()) for blocks in self._windows)])
+        self._starts = [0, *accumulate(int(sizes[blocks].sum()) for blocks in self._windows)]
         self._window: tuple[int, Rows] | None = None
 
     def __len__(self) -> int:
-        return int(self._starts[-1])
+        return self._starts[-1]
 
     def rows(self, start: int, stop: int) -> Rows:
         """The pairs at positions start .. stop - 1 of the epoch."""
-        first, last = np.searchsorted(self._starts, start, "right") - 1, np.searchsorted(self._starts, stop)
         parts = [[np.empty(0, np.int64)] * 3]
-        for window in range(first, last):
-            base = int(self._starts[window])
+        for window in range(bisect_right(self._starts, start) - 1, bisect_left(self._starts, stop)):
+            base = self._starts[window]
             parts.append([column[max(start - base, 0) : stop - base] for column in self._load(window)])
         input_id, target_id, group = (np.concatenate(column) for column in zip(*parts, strict=True))
         return input_id, target_id, group

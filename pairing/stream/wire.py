@@ -94,8 +94,6 @@ class Ticket:
         names = self.partition if isinstance(self.partition, tuple) else (self.partition,)
         if self.partition is not None and not (names and all(isinstance(name, str) for name in names)):
             raise _refused("`partition` is a name, a list of names, or null for all.")
-        if len(set(names)) < len(names):
-            raise _refused("`partition` names one twice.")
         if not isinstance(self.images, bool):
             raise _refused("`images` is true or false.")
         for name, (least, most) in _LIMITS.items():
