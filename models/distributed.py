@@ -73,7 +73,7 @@ class Shares:
         whole = rows.new_zeros(self.whole, rows.shape[1])
         whole[self.own] = rows.detach()
         dist.all_reduce(whole)  # adds zeros: exact, and shares may differ in size
-        whole[self.own] = rows  # with their derivatives
+        whole[self.own] = rows  # now with their derivatives
         return torch.split(whole, [tensor.shape[1] for tensor in tensors], 1)
 
 
