@@ -73,12 +73,9 @@ Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace what was made there with other options, in place of refusing.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON, for programs to read.")]
-Seed = Annotated[
-    int,
-    typer.Option(
-        min=0, max=SEEDS - 1, help="Number that decides all random choices: the same seed gives the same result."
-    ),
-]
+_SEED = "Number that decides all random choices: the same seed gives the same result."
+Seed = Annotated[int, typer.Option(min=0, max=SEEDS - 1, help=_SEED)]
+SeedIfGiven = Annotated[int | None, typer.Option(min=0, max=SEEDS - 1, help=_SEED, show_default="0")]
 Device = Annotated[
     str, typer.Option(help="Where to compute: cpu, cuda, or auto, which takes a GPU where there is one.")
 ]

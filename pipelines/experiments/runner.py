@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -24,12 +23,12 @@ from gated_vae.pipelines.experiments.tables import merge
 from gated_vae.pipelines.training import stack
 from gated_vae.pipelines.training.config import TrainConfig
 from gated_vae.pipelines.training.losses import seconds_trained
+from gated_vae.pipelines.training.process import one_core_each
 from gated_vae.pipelines.training.run import Run, open_run, refuse_another, run_of
 from gated_vae.pipelines.training.trainer import TrainOptions
-from gated_vae.preprocessing.compute import count_workers, processes
 from gated_vae.preprocessing.errors import UsageError
 from gated_vae.preprocessing.files import locked, readable, refuse_filled, refuse_ours, write_bytes, write_parquet
-from gated_vae.preprocessing.progress import Progress, ignore
+from gated_vae.preprocessing.progress import Progress, as_note, ignore
 from gated_vae.preprocessing.store import open_store
 
 Row = dict[str, Any]
@@ -259,35 +258,14 @@ def do_runs(
     done = len(runs) - len(left)
     progress(done, len(runs))
     if stacked > 1:
-
-        def train_progress(step: int, steps: int, _: str = "") -> None:
-            progress(done, len(runs), f"step {step:,} of {steps:,}")
-
-        train_stacks(left, stacked, device, train_progress)
+        untrained = [run for run in left if not is_finished(run.path, "train")]
+        options = TrainOptions(experiment.out, device=device, checkpoint_every=20_000)
+        stack.train_stacks(untrained, stacked, options, as_note(progress, done, len(runs)))
         device = "cpu"  # what is left are the scores
-    at_a_time = workers or (1 if device.startswith("cuda") else count_workers())
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    with processes(min(at_a_time, max(len(left), 1)), interruptible=True) as run_tasks:
+    with one_core_each(len(left), device, workers) as run_tasks:
         for finished in run_tasks(do_run, [(experiment, run, device) for run in left]):
             done += 1
             progress(done, len(runs), finished)
-
-
-def train_stacks(runs: Sequence[Run], size: int, device: str, progress: Progress) -> None:
-    """Train what is not trained, at most `size` runs at a time that can be stacked."""
-    groups: list[list[Run]] = []
-    for run in runs:
-        if is_finished(run.path, "train"):
-            continue
-        for group in groups:
-            if len(group) < size and not stack.why_not_stacked([group[0].config, run.config]):
-                group.append(run)
-                break
-        else:
-            groups.append([run])
-    for group in groups:
-        options = TrainOptions(group[0].path, device=device, checkpoint_every=20_000)
-        stack.train_stack([run.config for run in group], [run.path for run in group], options, progress)
 
 
 def do_run(experiment: Experiment, run: Run, device: str) -> str:

@@ -332,17 +332,17 @@ def refuse_place(path: Path, config: TrainConfig) -> None:
     refuse_overlap(path, made_from)
 
 
-def create_run(path: Path, config: TrainConfig, store: Store, *, extend: bool = False, overwrite: bool = False) -> Run:
-    """Write ``config.json`` for a new run, or open the one that is there when it says the same, wherever its store lies now.
+def planned_run(path: Path, config: TrainConfig, store: Store, *, extend: bool = False, overwrite: bool = False) -> Run:
+    """The run that training makes in a folder, or goes on with wherever its store lies now; nothing is written.
 
     Parameters
     ----------
     store:
         The store it is trained on, or what a service tells of its own.
     extend:
-        Accept more steps or epochs than the run's there, and record them, and where its schedule ended before.
+        Accept more steps or epochs than the run's there, and note where its schedule ended before.
     overwrite:
-        Replace the run that is there, whatever it is: until the new one is trained, the old one lies in ``.replaced``.
+        Replace the run that is there, whatever it is.
 
     Raises
     ------
@@ -352,24 +352,39 @@ def create_run(path: Path, config: TrainConfig, store: Store, *, extend: bool = 
     run = run_of(path, config, store)
     if not is_there(_config_path(path)):
         refuse_filled(path, "run")
-        return _record(run)
+        return run
     if overwrite:
-        _set_aside(path)
-        return _record(run)
+        if not _is_run(path):
+            why = "Its config.json is none of a run."
+            raise GatedVAEError(f"{path} cannot be replaced.", why, "Choose another --out.")
+        return run
     there = open_run(path)
     place = there if is_address(config.store) or _has_its_store(there) else run  # of the store, to be recorded
     run = replace(run, config=replace(config, earlier=there.config.earlier))
     as_long = replace(run.config, steps=there.config.steps, epochs=there.config.epochs)
     differs_in_length = there != run and there == replace(run, config=as_long)
-    longer = extend and differs_in_length
-    if longer:
+    if extend and differs_in_length:
         run = replace(run, config=replace(run.config, earlier=_earlier(there, config)))
     else:
         choice = "Add --resume to go on beyond its end, or choose" if differs_in_length else "Choose"
         refuse_another(there, run, f"{choice} another --out. (--overwrite would remove that run.)")
-    if longer or place is not there:
-        return _record(replace(run.using(place.config), from_here=place.from_here))
-    return there
+        if place is there:
+            return there
+    return replace(run.using(place.config), from_here=place.from_here)
+
+
+def create_run(path: Path, config: TrainConfig, store: Store, *, extend: bool = False, overwrite: bool = False) -> Run:
+    """Write ``config.json`` for a new run, or open the one that is there when it says the same: see `planned_run`.
+
+    The run that is replaced lies in ``.replaced`` until the new one is trained.
+    """
+    run = planned_run(path, config, store, extend=extend, overwrite=overwrite)
+    there = is_there(_config_path(path))
+    if there and overwrite:
+        _set_aside(path)
+    if not there or overwrite or _recorded_as(open_run(path)) != _recorded_as(run):
+        write_json(_config_path(path), _recorded_as(run))
+    return run
 
 
 def _has_its_store(run: Run) -> bool:
@@ -380,20 +395,18 @@ def _has_its_store(run: Run) -> bool:
     return True
 
 
-def _record(run: Run) -> Run:
-    """Write ``config.json``: paths as they are from anywhere."""
+def _recorded_as(run: Run) -> dict[str, Any]:
+    """What ``config.json`` says: paths as they are from anywhere."""
     config = run.config
     store = config.store if is_address(config.store) else str(Path(config.store).absolute())
     initial = config.initial and str(Path(config.initial).absolute())
-    values = {
+    return {
         "schema_version": RUN_SCHEMA_VERSION,
         "store_digest": run.store_digest,
         "pairs_digest": run.pairs_digest,
         "store_from_here": run.from_here,
         "train": {**config.to_dict(), "store": store, "initial": initial},
     }
-    write_json(_config_path(run.path), values)
-    return run
 
 
 def refuse_another(there: Run, run: Run, remedy: str) -> None:
@@ -452,8 +465,6 @@ def _set_aside(path: Path) -> None:
 
     Where a run lies there already, this one is removed, unless it is trained: then that one goes.
     """
-    if not _is_run(path):
-        raise GatedVAEError(f"{path} cannot be replaced.", "Its config.json is none of a run.", "Choose another --out.")
     before = path / REPLACED
     own = sorted(_own(path), key=lambda entry: entry != path / "metrics.json")
     moved = {entry: before / entry.relative_to(path) for entry in own}
