@@ -51,6 +51,9 @@ def is_run(path: Path) -> bool:
 
 StorePath = Annotated[Path, typer.Argument(help="Folder of the store that `pipe preprocess` made.", show_default=False)]
 RunPath = Annotated[Path, typer.Argument(help="Folder of the run that `pipe train` made.", show_default=False)]
+StoreOrRun = Annotated[Path, typer.Argument(help="Folder of a store or of a run.", show_default=False)]
+Host = Annotated[str, option("Address to listen at; one beyond this machine needs --token-file.")]
+Port = Annotated[int, option("Port to listen at; 0 takes a free one, and the address is printed.", min=0, max=65535)]
 MovedStore = Annotated[
     Path | None,
     typer.Option(
@@ -61,10 +64,7 @@ MovedStore = Annotated[
 ]
 Truth = Annotated[
     Path | None,
-    typer.Option(
-        help="Judge simulated faces by the truth: the truth.parquet that `pipe simulate faces` wrote.",
-        show_default="labels judge",
-    ),
+    option("Judge simulated faces by the truth: the truth.parquet that `pipe simulate faces` wrote.", "labels judge"),
 ]
 OutStore = Annotated[
     Path, typer.Option("--out", help="Folder of the store to write; new, or one to go on with.", show_default=False)
@@ -81,13 +81,11 @@ Device = Annotated[
 ]
 Workers = Annotated[
     int | None,
-    typer.Option(min=1, help="Tasks at a time, fewer to spare memory; the result is the same. Every core by default."),
+    option("Tasks at a time, fewer to spare memory; the result is the same. Every core by default.", min=1),
 ]
 Scheduler = Annotated[
     str | None,
-    typer.Option(
-        help="Run on the workers of a Dask scheduler, for very large stores: its address, e.g. tcp://host:8786."
-    ),
+    option("Run on the workers of a Dask scheduler, for very large stores: its address, e.g. tcp://host:8786."),
 ]
 Precision = Annotated[
     str,
@@ -96,6 +94,4 @@ Precision = Annotated[
         "Number format of the computation; auto is the fastest: tf32 on GPUs, bf16 on some processors, else fp32.",
     ),
 ]
-Draws = Annotated[
-    int, typer.Option(min=1, help="How many partners every sample gets in the pair table; more give more variety.")
-]
+Draws = Annotated[int, option("How many partners every sample gets in the pair table; more give more variety.", min=1)]

@@ -147,10 +147,7 @@ def joined(device: str) -> Iterator[bool]:
     Ranks meet where torchrun says. Without it the first listens at MASTER_ADDR (127.0.0.1) and MASTER_PORT (29500), and there
     alone. Yields whether this is the first rank, which reports.
 
-    Raises
-    ------
-    GatedVAEError
-        When another rank has gone or does not come, there are too few CUDA devices, or the first cannot listen.
+    `GatedVAEError` when another rank has gone or does not come, there are too few CUDA devices, or the first cannot listen.
     """
     if not is_a_rank():
         yield True

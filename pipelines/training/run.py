@@ -38,7 +38,6 @@ CHECKPOINTS, FIGURES = "checkpoints", "figures"
 TUNED = "finetuned"  # in a run's folder, the run that starts from its weights
 REPLACED = ".replaced"  # the run that was there before, until this one is trained
 KEPT_CHECKPOINTS = 2
-_FOLDERS = (TUNED, FIGURES, CHECKPOINTS)
 _MADE = (  # of former weights
     *("metrics.json", "report.html", "MODEL_CARD.md", "events.out.tfevents.*", f"{FIGURES}/*.png"),
     *(f"{CHECKPOINTS}/{name}" for kind in KINDS for name in (f"{kind}-*.safetensors", f".{kind}-*.partial")),
@@ -53,27 +52,15 @@ _CONFIG = {"train": dict, **dict.fromkeys(("store_digest", "pairs_digest", "stor
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder and the configuration in it.
-
-    Attributes
-    ----------
-    store_digest, pairs_digest:
-        Of the images it was trained on, and of their labels and how the pairs of its partitions were made.
-    from_here:
-        The way from its folder to its store, for when both have moved.
-    moved:
-        Where its store is said to lie.
-    results:
-        Where what is measured and drawn goes if not into its folder.
-    """
+    """A run folder and the configuration in it."""
 
     path: Path
     config: TrainConfig
-    store_digest: str
-    pairs_digest: str
-    from_here: str = field(default="", compare=False)
-    moved: Path | None = field(default=None, compare=False)
-    results: Path | None = field(default=None, compare=False)
+    store_digest: str  # of the images it was trained on
+    pairs_digest: str  # of their labels, and of how the pairs of its partitions were made
+    from_here: str = field(default="", compare=False)  # the way from its folder to its store, for when both have moved
+    moved: Path | None = field(default=None, compare=False)  # where its store is said to lie
+    results: Path | None = field(default=None, compare=False)  # where measures and pictures go if not into its folder
 
     @property
     def written(self) -> Path:
@@ -113,10 +100,8 @@ class Run:
 
     def is_trained(self, steps: int) -> bool:
         """Whether training has filed so many steps, or that it stopped early, and has saved the weights after them."""
-        latest, done = self.latest(), self.read_metrics().get("train", {})
-        return (
-            latest is not None and latest.step == done.get("steps") and (latest.step == steps or self.stopped_early())
-        )
+        latest, filed = self.latest(), self.read_metrics().get("train", {}).get("steps")
+        return latest is not None and latest.step == filed and (filed == steps or self.stopped_early())
 
     def stopped_early(self) -> bool:
         """Whether training has filed that as many validations in a row as it was to wait for were no better."""
@@ -141,9 +126,8 @@ class Run:
                 TemporaryFile(dir=place).close()
         except OSError as error:
             why = f"{os.strerror(error.errno or 0)}."
-            raise GatedVAEError(
-                f"Nothing can be written to {folder}.", why, "Give another folder: --out FOLDER."
-            ) from None
+            remedy = "Give another folder: --out FOLDER."
+            raise GatedVAEError(f"Nothing can be written to {folder}.", why, remedy) from None
         return replace(self, results=out)
 
     def forget_metrics(self) -> None:
@@ -193,9 +177,8 @@ class Run:
             there, wanted = getattr(mine, key), getattr(model, key)
             if there != wanted:
                 why = f"Its {key} is {there}, not {wanted}."
-                raise GatedVAEError(
-                    f"The weights of {self.path} do not fit.", why, "Start from a run of the same network."
-                )
+                remedy = "Start from a run of the same network."
+                raise GatedVAEError(f"The weights of {self.path} do not fit.", why, remedy)
 
     def using(self, config: TrainConfig) -> Run:
         """The run with its store and initial run where an equal configuration has them."""
@@ -290,10 +273,7 @@ def _config_path(path: Path) -> Path:
 def open_run(path: Path, store: Path | None = None) -> Run:
     """Open a run folder; its store is at `store` if not where it was trained from.
 
-    Raises
-    ------
-    GatedVAEError
-        When it is missing, damaged or of another schema version, or its path is not UTF-8.
+    `GatedVAEError` when it is missing, damaged or of another schema version, or its path is not UTF-8.
     """
     check_name(path)
     remedy = "Train one with `pipe train STORE --out RUN`."
@@ -463,7 +443,8 @@ def _is_run(path: Path) -> bool:
 def _set_aside(path: Path) -> None:
     """Move what a run has in its folder to one in it: first what says that it is trained, the configuration last.
 
-    Where a run lies there already, this one is removed, unless it is trained: then that one goes.
+    Where a run lies there already, this one is removed, unless it is trained: then that one goes. Its configuration stays, so
+    that what a death leaves is a run still.
     """
     before = path / REPLACED
     own = sorted(_own(path), key=lambda entry: entry != path / "metrics.json")
@@ -471,26 +452,26 @@ def _set_aside(path: Path) -> None:
     refuse_links(path, {before, *(place.parent for place in moved.values())})
     if (path / "metrics.json") in moved:
         remove(before)  # what a death has left of it
-    elif _config_path(before).exists():
-        _remove(path)
-        return
+    kept = _config_path(before).exists()
     for entry, place in moved.items():
-        place.parent.mkdir(parents=True, exist_ok=True)
-        entry.rename(place)
-    _remove_empty(path)
-    write_json(_config_path(before), read_json(_config_path(path), "Choose another --out."))
-
-
-def _remove(path: Path) -> None:
-    """Remove what a run has in its folder, and no link's target, but the configuration: what a death leaves is a run still."""
-    for entry in _own(path):
-        entry.unlink()
-    _remove_empty(path)
+        if kept:
+            entry.unlink()
+        else:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            entry.rename(place)
+    for folder in sorted({entry.parent for entry in own} - {path}, reverse=True):  # the innermost first
+        if not any(folder.iterdir()):
+            folder.rmdir()
+    if not kept:
+        write_json(_config_path(before), read_json(_config_path(path), "Choose another --out."))
 
 
 def _own(path: Path) -> list[Path]:
-    """The files that a run has in its folder beside its configuration, those of the run that was fine-tuned in it among them."""
-    links = [path / name for name in _FOLDERS if (path / name).is_symlink()]
+    """The files that a run has in its folder beside its configuration, those of the run that was fine-tuned in it among them.
+
+    Of a folder that is a link it is the link, not what that leads to.
+    """
+    links = [path / name for name in (TUNED, FIGURES, CHECKPOINTS) if (path / name).is_symlink()]
     entries = [entry for pattern in _MADE for entry in sorted(path.glob(pattern)) if not entry.is_dir()]
     found = [*links, *(entry for entry in entries if entry.parent not in links)]
     tuned = path / TUNED
@@ -498,11 +479,3 @@ def _own(path: Path) -> list[Path]:
         with locked(tuned):
             found += [*_own(tuned), _config_path(tuned), tuned / ".lock"]
     return found
-
-
-def _remove_empty(path: Path) -> None:
-    """Remove those of a run's folders that nothing is left in, the innermost first."""
-    folders = [path / TUNED / name for name in _FOLDERS[1:]] + [path / name for name in _FOLDERS]
-    for folder in folders:
-        if folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir()):
-            folder.rmdir()
