@@ -291,8 +291,12 @@ def test_pairs_made_anew_make_another_run(tmp_path: Path, store: Store) -> None:
     store.with_partitions({**store.partitions, "pose": record})
     with pytest.raises(GatedVAEError, match="pairs were made anew"):
         train(config(store, steps=3), TrainOptions(tmp_path / "run"))
-    store.with_partitions({**store.partitions, "other": record})  # one that the run does not use
+    store = store.with_partitions({**store.partitions, "other": record})  # one that the run does not use
     assert train(config(store, steps=3), TrainOptions(tmp_path / "run")).steps_now == 0
+    store.manifest["digests"]["samples.parquet"] = "sha256:of other labels"
+    store.with_partitions(store.partitions)
+    with pytest.raises(GatedVAEError, match="pairs were made anew"):
+        train(config(store, steps=3), TrainOptions(tmp_path / "run"))
 
 
 @pytest.mark.parametrize(

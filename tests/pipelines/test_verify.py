@@ -89,6 +89,11 @@ BROKEN: dict[str, tuple[Callable[[Path], object], Callable[[Path], Path], str]] 
         images_path,
         "uint8",
     ),
+    "images of another type": (
+        lambda s: np.save(images_path(s), np.zeros((12, 16, 16), np.int8)),
+        images_path,
+        "uint8",
+    ),
     "pickled images": (
         lambda s: np.save(images_path(s), np.array([{}] * 12, object), allow_pickle=True),
         images_path,

@@ -102,12 +102,17 @@ def test_the_store_holds_what_the_source_gave(source: Digits, tmp_path: Path) ->
         ({"factors": {"a": 3, "b": 8}}, "24 combinations, it holds 21"),
         ({"factors": {"a": 2**39, "b": 2**39}}, "it holds 21"),
         ({"splits": {"train": 9, "valid": 2, "test": 30}}, "41 samples, it holds 21"),
+        ({"splits": {"test": 1, "valid": 2, "train": 18}}, "Its splits"),
         ({"taken": 2**60}, "Its taken"),
         ({"image_shape": [float("nan"), 1]}, "Its image_shape"),
         ({"partitions": {"a": {"method": "kmeans", "shared": [], "draws": 0}}}, "Its partitions"),
         ({"partitions": {"a": {"method": "exact", "shared": ["c"], "draws": 1}}}, "Its partitions"),
         ({"partitions": {"a": {"method": "change", "shared": [], "draws": 1, "stream": 1}}}, "Its partitions"),
         ({"partitions": {"a": {"method": "change", "shared": [], "draws": 1, "k": 1}}}, "Its partitions"),
+        ({"partitions": {"a": {"method": "kmeans", "shared": ["x"], "draws": 1, "turns": {"x": 0}}}}, "Its partitions"),
+        ({"partitions": {"a": {"method": "kmeans", "shared": ["x"], "draws": 1, "seed": -1}}}, "Its partitions"),
+        ({"partitions": {"a": {"method": "follow", "shared": ["x", "y"], "draws": 1, "apart": 0}}}, "Its partitions"),
+        ({"partitions": {"a": {"method": "follow", "shared": ["y"], "draws": 1, "apart": 1.0}}}, "Its partitions"),
         (
             {
                 "factors": {"a": 3, "b": 7},
