@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from gated_vae.models.checkpoint import checkpoints, read_state
+from gated_vae.models.checkpoint import checkpoints, prune, read_state
 from gated_vae.models.methods.base import NO_GATE, StepBatch
 from gated_vae.models.methods.composed import Composed
 from gated_vae.models.methods.exchange import Exchange
@@ -38,7 +38,7 @@ from gated_vae.preprocessing.files import locked
 from gated_vae.preprocessing.progress import Progress
 from gated_vae.preprocessing.store import Store, open_store
 from tests.pipelines.test_cli import pipe
-from tests.stores import make_grid_store
+from tests.stores import make_grid_store, make_store
 
 MODEL = GatedVAEConfig({"pose": 2, "expression": 3}, image_shape=(16, 16), network="fc", hidden=(16, 16))
 
@@ -357,6 +357,23 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(
     assert [checkpoint.step for checkpoint in checkpoints(tmp_path / "run" / "checkpoints")] == [10]
 
 
+def test_weights_that_are_not_finite_are_not_saved_though_the_loss_still_is(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = GatedVAE.loss
+
+    def spoiled(self: GatedVAE, *arguments: object) -> object:
+        loss = honest(self, *arguments)  # type: ignore[arg-type]
+        with torch.no_grad():
+            next(self.decoder.parameters()).fill_(math.nan)
+        return loss
+
+    monkeypatch.setattr(GatedVAE, "loss", spoiled)
+    with pytest.raises(GatedVAEError, match="loss of some weights is not finite"):
+        train(config(store, steps=1), TrainOptions(tmp_path / "run"))
+    assert checkpoints(tmp_path / "run" / "checkpoints") == []
+
+
 def test_a_run_of_an_earlier_form_is_told_from_a_damaged_one(tmp_path: Path, store: Store) -> None:
     """Version 1 did not say how pairs were made."""
     train(config(store, steps=2), TrainOptions(tmp_path / "run"))
@@ -459,6 +476,33 @@ def test_a_finished_run_keeps_no_more_checkpoints_than_others(tmp_path: Path, st
         old.write_bytes(file.read_bytes())
     assert train(config(store), options).steps_now == 0
     assert checkpoints(tmp_path / "run" / "checkpoints") == kept
+
+
+def test_a_death_while_older_checkpoints_go_leaves_no_weights_without_their_state(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(config(store), TrainOptions(tmp_path / "run", checkpoint_every=10))
+    folder, real = tmp_path / "run" / "checkpoints", Path.unlink
+    assert len(checkpoints(folder)) == 2
+
+    def last(path: Path, *, missing_ok: bool = False) -> None:
+        real(path, missing_ok=missing_ok)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", last)
+        with pytest.raises(KeyboardInterrupt):
+            prune(folder, 1)
+    assert [checkpoint.step for checkpoint in checkpoints(folder) if checkpoint.state.exists()] == [30]
+    assert len(checkpoints(folder)) == 1
+
+
+def test_a_last_batch_of_a_single_pair_is_left_out(tmp_path: Path) -> None:
+    """Of which batch normalisation has no statistics; as many steps are taken all the same."""
+    store = make_store(tmp_path / "store", 65)
+    report = train(config(store, steps=None, epochs=1), TrainOptions(tmp_path / "run"))
+    assert report.steps_now == 2 * 3
+    assert all(math.isfinite(value) for terms in report.losses.values() for value in terms.values())
 
 
 def test_events_tell_the_kl_of_every_dimension_and_change_nothing(tmp_path: Path, store: Store) -> None:

@@ -104,6 +104,13 @@ BROKEN: dict[str, tuple[Callable[[Path], object], Callable[[Path], Path], str]] 
         samples_path,
         "sample_id is not the row number",
     ),
+    "two columns of one name": (
+        lambda s: pq.write_table(
+            (it := pq.read_table(samples_path(s))).append_column("image", it["image"]), samples_path(s)
+        ),
+        samples_path,
+        "two columns image",
+    ),
     "no samples": (lambda s: samples_path(s).unlink(), samples_path, "does not exist"),
     "rejected without its rows": (
         lambda s: pq.write_table(pq.read_table(rejected_path(s)).slice(0, 0), rejected_path(s)),
@@ -223,6 +230,7 @@ def test_hostile_and_damaged_checkpoints_are_refused_unread(run: Path, tmp_path:
     damaged = {
         "pickle": (tmp_path / "pickle").read_bytes(),
         "cut": whole[:-1],
+        "longer": whole + b"more",
         "empty": b"",
         "header too long": (2**62).to_bytes(8, "little") + whole[8:],
         "header of another length": (9).to_bytes(8, "little") + whole[8:],

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 
 from gated_vae.pipelines.verify import verify
+from gated_vae.preprocessing import store_writer
 from gated_vae.preprocessing.compute import RunTasks, processes, threads
 from gated_vae.preprocessing.errors import BadSourceError, GatedVAEError
 from gated_vae.preprocessing.files import digest, file_digest
@@ -197,6 +198,51 @@ def test_a_finished_store_is_left_alone_and_another_is_refused(source: Digits, t
     assert not groups_path(out, "p").exists()
     make_store(source, tmp_path / "fresh")
     assert read_tree(out) == read_tree(tmp_path / "fresh")
+
+
+@pytest.mark.parametrize("at", range(1, 6))
+def test_while_its_files_are_replaced_a_folder_is_no_store(
+    source: Digits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    """Else old images could lie beside new labels: the old manifest goes first, the new one comes last."""
+    out, real, calls = tmp_path / "store", store_writer.commit, Counter[str]()
+    make_store(source, out)
+    (source.folder / "new.txt").write_text("3")
+
+    def stopping(partial: Path, path: Path) -> None:
+        calls["all"] += 1
+        if calls["all"] == at:
+            raise KeyboardInterrupt
+        real(partial, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store_writer, "commit", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            make_store(source, out, overwrite=True)
+    with pytest.raises(GatedVAEError, match="not a finished store"):
+        open_store(out)
+    make_store(source, out)
+    make_store(source, tmp_path / "fresh")
+    assert read_tree(out) == read_tree(tmp_path / "fresh")
+
+
+def test_work_that_was_not_wholly_thrown_away_is_not_gone_on_with(
+    source: Digits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "store"
+    with pytest.raises(KeyboardInterrupt):
+        make_store(source, out, progress=stop_after(8))
+    (source.folder / "new.txt").write_text("3")
+
+    def stopping(_path: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store_writer, "remove", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            make_store(source, out, overwrite=True)
+    assert [*(out / ".work").iterdir()]
+    assert not (out / ".work" / "plan.json").exists()
 
 
 def test_unfinished_work_on_another_store_is_refused_or_thrown_away(source: Digits, tmp_path: Path) -> None:
