@@ -305,6 +305,7 @@ def test_pairs_made_anew_make_another_run(tmp_path: Path, store: Store) -> None:
         (replace(MODEL, network="conv", hidden=(16,)), "two hidden sizes or more"),
         (replace(MODEL, network="conv", hidden=(4, 4, 4, 4, 4, 8)), "cannot be halved"),
         (replace(MODEL, method=Composed()), "composed"),
+        (replace(MODEL, image_shape=(32, 16)), "Store and model do not fit"),
     ],
 )
 def test_what_cannot_be_trained_leaves_no_run(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pyarrow as pa
@@ -21,7 +22,7 @@ from gated_vae.pairing.service.access import ServiceOptions
 from gated_vae.pairing.service.server import PairService
 from gated_vae.pairing.stream import remote
 from gated_vae.pairing.stream.loader import PairLoader
-from gated_vae.pairing.stream.wire import identity
+from gated_vae.pairing.stream.wire import from_arrow, identity
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.sources.base import make_store as make_store_of
 from gated_vae.preprocessing.store import Store
@@ -212,6 +213,14 @@ def test_a_services_batches_are_held_against_the_manifest(
     assert why in str(caught.value)
 
 
+def test_columns_that_say_more_rows_than_they_have_are_not_read() -> None:
+    """Beyond their end lies whatever else this process has in memory."""
+    short = pa.Array.from_buffers(pa.int64(), 1000, [None, pa.py_buffer(bytes(8))])
+    rows = pa.RecordBatch.from_arrays([short] * 3, ["input_id", "target_id", "group"])
+    with pytest.raises(pa.ArrowInvalid):
+        from_arrow(rows, "pose", (16, 16))
+
+
 def test_a_stream_that_ends_early_is_counted_and_delayed(foreign: Foreign, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote, "DELAYS", (0.01, 0.02))
     foreign.batches = lambda _: []
@@ -225,12 +234,12 @@ def test_a_stream_that_ends_early_is_counted_and_delayed(foreign: Foreign, monke
 
 def test_what_a_service_says_is_shown_as_one_plain_line(foreign: Foreign) -> None:
     def refuse(_: object) -> bytes:
-        raise flight.FlightServerError("no", json.dumps(["\x1b[31mred\r\n\u202e", ["x"], None]).encode())
+        raise flight.FlightServerError("no", json.dumps(["\x1b[31mred\r\n\u202e", ["x"], "y" * 9000]).encode())
 
     foreign.manifest = refuse
     with pytest.raises(GatedVAEError) as caught:
         PairLoader(foreign.address, 32)
-    assert str(caught.value).splitlines() == ["[31mred", "['x']", "None"]
+    assert str(caught.value).splitlines() == ["[31mred", "['x']", "y" * 300]
 
 
 def test_a_store_with_splits_is_served_as_from_its_folder(tmp_path: Path) -> None:
@@ -310,13 +319,31 @@ def test_connections_that_say_nothing_are_ended_even_without_file_handles(
 ) -> None:
     monkeypatch.setattr(connections, "PATIENCE_SECONDS", 1.0)
     idle = [socket.create_connection(("127.0.0.1", service.port)) for _ in range(5)]
-    with handles(max(int(path.name) for path in Path("/dev/fd").iterdir()) + 1):
+    with handles(max(int(path.name) for path in Path("/dev/fd").iterdir()) + 1), ExitStack() as taken:
+        with suppress(OSError):
+            while True:
+                taken.callback(os.close, os.open("/dev/null", os.O_RDONLY))
         time.sleep(0.5)
         assert not any(map(gone, idle))
         until(lambda: all(map(gone, idle)))
     assert client.do_get(flight.Ticket(b"{}")).read_all().num_rows == 300, "gRPC connects again"
     for connected in idle:
         connected.close()
+
+
+def test_a_client_that_is_busy_between_two_batches_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "PATIENCE_SECONDS", 0.2)
+    service = PairService(make_store(tmp_path / "big", 400, size=256).path, ServiceOptions(port=0))
+    try:
+        with flight.connect(service.address) as client:
+            reader = client.do_get(
+                flight.Ticket(b'{"batch_size": 4, "images": true}')
+            )  # 100 batches of half a megabyte
+            reader.read_chunk()
+            time.sleep(0.8)
+            assert len([*reader]) == 99
+    finally:
+        service.close()
 
 
 def test_a_client_that_does_not_read_is_ended_when_others_wait_and_goes_on_later(
