@@ -104,13 +104,6 @@ BROKEN: dict[str, tuple[Callable[[Path], object], Callable[[Path], Path], str]] 
         samples_path,
         "sample_id is not the row number",
     ),
-    "two columns of one name": (
-        lambda s: pq.write_table(
-            (it := pq.read_table(samples_path(s))).append_column("image", it["image"]), samples_path(s)
-        ),
-        samples_path,
-        "two columns image",
-    ),
     "no samples": (lambda s: samples_path(s).unlink(), samples_path, "does not exist"),
     "rejected without its rows": (
         lambda s: pq.write_table(pq.read_table(rejected_path(s)).slice(0, 0), rejected_path(s)),

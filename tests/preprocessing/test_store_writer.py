@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from gated_vae.pipelines.verify import verify
@@ -20,7 +21,14 @@ from gated_vae.preprocessing.files import digest, file_digest
 from gated_vae.preprocessing.image_file import Region
 from gated_vae.preprocessing.progress import Progress
 from gated_vae.preprocessing.sources.base import make_store
-from gated_vae.preprocessing.store import groups_path, images_path, manifest_path, open_store, rejected_path
+from gated_vae.preprocessing.store import (
+    groups_path,
+    images_path,
+    manifest_path,
+    open_store,
+    rejected_path,
+    samples_path,
+)
 from gated_vae.preprocessing.store_writer import Plan, StoreWriter
 from tests.folders import read_tree
 
@@ -130,6 +138,14 @@ def test_a_manifest_that_contradicts_itself_is_refused(
     manifest_path(store.path).write_text(json.dumps({**store.manifest, **change}))
     with pytest.raises(GatedVAEError, match=why):
         open_store(store.path)
+
+
+def test_samples_with_two_columns_of_one_name_are_refused(source: Digits, tmp_path: Path) -> None:
+    store, _ = make_store(source, tmp_path / "store")
+    table = pq.read_table(samples_path(store.path))
+    pq.write_table(table.append_column("digit", table["digit"]), samples_path(store.path))
+    with pytest.raises(GatedVAEError, match="two columns digit"):
+        _ = open_store(store.path).samples
 
 
 @pytest.mark.parametrize("stop", range(4, 25, 4))
