@@ -22,7 +22,7 @@ from gated_vae.pairing.service.access import ServiceOptions
 from gated_vae.pairing.service.server import PairService
 from gated_vae.pairing.stream import remote
 from gated_vae.pairing.stream.loader import PairLoader
-from gated_vae.pairing.stream.wire import from_arrow, identity
+from gated_vae.pairing.stream.wire import identity
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.sources.base import make_store as make_store_of
 from gated_vae.preprocessing.store import Store
@@ -211,14 +211,6 @@ def test_a_services_batches_are_held_against_the_manifest(
     with pytest.raises(GatedVAEError) as caught:
         list(PairLoader(foreign.address, 32, prefetch=0))
     assert why in str(caught.value)
-
-
-def test_columns_that_say_more_rows_than_they_have_are_not_read() -> None:
-    """Beyond their end lies whatever else this process has in memory."""
-    short = pa.Array.from_buffers(pa.int64(), 1000, [None, pa.py_buffer(bytes(8))])
-    rows = pa.RecordBatch.from_arrays([short] * 3, ["input_id", "target_id", "group"])
-    with pytest.raises(pa.ArrowInvalid):
-        from_arrow(rows, "pose", (16, 16))
 
 
 def test_a_stream_that_ends_early_is_counted_and_delayed(foreign: Foreign, monkeypatch: pytest.MonkeyPatch) -> None:
