@@ -9,6 +9,7 @@ import json
 import os
 import socket
 import sys
+import traceback
 from pathlib import Path
 
 HEAVY = (
@@ -56,6 +57,7 @@ def _answer(asked: socket.socket) -> None:
         asked.close()
         for handle, number in zip(handles, (0, 1, 2), strict=True):
             os.dup2(handle, number)
+        sys.stdin, sys.stdout, sys.stderr = (open(number, mode, closefd=False) for number, mode in enumerate("rww"))  # noqa: SIM115
         os.chdir(folder)
         os.environ.clear()
         os.environ.update(environment)
@@ -73,6 +75,8 @@ def _run(words: list[str]) -> None:
         main(small(words))
     except SystemExit as ended:
         code = int(ended.code or 0)
+    except BaseException:
+        traceback.print_exc()
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

@@ -47,6 +47,24 @@ def client(service: PairService) -> Iterator[flight.FlightClient]:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        (b"pose", "not JSON"),
+        (b"\xff\xfe", "not JSON"),
+        (b"[" * 4000, "not JSON"),
+        (b"[]", "not a JSON object"),
+        (b" " * 5000, "5,000 bytes"),
+        (b'{"partitions": "pose"}', "unknown keys: partitions"),
+        (b'{"partition": "colour"}', "no partition colour"),
+        (b'{"partition": 7}', "`partition` is"),
+        (b'{"partition": []}', "`partition` is"),
+        (b'{"partition": ["pose", "pose"]}', "twice"),
+        (b'{"epoch": -1}', "`epoch` is"),
+        (b'{"epoch": 1e3}', "`epoch` is"),
+        (b'{"seed": true}', "`seed` is"),
+        (b'{"images": 1}', "`images` is"),
+        (b'{"batch_size": 0}', "`batch_size` is"),
+        (b'{"batch_size": 1000000, "images": true}', "too large"),
+        (b'{"rank": 1}', "rank 1 of 1"),
+        (b'{"first_step": 4}', "has 3 steps"),
         (b'{"partition": false}', "`partition` is"),
         (b'{"partition": 0}', "`partition` is"),
         (b'{"partition": ""}', "no partition"),
@@ -61,13 +79,10 @@ def client(service: PairService) -> Iterator[flight.FlightClient]:
         (b'{"partition": {"a": 1, "a": 1}}', "a key twice"),
         (b'{"seed": NaN}', "`seed` is"),
         (b'{"seed": ' + b"9" * 4000 + b"}", "`seed` is"),
-        (b'{"rank": 1}', "rank 1 of 1"),
-        (b'{"first_step": 4}', "has 3 steps"),
-        (b'{"partition": "colour"}', "no partition colour"),
         (b"", "not JSON"),
     ],
 )
-def test_what_doget_refuses_getflightinfo_refuses_in_the_same_words(
+def test_a_bad_ticket_is_refused_by_doget_and_getflightinfo_in_the_same_words_and_the_server_serves_on(
     client: flight.FlightClient, text: bytes, message: str
 ) -> None:
     command = flight.FlightDescriptor.for_command(text)
@@ -80,6 +95,8 @@ def test_what_doget_refuses_getflightinfo_refuses_in_the_same_words(
             call()
         assert message in str(caught.value)
         assert "Traceback" not in str(caught.value)
+    assert client.do_get(flight.Ticket(b'{"first_step": 3}')).read_all().num_rows == 0, "3 steps are all"
+    assert client.do_get(flight.Ticket(b"{}")).read_all().num_rows == 300
 
 
 class NoHandshake(flight.ClientAuthHandler):  # type: ignore[misc]
