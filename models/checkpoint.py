@@ -178,10 +178,7 @@ def _compare(path: Path, tensors: Tensors, expected: str | None) -> None:
 def read_weights(checkpoint: Checkpoint, model: nn.Module) -> dict[str, torch.Tensor]:
     """The weights of a model of the same configuration, which may be on the meta device: nothing is loaded into it.
 
-    Raises
-    ------
-    ValueError
-        When the file is damaged or belongs to another model.
+    `ValueError` when the file is damaged or belongs to another model.
     """
     tensors, metadata = _read(checkpoint.weights, model.state_dict())
     _compare(checkpoint.weights, tensors, metadata.get("sha256"))

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 
 def rank() -> int:
@@ -68,22 +69,12 @@ class Shares:
         """
         if len(self.sizes) == 1:
             return tensors
-        whole = _Gather.apply(torch.cat(tensors, 1), self)  # type: ignore[no-untyped-call]
-        return tuple(whole.split([tensor.shape[1] for tensor in tensors], 1))
-
-
-class _Gather(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, rows: torch.Tensor, shares: Shares) -> torch.Tensor:
-        ctx.own = shares.own
-        whole = rows.new_zeros(shares.whole, rows.shape[1])
-        whole[shares.own] = rows
+        rows = torch.cat(tensors, 1)
+        whole = rows.new_zeros(self.whole, rows.shape[1])
+        whole[self.own] = rows.detach()
         dist.all_reduce(whole)  # adds zeros: exact, and shares may differ in size
-        return whole
-
-    @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None]:
-        return grads[0][ctx.own], None
+        whole[self.own] = rows  # now with their derivatives
+        return torch.split(whole, [tensor.shape[1] for tensor in tensors], 1)
 
 
 class _Sum(torch.autograd.Function):
@@ -119,18 +110,15 @@ class SynchronisedBatchNorm(nn.BatchNorm1d):
         mean = sum_over_ranks(rows.sum(0)) / count
         centred = rows - mean
         variance = sum_over_ranks(centred.square().sum(0)) / count
-        self._track(mean.detach(), variance.detach() * (count / (count - 1)))
+        self._track(mean, variance * (count / (count - 1)))
         return (centred * (variance + self.eps).rsqrt() * self.weight + self.bias).to(x.dtype)
 
     @torch.no_grad()
     def _track(self, mean: torch.Tensor, variance: torch.Tensor) -> None:
-        assert self.running_mean is not None
-        assert self.running_var is not None
-        assert self.num_batches_tracked is not None
         assert self.momentum is not None
-        self.running_mean.lerp_(mean, self.momentum)
-        self.running_var.lerp_(variance, self.momentum)
-        self.num_batches_tracked += 1
+        self.get_buffer("running_mean").lerp_(mean, self.momentum)
+        self.get_buffer("running_var").lerp_(variance, self.momentum)
+        self.get_buffer("num_batches_tracked").add_(1)
 
 
 def synchronise_batch_norm(model: nn.Module) -> None:
@@ -146,8 +134,6 @@ def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
     if world_size() == 1:
         return
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
-    whole = torch.cat([gradient.flatten() for gradient in gradients])
+    whole = parameters_to_vector(gradients)
     dist.all_reduce(whole)
-    totals = torch.split(whole, [gradient.numel() for gradient in gradients])
-    for gradient, total in zip(gradients, totals, strict=True):
-        gradient.copy_(total.view_as(gradient))
+    vector_to_parameters(whole, gradients)

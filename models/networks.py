@@ -158,10 +158,7 @@ Builder = Callable[[Shape, int, Sequence[int]], nn.Module]
 def convolutional_hidden(image_shape: Shape) -> tuple[int, ...]:
     """Default channels, one entry for each halving that leaves 4 x 4 or more, then the last hidden size.
 
-    Raises
-    ------
-    ValueError
-        When the images cannot be halved at all.
+    `ValueError` when the images cannot be halved at all.
     """
     (height, width), halvings = image_shape[:2], 0
     while height % 2 == width % 2 == 0 and min(height, width) >= 8:

@@ -18,8 +18,8 @@ from torch.func import functional_call, stack_module_state, vmap
 from gated_vae.models.distributed import Shares
 from gated_vae.models.methods.base import StepBatch
 from gated_vae.models.networks import Conv2d, ConvTranspose2d
-from gated_vae.models.objectives.base import Encoded, Objective, Terms
-from gated_vae.models.vae import GatedVAE
+from gated_vae.models.objectives.base import Encoded, Objective, Terms, gaussian_kl
+from gated_vae.models.vae import GatedVAE, GatedVAEConfig, outline
 
 Tensors = dict[str, torch.Tensor]
 
@@ -101,6 +101,56 @@ class Stack:
         axes = {name: None if name == "through" else 0 for name in given}
         mapped = vmap(member, in_dims=(0, axes, 0, 0))
         return mapped(self.parameters | self.buffers, given, noise, self._chosen)
+
+    @torch.no_grad()
+    def kl(self, images: torch.Tensor) -> torch.Tensor:
+        """KL of every latent dimension over each model's images (S, B, H, W[, 3]): (S, M), in nats.
+
+        They are encoded as when training is over: no statistics change.
+        """
+        encoder = _KL(self._skeleton).eval()
+        tensors = {f"vae.{name}": value for name, value in (self.parameters | self.buffers).items()}
+        found: torch.Tensor = vmap(lambda own, seen: functional_call(encoder, own, seen))(tensors, images)
+        self._skeleton.train()
+        return found
+
+
+class _KL(nn.Module):
+    """What `GatedVAE.encode` tells of images, as a module: those can be called with tensors of elsewhere."""
+
+    def __init__(self, vae: GatedVAE) -> None:
+        super().__init__()
+        self.vae = vae
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return gaussian_kl(self.vae.encode(images))
+
+
+def bytes_of_one(config: GatedVAEConfig, precision: str, batch_size: int) -> int:
+    """About how many bytes a model of a stack takes while it is trained.
+
+    They hold its parameters, their gradients and Adam's two moments, and what a step keeps to differentiate by, which is counted on
+    a step without values (PyTorch's meta device).
+    """
+    model, kept = outline(config, precision), []
+    with torch.device("meta"):
+        images = torch.empty(batch_size, *config.image_shape, dtype=torch.uint8)
+        groups = torch.empty(len(config.latent), batch_size, dtype=torch.int64)
+        targets = images.expand(len(groups), *images.shape) if config.method.batches == "together" else images
+        noise = torch.empty(3, batch_size, config.latent_size)
+    sources = groups if config.method.batches == "composed" else None
+    partition = next(iter(config.latent)) if config.method.batches == "turns" else None
+    batch = config.method.prepare(StepBatch(images, targets, partition, sources), 0)
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        kept.append(tensor.untyped_storage())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        model.loss(batch, noise)
+    own = {parameter.untyped_storage()._cdata for parameter in model.parameters()}
+    sizes = {storage._cdata: storage.nbytes() for storage in kept if storage._cdata not in own}
+    return 16 * sum(parameter.numel() for parameter in model.parameters()) + sum(sizes.values())
 
 
 def _skeleton(model: GatedVAE) -> GatedVAE:

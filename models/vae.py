@@ -240,9 +240,8 @@ def outline(config: GatedVAEConfig, precision: str = "fp32") -> GatedVAE:
 
 
 def _check_images(images: torch.Tensor, shape: tuple[int, ...]) -> None:
-    most = 1 if images.is_floating_point() else 255 if images.dtype != torch.bool else -1
-    inside = images.dtype == torch.uint8 or bool(((images >= 0) & (images <= most)).all())
-    if not inside or images.shape[-len(shape) :] != shape:
+    fit = images.dtype == torch.uint8 or (images.is_floating_point() and bool(((images >= 0) & (images <= 1)).all()))
+    if not fit or images.shape[-len(shape) :] != shape:
         found = f"{images.dtype} {tuple(images.shape)}"
         raise ValueError(f"Images are {found}; the model takes uint8, or floating point in 0 .. 1, of {shape}.")
 

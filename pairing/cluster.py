@@ -63,19 +63,17 @@ def parse_near(texts: Sequence[str]) -> tuple[tuple[Label, ...], dict[str, int]]
 
     A column of angles or the like says after an @ what a full turn is, as ``orientation@360``.
 
-    Raises
-    ------
-    UsageError
-        When one cannot be read, or two have one name.
+    `UsageError` when one cannot be read, or two have one name.
     """
     columns = parse_columns("--near", (text.partition(":")[0] for text in texts))
     clusters: dict[str, int] = {}
     for name, text in zip(columns, texts, strict=True):
         _, colon, number = text.partition(":")
-        if colon and not (number.isdecimal() and int(number)):
-            why = f"{number!r} is no number of clusters."
-            raise UsageError(f"--near {text} cannot be read.", why, "Write :K last.")
-        clusters |= {name: int(number)} if colon else {}
+        if colon:
+            if not (number.isdecimal() and int(number)):
+                why = f"{number!r} is no number of clusters."
+                raise UsageError(f"--near {text} cannot be read.", why, "Write :K last.")
+            clusters[name] = int(number)
     return tuple(_near(name, names) for name, names in columns.items()), clusters
 
 
@@ -83,9 +81,8 @@ def _near(name: str, texts: Sequence[str]) -> Label:
     columns, turns = [], {}
     for text in texts:
         column, mark, turn = text.rpartition("@")
-        if not mark:
-            column = text
-        else:
+        columns.append(column if mark else text)
+        if mark:
             try:
                 turns[column] = float(turn)
             except ValueError:
@@ -93,7 +90,6 @@ def _near(name: str, texts: Sequence[str]) -> Label:
             if not 0 < turns[column] < math.inf:
                 why = f"{turn!r} is no full turn."
                 raise UsageError(f"--near {name}={text} cannot be read.", why, "Write COLUMN@360 for degrees.")
-        columns.append(column)
     return Label(name, tuple(columns), turns=turns)
 
 
@@ -218,11 +214,8 @@ class _Clustering:
     def plan(self, name: str) -> Plan:
         """Plan the partition of one label; the device is not recorded, as it is no reason to make it again.
 
-        Raises
-        ------
-        GatedVAEError
-            When all samples have the same values, when there are more clusters or strata than samples can make, or strata of
-            nothing.
+        `GatedVAEError` when all samples have the same values, when there are more clusters or strata than samples can make, or
+        strata of nothing.
         """
         options, shared = self.options, self.columns[name]
         others = [column for other, columns in self.columns.items() if other != name for column in columns]
@@ -284,7 +277,7 @@ class _Clustering:
         measure = partial(measure_pairs, self.store, self.labels.values(), own.names, partners, uniform)
         group = np.concatenate([groups.group, every.group[samples:]])
         distance = np.concatenate([groups.distance, every.distance[samples:]])
-        return Grouped(group, distance, groups.centroids, partners, results, measure)
+        return Grouped(group, partners, results, measure, distance, groups.centroids)
 
     def _cluster(self, columns: list[str], k: int) -> tuple[LabelColumns, Groups]:
         read = LabelColumns(self.store, columns, self.scheduler, self.turns)

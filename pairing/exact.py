@@ -58,6 +58,12 @@ class ExactPartition:
     draws: int
     already_done: bool
 
+    @classmethod
+    def of(cls, name: str, record: Record, already_done: bool) -> ExactPartition:
+        """Read it from a partition's record."""
+        counts = {key: record[key] for key in ("groups", "merged", "draws")}
+        return cls(name, tuple(record["shared"]), pairs_made(record), **counts, already_done=already_done)
+
 
 def pair_exactly(
     store: Store,
@@ -103,18 +109,7 @@ def pair_exactly(
             grouped = pairing.group(store, record)  # at once, as that refuses what cannot be grouped
             plans.append(Plan(name, record, lambda grouped=grouped: grouped))  # type: ignore[misc]
         made = make_partitions(store, plans, overwrite=overwrite, progress=progress)
-    return tuple(
-        ExactPartition(
-            name,
-            tuple(record["shared"]),
-            pairs_made(record),
-            record["groups"],
-            record["merged"],
-            record["draws"],
-            there,
-        )
-        for name, (record, there) in made.items()
-    )
+    return tuple(ExactPartition.of(name, record, there) for name, (record, there) in made.items())
 
 
 def shareable(store: Store) -> tuple[str, ...]:
@@ -145,19 +140,18 @@ class Share:
 
     def group(self, store: Store, record: Record) -> Grouped:
         """Group the samples by their values; refused where these are the same in all, unlike other pairs in a single group."""
-        shared, seed, merged = record["shared"], record["stream"], 0
-        grid = FactorGrid.of(store)
-        if grid:
+        shared, merged = record["shared"], 0
+        if grid := FactorGrid.of(store):
             group = grid.group(np.arange(grid.size), shared).astype(np.int32)
             partners = grid.drawing(record)
         else:
             group, merged = group_by_labels(store.sample_columns(shared), store.training)
-            partners = drawing(UniformPartners(Members.of(group[: store.training])), seed)
+            partners = drawing(UniformPartners(Members.of(group[: store.training])), record["stream"])
         results = {"groups": int(group[: store.training].max()) + 1, "merged": merged}
         if results["groups"] == 1:
             why = f"All {store.training} samples are in one group: partners would be random."
             raise GatedVAEError(f"Pairs cannot share {', '.join(shared)}.", why, "Share columns that differ.")
-        return Grouped(group, np.zeros(len(store), np.float32), None, partners, results)
+        return Grouped(group, partners, results)
 
 
 @dataclass(frozen=True)
@@ -170,10 +164,7 @@ class Change:
     def decides(self, store: Store) -> Record:
         """How many factors change. Nothing is shared by all pairs.
 
-        Raises
-        ------
-        GatedVAEError
-            When there is no grid, or it has no more factors than change.
+        `GatedVAEError` when there is no grid, or it has no more factors than change.
         """
         what = f"Pairs cannot differ in just {self.k} factors."
         grid = FactorGrid.of(store)
@@ -193,17 +184,13 @@ class Change:
         """All samples are one group."""
         grid = FactorGrid.of(store)
         assert grid is not None
-        nothing = np.zeros(len(store), np.int32), np.zeros(len(store), np.float32), None
-        return Grouped(*nothing, grid.drawing(record), {"groups": 1, "merged": 0})
+        return Grouped(np.zeros(len(store), np.int32), grid.drawing(record), {"groups": 1, "merged": 0})
 
 
 def parse_change(text: str) -> tuple[str, Change]:
     """Read ``K`` or ``NAME=K``: the partition's name, ``changed`` if there is none, and what its pairs are.
 
-    Raises
-    ------
-    UsageError
-        When it cannot be read.
+    `UsageError` when it cannot be read.
     """
     name, equals, number = text.rpartition("=")
     if not number.strip().isdecimal() or bool(equals) != bool(name.strip()):

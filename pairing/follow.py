@@ -102,10 +102,8 @@ class Follow:
     def group(self, store: Store, record: Record) -> Grouped:
         """Group samples by sequence; one that is alone in its sequence joins the next.
 
-        Raises
-        ------
-        GatedVAEError
-            When a sample that trains has no place in a sequence, most sequences have one sample, or most samples no other so near.
+        `GatedVAEError` when a sample that trains has no place in a sequence, most sequences have one sample, or most samples no
+        other so near.
         """
         labels = store.sample_columns([*self.sequence, self.order])
         group, merged = group_by_labels(labels[[*self.sequence]], store.training)
@@ -116,7 +114,7 @@ class Follow:
             why = f"{found.further} of {store.training} samples have no other of their sequence so near."
             raise GatedVAEError(what, why, "Give a larger K, in the unit of the column.")
         results = {"groups": int(group[: store.training].max()) + 1, "merged": merged, "further": found.further}
-        return Grouped(group, np.zeros(len(store), np.float32), None, drawing(found, record["stream"]), results)
+        return Grouped(group, drawing(found, record["stream"]), results)
 
 
 def _places(store: Store, values: npt.ArrayLike, column: str) -> Values:
@@ -138,10 +136,7 @@ def _places(store: Store, values: npt.ArrayLike, column: str) -> Values:
 def parse_follow(text: str) -> tuple[str, Follow]:
     """Read ``NAME=SEQUENCE[,SEQUENCE...],ORDER[:K]``: the partition's name, and what its pairs are.
 
-    Raises
-    ------
-    UsageError
-        When it cannot be read.
+    `UsageError` when it cannot be read.
     """
     remedy = "Write --follow NAME=SEQUENCE,ORDER:K, for example --follow pose=video,frame:5."
     name, _, listed = text.partition("=")

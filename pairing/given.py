@@ -61,10 +61,7 @@ class Given:
     def group(self, store: Store, record: Record) -> Grouped:
         """Make groups of what is connected by pairs. Pairs with samples that do not train are left out, and counted.
 
-        Raises
-        ------
-        GatedVAEError
-            When a sample that trains has no partner.
+        `GatedVAEError` when a sample that trains has no partner.
         """
         training = store.training
         pairs = self.pairs[(self.pairs < training).all(axis=1)]
@@ -83,16 +80,14 @@ class Given:
         group[:training] = code
         partners = drawing(GivenPartners(targets, offsets), record["stream"])
         results = {"groups": int(groups), "merged": 0, "pairs": len(pairs), "left_out": len(self.pairs) - len(pairs)}
-        return Grouped(group, np.zeros(len(store), np.float32), None, partners, results)
+        return Grouped(group, partners, results)
 
 
 def read_pairs(path: Path, store: Store) -> dict[str, Given]:
     """Read a table of pairs, by partition in the order in which they come; a pair holds in both directions.
 
-    Raises
-    ------
-    GatedVAEError
-        When it cannot be read, lacks a column, or a row names no two different samples of the store, or no partition.
+    `GatedVAEError` when it cannot be read, lacks a column, or a row names no two different samples of the store, or no
+    partition.
     """
     labels = read_table(path, COLUMNS.__contains__)
     labels.require(*COLUMNS)

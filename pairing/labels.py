@@ -98,11 +98,7 @@ LABELS: dict[str, Label] = {label.name: label for label in (POSE, EXPRESSION, BL
 
 def coordinates(columns: Sequence[str], turns: Mapping[str, float]) -> list[str]:
     """Names of the coordinates that columns are compared by: their own, and two for one that has a full turn."""
-    return [name for column in columns for name in (_both(column) if column in turns else (column,))]
-
-
-def _both(column: str) -> tuple[str, str]:
-    return f"{column} cos", f"{column} sin"
+    return [name for it in columns for name in ((f"{it} cos", f"{it} sin") if it in turns else (it,))]
 
 
 def registered(alike: Alike) -> list[Label]:

@@ -34,22 +34,21 @@ class Grouped:
     ----------
     group:
         Group of each sample, int32 (N,); of the T that train none is alone in its. -1 where others fit in none.
-    distance:
-        Distance to the group's centroid, float32 (N,); 0 where groups have none.
-    centroids:
-        The centroids, float32 (groups, d) over the coordinates of the shared columns; None where groups have none.
     partners:
         Draws them.
     results, measure:
         What the record says of the groups; tells what it says of the pairs.
+    distance, centroids:
+        Distance to the group's centroid, float32 (N,), and the centroids, float32 (groups, d) over the coordinates of the shared
+        columns; None where groups have none.
     """
 
     group: npt.NDArray[np.int32]
-    distance: Floats
-    centroids: Floats | None
     partners: Partners
     results: Record
     measure: Callable[[], Record] = dict
+    distance: Floats | None = None
+    centroids: Floats | None = None
 
 
 @dataclass(frozen=True)
@@ -64,10 +63,7 @@ class Plan:
 def describe(name: str, method: str, *, shared: Sequence[str], draws: int, seed: int, **more: Any) -> Record:
     """What decides a partition: how samples were grouped (`method`), what pairs share (`shared`), and how they were drawn.
 
-    Raises
-    ------
-    GatedVAEError
-        When `name`, `draws` or `seed` cannot be.
+    `GatedVAEError` when `name`, `draws` or `seed` cannot be.
     """
     if not re.fullmatch(PARTITION_NAME, name) or name == RESERVED:
         why = "Scores call the whole latent so." if name == RESERVED else "Names are letters, digits, _ and - alone."

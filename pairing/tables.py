@@ -33,12 +33,12 @@ _LAYOUT_KEYS = (b"gated_vae.inputs", b"gated_vae.draws", b"gated_vae.block")
 _REMAKE = "Make the pairs again: `pipe cluster` or `pipe pair` with --overwrite."
 
 
-def write_groups(path: Path, group: Ints, distance: Floats) -> None:
-    """Write which group each sample of a partition is in, and how far it lies from the group's centroid."""
+def write_groups(path: Path, group: Ints, distance: Floats | None = None) -> None:
+    """Write which group each sample of a partition is in, and how far it lies from the group's centroid: 0 when None."""
     columns = {
         "sample_id": np.arange(len(group), dtype=index_type(len(group))),
         "group": group.astype(np.int32, copy=False),
-        "distance": distance.astype(np.float32, copy=False),
+        "distance": np.zeros(len(group), np.float32) if distance is None else distance.astype(np.float32, copy=False),
     }
     packing = {"schema_version": SCHEMA_VERSION, **_packing("sample_id")}
     write_parquet(path, pa.table(columns), **packing)
@@ -185,10 +185,8 @@ class PairTable:
 
         Draws beyond those written repeat them: draw d reads draw d modulo `draws`.
 
-        Raises
-        ------
-        GatedVAEError
-            When the file is damaged, its rows are in another order than they were written in, or targets are no samples.
+        `GatedVAEError` when the file is damaged, its rows are in another order than they were written in, or targets are no
+        samples.
         """
         start, size = index * self.block_size, self.block_sizes[index]
         names = ["input_id", "target_id", "group"]

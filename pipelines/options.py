@@ -51,6 +51,9 @@ def is_run(path: Path) -> bool:
 
 StorePath = Annotated[Path, typer.Argument(help="Folder of the store that `pipe preprocess` made.", show_default=False)]
 RunPath = Annotated[Path, typer.Argument(help="Folder of the run that `pipe train` made.", show_default=False)]
+StoreOrRun = Annotated[Path, typer.Argument(help="Folder of a store or of a run.", show_default=False)]
+Host = Annotated[str, option("Address to listen at; one beyond this machine needs --token-file.")]
+Port = Annotated[int, option("Port to listen at; 0 takes a free one, and the address is printed.", min=0, max=65535)]
 MovedStore = Annotated[
     Path | None,
     typer.Option(
@@ -61,10 +64,7 @@ MovedStore = Annotated[
 ]
 Truth = Annotated[
     Path | None,
-    typer.Option(
-        help="Judge simulated faces by the truth: the truth.parquet that `pipe simulate faces` wrote.",
-        show_default="labels judge",
-    ),
+    option("Judge simulated faces by the truth: the truth.parquet that `pipe simulate faces` wrote.", "labels judge"),
 ]
 OutStore = Annotated[
     Path, typer.Option("--out", help="Folder of the store to write; new, or one to go on with.", show_default=False)
@@ -73,24 +73,19 @@ Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace what was made there with other options, in place of refusing.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON, for programs to read.")]
-Seed = Annotated[
-    int,
-    typer.Option(
-        min=0, max=SEEDS - 1, help="Number that decides all random choices: the same seed gives the same result."
-    ),
-]
+_SEED = "Number that decides all random choices: the same seed gives the same result."
+Seed = Annotated[int, typer.Option(min=0, max=SEEDS - 1, help=_SEED)]
+SeedIfGiven = Annotated[int | None, typer.Option(min=0, max=SEEDS - 1, help=_SEED, show_default="0")]
 Device = Annotated[
     str, typer.Option(help="Where to compute: cpu, cuda, or auto, which takes a GPU where there is one.")
 ]
 Workers = Annotated[
     int | None,
-    typer.Option(min=1, help="Tasks at a time, fewer to spare memory; the result is the same. Every core by default."),
+    option("Tasks at a time, fewer to spare memory; the result is the same. Every core by default.", min=1),
 ]
 Scheduler = Annotated[
     str | None,
-    typer.Option(
-        help="Run on the workers of a Dask scheduler, for very large stores: its address, e.g. tcp://host:8786."
-    ),
+    option("Run on the workers of a Dask scheduler, for very large stores: its address, e.g. tcp://host:8786."),
 ]
 Precision = Annotated[
     str,
@@ -99,6 +94,4 @@ Precision = Annotated[
         "Number format of the computation; auto is the fastest: tf32 on GPUs, bf16 on some processors, else fp32.",
     ),
 ]
-Draws = Annotated[
-    int, typer.Option(min=1, help="How many partners every sample gets in the pair table; more give more variety.")
-]
+Draws = Annotated[int, option("How many partners every sample gets in the pair table; more give more variety.", min=1)]

@@ -12,40 +12,28 @@ from gated_vae.models.checkpoint import Checkpoint, checkpoints, read_state, rea
 from gated_vae.models.vae import GatedVAE
 from gated_vae.pairing.verify import verify_partitions
 from gated_vae.pipelines.evaluation.scores import Scores
+from gated_vae.pipelines.options import is_run
 from gated_vae.pipelines.training.run import Run, check_position, open_run, usable
 from gated_vae.preprocessing.errors import GatedVAEError
-from gated_vae.preprocessing.store import Store, manifest_path, open_store
+from gated_vae.preprocessing.store import open_store
 from gated_vae.preprocessing.verify import Problem, verify_store
 
 
 @dataclass(frozen=True)
 class VerifyReport:
-    """What was checked and what is wrong.
+    """What was checked and what is wrong."""
 
-    Attributes
-    ----------
-    path:
-        The store or run.
-    holds:
-        What it holds, by name, for people.
-    problems:
-        Everything that is wrong; empty when it is whole.
-    """
-
-    path: Path
-    holds: dict[str, Any]
-    problems: list[Problem]
+    path: Path  # the store or run
+    holds: dict[str, Any]  # what is in it, by name, for people
+    problems: list[Problem]  # everything that is wrong; empty when it is whole
 
 
 def verify(path: Path) -> VerifyReport:
     """Check a store (manifest, images, tables, groups, pairs) or a run (configuration, metrics, checkpoints).
 
-    Raises
-    ------
-    GatedVAEError
-        When it is neither, or so damaged that it cannot be opened.
+    `GatedVAEError` when it is neither, or so damaged that it cannot be opened.
     """
-    if (path / "config.json").exists() and not manifest_path(path).exists():
+    if is_run(path):
         run = open_run(path)
         latest = run.latest()
         trained = f"{latest.step:,} steps" if latest else "no step is saved yet"
@@ -53,12 +41,7 @@ def verify(path: Path) -> VerifyReport:
     store = open_store(path)
     holds = {"samples": len(store), "rejected": store.manifest.get("rejected"), "seen": store.manifest.get("seen")}
     holds |= {name: f"{store.training * made.get('draws', 0):,} pairs" for name, made in store.partitions.items()}
-    return VerifyReport(path, holds, list(_store_problems(store)))
-
-
-def _store_problems(store: Store) -> Iterator[Problem]:
-    yield from verify_store(store)
-    yield from verify_partitions(store)
+    return VerifyReport(path, holds, [*verify_store(store), *verify_partitions(store)])
 
 
 def _run_problems(run: Run) -> Iterator[Problem]:

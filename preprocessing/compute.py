@@ -118,7 +118,7 @@ def processes(workers: int | None = None, *, interruptible: bool = False) -> Ite
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
             yield partial(stream, pool, 2 * count)
         except BrokenProcessPool as error:
-            remedy = "Run the same command again, with fewer --workers if memory is short: it goes on where it stopped."
+            remedy = "Run the same command again, with fewer --workers or --seeds if memory is short: it goes on where it stopped."
             raise GatedVAEError("A worker process died.", "It may have run out of memory.", remedy) from error
         pool.shutdown(wait=False)  # nothing runs any more
 

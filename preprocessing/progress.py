@@ -14,3 +14,8 @@ class Progress(Protocol):
 
 def ignore(done: int, total: int, note: str = "") -> None:
     """Show nothing."""
+
+
+def as_note(progress: Progress, done: int, total: int) -> Progress:
+    """The progress of one thing of many: told in steps, as a note beside how many are done."""
+    return lambda step, steps, _="": progress(done, total, f"step {step:,} of {steps:,}")

@@ -38,10 +38,7 @@ class Panel:
 def curve_panels(panels: Sequence[Panel], *, columns: int = 3) -> Figure:
     """Draw curves of R2, one panel per thing varied: own solid, leakage dashed, each run a dot; values are evenly spaced.
 
-    Raises
-    ------
-    ValueError
-        When there is no panel.
+    `ValueError` when there is no panel.
     """
     if not panels:
         raise ValueError("there is no panel to draw")

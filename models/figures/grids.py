@@ -48,11 +48,14 @@ def hinton(
     """
     table = np.asarray(importance, np.float64)
     codes = [f"z{i}" for i in range(len(table))]
-    cell = _cell(partitions, codes)
+    parts = _coloured(partitions, len(codes))
+    # Cells are wide enough for the names above and below them.
+    needed = [text_width([name]) / max(len(part), 1) for name, part, _ in parts]
+    cell = int(max([36.0, text_width(codes), *needed])) + 2 * GAP
     left, top = PAD + text_width(factor_names) + PAD, PAD + LINE + BAR + GAP
     width, height = cell * len(codes), cell * len(factor_names)
     sheet = Sheet(left + width + PAD, top + height + 2 * LINE + PAD)
-    for name, part, colour in _coloured(partitions, len(codes)):
+    for name, part, colour in parts:
         x, span = left + cell * part.start, cell * len(part)
         sheet.band_above(x, top - GAP, span, name, colour)
         sheet.box(x, top, span, height, colour, alpha=0.09)
@@ -62,7 +65,7 @@ def hinton(
         sheet.text(left + cell * (column + 0.5), top + height + LINE / 2 + GAP, name)
     sheet.grid(left, top, cell, len(codes), len(factor_names))
     greatest = table.max()
-    colours = {code: colour for _, part, colour in _coloured(partitions, len(codes)) for code in part}
+    colours = {code: colour for _, part, colour in parts for code in part}
     for column, row in zip(*np.nonzero(table), strict=True):
         side = (cell - 4) * float(np.sqrt(table[column, row] / greatest))
         x, y = left + cell * (column + 0.5) - side / 2, top + cell * (row + 0.5) - side / 2
@@ -226,12 +229,6 @@ def _coloured(partitions: Mapping[str, slice], size: int) -> list[tuple[str, ran
     """Name, dimensions and colour of every partition."""
     colours = colours_of(partitions)
     return [(name, range(size)[part], colours[name]) for name, part in partitions.items()]
-
-
-def _cell(partitions: Mapping[str, slice], codes: Sequence[str]) -> int:
-    """Side of a Hinton diagram's cells: wide enough for the names above and below them."""
-    needed = [text_width([name]) / max(len(part), 1) for name, part, _ in _coloured(partitions, len(codes))]
-    return int(max([36.0, text_width(codes), *needed])) + 2 * GAP
 
 
 def signed(value: float) -> str:

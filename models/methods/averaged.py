@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from gated_vae.models.methods.base import ALL, BatchKind, Step, StepBatch, Told, encode_groups
+from gated_vae.models.methods.base import ALL, Method, Step, StepBatch, Told, encode_groups
 from gated_vae.models.objectives.base import Posterior
 
 if TYPE_CHECKING:
@@ -42,24 +42,18 @@ def divergences(both: Posterior) -> torch.Tensor:
 
 
 @dataclass(frozen=True)
-class GVAE:
+class GVAE(Method):
     """In the dimensions of the partition that a pair shares both images have `mean_of_both` (Hosoya 2019)."""
 
-    batches: ClassVar[BatchKind] = "turns"
     needs_kl: ClassVar[bool] = True
-
-    @property
-    def told(self) -> Told:
-        """Which partition is shared."""
-        return "shared"
 
     def encoded(self, partitions: int) -> float:  # noqa: ARG002
         """Both images of each pair."""
         return 2.0
 
-    def prepare(self, batch: StepBatch, turn: int) -> StepBatch:  # noqa: ARG002
-        """Every step is its partition's."""
-        return replace(batch.both(), label=batch.partition or "")
+    def prepare(self, batch: StepBatch, turn: int) -> StepBatch:
+        """Both images are decoded, too."""
+        return super().prepare(batch.both(), turn)
 
     def step(self, vae: GatedVAE, batch: StepBatch, noise: torch.Tensor) -> Step:
         """Encode both images, average what they share, and draw for each of them apart."""

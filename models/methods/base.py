@@ -85,22 +85,28 @@ class Step:
 
 
 class Method(Protocol):
-    """A training method: a frozen dataclass of its constants."""
+    """A training method: a frozen dataclass of its constants.
 
-    batches: ClassVar[BatchKind]
+    What it leaves out is as most have it: partitions take turns, and the input of a pair is encoded.
+    """
+
+    batches: ClassVar[BatchKind] = "turns"
 
     @property
     def told(self) -> Told:
         """What it is told of pairs."""
+        return "shared"
 
-    def encoded(self, partitions: int) -> float:
+    def encoded(self, partitions: int) -> float:  # noqa: ARG002
         """How many images a step encodes for each of a batch, on average, where there are so many partitions."""
+        return 1.0
 
-    def prepare(self, batch: StepBatch, turn: int) -> StepBatch:
+    def prepare(self, batch: StepBatch, turn: int) -> StepBatch:  # noqa: ARG002
         """Say what of a batch is encoded and what decoded, and label it; `turn` counts rounds over partitions from 0.
 
         Images may be stacked before their own axes, (B, H, W), and exchanged; what is in them is not looked at.
         """
+        return replace(batch, label=batch.partition or "")
 
     def step(self, vae: GatedVAE, batch: StepBatch, noise: torch.Tensor) -> Step:
         """Encode the batch, drawing with standard normal `noise` (3, B, M): [0] for the input's codes, [1] for the target's."""
@@ -141,12 +147,6 @@ def self_reconstruction_at(method: Method, step: int, steps: int) -> float:
     """
     first: float = getattr(method, "self_reconstruction", 0.0)
     return first * max(0.0, 1 - 2 * (step - 1) / steps)
-
-
-def check_probability(value: float) -> None:
-    """Refuse a self-reconstruction that is no probability."""
-    if not 0 <= value <= 1:
-        raise ValueError(f"self_reconstruction is a probability, 0 .. 1, not {value}.")
 
 
 def is_size(value: object) -> bool:

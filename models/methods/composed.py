@@ -7,30 +7,22 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from gated_vae.models.methods.base import ALL, BatchKind, Step, StepBatch, Told, check_probability, compose
+from gated_vae.models.methods.base import ALL, BatchKind, Step, StepBatch, compose
+from gated_vae.models.methods.partners import Partners
 
 if TYPE_CHECKING:
     from gated_vae.models.vae import GatedVAE
 
 
 @dataclass(frozen=True)
-class Composed:
+class Composed(Partners):
     """As `Partners`, but a step encodes one image for each that is decoded: the targets are composed of the batch's factors.
 
-    It needs every combination of the factors, as dSprites has.
-
-    Attributes
-    ----------
-    self_reconstruction:
-        Probability that a partition's factors stay where they are at the first step; it falls to 0 half-way through.
+    It needs every combination of the factors, as dSprites has. `self_reconstruction` is how probable it is that a partition's
+    factors stay where they are.
     """
 
     batches: ClassVar[BatchKind] = "composed"
-    told: ClassVar[Told] = "shared"
-    self_reconstruction: float = 0.0
-
-    def __post_init__(self) -> None:
-        check_probability(self.self_reconstruction)
 
     def encoded(self, partitions: int) -> float:  # noqa: ARG002
         """Every image of the batch gives its factors."""

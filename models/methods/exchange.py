@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 
-from gated_vae.models.methods.base import BatchKind, Step, StepBatch, Told, gate
+from gated_vae.models.methods.base import Method, Step, StepBatch, gate
 
 if TYPE_CHECKING:
     from gated_vae.models.vae import GatedVAE
 
 
 @dataclass(frozen=True)
-class Exchange:
+class Exchange(Method):
     """Decode the code of a pair's input in one partition beside the codes of its target in all others.
 
     What the pair does not share is known to the decoder from the target, what it shares must come from the input. (Kin to the
@@ -26,8 +26,6 @@ class Exchange:
         Above 0, every so-many-th round over the partitions is an ordinary one: target = input, no gate.
     """
 
-    batches: ClassVar[BatchKind] = "turns"
-    told: ClassVar[Told] = "shared"
     open_every: int = 0
 
     def __post_init__(self) -> None:
@@ -42,7 +40,7 @@ class Exchange:
         """A step of its partition, or an ordinary one."""
         if self.open_every and (turn + 1) % self.open_every == 0:
             return batch.ordinary()
-        return replace(batch, label=batch.partition or "")
+        return super().prepare(batch, turn)
 
     def step(self, vae: GatedVAE, batch: StepBatch, noise: torch.Tensor) -> Step:
         """Encode both images; the target's codes are values without gradients."""

@@ -2,34 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 
-from gated_vae.models.methods.base import BatchKind, Step, StepBatch, Told, gate
+from gated_vae.models.methods.base import Method, Step, StepBatch, gate
 
 if TYPE_CHECKING:
     from gated_vae.models.vae import GatedVAE
 
 
-class InTurn:
-    """Partitions take turns, and the input of each pair is encoded."""
-
-    batches: ClassVar[BatchKind] = "turns"
-    told: ClassVar[Told] = "shared"
-
-    def encoded(self, partitions: int) -> float:  # noqa: ARG002
-        """The input of each pair."""
-        return 1.0
-
-    def prepare(self, batch: StepBatch, turn: int) -> StepBatch:  # noqa: ARG002
-        """Every step is its partition's."""
-        return replace(batch, label=batch.partition or "")
-
-
 @dataclass(frozen=True)
-class Gate(InTurn):
+class Gate(Method):
     """Partitions take turns; the gradient of a step reaches the encoder through the partition that its pairs stand for.
 
     Attributes
@@ -51,7 +36,7 @@ class Gate(InTurn):
 
 
 @dataclass(frozen=True)
-class PriorGate(InTurn):
+class PriorGate(Method):
     """The gate, with the closed partitions' codes replaced by draws of the prior: the decoder is told nothing that does not hold.
 
     With the plain gate the decoder sees codes of the input in closed partitions, which say something of the input and nothing of

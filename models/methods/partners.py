@@ -7,23 +7,14 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from gated_vae.models.methods.base import (
-    ALL,
-    BatchKind,
-    Step,
-    StepBatch,
-    Told,
-    check_probability,
-    compose,
-    encode_groups,
-)
+from gated_vae.models.methods.base import ALL, BatchKind, Method, Step, StepBatch, compose, encode_groups
 
 if TYPE_CHECKING:
     from gated_vae.models.vae import GatedVAE
 
 
 @dataclass(frozen=True)
-class Partners:
+class Partners(Method):
     """Encode the target's partner in every partition, and decode their partitions together.
 
     Where a partner shares with the target one partition's factors and nothing else, a code can only hold what it is meant to,
@@ -37,11 +28,11 @@ class Partners:
     """
 
     batches: ClassVar[BatchKind] = "together"
-    told: ClassVar[Told] = "shared"
     self_reconstruction: float = 0.0
 
     def __post_init__(self) -> None:
-        check_probability(self.self_reconstruction)
+        if not 0 <= self.self_reconstruction <= 1:
+            raise ValueError(f"self_reconstruction is a probability, 0 .. 1, not {self.self_reconstruction}.")
 
     def encoded(self, partitions: int) -> float:
         """A partner in each partition."""

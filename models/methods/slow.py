@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from gated_vae.models.methods.base import ALL, BatchKind, Step, StepBatch, Told, encode_groups
+from gated_vae.models.methods.base import ALL, Method, Step, StepBatch, Told, encode_groups
 
 if TYPE_CHECKING:
     from gated_vae.models.vae import GatedVAE
@@ -31,7 +31,7 @@ def laplace_cross_entropy(apart: torch.Tensor, logvar: torch.Tensor, rate: float
 
 
 @dataclass(frozen=True)
-class SlowVAE:
+class SlowVAE(Method):
     """A Laplace prior about one image's mean code for the other's: ``p(z2|z1) = prod_i rate / 2 exp(-rate |z2_i - z1_i|)``.
 
     The loss of a pair is ``-log p(x1|z1) - log p(x2|z2) + beta KL(q(z1|x1) || N(0, 1)) + gamma KL(q(z2|x2) || p(z2|mean of z1))``,
@@ -47,7 +47,6 @@ class SlowVAE:
         The authors' release adds the cross-entropies of both directions and takes the average of the entropies from them.
     """
 
-    batches: ClassVar[BatchKind] = "turns"
     told: ClassVar[Told] = "nothing"
     gamma: float = 10.0
     rate: float = 6.0

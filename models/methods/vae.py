@@ -7,22 +7,17 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from gated_vae.models.methods.base import BatchKind, Step, StepBatch, Told
+from gated_vae.models.methods.base import Method, Step, StepBatch, Told
 
 if TYPE_CHECKING:
     from gated_vae.models.vae import GatedVAE
 
 
 @dataclass(frozen=True)
-class Ungated:
+class Ungated(Method):
     """Every image is its own target, and all gradients are open."""
 
-    batches: ClassVar[BatchKind] = "turns"
     told: ClassVar[Told] = "nothing"
-
-    def encoded(self, partitions: int) -> float:  # noqa: ARG002
-        """Every image."""
-        return 1.0
 
     def prepare(self, batch: StepBatch, turn: int) -> StepBatch:  # noqa: ARG002
         """The input of every pair alone."""

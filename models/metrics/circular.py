@@ -43,12 +43,8 @@ def circular_uninformativeness(
     s is the group's order of symmetry: the number of turns by which its shape looks the same in a full circle (dSprites:
     square 4, ellipse 2, heart 1). Each group has its own scaling, split (within its rows) and regressors.
 
-    Why not regress on the rotation index: a shape of order s looks the same at s angles, so the best a smooth code allows is
-    the mean of s equally likely indices, which leaves 1 - 1/s^2 of the variance (see `plain_rotation_floor`): 15/16 for the
-    square, 3/4 for the ellipse, 0 for the heart, together an NRMSE of 0.75. Since classes 0 and 39 of dSprites are one
-    angle at opposite ends of the index, even the heart keeps 0.14 of its variance and the floor is nearer 0.78. (On
-    the grid of 39 steps square and ellipse repeat only up to 2.3 and 4.6 degrees; a code that resolved this could do
-    better.)
+    A regression on dSprites' rotation index says less: see `plain_rotation_floor`. Since classes 0 and 39 are one angle at
+    opposite ends of the index, even the heart keeps 0.14 of its variance, and the floor is nearer 0.78.
 
     Parameters
     ----------
@@ -90,7 +86,9 @@ def circular_uninformativeness(
 def plain_rotation_floor(orders: Sequence[int]) -> float:
     """NRMSE that a plain regression on a uniform angle cannot beat when equally frequent shapes have these symmetries.
 
-    Among s equally likely angles a full circle / s apart, the variance left is (s^2 - 1) / (12 s^2) of 1 / 12 circles.
+    A shape of order s looks the same at s angles a full circle / s apart, so the best is their mean, which leaves 1 - 1/s^2 of the
+    variance: of dSprites' shapes together 0.75. (On its grid of 39 steps square and ellipse repeat only up to 2.3 and 4.6 degrees;
+    a code that resolved this could do better.)
     """
     return float(np.sqrt(np.mean([1.0 - 1.0 / order**2 for order in orders])))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +26,7 @@ DCIRegressor = Literal["lasso", "random_forest", "gradient_boosting"]
 
 @dataclass(frozen=True)
 class DCI:
-    """The three scores, what they are made of, and how they were measured.
+    """The three scores, and what they are made of.
 
     Attributes
     ----------
@@ -44,9 +44,6 @@ class DCI:
         Columns that do not vary in both splits, or hardly in the held-out one (see `can_judge`). They have importance 0,
         completeness 0 and uninformativeness 1, and count in no mean and in no base of a logarithm: the three scores are what
         they would be without those columns.
-    protocol:
-        What has to be reported beside the scores, ready for JSON: regressor, error measure per factor, weighting,
-        scaling, rows of each split, seed.
     """
 
     disentanglement: float
@@ -57,7 +54,6 @@ class DCI:
     uninformativeness_per_factor: Array
     importance: Array
     constant_factors: tuple[int, ...]
-    protocol: dict[str, Any]
 
 
 def dci(
@@ -109,8 +105,7 @@ def dci(
         y_train, y_test = standardise(train[:, rest], test[:, rest])
         fit = fit_predict(regressor, x, y_train, seed)
         importance[:, rest], error[rest] = fit.importance, nrmse(y_test, fit.predicted)
-    measures = np.select([classes, rest], ["1 - accuracy", "RMSE / std"], "none").tolist()
-    return _summary(importance, error, varying, _protocol(regressor, measures, split, seed))
+    return _summary(importance, error, varying)
 
 
 def nrmse(target: Array, predicted: Array) -> Array:
@@ -147,7 +142,7 @@ def _classify(x: tuple[Array, Array], train: Array, test: Array, seed: int) -> t
     return model.feature_importances_, 1.0 - model.score(x[1], test.astype(np.int64))
 
 
-def _summary(importance: Array, error: Array, varying: npt.NDArray[np.bool_], protocol: dict[str, Any]) -> DCI:
+def _summary(importance: Array, error: Array, varying: npt.NDArray[np.bool_]) -> DCI:
     kept = importance[:, varying]
     per_code = disentanglement_per_code(kept) if varying.any() else np.zeros(len(importance))
     per_factor = completeness_per_factor(importance)
@@ -160,19 +155,4 @@ def _summary(importance: Array, error: Array, varying: npt.NDArray[np.bool_], pr
         uninformativeness_per_factor=error,
         importance=importance,
         constant_factors=tuple(int(k) for k in np.flatnonzero(~varying)),
-        protocol=protocol,
     )
-
-
-def _protocol(regressor: str, measures: list[str], split: Split, seed: int) -> dict[str, Any]:
-    return {
-        "regressor": regressor,
-        "error": measures,
-        "disentanglement_weighting": "share of importance",
-        "completeness_weighting": "plain mean over varying factors",
-        "uninformativeness_weighting": "plain mean over varying factors",
-        "scaling": "mean and std (ddof 0) of the training rows",
-        "train_rows": len(split.train),
-        "test_rows": len(split.test),
-        "seed": seed,
-    }

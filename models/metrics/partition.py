@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,12 +49,6 @@ class PartitionScores:
     per_factor: dict[str, float]
     mean: float
     constant_factors: tuple[str, ...]
-
-    def rows(self) -> Iterator[dict[str, str | float]]:
-        """Give one record per cell: partition, factor, r2."""
-        for partition, line in zip(self.partitions, self.r2, strict=True):
-            for factor, r2 in zip(self.factors, line, strict=True):
-                yield {"partition": partition, "factor": factor, "r2": float(r2)}
 
 
 def partition_r2(

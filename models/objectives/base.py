@@ -84,10 +84,10 @@ def gaussian_kl(posterior: Posterior) -> torch.Tensor:
     return 0.5 * (mean.square() + logvar.exp() - 1.0 - logvar).mean(0)
 
 
-def check_batch(name: str, codes: torch.Tensor) -> None:
+def check_batch(objective: Objective, codes: torch.Tensor) -> None:
     """Raise ValueError for a batch of one, where samples of a batch are compared."""
     if len(codes) < 2:
-        raise ValueError(f"The {name} objective compares samples of a batch: it needs a batch size of 2 or more.")
+        raise ValueError(f"{objective} compares samples of a batch: it needs a batch size of 2 or more.")
 
 
 def check_weights(objective: Objective, *weights: float) -> None:

@@ -42,7 +42,7 @@ class TCVAE:
 
     def terms(self, encoded: Encoded) -> Terms:
         """The divergence, and what is charged beyond it."""
-        check_batch("tc", encoded.codes)
+        check_batch(self, encoded.codes)
         return {"kl": encoded.kl(), "tc": (self.beta - 1.0) * total_correlation(encoded.posterior, encoded.codes)}
 
 
@@ -85,7 +85,7 @@ class FactorVAE:
 
     def terms(self, encoded: Encoded) -> Terms:
         """The divergence, the total correlation, and the cross-entropy that the discriminator learns from."""
-        check_batch("factor", encoded.codes)
+        check_batch(self, encoded.codes)
         critic = encoded.critic
         assert critic is not None
         odds = critic(encoded.codes, frozen=True)

@@ -48,9 +48,13 @@ class DIPVAE2:
 
     def terms(self, encoded: Encoded) -> Terms:
         """The divergence and the penalty."""
-        check_batch("dip2", encoded.codes)
-        penalty = dip_penalty(dip_covariance(encoded.posterior), self.lambda_od, self.lambda_d)
+        check_batch(self, encoded.codes)
+        penalty = dip_penalty(self.covariance(encoded.posterior), self.lambda_od, self.lambda_d)
         return {"kl": self.beta * encoded.kl(), "dip": penalty}
+
+    def covariance(self, posterior: Posterior) -> torch.Tensor:
+        """What is held near the identity, (M, M)."""
+        return dip_covariance(posterior)
 
 
 @dataclass(frozen=True)
@@ -60,8 +64,6 @@ class DIPVAE1(DIPVAE2):
     lambda_od: float = 10.0
     lambda_d: float = 100.0
 
-    def terms(self, encoded: Encoded) -> Terms:
-        """The divergence and the penalty."""
-        check_batch("dip1", encoded.codes)
-        penalty = dip_penalty(mean_covariance(encoded.posterior), self.lambda_od, self.lambda_d)
-        return {"kl": self.beta * encoded.kl(), "dip": penalty}
+    def covariance(self, posterior: Posterior) -> torch.Tensor:
+        """That of the means."""
+        return mean_covariance(posterior)

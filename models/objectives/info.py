@@ -54,6 +54,6 @@ class InfoVAE:
 
     def terms(self, encoded: Encoded) -> Terms:
         """The divergence and the discrepancy."""
-        check_batch("info", encoded.codes)
+        check_batch(self, encoded.codes)
         discrepancy = mmd(encoded.codes, encoded.prior)
         return {"kl": (1.0 - self.alpha) * encoded.kl(), "mmd": (self.alpha + self.lambda_ - 1.0) * discrepancy}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -56,18 +56,9 @@ class Likelihood(Protocol):
 class Bernoulli:
     """Cross-entropy, as if pixels were probabilities of white: the paper's."""
 
-    @property
-    def learns(self) -> bool:
-        """Nothing."""
-        return False
+    learns: ClassVar[bool] = False
 
-    def loss(
-        self,
-        logits: torch.Tensor,
-        target: torch.Tensor,
-        raw: torch.Tensor | None,  # noqa: ARG002
-        count: int,
-    ) -> torch.Tensor:
+    def loss(self, logits: torch.Tensor, target: torch.Tensor, raw: torch.Tensor | None, count: int) -> torch.Tensor:  # noqa: ARG002
         """`bernoulli_loss`."""
         return bernoulli_loss(logits, target, count)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 from gated_vae.models.objectives.base import Encoded, Terms, check_weights
@@ -15,8 +14,7 @@ class VAE:
     beta: float = 1.0
 
     def __post_init__(self) -> None:
-        if not 0 <= self.beta < math.inf:
-            raise ValueError(f"beta must be 0 or more, got {self.beta}.")
+        check_weights(self, self.beta)
 
     def terms(self, encoded: Encoded) -> Terms:
         """The KL divergence alone."""

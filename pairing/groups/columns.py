@@ -39,22 +39,6 @@ class LabelColumns:
     turns: Mapping[str, float] = field(default_factory=dict)
 
     @property
-    def shards(self) -> list[tuple[int, int]]:
-        """How the rows are cut: the first of each shard, and the one after its last.
-
-        Raises
-        ------
-        GatedVAEError
-            When the table has not as many rows as the store.
-        """
-        return self._cut(len(self.store))
-
-    def _cut(self, count: int) -> list[tuple[int, int]]:
-        """Cut the first `count` rows into shards."""
-        with self.store.open_samples():
-            return cut_blocks(count, SHARD_ROWS)
-
-    @property
     def vary(self) -> bool:
         """Whether any of the columns holds more than one value, or may do: the file's own statistics are asked."""
         return any(_varies(found) for found in self._statistics().values())
@@ -76,17 +60,13 @@ class LabelColumns:
                 for name in self.names
             }
 
-    @property
-    def _path(self) -> Path:
-        return samples_path(self.store.path).absolute()
-
     def training(self) -> Points:
         """The rows of samples that train, (T, d)."""
-        return np.concatenate([*self._stream(read_rows, self._cut(self.store.training))])
+        return np.concatenate([*self._stream(read_rows, self._shards(self.store.training))])
 
     def take(self, rows: Ids) -> Points:
         """Some rows, ascending, (n, d)."""
-        shards = self.shards
+        shards = self._shards(len(self.store))
         parts = np.split(rows, np.searchsorted(rows, [start for start, _ in shards[1:]]))
         tasks = [(*shard, part) for shard, part in zip(shards, parts, strict=True) if len(part)]
         return np.concatenate([*self._stream(read_rows, tasks)])
@@ -95,27 +75,27 @@ class LabelColumns:
         """Group all rows by K-Means, in the columns' own units; those of samples that train decide the centroids.
 
         Of more than `training` rows (or 2 k, if that is more), so many decide the centroids (see `training_rows`); all are
-        assigned, shard by shard, with the same bytes however many workers there are.
-
-        Raises
-        ------
-        GatedVAEError
-            As `group_kmeans` does.
+        assigned, shard by shard, with the same bytes however many workers there are. Errors are those of `group_kmeans`.
         """
         samples, size = len(self.store), max(training, 2 * k)
         chosen = training_rows(self.store.training, size, seed) if self.store.training > size else None
         points = self.training() if chosen is None else self.take(chosen)
         centroids = fit_kmeans(points, k, seed=seed, device=device)
         group, distance = np.empty(samples, np.int32), np.empty(samples, np.float32)
-        shards = self.shards
+        shards = self._shards(samples)
         found = self._stream(assign_rows, [(*shard, centroids, device) for shard in shards])
         for (start, stop), assigned in zip(shards, found, strict=True):
             group[start:stop], distance[start:stop] = assigned
         return Groups(centroids.positions, group, distance)
 
+    def _shards(self, count: int) -> list[tuple[int, int]]:
+        """Cut the first `count` rows into shards, (start, stop) each, where the table has a row for each sample."""
+        with self.store.open_samples():
+            return cut_blocks(count, SHARD_ROWS)
+
     def _stream(self, function: Any, tasks: Sequence[tuple[Any, ...]]) -> Any:
-        turns = {name: self.turns.get(name) for name in self.names}
-        return stream_tasks(function, [(self._path, turns, *task) for task in tasks], scheduler=self.scheduler)
+        path, turns = samples_path(self.store.path).absolute(), {name: self.turns.get(name) for name in self.names}
+        return stream_tasks(function, [(path, turns, *task) for task in tasks], scheduler=self.scheduler)
 
 
 def _varies(found: Sequence[Any]) -> bool:

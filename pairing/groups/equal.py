@@ -30,29 +30,23 @@ def group_by_labels(labels: pd.DataFrame, training: int | None = None) -> tuple[
     GatedVAEError
         When a value is missing, or most rows agree with no other.
     """
-    if training is not None and training < len(labels):
-        group, alone = group_by_labels(labels.iloc[:training])
-        return _extend(group, labels), alone
-    names = ", ".join(labels.columns)
-    missing = int(labels.isna().any(axis=1).sum())
-    if missing:
-        why = f"{missing} of {len(labels)} samples have no value."
-        raise GatedVAEError(f"Pairs cannot share {names}.", why, "Preprocess again with a source that labels them all.")
-    code = labels.groupby(list(labels.columns), sort=True).ngroup().to_numpy()
+    paired, what = labels.iloc[:training], f"Pairs cannot share {', '.join(labels.columns)}."
+    if missing := int(paired.isna().any(axis=1).sum()):
+        why = f"{missing} of {len(paired)} samples have no value."
+        raise GatedVAEError(what, why, "Preprocess again with a source that labels them all.")
+    code = paired.groupby(list(labels.columns), sort=True).ngroup().to_numpy()
     sizes = np.bincount(code)
     alone = int((sizes == 1).sum())
     if 2 * alone > len(code):
         why = f"{alone} of {len(code)} samples agree with no other."
-        raise GatedVAEError(
-            f"Pairs cannot share {names}.", why, "Share fewer columns, or group by likeness: `pipe cluster`."
-        )
-    return _nearest_shared(sizes)[code].astype(np.int32), alone
+        raise GatedVAEError(what, why, "Share fewer columns, or group by likeness: `pipe cluster`.")
+    group = _nearest_shared(sizes)[code].astype(np.int32)
+    return (_extend(group, labels) if len(group) < len(labels) else group), alone
 
 
 def _extend(group: npt.NDArray[np.int32], labels: pd.DataFrame) -> npt.NDArray[np.int32]:
     """Groups of the first rows (T,) and, after them, of all others (N,)."""
-    columns = list(labels.columns)
-    code = labels.groupby(columns, sort=False, dropna=True).ngroup().fillna(-1).to_numpy(np.int64)
+    code = labels.groupby(list(labels.columns), sort=False).ngroup().fillna(-1).to_numpy(np.int64)
     known = np.full(code.max() + 1, -1, np.int64)
     known[code[: len(group)]] = group
     new = np.flatnonzero(known < 0)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from gated_vae.pairing.labels import choose_columns
-from gated_vae.pairing.rules.base import BLOCK, Ids, Partners, random_below
+from gated_vae.pairing.rules.base import Ids, Ints, Partners, in_blocks, random_below
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.store import Store
 
@@ -46,47 +46,32 @@ class FactorGrid:
         return _pack(ids, self._digits(shared)[0])
 
     def partners(self, ids: Ids, shared: Sequence[str], *, seed: int, draw: int) -> Ids:
-        """Draw for each sample another one that agrees with it in the shared factors.
+        """Draw for each of `ids`, int64 (n,), another sample that agrees with it in the shared factors, element by element.
 
-        Parameters
-        ----------
-        ids:
-            Any samples, int64 (n,); each one's partner does not depend on the others.
-        shared:
-            Factors to agree in, in any order.
-        seed, draw:
-            As in `gated_vae.pairing.draw_partners`, whose partners these are.
-
-        Returns
-        -------
-        Ids, int64 (n,).
-
-        Raises
-        ------
-        GatedVAEError
-            When `shared` names no factor, one that does not exist, or all of them.
+        These are the partners of `gated_vae.pairing.draw_partners`. `GatedVAEError` when `shared` names no factor, one that
+        does not exist, or all of them.
         """
         _, free = self._digits(shared)
         others = math.prod(size for size, _ in free) - 1
-        partners = np.empty(len(ids), np.int64)
-        for start in range(0, len(ids), BLOCK):
-            own = ids[start : start + BLOCK]
+
+        def draw_some(own: Ints) -> Ints:
             rank = _pack(own, free)
             other = random_below(others, own, seed=seed, draw=draw)
             other += other >= rank  # members ascend with their rank: one's own place is left out
-            partners[start : start + BLOCK] = own - _unpack(rank, free) + _unpack(other, free)
-        return partners
+            return own - _unpack(rank, free) + _unpack(other, free)
+
+        return in_blocks(ids, draw_some)
 
     def changed(self, ids: Ids, k: int, *, seed: int, draw: int) -> Ids:
-        """Draw for each sample another one that differs from it in exactly k factors, all others being the same.
+        """Draw for each of `ids`, int64 (n,), another sample that differs from it in exactly k factors, element by element.
 
         Every k factors are as likely as any others, whatever their numbers of classes, and so is each other class of a factor.
-        Arguments and result are as in `partners`; factors of one class, which cannot change, do not count.
+        Factors of one class, which cannot change, do not count.
         """
-        free = [(size, stride) for size, stride in self._strides() if size > 1]
-        partners = np.empty(len(ids), np.int64)
-        for start in range(0, len(ids), BLOCK):
-            own = ids[start : start + BLOCK]
+        strides = [math.prod(self.sizes[place + 1 :]) for place in range(len(self.sizes))]
+        free = [(size, stride) for size, stride in zip(self.sizes, strides, strict=True) if size > 1]
+
+        def draw_some(own: Ints) -> Ints:
             found, left = own.copy(), np.full(len(own), k)
             for place, (size, stride) in enumerate(free):
                 counter = 2 * (draw * len(free) + place)
@@ -96,12 +81,9 @@ class FactorGrid:
                 digit = own // stride % size
                 found += chosen * ((digit + step) % size - digit) * stride
                 left -= chosen
-            partners[start : start + BLOCK] = found
-        return partners
+            return found
 
-    def _strides(self) -> Digits:
-        """Every factor as a digit of the ids."""
-        return [(size, math.prod(self.sizes[place + 1 :])) for place, size in enumerate(self.sizes)]
+        return in_blocks(ids, draw_some)
 
     def drawing(self, record: dict[str, Any]) -> Partners:
         """The partners of a partition of exact or changed pairs, by its record."""
@@ -125,7 +107,7 @@ class FactorGrid:
         return digits[True], digits[False]
 
 
-def _pack(ids: Ids, digits: Digits) -> Ids:
+def _pack(ids: Ints, digits: Digits) -> Ids:
     """Read some digits of the ids as a number of their own."""
     packed = np.zeros(len(ids), np.int64)
     for size, stride in digits:

@@ -215,7 +215,12 @@ def _use_gpu(faiss: Any, device: str) -> bool:
         raise GatedVAEError(f"There is no device {device} for K-Means.", "It takes all GPUs or none.", _DEVICES)
     found = device != "cpu" and faiss.get_num_gpus() > 0
     if device == "cuda" and not found:
-        raise GatedVAEError("K-Means cannot run on a GPU.", "faiss finds none.", f"{_INSTALL} Or use cpu.")
+        why = "faiss finds none."
+        remedy = "See whether `nvidia-smi` lists one and CUDA_VISIBLE_DEVICES hides it; or use --device cpu."
+        if not hasattr(faiss, "StandardGpuResources"):
+            why = "The faiss that is installed computes on processors alone."
+            remedy = "Run `pip uninstall faiss-cpu`, then `pip install 'faiss-gpu>=1.14.3'`; or use --device cpu."
+        raise GatedVAEError("K-Means cannot run on a GPU.", why, remedy)
     return found
 
 

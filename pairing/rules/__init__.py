@@ -52,10 +52,7 @@ class Rule:
     def parse(cls, text: str) -> Rule:
         """Read ``NAME`` or ``NAME:NUMBER``.
 
-        Raises
-        ------
-        UsageError
-            When there is no such rule, or its number is none from 1 on.
+        `UsageError` when there is no such rule, or its number is none from 1 on.
         """
         name, colon, number = text.partition(":")
         kind = RULES.get(name)

@@ -27,7 +27,7 @@ _GOLDEN = 0x9E3779B97F4A7C15
 _MIX = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))  # shift, factor; at the end a shift of 31
 _LOW = 2**64 - 1
 
-BLOCK = 1 << 15  # ids worked on at a time: the temporaries stay in the processor's cache
+BLOCK = 1 << 15  # ids worked on at a time
 
 
 class PairingRule(Protocol):
@@ -114,6 +114,14 @@ def random_below(bound: npt.ArrayLike, ids: Ints, *, seed: int, draw: int) -> np
     np.multiply(bits, np.asarray(bound).astype(np.uint64, copy=False), out=bits)
     np.right_shift(bits, np.uint64(32), out=bits)
     return bits.view(np.int64)
+
+
+def in_blocks(ids: Ints, draw_some: Callable[[Ints], Ints]) -> Ids:
+    """What a function draws for ids (n,), a block at a time: its temporaries stay in the processor's cache."""
+    drawn = np.empty(len(ids), np.int64)
+    for start in range(0, len(ids), BLOCK):
+        drawn[start : start + BLOCK] = draw_some(ids[start : start + BLOCK])
+    return drawn
 
 
 @dataclass(frozen=True, eq=False)

@@ -40,15 +40,7 @@ class IndependentPartners:
 
     @classmethod
     def of(cls, group: Ints, stratum: Ints, centroids: Floats) -> IndependentPartners:
-        """Prepare the cells.
-
-        Parameters
-        ----------
-        group:
-            Group of each sample, from 0 (N,); none has a single member.
-        stratum, centroids:
-            Stratum of each sample (N,) by what should not be shared, and where each stratum lies (strata, d).
-        """
+        """Prepare the cells of samples' groups (N,) and strata (N,), both from 0; `centroids` (strata, d) is where strata lie."""
         strata = len(centroids)
         occupied, cell = np.unique(group.astype(np.int64) * strata + stratum, return_inverse=True)
         index = np.full((int(group.max()) + 1, strata), -1)

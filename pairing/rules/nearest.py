@@ -33,21 +33,8 @@ class NearestPartners:
         """Find the `count` nearest, or all others in groups of no more.
 
         Distances are Euclidean, in float32; of members equally far the one of lower id is nearer. Beside the points and the
-        table, a few blocks of `BLOCK_VALUES` are in memory. Time grows with the squares of groups' sizes.
-
-        Parameters
-        ----------
-        members:
-            The groups; none has a single member.
-        points:
-            float32 (N, d).
-        count:
-            1 or more.
-
-        Raises
-        ------
-        GatedVAEError
-            When a sample is alone in its group.
+        table, a few blocks of `BLOCK_VALUES` are in memory. Time grows with the squares of groups' sizes. `GatedVAEError` when a
+        sample is alone in its group.
         """
         members.check()
         count = min(count, len(points))

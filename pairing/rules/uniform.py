@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from gated_vae.pairing.rules.base import BLOCK, Grouping, Ids, Ints, Members, random_below
+from gated_vae.pairing.rules.base import Grouping, Ids, Ints, Members, in_blocks, random_below
 from gated_vae.preprocessing.errors import check_seed
 
 
@@ -28,15 +28,16 @@ class UniformPartners:
 
     def partners(self, ids: Ints, *, seed: int, draw: int) -> Ids:
         """Draw for each of `ids` (n,) another member of its group; element by element, in any order."""
-        members, targets = self.members, np.empty(len(ids), np.int64)
-        for start in range(0, len(ids), BLOCK):
-            own = ids[start : start + BLOCK]
+        members = self.members
+
+        def draw_some(own: Ints) -> Ints:
             group = members.group.take(own)
             other = random_below(members.sizes.take(group) - 1, own, seed=seed, draw=draw)
             other += other >= members.rank.take(own)  # one's own place is left out, so the later ones move up
             other += members.offsets.take(group)
-            targets[start : start + BLOCK] = members.ids.take(other)
-        return targets
+            return members.ids.take(other)
+
+        return in_blocks(ids, draw_some)
 
 
 def prepare(grouping: Grouping, _number: int) -> UniformPartners:

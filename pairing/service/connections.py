@@ -9,7 +9,7 @@ import resource
 import socket
 import struct
 from collections.abc import Callable, Collection, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event
 from typing import NamedTuple
@@ -52,15 +52,20 @@ def watch(port: int, closing: Event, busy: Callable[[], Collection[Peer]]) -> No
 def connections(port: int) -> Iterator[Connection]:
     """What this process has accepted at a port."""
     for handle in _handles():
-        with suppress(OSError, struct.error):  # no socket, not connected, or closed meanwhile
-            borrowed = socket.socket(fileno=handle)
-            try:
-                if borrowed.type == socket.SOCK_STREAM and borrowed.getsockname()[1:2] == (port,):
-                    host, other, *_ = borrowed.getpeername()
-                    peer = host.removeprefix("::ffff:"), other
-                    yield Connection(handle, peer, *_counts(borrowed))
-            finally:
-                borrowed.detach()
+        with suppress(OSError, struct.error), _borrowed(handle) as it:  # no socket, not connected, or closed meanwhile
+            if it.type == socket.SOCK_STREAM and it.getsockname()[1:2] == (port,):
+                host, other, *_ = it.getpeername()
+                yield Connection(handle, (host.removeprefix("::ffff:"), other), *_counts(it))
+
+
+@contextmanager
+def _borrowed(handle: int) -> Iterator[socket.socket]:
+    """A socket that is gRPC's, and is not closed here."""
+    borrowed = socket.socket(fileno=handle)
+    try:
+        yield borrowed
+    finally:
+        borrowed.detach()
 
 
 def _counts(connected: socket.socket) -> tuple[int, int, float]:
@@ -80,10 +85,6 @@ def _handles() -> Iterable[int]:
 
 def end(connection: Connection) -> None:
     """Shut a connection down, which gRPC then takes for the client's doing."""
-    with suppress(OSError):
-        borrowed = socket.socket(fileno=connection.handle)
-        try:
-            if borrowed.getpeername()[1] == connection.peer[1]:
-                borrowed.shutdown(socket.SHUT_RDWR)
-        finally:
-            borrowed.detach()
+    with suppress(OSError), _borrowed(connection.handle) as it:
+        if it.getpeername()[1] == connection.peer[1]:
+            it.shutdown(socket.SHUT_RDWR)

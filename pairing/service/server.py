@@ -76,10 +76,7 @@ class _Stream:
 class PairService(flight.FlightServerBase):  # type: ignore[misc]
     """A Flight server over one store; it answers from the moment it is made until `close`.
 
-    Raises
-    ------
-    GatedVAEError
-        When the store has no pairs, the address cannot be listened at, or a file of the options cannot be used.
+    `GatedVAEError` when the store has no pairs, the address cannot be listened at, or a file of the options cannot be used.
     """
 
     def __init__(self, path: str | Path, options: ServiceOptions) -> None:

@@ -6,8 +6,10 @@ A batch is a pure function of (store, cut, seed, epoch, step), so whoever comput
 from __future__ import annotations
 
 import json
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -21,20 +23,8 @@ from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import digest
 from gated_vae.preprocessing.store import Store, samples_path
 
-_DECIDES = (
-    "method",
-    "shared",
-    "turns",
-    "apart",
-    "given",
-    "k",
-    "rule",
-    "independent_of",
-    "seed",
-    "stream",
-    "draws",
-)  # of a partition's record
-
+# What decides a partition, of its record.
+_DECIDES = ("method", "shared", "turns", "apart", "given", "k", "rule", "independent_of", "seed", "stream", "draws")
 WINDOW_ROWS = 2**20  # pairs shuffled together: about 24 MB a partition
 
 
@@ -103,23 +93,18 @@ class PairStream:
         self._source, self._shuffle = source, shuffle
         sizes = np.asarray(source.block_sizes, np.int64)
         self._windows = shuffle.windows(len(sizes))
-        self._starts = np.cumsum([0, *(int(sizes[blocks].sum()) for blocks in self._windows)])
+        self._starts = [0, *accumulate(int(sizes[blocks].sum()) for blocks in self._windows)]
         self._window: tuple[int, Rows] | None = None
 
     def __len__(self) -> int:
-        return int(self._starts[-1])
+        return self._starts[-1]
 
     def rows(self, start: int, stop: int) -> Rows:
         """The pairs at positions start .. stop - 1 of the epoch."""
-        first = int(np.searchsorted(self._starts, start, side="right")) - 1
-        none = np.empty(0, np.int64)
-        parts = [[none, none, none]]
-        for window in range(first, len(self._windows)):
-            base = int(self._starts[window])
-            if base >= stop:
-                break
-            columns = self._load(window)
-            parts.append([column[max(start - base, 0) : stop - base] for column in columns])
+        parts = [[np.empty(0, np.int64)] * 3]
+        for window in range(bisect_right(self._starts, start) - 1, bisect_left(self._starts, stop)):
+            base = self._starts[window]
+            parts.append([column[max(start - base, 0) : stop - base] for column in self._load(window)])
         input_id, target_id, group = (np.concatenate(column) for column in zip(*parts, strict=True))
         return input_id, target_id, group
 

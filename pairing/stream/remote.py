@@ -121,10 +121,8 @@ class Service:
             check_manifest(store.manifest, manifest_path(store.path))
         except GatedVAEError as error:
             raise self.unfit(error.why) from None
-        if (
-            not {images_path(store.path).name, samples_path(store.path).name}
-            <= store.manifest.get("digests", {}).keys()
-        ):
+        files = {path_of(store.path).name for path_of in (images_path, samples_path)}
+        if not files <= store.manifest.get("digests", {}).keys():
             raise self.unfit("Its manifest lacks the digests of its images and samples.")
         return store
 
@@ -166,10 +164,7 @@ class ServiceBatches:
 
         The service sends the others, too. When it goes away, it is tried again, later and later, from the step that is next.
 
-        Raises
-        ------
-        GatedVAEError
-            When it stays away, refuses, or comes back with another store.
+        `GatedVAEError` when it stays away, refuses, or comes back with another store.
         """
         cut = self._cut
         step, attempt = first_step, 0

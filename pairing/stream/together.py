@@ -26,10 +26,7 @@ class Together:
 
     A sample stands in for its own partner with probability `itself`, drawn for each partition and sample.
 
-    Raises
-    ------
-    GatedVAEError
-        When the partitions visit their inputs in different orders (while iterating, too).
+    `GatedVAEError` when the partitions visit their inputs in different orders (while iterating, too).
     """
 
     def __init__(self, sources: Sequence[Batches], cut: Cut, pairs: int, itself: Probability = never) -> None:

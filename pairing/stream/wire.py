@@ -70,10 +70,7 @@ class Ticket:
     def parse(cls, text: bytes) -> Ticket:
         """Read a ticket that anybody may have written.
 
-        Raises
-        ------
-        GatedVAEError
-            When it is too long, no JSON object, or has an unknown key, a wrong type or a value out of bounds.
+        `GatedVAEError` when it is too long, no JSON object, or has an unknown key, a wrong type or a value out of bounds.
         """
         if len(text) > MAX_TICKET_BYTES:
             raise _refused(f"It has {len(text):,} bytes; {MAX_TICKET_BYTES:,} are the most.")
@@ -97,8 +94,6 @@ class Ticket:
         names = self.partition if isinstance(self.partition, tuple) else (self.partition,)
         if self.partition is not None and not (names and all(isinstance(name, str) for name in names)):
             raise _refused("`partition` is a name, a list of names, or null for all.")
-        if len(set(names)) < len(names):
-            raise _refused("`partition` names one twice.")
         if not isinstance(self.images, bool):
             raise _refused("`images` is true or false.")
         for name, (least, most) in _LIMITS.items():
@@ -124,10 +119,7 @@ class Ticket:
     def schema(self, store: Store) -> pa.Schema:
         """The columns of its record batches.
 
-        Raises
-        ------
-        GatedVAEError
-            When a record batch would be larger than the service sends.
+        `GatedVAEError` when a record batch would be larger than the service sends.
         """
         if self.batch_bytes(store) > MAX_BATCH_BYTES:
             why = f"A batch of {self.batch_size} takes more than {MAX_BATCH_BYTES >> 20} MiB."
@@ -187,10 +179,7 @@ def _pixels(images: Images) -> pa.Array:
 def from_arrow(rows: pa.RecordBatch, partition: str, image_shape: Sequence[int]) -> Batch:
     """A batch from what `to_arrow` made of it, with images if that had them; the arrays are copies that may be written to.
 
-    Raises
-    ------
-    pyarrow.ArrowInvalid
-        When the record batch is none of its schema.
+    `pyarrow.ArrowInvalid` when the record batch is none of its schema.
     """
     rows.validate()  # that no buffer is shorter than its column
     if any(column.null_count for column in rows.columns):

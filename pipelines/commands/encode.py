@@ -30,9 +30,8 @@ def encode(
     from gated_vae.pipelines.evaluation.opened import encode_store, open_run
     from gated_vae.preprocessing.store import open_store
 
+    opened, images = open_run(run, device=device), open_store(store)
     with console.progress("encode", "images") as update:
-        report = encode_store(
-            open_run(run, device=device), open_store(store), out, partition=partition, progress=update
-        )
+        report = encode_store(opened, images, out, partition=partition, progress=update)
     rows = {"codes": report.path, "samples": report.samples, "columns": ", ".join(report.columns)}
     console.show(report, rows, as_json=as_json)

@@ -7,16 +7,14 @@ from typing import Annotated
 
 import typer
 
-from gated_vae.pipelines.options import AsJson, MovedStore, Seed, is_run, option
+from gated_vae.pipelines.options import AsJson, Host, MovedStore, Port, Seed, is_run, option
 
 
 def explore(
     path: Annotated[Path, typer.Argument(metavar="RUN|STORE", help="Folder of a run or a store.", show_default=False)],
     html: Annotated[Path | None, option("Write one .html file that needs no server instead.", "not written")] = None,
-    host: Annotated[str, option("Address to listen at; one beyond this machine needs --token-file.")] = "127.0.0.1",
-    port: Annotated[
-        int, option("Port to listen at; 0 takes a free one, and the address is printed.", min=0, max=65535)
-    ] = 5006,
+    host: Host = "127.0.0.1",
+    port: Port = 5006,
     token_file: Annotated[Path | None, option("File with the token that the address must bring.", "none")] = None,
     store: MovedStore = None,
     source: Annotated[
@@ -35,25 +33,10 @@ def explore(
 
     Example: pipe explore run
     """
-    from gated_vae.preprocessing.errors import GatedVAEError, UsageError
+    from gated_vae.preprocessing.errors import GatedVAEError
 
     if html is not None:
-        from gated_vae.pipelines import console
-        from gated_vae.pipelines.evaluation.opened import open_run
-        from gated_vae.pipelines.explore.standalone import write_page
-
-        if not is_run(path):
-            raise UsageError("No page can be written.", f"{path} is no run.", "Give a run to --html.")
-        page = write_page(open_run(path, store), html, seed=seed)
-        rows: dict[str, object] = {
-            "page": page.path,
-            "size": f"{page.size / 1e6:.1f} MB",
-            "samples": page.samples,
-            "weights": f"{page.weights}; pixels within {page.error:.1g} of the run's",
-        }
-        if page.pictures:
-            rows["holds"] = f"{page.pictures} pictures of the store: pass it on only to whom you may give those"
-        console.show(page, rows, as_json=as_json)
+        _write_page(path, html, store, seed, as_json=as_json)
         return
     try:
         import bokeh  # noqa: F401
@@ -96,3 +79,24 @@ def explore(
         run_until_stopped(server, started)
     finally:
         end_work()
+
+
+def _write_page(path: Path, html: Path, store: Path | None, seed: int, *, as_json: bool) -> None:
+    """Write a run as one file, and tell of it."""
+    from gated_vae.pipelines import console
+    from gated_vae.pipelines.evaluation.opened import open_run
+    from gated_vae.pipelines.explore.standalone import write_page
+    from gated_vae.preprocessing.errors import UsageError
+
+    if not is_run(path):
+        raise UsageError("No page can be written.", f"{path} is no run.", "Give a run to --html.")
+    page = write_page(open_run(path, store), html, seed=seed)
+    rows: dict[str, object] = {
+        "page": page.path,
+        "size": f"{page.size / 1e6:.1f} MB",
+        "samples": page.samples,
+        "weights": f"{page.weights}; pixels within {page.error:.1g} of the run's",
+    }
+    if page.pictures:
+        rows["holds"] = f"{page.pictures} pictures of the store: pass it on only to whom you may give those"
+    console.show(page, rows, as_json=as_json)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from gated_vae.pipelines.commands.train import show_training
+from gated_vae.pipelines.commands.trained import show_training
 from gated_vae.pipelines.options import AsJson, Device, MovedStore, Overwrite, RunPath, option
 
 

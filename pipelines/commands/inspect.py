@@ -7,11 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from gated_vae.pipelines.options import AsJson, is_run, option
+from gated_vae.pipelines.options import AsJson, StoreOrRun, is_run, option
 
 
 def inspect(
-    path: Annotated[Path, typer.Argument(help="Folder of a store or of a run.", show_default=False)],
+    path: StoreOrRun,
     pairs: Annotated[
         Path | None,
         option("Draw images beside their partners, to see what pairs share: a .png, .jpg, .pdf or .svg.", "not drawn"),

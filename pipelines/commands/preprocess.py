@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,8 @@ from gated_vae.preprocessing.sources.celeba.options import CROPS, FACES
 
 if TYPE_CHECKING:
     from gated_vae.preprocessing.sources.base import DataSource
+    from gated_vae.preprocessing.sources.celeba.build import CelebaReport
+    from gated_vae.preprocessing.sources.images.build import ImagesReport
 
 StoredSize = Annotated[
     str,
@@ -171,19 +174,16 @@ def celeba(
         report = preprocess_celeba(
             options, out, workers=workers, scheduler=scheduler, overwrite=overwrite, progress=update
         )
-    rejected = sum(report.rejected.values())
+    left_out: dict[str, list[str]] = {}
+    for name, why in report.left_out.items():
+        left_out.setdefault(why, []).append(name)
     rows = {
-        "store": report.store,
-        "seen": f"{report.seen:,} = {report.taken:,} taken + {rejected:,} rejected",
-        "rejected": report.rejected,
-        "left out": "; ".join(f"{', '.join(names)} ({why})" for why, names in _by_value(report.left_out).items())
-        or None,
+        "left out": "; ".join(f"{', '.join(names)} ({why})" for why, names in left_out.items()) or None,
         "without identity": report.without_identity,
         "splits": report.splits or None,
         "without split": report.without_split,
-        "": "nothing to do: it was finished" if report.already_done else f"written in {report.seconds:.1f} s",
     }
-    console.show(report, {key: value for key, value in rows.items() if value is not None}, as_json=as_json)
+    _show(report, rows, as_json=as_json)
 
 
 @app.command("images")
@@ -249,21 +249,25 @@ def images(
             options, out, workers=workers, scheduler=scheduler, overwrite=overwrite, progress=update
         )
     rows = {
-        "store": report.store,
-        "seen": f"{report.seen:,} = {report.taken:,} taken + {sum(report.rejected.values()):,} rejected",
-        "rejected": report.rejected,
         "labels": ", ".join(report.columns[:12]) + " ..." * (len(report.columns) > 12) or "none",
         "tracker": report.tracker,
         "mind": "; ".join(f"{name}: {note}" for name, note in report.notes.items()) or None,
         "splits": report.splits or None,
         "without split": (report.splits and report.taken - sum(report.splits.values())) or None,
+    }
+    _show(report, rows, as_json=as_json)
+
+
+def _show(report: CelebaReport | ImagesReport, rows: Mapping[str, object], *, as_json: bool) -> None:
+    """Tell what became of all that was seen, then what is known of `rows`."""
+    from gated_vae.pipelines import console
+
+    rejected = sum(report.rejected.values())
+    told = {
+        "store": report.store,
+        "seen": f"{report.seen:,} = {report.taken:,} taken + {rejected:,} rejected",
+        "rejected": report.rejected,
+        **{name: value for name, value in rows.items() if value is not None},
         "": "nothing to do: it was finished" if report.already_done else f"written in {report.seconds:.1f} s",
     }
-    console.show(report, {key: value for key, value in rows.items() if value is not None}, as_json=as_json)
-
-
-def _by_value(texts: dict[str, str]) -> dict[str, list[str]]:
-    groups: dict[str, list[str]] = {}
-    for name, text in texts.items():
-        groups.setdefault(text, []).append(name)
-    return groups
+    console.show(report, told, as_json=as_json)

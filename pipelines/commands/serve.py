@@ -5,15 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from gated_vae.pipelines.options import StorePath, option
+from gated_vae.pipelines.options import Host, Port, StorePath, option
 
 
 def serve(
     store: StorePath,
-    host: Annotated[str, option("Address to listen at; one beyond this machine needs --token-file.")] = "127.0.0.1",
-    port: Annotated[
-        int, option("Port to listen at; 0 takes a free one, and the address is printed.", min=0, max=65535)
-    ] = 8815,
+    host: Host = "127.0.0.1",
+    port: Port = 8815,
     token_file: Annotated[
         Path | None,
         option("File with the token that clients have to bring, for addresses beyond this machine.", "none"),

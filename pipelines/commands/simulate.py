@@ -9,7 +9,7 @@ import typer
 
 from gated_vae.pipelines.options import AsJson, Overwrite, Seed, Workers, option
 
-app = typer.Typer(no_args_is_help=True, help="Make data that anybody may have.")
+app = typer.Typer(no_args_is_help=True)
 
 
 @app.callback()

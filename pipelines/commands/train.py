@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from gated_vae.models.registry import AUGMENTATIONS, LIKELIHOODS, METHODS, NETWORKS, OBJECTIVES, SCHEDULES, describe
-from gated_vae.pipelines.options import AsJson, Device, Overwrite, Precision, Seed, choice_of, one_of, option
+from gated_vae.pipelines.commands.trained import show_seeds, show_training
+from gated_vae.pipelines.options import AsJson, Device, Overwrite, Precision, SeedIfGiven, choice_of, one_of, option
 from gated_vae.pipelines.training.presets import DEFAULT_PRESET, PRESETS
 
 if TYPE_CHECKING:
-    from gated_vae.pipelines.training.trainer import TrainReport
+    from gated_vae.models.objectives import Objective
 
 
 def train(
@@ -107,7 +107,14 @@ def train(
             metavar="[last|best[:N]]",
         ),
     ] = "last",
-    seed: Seed = 0,
+    seed: SeedIfGiven = None,
+    seeds: Annotated[
+        str | None,
+        option(
+            "Train a run with each of these seeds, 0-9 or 0,3,7, in OUT/0, OUT/1 ...: at once on a GPU, else one per core.",
+            False,
+        ),
+    ] = None,
     device: Device = "auto",
     precision: Precision = "auto",
     initial: Annotated[
@@ -138,31 +145,25 @@ def train(
     from gated_vae.pairing.stream.address import is_address
     from gated_vae.pairing.stream.loader import open_source
     from gated_vae.pipelines import console
-    from gated_vae.pipelines.evaluation.opened import dead_partitions
     from gated_vae.pipelines.training import process, stack, trainer
     from gated_vae.pipelines.training.config import TrainConfig
-    from gated_vae.pipelines.training.presets import read_hidden, read_kl_weights, read_latent, with_beta
+    from gated_vae.pipelines.training.presets import read_hidden, read_kl_weights, read_latent, read_seeds
     from gated_vae.pipelines.training.run import open_run, recorded
 
-    before = None if overwrite else recorded(out)
+    if not gate and method is not None:
+        raise typer.BadParameter("It is --method vae; give one of the two.", param_hint="'--no-gate'")
+    if seeds is not None and seed is not None:
+        raise typer.BadParameter("It is one run's; give one of the two.", param_hint="'--seed' beside '--seeds'")
+    many = [] if seeds is None else read_seeds(seeds)
+    outs = [out / str(one) for one in many] or [out]
+    before = None if overwrite else next(filter(None, map(recorded, outs)), None)
     where = process.choose_device(device, before.device if before else None)
     if where != process.choose_device(device):
         console.say(f"The run goes on as it was begun, on the {where}; --device cuda takes the GPU.")
+
     opened = open_source(store)
     chosen = PRESETS[preset or DEFAULT_PRESET.get(opened.kind, "faces")]
-    chosen = replace(chosen, network=network or chosen.network)
-    if not gate and method is not None:
-        raise typer.BadParameter("It is --method vae; give one of the two.", param_hint="'--no-gate'")
-    model = chosen.model(opened)
-    wanted = objective or model.objective
-    if beta is not None:
-        if not hasattr(wanted, "beta"):
-            said = describe(OBJECTIVES, wanted)
-            raise typer.BadParameter(f"The objective {said} has no beta.", param_hint="'--beta'")
-        try:
-            wanted = with_beta(wanted, beta)
-        except ValueError as error:
-            raise typer.BadParameter(str(error), param_hint="'--beta'") from None
+    model = replace(chosen, network=network or chosen.network).model(opened)
     sizes = read_latent(latent, model.latent) if latent else model.latent
     weights = {name: weight for name, weight in model.kl_weights.items() if name in sizes}
     model = replace(
@@ -171,7 +172,7 @@ def train(
         kl_weights=read_kl_weights(kl_weights, sizes) if kl_weights else weights,
         hidden=read_hidden(hidden),
         method=(method or model.method) if gate else Ungated(),
-        objective=wanted,
+        objective=_weighed(objective or model.objective, beta),
         likelihood=likelihood or model.likelihood,
     )
     config = TrainConfig(
@@ -186,7 +187,7 @@ def train(
         warmup=warmup,
         keep=keep,
         checkpoint_every=None if keep == "last" else checkpoint_every,
-        seed=seed,
+        seed=seed or 0,
         precision=process.choose_precision(precision, where, before.precision if before else None),
     )
     if initial is not None:
@@ -196,35 +197,33 @@ def train(
     options = trainer.TrainOptions(
         out, device=where, resume=resume, overwrite=overwrite, checkpoint_every=checkpoint_every
     )
+    at_hand = None if is_address(store) else opened
+    if many:
+        from gated_vae.pipelines.experiments.seeds import train_seeds
+
+        with console.progress("train", "runs") as update:
+            reports = train_seeds(config, many, options, opened, update)
+        show_seeds(reports, at_hand, out, as_json=as_json)
+        return
     with process.joined(where) as first:
         if not first:
             trainer.train(config, options, store=opened)
             return
         with console.progress("train", "steps") as update:
             report = stack.train(config, options, update, opened)
-    dead = dead_partitions(open_run(out), opened) if report.steps_now and not is_address(store) else []
-    show_training(report, dead, as_json=as_json)
+    show_training(report, at_hand, as_json=as_json)
 
 
-def show_training(report: TrainReport, dead: Sequence[str] = (), *, as_json: bool) -> None:
-    """Print what training did, and which partitions are dead."""
-    from gated_vae.pipelines import console
-    from gated_vae.pipelines.evaluation.opened import DEAD
+def _weighed(objective: Objective, beta: float | None) -> Objective:
+    """The objective with --beta, where that was given."""
+    from gated_vae.pipelines.training.presets import with_beta
 
-    terms = sorted({term for losses in report.losses.values() for term in losses})
-    table = [[name, *(losses.get(term) for term in terms)] for name, losses in report.losses.items()]
-    done = "nothing to do: it was finished" if report.steps_now == 0 else f"{report.steps_now:,} now"
-    early = "stopped early; " if report.stopped_early else ""
-    rows = {
-        "run": report.out,
-        "steps": f"{report.steps:,} ({early}{done})",
-        "losses, nats": console.grid(["", *terms], table),
-    }
-    if report.valid:
-        history, best, kept = (report.valid[name] for name in ("history", "best", "step"))
-        lowest = "" if best == kept else f"; {history[str(best)]:.1f} at step {best:,}"
-        rows["validation loss"] = f"{history[str(kept)]:.1f} at step {kept:,}, whose weights are used{lowest}"
-    if dead:
-        remedy = f"train longer, lower --beta, or their part of it with --kl-weights {dead[0]}=..."
-        rows["dead"] = f"{', '.join(dead)}: no dimension tells {DEAD} nats of an image; {remedy}"
-    console.show({**console.plain(report), "dead": [*dead]}, rows, as_json=as_json)
+    if beta is None:
+        return objective
+    if not hasattr(objective, "beta"):
+        said = describe(OBJECTIVES, objective)
+        raise typer.BadParameter(f"The objective {said} has no beta.", param_hint="'--beta'")
+    try:
+        return with_beta(objective, beta)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="'--beta'") from None

@@ -2,18 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
-import typer
-
-from gated_vae.pipelines.options import AsJson
+from gated_vae.pipelines.options import AsJson, StoreOrRun
 
 
-def verify(
-    path: Annotated[Path, typer.Argument(help="Folder of a store or of a run.", show_default=False)],
-    as_json: AsJson = False,
-) -> None:
+def verify(path: StoreOrRun, as_json: AsJson = False) -> None:
     """Check every file of a store or run.
 
     What is wrong is told, and what mends it.

@@ -52,23 +52,14 @@ class Decoder(nn.Module):
 
 @dataclass(frozen=True)
 class Export:
-    """What was written.
-
-    Attributes
-    ----------
-    path, bytes:
-        The file.
-    input, outputs:
-        Names of what it takes and gives.
-    metadata:
-        What is in the file beside the network: partition -> its first latent dimension and the one after its last; image shape;
-        this package's version.
-    """
+    """What was written."""
 
     path: Path
     bytes: int
-    input: str
+    input: str  # names of what it takes and gives
     outputs: tuple[str, ...]
+    # In the file beside the network: partition -> its first latent dimension and the one after its last; image shape; this
+    # package's version.
     metadata: dict[str, Any]
 
 
@@ -78,10 +69,8 @@ def export(run: OpenRun, out: Path, *, decoder: bool = False) -> Export:
     ``encoder.onnx`` takes `images` and gives `mean` and `std`, ``decoder.onnx`` takes `codes` and gives `images`; a ``.pt2`` has
     arguments and results in this order. It is replaced if it is there.
 
-    Raises
-    ------
-    GatedVAEError
-        When the name has another ending, the run has no weights, or ONNX is asked for and the package onnxscript is not there.
+    `GatedVAEError` when the name has another ending, the run has no weights, or ONNX is asked for and the package onnxscript is
+    not there.
     """
     form = ending_of(out, FORMS)
     if form == "onnx" and find_spec("onnxscript") is None:

@@ -28,65 +28,29 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Judges:
-    """The images that a run is judged by.
+    """The images that a run is judged by."""
 
-    Attributes
-    ----------
-    ids:
-        Which images of the store (n,), ascending.
-    split, split_by:
-        Rows to fit on and to judge on, and how they were chosen, in words.
-    people:
-        ``unseen`` where none of them has trained a network or been in a pair, ``trained on`` where they have.
-    """
-
-    ids: npt.NDArray[np.int64]
-    split: Split
-    split_by: str
-    people: str
+    ids: npt.NDArray[np.int64]  # which images of the store (n,), ascending
+    split: Split  # rows to fit on and to judge on
+    split_by: str  # how those were chosen, in words
+    people: str  # `unseen` where none of them has trained a network or been in a pair, `trained on` where they have
 
 
 @dataclass(frozen=True, eq=False)
-class FaceLabels:
-    """The labels of n images.
+class FaceLabels(Judges):
+    """The labels of n images that judge."""
 
-    Attributes
-    ----------
-    judges:
-        The images.
-    factors, values:
-        Names, and what they are (n, K), numbers: pitch and yaw in radians, action units in 0 .. 5, others as they are stored. Only
-        those that vary on both sides.
-    constant:
-        Names of those that do not, or hardly where they would be judged by (see `can_judge`).
-    source:
-        ``labels`` (the store's) or ``truth``; None where there are none.
-    classes:
-        Labels that are in no order, by name (n,): at least two of each are on both sides.
-    angles:
-        Labels that begin anew after a full turn, by name, in radians (n,).
-    left_out:
-        Labels that are not judged by, and why.
-    """
-
-    judges: Judges
+    # Names, and what they are (n, K), numbers: pitch and yaw in radians, action units in 0 .. 5, others as they are stored. Only
+    # those that vary on both sides.
     factors: tuple[str, ...]
     values: Floats
-    constant: tuple[str, ...]
-    source: str | None
+    constant: tuple[str, ...]  # names of those that do not, or hardly where they would be judged by (see `can_judge`)
+    source: str | None  # `labels` (the store's) or `truth`; None where there are none
+    # Labels that are in no order, by name (n,): at least two of each are on both sides.
     classes: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+    # Labels that begin anew after a full turn, by name, in radians (n,).
     angles: Mapping[str, Floats] = field(default_factory=dict)
-    left_out: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def ids(self) -> npt.NDArray[np.int64]:
-        """Which images of the store (n,), ascending."""
-        return self.judges.ids
-
-    @property
-    def split(self) -> Split:
-        """Rows to fit on and to judge on."""
-        return self.judges.split
+    left_out: Mapping[str, str] = field(default_factory=dict)  # labels that are not judged by, and why
 
 
 def random_ids(count: int, of: int, seed: int) -> npt.NDArray[np.int64]:
@@ -104,15 +68,12 @@ def owner_of(factor: str, store: Store | None = None) -> str | None:
 def read_labels(store: Store, samples: int, *, seed: int = 0, truth: Path | None = None) -> FaceLabels:
     """Read the labels of all images, or of `samples` random ones where there are more.
 
+    `GatedVAEError` when there are no labels, none that varies, or fewer than 40 images, or the truth lacks an image.
+
     Parameters
     ----------
     truth:
         Parquet file with `image` and the factors' true values (``truth.parquet`` of simulated faces), joined by image name.
-
-    Raises
-    ------
-    GatedVAEError
-        When there are no labels, none that varies, or fewer than 40 images, or the truth lacks an image.
     """
     judges = choose_judges(store, samples, seed)
     if len(judges.ids) < FEWEST_IMAGES:
@@ -129,7 +90,7 @@ def read_labels(store: Store, samples: int, *, seed: int = 0, truth: Path | None
         raise GatedVAEError(f"{truth or store.path} has nothing to judge by.", why, "Use labels that vary.")
     names = np.array(table.columns)
     return FaceLabels(
-        judges=judges,
+        **vars(judges),
         factors=tuple(names[varying]),
         values=values[:, varying],
         constant=tuple(names[~varying]),
@@ -221,7 +182,7 @@ def _others(store: Store, kinds: Kinds, judges: Judges) -> _Others:
 def no_labels(store: Store, samples: int, *, seed: int = 0) -> FaceLabels:
     """Images to be judged by without labels: all, or `samples` random ones; a few are on both sides."""
     judges = choose_judges(store, samples, seed)
-    return FaceLabels(judges, (), np.empty((len(judges.ids), 0)), (), None)
+    return FaceLabels(**vars(judges), factors=(), values=np.empty((len(judges.ids), 0)), constant=(), source=None)
 
 
 def choose_judges(store: Store, samples: int, seed: int) -> Judges:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -103,6 +104,10 @@ class OpenRun:
         """Partition -> its latent dimensions."""
         return self.model.partitions
 
+    def dead(self, kl: Sequence[float]) -> list[str]:
+        """Partitions all of whose dimensions are dead, by the KL of every dimension."""
+        return [name for name, part in self.partitions.items() if max(kl[part]) < DEAD]
+
     @property
     def image_shape(self) -> tuple[int, ...]:
         """(H, W) in pixels of the images that it takes and makes, or (H, W, 3) in colour."""
@@ -153,9 +158,8 @@ class OpenRun:
         codes, size = np.asarray(codes), self.files.config.model.latent_size
         if codes.shape[1:] != (size,) or not np.isfinite(codes).all():
             why = f"They are {codes.shape}; it takes finite (n, {size})."
-            raise GatedVAEError(
-                f"{self.files.path} cannot decode the codes.", why, "Give means, samples or codes of your own."
-            )
+            remedy = "Give means, samples or codes of your own."
+            raise GatedVAEError(f"{self.files.path} cannot decode the codes.", why, remedy)
         images = []
         for start in range(0, max(len(codes), 1), BATCH):
             batch = torch.from_numpy(codes[start : start + BATCH].astype(np.float32, copy=False))
@@ -207,8 +211,7 @@ def dead_partitions(files: runs.Run, store: Store) -> list[str]:
     """Partitions all of whose dimensions are dead, by the mean KL of images that the run was trained on."""
     run = OpenRun(files)
     ids = np.arange(0, store.training, -(-store.training // BATCH))
-    kl = run.encode(store.images, ids).kl()
-    return [name for name, part in run.partitions.items() if max(kl[part]) < DEAD]
+    return run.dead(run.encode(store.images, ids).kl())
 
 
 def _may_hold_codes(path: Path) -> bool:
@@ -246,10 +249,8 @@ def encode_store(
     `row_group` samples are in memory at a time (a multiple of the encoder's batch, so that every one is full). Codes that are
     there are replaced.
 
-    Raises
-    ------
-    GatedVAEError
-        When the run has no such partition, its model was made for images of another size, or the file holds something else.
+    `GatedVAEError` when the run has no such partition, its model was made for images of another size, or the file holds something
+    else.
     """
     ending_of(out, ("parquet",))
     if not _may_hold_codes(out):

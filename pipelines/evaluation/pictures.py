@@ -29,6 +29,8 @@ from gated_vae.preprocessing.files import ending_of, write_bytes
 from gated_vae.preprocessing.store import Store
 
 MOST_STEPS = 1000  # of a traversal
+COMPARED, SWAPPED, PAIRED = 12, (6, 8), 8  # images: beside their reconstructions; in rows and columns; beside partners
+PARTNERS = 4  # of each, at most
 
 Floats = npt.NDArray[np.float32]
 Ids = npt.NDArray[np.int64]
@@ -95,9 +97,9 @@ def draw_score_figures(run: OpenRun, scores: Scores) -> list[Path]:
     return [*paths, save(sample_grid(images), run.files.figures / "samples.png")]
 
 
-def draw_reconstructions(run: OpenRun, columns: int = 12) -> Path:
+def draw_reconstructions(run: OpenRun) -> Path:
     """Draw inputs, what the model makes of them (the tuned decoder, too), and their targets in each partition."""
-    images, ids = np.asarray(run.store.images), random_ids(columns, run.store.training, 0)  # others have no partners
+    images, ids = np.asarray(run.store.images), random_ids(COMPARED, run.store.training, 0)  # others have no partners
     codes = run.encode(images, ids).mean
     rows: dict[str, Any] = {"input": images[ids], "decoded": run.decode(codes)}
     if run.tuned is not None:
@@ -107,7 +109,7 @@ def draw_reconstructions(run: OpenRun, columns: int = 12) -> Path:
     return save(reconstruction_grid(rows), run.files.figures / "reconstructions.png")
 
 
-def draw_swaps(run: OpenRun, *, rows: int = 6, columns: int = 8) -> Path | None:
+def draw_swaps(run: OpenRun) -> Path | None:
     """Decode the first partition of row images with the second partition of column images; None where there is one only.
 
     Row and column images are spread evenly over their partition's busiest dimension. Further partitions are the row's.
@@ -119,7 +121,7 @@ def draw_swaps(run: OpenRun, *, rows: int = 6, columns: int = 8) -> Path | None:
     activity = np.array(codes.kl())
     sources = [
         _spread(codes.mean[:, part.start + int(activity[part].argmax())], count)
-        for part, count in ((by_row, rows), (by_column, columns))
+        for part, count in zip((by_row, by_column), SWAPPED, strict=True)
     ]
     mixed = np.repeat(codes.mean[sources[0]][:, None], len(sources[1]), axis=1)
     mixed[:, :, by_column] = codes.mean[sources[1]][:, by_column]
@@ -128,19 +130,16 @@ def draw_swaps(run: OpenRun, *, rows: int = 6, columns: int = 8) -> Path | None:
     return save(swap_grid(images, *shown, names=(first, second)), run.files.figures / "swaps.png")
 
 
-def draw_pairs(store: Store, out: Path, *, rows: int = 8, partners: int = 4, seed: int = 0) -> Path:
+def draw_pairs(store: Store, out: Path) -> Path:
     """Draw random images beside the partners that the store's pair tables give them, as many as there are draws at most.
 
-    Raises
-    ------
-    GatedVAEError
-        When the store has no pairs yet, or the picture can have no such name.
+    `GatedVAEError` when the store has no pairs yet, or the picture can have no such name.
     """
     ending_of(out, FORMATS)
     if not store.partitions:
         raise GatedVAEError(f"{store.path} has no pairs yet.", "", "Run `pipe cluster` or `pipe pair` on it first.")
-    images, ids = np.asarray(store.images), random_ids(rows, store.training, seed)
-    found = {name: images[PairTable.of(store, name).partners(ids, partners)] for name in store.partitions}
+    images, ids = np.asarray(store.images), random_ids(PAIRED, store.training, 0)
+    found = {name: images[PairTable.of(store, name).partners(ids, PARTNERS)] for name in store.partitions}
     return save(pair_sheet(images[ids], found), out)
 
 

@@ -57,12 +57,8 @@ PROBES = ("ridge", "random_forest")
 REGRESSORS = ("lasso", "random_forest")  # of DCI
 GRID_REGRESSORS = (BOOSTED, "random_forest", "lasso")
 FEWER = (2_500, 1_250)  # images that gradient boosting is fitted and judged on, unless there are `PUBLISHED`
-CLASSES = (
-    "shape",
-    "object_shape",
-    "object_color",
-    "background_color",
-)  # of a grid's factors, those whose classes are in no order
+# Of a grid's factors, those whose classes are in no order.
+CLASSES = ("shape", "object_shape", "object_color", "background_color")
 SYMMETRY = {"square": 4, "ellipse": 2, "heart": 1}  # dSprites: turns by which a shape looks the same in a full circle
 STEP = 2 * np.pi / 39  # radians between rotation classes of dSprites
 
@@ -79,10 +75,7 @@ def evaluate(
 ) -> Scores:
     """Score a run by its store's factors where they are known exactly and images are enough, else as one of faces.
 
-    Raises
-    ------
-    GatedVAEError
-        See `evaluate_faces`; or a truth is given for exact factors.
+    `GatedVAEError` as of `evaluate_faces`, or where a truth is given for exact factors.
     """
     if "factors" not in run.store.manifest or len(run.store) < FEWEST_IMAGES:
         return evaluate_faces(run, samples=samples or FACES, seed=seed, truth=truth, progress=progress)
@@ -127,6 +120,7 @@ def evaluate_factors(
         )
     progress(2, 3, "DCI, by gradient boosting first")
     boosted = boosted_split(len(factors), seed)
+    splits = {name: boosted if name == BOOSTED else None for name in regressors}
     shared = _shared_values(codes.mean, factors, seed)
     left_out |= {
         OTHERS[name]: "too few images share a factor's value" for name, score in shared.items() if score is None
@@ -136,7 +130,7 @@ def evaluate_factors(
             "samples": len(factors),
             "codes": "posterior means",
             "constant": [name for name, column in zip(names, factors.T, strict=True) if (column == column[0]).all()],
-            "dci": score_dci(codes, factors, names, regressors, seed=seed),
+            "dci": score_dci(codes, factors, names, splits, seed=seed),
             "boosted": [len(rows) for rows in (boosted.train, boosted.test)],
             "rotation_circular": _rotation(codes.mean, factors, names, seed) if run.store.kind == "dsprites" else None,
             "partition_r2": by_partition(table.r2, run.partitions, table.factors) if table else {},
@@ -218,6 +212,8 @@ def evaluate_faces(
 
     Where the store's labels will not do, what needs them is left out.
 
+    `GatedVAEError` when a truth is given that will not do (see `read_labels`).
+
     Parameters
     ----------
     samples:
@@ -226,11 +222,6 @@ def evaluate_faces(
         Where the true values are (simulated faces); by default the store's labels judge.
     probes, regressors:
         Which probes, and which of DCI's regressors; forests take most of the time.
-
-    Raises
-    ------
-    GatedVAEError
-        When a truth is given that will not do (see `read_labels`).
     """
     left_out = {"own - other": ONE_PARTITION} if len(run.partitions) < 2 else {}
     try:
@@ -247,8 +238,8 @@ def evaluate_faces(
         "images": len(labels.ids),
         "held_out": len(labels.split.test),
         "judged_by": labels.source,
-        "split_by": labels.judges.split_by,
-        "people": "of another store" if run.other else labels.judges.people,
+        "split_by": labels.split_by,
+        "people": "of another store" if run.other else labels.people,
         "constant": list(labels.constant),
         "left_out": left_out,
         **{name: {} for name in ("r2", "summary", "dci", "accuracy", "circular")},
@@ -265,7 +256,7 @@ def evaluate_faces(
             name: {kind: summarise(table, owner) for kind, table in by_codes.items()} for name, by_codes in r2.items()
         }
         progress(2, 4, "DCI")
-        dci = score_dci(codes, labels.values, labels.factors, regressors, seed=seed, split=labels.split)
+        dci = score_dci(codes, labels.values, labels.factors, dict.fromkeys(regressors, labels.split), seed=seed)
         progress(3, 4, "swaps")
         scores |= {"r2": r2, "summary": summary, "dci": dci, "swap": swap_test(run, codes, labels, seed=seed)}
     return Scores(scores | probe_others(codes, labels, run.partitions, seed=seed))
@@ -324,16 +315,17 @@ def score_dci(
     codes: Codes,
     factors: npt.NDArray[Any],
     names: Sequence[str],
-    regressors: Sequence[str] = REGRESSORS,
+    splits: Mapping[str, Split | None],
     *,
     seed: int,
-    split: Split | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Regressor -> DCI of posterior means and factors (n, K) as plain values, per factor by name."""
+    """Regressor -> DCI of posterior means and factors (n, K) as plain values, per factor by name.
+
+    `splits` says what each regressor is fitted and judged on; where it is None, three quarters and the others, at random.
+    """
     found = {}
-    for regressor in regressors:
-        rows = boosted_split(len(factors), seed) if split is None and regressor == BOOSTED else split
-        score = dci(codes.mean, factors, regressor, seed=seed, split=rows)  # type: ignore[arg-type]
+    for regressor, split in splits.items():
+        score = dci(codes.mean, factors, regressor, seed=seed, split=split)  # type: ignore[arg-type]
         errors, completeness = score.uninformativeness_per_factor.tolist(), score.completeness_per_factor.tolist()
         found[regressor] = {
             "disentanglement": score.disentanglement,

@@ -53,10 +53,7 @@ def write_report(run: OpenRun, path: Path | None = None) -> Report:
     Without `path`, and of the store that the run was trained on, there is a ``MODEL_CARD.md`` beside it. What a person has added
     to it below `OWN_WORDS` stays.
 
-    Raises
-    ------
-    GatedVAEError
-        When the run has no checkpoint, or its store is gone or was replaced.
+    `GatedVAEError` when the run has no checkpoint, or its store is gone or was replaced.
     """
     page_path = path or run.files.written / "report.html"
     ending_of(page_path, ("html",))
@@ -138,7 +135,7 @@ def _judged(run: OpenRun, scores: Scores | None) -> list[str]:
     if scores is None:
         return ["It was not: `pipe evaluate` does it, then `pipe report` writes this anew."]
     kl = scores.values["kl"]
-    dead = [name for name, part in run.partitions.items() if kl and max(kl[part]) < DEAD]
+    dead = run.dead(kl) if kl else []
     told = [f"No dimension of {', '.join(dead)} tells {DEAD} nats of an image: it is dead."] if dead else []
     for table in scores.tables()[:1]:
         told += [f"{table.title}:", _table(["", *table.columns], table.lines())]
@@ -166,27 +163,22 @@ def _scores(scores: Scores | None) -> str:
 
 
 def _pictures(run: OpenRun, hinton: Path | None) -> list[str]:
+    """What there is to see, each with a word on it."""
     traversals = draw_traversals(run)
     swaps = draw_swaps(run)
     pairs = draw_pairs(run.store, run.files.figures / "pairs.png") if run.store.partitions else None
-    shown = [
-        (
-            "Traversals",
-            f"Each row moves one latent dimension around image {traversals.sample}, the busiest first; KL divergence beside it.",
-            traversals.path,
-        ),
-        ("Swaps", "Rows decide the first partition, columns the second.", swaps),
-        ("Pairs", "Images beside what each partition paired them with: this is all the supervision there is.", pairs),
-        (
-            "Reconstructions",
-            "Decoded from posterior means; a gated model aims at the target.",
-            draw_reconstructions(run),
-        ),
-        ("Importance", "How much each latent dimension matters to each factor (random forest).", hinton),
-    ]
+    image = f"image {traversals.sample}"
+    shown = {
+        "Traversals": f"Each row moves one latent dimension around {image}, the busiest first; KL divergence beside it.",
+        "Swaps": "Rows decide the first partition, columns the second.",
+        "Pairs": "Images beside what each partition paired them with: this is all the supervision there is.",
+        "Reconstructions": "Decoded from posterior means; a gated model aims at the target.",
+        "Importance": "How much each latent dimension matters to each factor (random forest).",
+    }
+    paths = [traversals.path, swaps, pairs, draw_reconstructions(run), hinton]
     remedy = f"Remove it, then run `pipe evaluate {run.files.path}` again."
     return [
         html.section(title, html.note(text), html.picture(read_picture(path, remedy), title))
-        for title, text, path in shown
+        for (title, text), path in zip(shown.items(), paths, strict=True)
         if path is not None and path.exists()
     ]

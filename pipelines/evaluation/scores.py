@@ -126,9 +126,8 @@ def _factor_tables(values: Values) -> Iterator[Table]:
     if values["rotation_circular"]:
         yield Table("Circular uninformativeness of rotation", {"": values["rotation_circular"]})
     gaps = {"own - other": values["partition_score"]} if values["partition_score"] else {}
-    yield Table(
-        "R2 of each factor by partition (random forest, posterior means)", _worded(values["partition_r2"]) | gaps
-    )
+    r2 = _worded(values["partition_r2"])
+    yield Table("R2 of each factor by partition (random forest, posterior means)", r2 | gaps)
 
 
 def _boosting(values: Values) -> dict[str, str]:

@@ -18,9 +18,7 @@ POSE, EXPRESSION = "pose", "expression"
 Floats = npt.NDArray[np.float64]
 
 
-def swap_test(
-    run: OpenRun, codes: Codes, labels: FaceLabels, *, pairs: int = PAIRS, seed: int = 0
-) -> dict[str, Any] | None:
+def swap_test(run: OpenRun, codes: Codes, labels: FaceLabels, *, seed: int = 0) -> dict[str, Any] | None:
     """Swap expressions between held-out faces A and B: A's code with the expression of B is decoded and encoded again.
 
     What an image shows is read from its whole code by ridge regression, fitted on the codes of real images on the training
@@ -37,7 +35,7 @@ def swap_test(
     owners = np.array([owner_of(factor) for factor in labels.factors])
     if not all(name in run.partitions and name in owners for name in (POSE, EXPRESSION)):
         return None
-    rows = np.random.default_rng(seed).permutation(labels.split.test)[:pairs]  # B of each A is the one before it
+    rows = np.random.default_rng(seed).permutation(labels.split.test)[:PAIRS]  # B of each A is the one before it
     own = codes.mean[rows]
     mixed = own.copy()
     part = run.partitions[EXPRESSION]

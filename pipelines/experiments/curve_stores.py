@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -36,12 +36,10 @@ class Recipe:
     clusters: ClusterOptions  # how pairs are made of the labels
 
 
-def true_faces(n: int, people: int, seed: int = 0) -> FaceSimulation:
+def true_faces(n: int, people: int) -> FaceSimulation:
     """Faces whose labels are the truth, one on every picture, none lost."""
-    without = dict.fromkeys(
-        ("pose_noise", "label_noise", "not_found", "two_faces", "low_confidence", "impossible"), 0.0
-    )
-    return FaceSimulation(n=n, people=people, seed=seed, **without)
+    exact = FaceSimulation(n=n, people=people, pose_noise=0.0, label_noise=0.0)
+    return replace(exact, not_found=0.0, two_faces=0.0, low_confidence=0.0, impossible=0.0)
 
 
 def draw_pictures(

@@ -112,23 +112,15 @@ def points() -> dict[str, Point]:
 
 @dataclass(frozen=True, kw_only=True)
 class Curves(Experiment):
-    """Points around a base, runs named AXIS-VALUE or base: the method, steps and network are the same for all.
-
-    Attributes
-    ----------
-    images:
-        Pictures of the base.
-    beta:
-        Weight of the KL divergence.
-    """
+    """Points around a base, runs named AXIS-VALUE or base: the method, steps and network are the same for all."""
 
     names: ClassVar[Sequence[str]] = [*points()]
     key: ClassVar[Sequence[str]] = ("axis", "value", "seed", "steps", "images")
     order: ClassVar[Mapping[str, Sequence[str] | None]] = {"axis": [*AXES], "number": None}
 
-    images: int = 4000
+    images: int = 4000  # pictures of the base
     steps: int = 600
-    beta: float = 0.0625  # the preset's, for pictures of this size
+    beta: float = 0.0625  # weight of the KL divergence: the preset's, for pictures of this size
 
     def __post_init__(self) -> None:
         if self.store is not None or self.truth is not None:

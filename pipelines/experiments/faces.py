@@ -22,7 +22,6 @@ from gated_vae.pipelines.experiments.tables import interval, over_seeds
 from gated_vae.pipelines.training.presets import PRESETS, read_hidden, read_kl_weights, read_latent
 from gated_vae.preprocessing.errors import GatedVAEError, UsageError
 from gated_vae.preprocessing.progress import Progress
-from gated_vae.preprocessing.store import Store, open_store
 
 PRESET = PRESETS["faces"]
 RUN = ["method", "steps", "seed"]
@@ -59,20 +58,7 @@ VARIANTS = {
 class Faces(Experiment):
     """Methods on a clustered store of faces, runs named as the method.
 
-    Attributes
-    ----------
-    store:
-        The faces, paired.
-    truth:
-        Where the true values are (simulated faces); by default the store's labels judge.
-    beta:
-        Weight of the KL divergence; the preset's for images of that size when None.
-    latent:
-        Sizes by partition as ``NAME=SIZE,...``; the preset's when empty.
-    kl_weights:
-        ``NAME=WEIGHT,...``: what `beta` is multiplied by in some partitions, where there is a gate.
-    hidden:
-        The network's hidden sizes; its own when empty.
+    `store` holds the faces, paired; `truth` their true values, if they are simulated: by default the store's labels judge.
     """
 
     names: ClassVar[Sequence[str]] = [*VARIANTS]
@@ -89,10 +75,10 @@ class Faces(Experiment):
 
     steps: int = 4000
     lr: float = 5e-4
-    beta: float | None = None
-    latent: str = ""
-    kl_weights: str = ""
-    hidden: str = ""
+    beta: float | None = None  # weight of the KL divergence; the preset's for images of that size when None
+    latent: str = ""  # sizes by partition as NAME=SIZE,...; the preset's when empty
+    kl_weights: str = ""  # NAME=WEIGHT,...: what `beta` is multiplied by in some partitions, where there is a gate
+    hidden: str = ""  # the network's hidden sizes; its own when empty
 
     def __post_init__(self) -> None:
         if self.store is None:
@@ -103,18 +89,13 @@ class Faces(Experiment):
     @property
     def data(self) -> str:
         """What results call the data."""
-        return "simulated" if self.truth else self.opened().kind
-
-    def opened(self) -> Store:
-        """The store."""
-        assert self.store is not None
-        return open_store(self.store)
+        return "simulated" if self.truth else self.opened.kind
 
     def prepare(self, names: Sequence[str], workers: int | None, progress: Progress) -> None:  # noqa: ARG002
         """Refuse another kind of store, and runs that were judged by something else, lest one table mixes them."""
-        if "factors" in self.opened().manifest:
+        if "factors" in self.opened.manifest:
             raise GatedVAEError(f"{self.store} holds no faces.", "", "Use `pipe reproduce table1` for dSprites.")
-        read_labels(self.opened(), FACES, truth=self.truth)  # refuses what cannot be judged before it is trained on
+        read_labels(self.opened, FACES, truth=self.truth)  # refuses what cannot be judged before it is trained on
         judge, other = ("truth", "labels") if self.truth else ("labels", "truth")
         if any(run.scores.values["judged_by"] != judge for run in finished_runs(self)):
             why = f"They were judged by the {other}, not by the {judge}."
@@ -122,7 +103,7 @@ class Faces(Experiment):
 
     def setup(self, name: str) -> tuple[Path, GatedVAEConfig]:
         """The preset's network with a method."""
-        variant, store = VARIANTS[name], self.opened()
+        variant, store = VARIANTS[name], self.opened
         model = PRESET.model(store)
         gated = variant.method != "vae"
         return store.path, replace(
@@ -136,7 +117,7 @@ class Faces(Experiment):
 
     def beta_of(self, name: str) -> float:
         """The weight of a method's KL divergence."""
-        preset = PRESET.model(self.opened()).objective
+        preset = PRESET.model(self.opened).objective
         assert isinstance(preset, VAE)
         return (preset.beta if self.beta is None else self.beta) * VARIANTS[name].times
 
@@ -154,9 +135,8 @@ class Faces(Experiment):
         key |= {"people": values["people"], "augment": run.config.augment}
         whole: Row = {
             f"swap_{judge}_{what}": share
-            for judge, shares in (values["swap"] or {}).items()
-            if judge != "pairs"
-            for what, share in shares.items()
+            for judge in JUDGES
+            for what, share in (values["swap"] or {}).get(judge, {}).items()
         }
         whole |= {f"{name}_{regressor}": found[name] for regressor, found in values["dci"].items() for name in DCI}
         return [key | cell | whole | values["reconstruction"] for cell in r2_cells(values)]
@@ -174,7 +154,7 @@ class Faces(Experiment):
 
     def _preamble(self) -> str:
         """What was run, and how it was judged."""
-        store = self.opened()
+        store = self.opened
         beta, charged = self.beta_of("gated"), self.beta_of("ungated_beta")
         judge = "the truth behind the simulation" if self.truth else "OpenFace's labels, noise included"
         pairs = "; ".join(f"{name}: {pairs_made(record)}" for name, record in store.partitions.items())
@@ -183,7 +163,7 @@ class Faces(Experiment):
         hidden = f", hidden {self.hidden}" if self.hidden else ""
         augmented = "" if self.augment == "none" else f", what is encoded augmented ({self.augment})"
         weights = f", times {self.kl_weights} where there is a gate" if self.kl_weights else ""
-        judges = read_labels(store, FACES, truth=self.truth).judges
+        judges = read_labels(store, FACES, truth=self.truth)
         trained = f"{store.training:,} of them, and none of the people who judge," if store.splits else "all images,"
         return (
             f"# Faces ({self.data}), {self.steps:,} steps: all tables\n\n"

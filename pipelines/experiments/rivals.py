@@ -81,14 +81,7 @@ PEOPLE |= {"pose_full": "pose: full latent", "expression_full": "expression: ful
 class Rivals(Experiment):
     """Methods on one store, runs named WORLD-METHOD-OBJECTIVE.
 
-    Attributes
-    ----------
-    store:
-        A grid of factors, or faces with pairs; sprites, made when missing, by default in `out`.
-    steps:
-        Steps of a method that encodes one image of each pair; others encode as many images in fewer steps.
-    hidden:
-        The network's hidden sizes; its own when empty.
+    `store` is a grid of factors, or faces with pairs; sprites, made when missing, by default in `out`.
     """
 
     names: ClassVar[Sequence[str]] = [
@@ -107,12 +100,8 @@ class Rivals(Experiment):
         "seed": None,
     }
 
-    steps: int = 30_000
-    hidden: str = ""
-
-    def __post_init__(self) -> None:
-        if self.truth is not None:
-            raise UsageError("--truth is for faces.", "", "Leave it out.")
+    steps: int = 30_000  # of a method that encodes one image of each pair; others encode as many images in fewer steps
+    hidden: str = ""  # the network's hidden sizes; its own when empty
 
     def chosen(self, only: str) -> list[str]:
         """Of the names that fit some of the patterns those that the store has pairs for; `UsageError` where there are none."""
@@ -122,16 +111,6 @@ class Rivals(Experiment):
             remedy = "Choose others by --only, such as shared-gvae-*."
             raise UsageError(f"{self.store} has no pairs for {only}.", "", remedy)
         return wanted
-
-    @property
-    def path(self) -> Path:
-        """The store."""
-        return self.store or self.out / "store"
-
-    @cached_property
-    def opened(self) -> Store:
-        """The store, once its pairs are made."""
-        return open_store(self.path)
 
     def prepare(self, names: Sequence[str], workers: int | None, progress: Progress) -> None:  # noqa: ARG002
         """Make sprites where no store is named, and the pairs of a grid's worlds."""
@@ -272,14 +251,11 @@ def metrics_of(values: Mapping[str, Any]) -> dict[str, float]:
         return found
     gaps = values["partition_score"]
     found |= {"partition_score": sum(gaps.values()) / len(gaps)} if gaps else {}
-    found |= {f"{BOOSTED}_uninformativeness_{name}": error for name, error in _errors(values).items()}
+    errors = values["dci"].get(BOOSTED, {}).get("uninformativeness_per_factor", {})
+    found |= {f"{BOOSTED}_uninformativeness_{name}": error for name, error in errors.items()}
     found |= {"rotation_circular": values["rotation_circular"]["mean"]} if values["rotation_circular"] else {}
     found |= {name: values[name] for name in OTHERS if values[name] is not None}
     return found
-
-
-def _errors(values: Mapping[str, Any]) -> dict[str, float]:
-    return values["dci"].get(BOOSTED, {}).get("uninformativeness_per_factor", {})  # type: ignore[no-any-return]
 
 
 def chosen_beta(rows: pd.DataFrame) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -24,13 +23,13 @@ from gated_vae.pipelines.experiments.tables import merge
 from gated_vae.pipelines.training import stack
 from gated_vae.pipelines.training.config import TrainConfig
 from gated_vae.pipelines.training.losses import seconds_trained
+from gated_vae.pipelines.training.process import one_core_each
 from gated_vae.pipelines.training.run import Run, open_run, refuse_another, run_of
 from gated_vae.pipelines.training.trainer import TrainOptions
-from gated_vae.preprocessing.compute import count_workers, processes
 from gated_vae.preprocessing.errors import UsageError
 from gated_vae.preprocessing.files import locked, readable, refuse_filled, refuse_ours, write_bytes, write_parquet
-from gated_vae.preprocessing.progress import Progress, ignore
-from gated_vae.preprocessing.store import open_store
+from gated_vae.preprocessing.progress import Progress, as_note, ignore
+from gated_vae.preprocessing.store import Store, open_store
 
 Row = dict[str, Any]
 MOST_NAMES = 30  # that a message lists
@@ -38,52 +37,40 @@ MOST_NAMES = 30  # that a message lists
 
 @dataclass(frozen=True)
 class Finished:
-    """A run that was trained and evaluated: its name without the seed, what was found, and the run itself where it is at hand."""
+    """A run that was trained and evaluated: its name without the seed, the run itself, and its scores."""
 
     name: str
-    config: TrainConfig
+    run: Run
     scores: Scores
-    run: Run | None = None
+
+    @property
+    def config(self) -> TrainConfig:
+        """What it was trained by."""
+        return self.run.config
 
     @property
     def losses(self) -> Mapping[str, Mapping[str, float]]:
         """Its last mean losses by label."""
-        assert self.run is not None
         return self.run.read_metrics()["train"]["losses"]  # type: ignore[no-any-return]
 
     @property
     def seconds(self) -> float:
         """How long it was trained, read from all its events."""
-        assert self.run is not None
         return seconds_trained(self.run.path)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment(ABC):
-    """What is compared, judged how and told how. Fields are settings, most of them in place of defaults of `TrainConfig`.
+    """What is compared, judged how and told how. Fields are settings, most of them in place of defaults of `TrainConfig`."""
 
-    Attributes
-    ----------
-    names:
-        The names of all runs, without their seeds, in the order of the report.
-    usual:
-        Patterns of the names of runs that are trained unless others are asked for.
-    key:
-        The columns that tell one row of the results from another.
-    order:
-        The columns that results are sorted by, with the order of their values where it is not the usual one.
-    out:
-        Folder of runs (NAME-SEED) and results.
-    store, truth:
-        See the experiment; those that take none refuse it.
-    """
-
-    names: ClassVar[Sequence[str]]
-    usual: ClassVar[str] = "*"
-    key: ClassVar[Sequence[str]]
+    names: ClassVar[Sequence[str]]  # of all runs, without their seeds, in the order of the report
+    usual: ClassVar[str] = "*"  # patterns of the names of runs that are trained unless others are asked for
+    key: ClassVar[Sequence[str]]  # the columns that tell one row of the results from another
+    # The columns that results are sorted by, with the order of their values where it is not the usual one.
     order: ClassVar[Mapping[str, Sequence[str] | None]]
 
-    out: Path
+    out: Path  # folder of runs (NAME-SEED) and results
+    # See the experiment; those that take none refuse it.
     store: Path | None = None
     truth: Path | None = None
     seeds: int = 3
@@ -93,6 +80,20 @@ class Experiment(ABC):
     batch_size: int = 128
     precision: str = "fp32"
     augment: str = "none"
+
+    def __post_init__(self) -> None:
+        if self.truth is not None:
+            raise UsageError("--truth is for faces.", "", "Leave it out.")
+
+    @property
+    def path(self) -> Path:
+        """The one store of all runs: as named, else in `out`."""
+        return self.store or self.out / "store"
+
+    @property
+    def opened(self) -> Store:
+        """That store, once it is made."""
+        return open_store(self.path)
 
     @abstractmethod
     def prepare(self, names: Sequence[str], workers: int | None, progress: Progress) -> None:
@@ -141,10 +142,7 @@ class Experiment(ABC):
     def chosen(self, only: str) -> list[str]:
         """The names that fit some of the patterns, which commas part; those of `usual` for an empty text.
 
-        Raises
-        ------
-        UsageError
-            When one fits nothing.
+        `UsageError` when one fits nothing.
         """
         patterns = (only or self.usual).split(",")
         for pattern in patterns:
@@ -158,10 +156,7 @@ class Experiment(ABC):
 def make_experiment(name: str, given: Mapping[str, Any], settings: Sequence[str]) -> Experiment:
     """The experiment of a name, with what was `given` (what is None is left to it) and settings ``KEY=VALUE``.
 
-    Raises
-    ------
-    UsageError
-        When it has no such setting, or a value has no meaning.
+    `UsageError` when it has no such setting, or a value has no meaning.
     """
     module, _, attribute = EXPERIMENTS[name].partition(":")
     kind: type[Experiment] = getattr(import_module(f"{__package__}.{module}"), attribute)
@@ -194,6 +189,9 @@ def reproduce(
 ) -> pd.DataFrame:
     """Train and evaluate the runs of these names with every seed, skipping what is finished; write results and report.
 
+    `GatedVAEError` when `out` holds one of the runs, trained otherwise, or something else; or a run fails; those that are
+    finished stay.
+
     Parameters
     ----------
     beside:
@@ -208,18 +206,11 @@ def reproduce(
     Returns
     -------
     The results: rows of all finished runs of the folder that were trained so, those of earlier calls included.
-
-    Raises
-    ------
-    GatedVAEError
-        When `out` holds one of the runs, trained otherwise, or something else; or a run fails; those that are finished stay.
     """
     earlier = [_read_results(path) for path in beside]
     refuse_ours(experiment.out)
     with locked(experiment.out):
-        if not any(
-            (entry / ".lock").exists() for entry in experiment.out.iterdir()
-        ):  # in all that it makes there is one
+        if not any(experiment.out.glob("*/.lock")):  # in all that an experiment makes there is one
             refuse_filled(experiment.out, "runs of an experiment")
         experiment.prepare(names, workers, progress)
         runs = [experiment.run(name, seed) for seed in range(experiment.seeds) for name in names]
@@ -227,9 +218,8 @@ def reproduce(
         found = pd.DataFrame(experiment.rows([*finished_runs(experiment)]))
         results = merge([*earlier, found], experiment.key, experiment.order)
         stem = experiment.out / type(experiment).__name__.lower()
-        write_parquet(
-            stem.with_suffix(".parquet"), pa.Table.from_pandas(results, preserve_index=False), schema_version=2
-        )
+        table = pa.Table.from_pandas(results, preserve_index=False)
+        write_parquet(stem.with_suffix(".parquet"), table, schema_version=2)
         for ending, content in experiment.report(results).items():
             write_bytes(stem.with_suffix(ending), content)
     return results
@@ -259,35 +249,14 @@ def do_runs(
     done = len(runs) - len(left)
     progress(done, len(runs))
     if stacked > 1:
-
-        def train_progress(step: int, steps: int, _: str = "") -> None:
-            progress(done, len(runs), f"step {step:,} of {steps:,}")
-
-        train_stacks(left, stacked, device, train_progress)
+        untrained = [run for run in left if not is_finished(run.path, "train")]
+        options = TrainOptions(experiment.out, device=device, checkpoint_every=20_000)
+        stack.train_stacks(untrained, stacked, options, as_note(progress, done, len(runs)))
         device = "cpu"  # what is left are the scores
-    at_a_time = workers or (1 if device.startswith("cuda") else count_workers())
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    with processes(min(at_a_time, max(len(left), 1)), interruptible=True) as run_tasks:
+    with one_core_each(len(left), device, workers) as run_tasks:
         for finished in run_tasks(do_run, [(experiment, run, device) for run in left]):
             done += 1
             progress(done, len(runs), finished)
-
-
-def train_stacks(runs: Sequence[Run], size: int, device: str, progress: Progress) -> None:
-    """Train what is not trained, at most `size` runs at a time that can be stacked."""
-    groups: list[list[Run]] = []
-    for run in runs:
-        if is_finished(run.path, "train"):
-            continue
-        for group in groups:
-            if len(group) < size and not stack.why_not_stacked([group[0].config, run.config]):
-                group.append(run)
-                break
-        else:
-            groups.append([run])
-    for group in groups:
-        options = TrainOptions(group[0].path, device=device, checkpoint_every=20_000)
-        stack.train_stack([run.config for run in group], [run.path for run in group], options, progress)
 
 
 def do_run(experiment: Experiment, run: Run, device: str) -> str:
@@ -313,4 +282,4 @@ def finished_runs(experiment: Experiment) -> Iterator[Finished]:
             if is_finished(folder):
                 run = open_run(folder)
                 if run == experiment.run(name, run.config.seed) and (scores := Scores.of(run)):
-                    yield Finished(name, run.config, scores, run)
+                    yield Finished(name, run, scores)

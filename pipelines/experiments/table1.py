@@ -23,7 +23,6 @@ from gated_vae.pipelines.experiments.partitions import APART, KL_APART, LATENT, 
 from gated_vae.pipelines.experiments.runner import Experiment, Finished, Row
 from gated_vae.pipelines.experiments.tables import interval
 from gated_vae.pipelines.training.presets import read_hidden, with_beta
-from gated_vae.preprocessing.errors import UsageError
 from gated_vae.preprocessing.progress import Progress
 from gated_vae.preprocessing.sources.base import make_store
 from gated_vae.preprocessing.sources.grids.dsprites import DSprites
@@ -34,7 +33,8 @@ OBJECTIVES: dict[str, Objective] = {"beta": BetaVAE(), "info": InfoVAE(), "dip2"
 # Our factors by the paper's names.
 FACTORS = {"shape": "shape", "size": "scale", "rotation": "orientation", "x_position": "posX", "y_position": "posY"}
 MODELS = {"beta": "beta-VAE", "info": "InfoVAE", "dip2": "DIP-VAE-II"}
-RUN = ["regressor", "model", "method", "steps", "lr", "schedule", "hidden"]  # what seeds have in common
+LENGTH = ("steps", "lr", "schedule", "hidden")
+RUN = ["regressor", "model", "method", *LENGTH]  # what seeds have in common
 TABLES = {
     "Table 1: scores": {name: name for name in DCI},
     "Table 2: uninformativeness by factor (lower is better)": {
@@ -78,29 +78,20 @@ class Table1(Experiment):
 
     names: ClassVar[Sequence[str]] = [f"{model}-{method}" for model in OBJECTIVES for method in VARIANTS]
     usual: ClassVar[str] = "*-ungated,*-gated"
-    key: ClassVar[Sequence[str]] = ("regressor", "model", "method", "steps", "lr", "schedule", "hidden", "seed")
+    key: ClassVar[Sequence[str]] = (*RUN, "seed")
     order: ClassVar[Mapping[str, Sequence[str] | None]] = {
         "model": [*MODELS],
         "method": [*VARIANTS],
-        **dict.fromkeys(("steps", "lr", "schedule", "hidden", "seed")),
+        **dict.fromkeys((*LENGTH, "seed")),
     }
 
     seeds: int = 10
     steps: int = 6000
     hidden: str = ",".join(map(str, FULLY_CONNECTED_HIDDEN))
 
-    def __post_init__(self) -> None:
-        if self.truth is not None:
-            raise UsageError("--truth is for faces.", "", "Leave it out.")
-
     def prepare(self, names: Sequence[str], workers: int | None, progress: Progress) -> None:  # noqa: ARG002
         """Make the store of sprites with the paper's pairs and ours, unless it is there."""
-        pair_exactly(make_store(DSprites(), self.sprites).store, SHARES | APART)
-
-    @property
-    def sprites(self) -> Path:
-        """The one store."""
-        return self.store or self.out / "store"
+        pair_exactly(make_store(DSprites(), self.path).store, SHARES | APART)
 
     def setup(self, name: str) -> tuple[Path, GatedVAEConfig]:
         """The paper's network with an objective, and a method."""
@@ -108,7 +99,7 @@ class Table1(Experiment):
         variant, objective = VARIANTS[method], OBJECTIVES[model]
         if variant.beta is not None:
             objective = with_beta(objective, variant.beta)
-        return self.sprites, GatedVAEConfig(
+        return self.path, GatedVAEConfig(
             latent=dict(variant.latent),
             kl_weights=dict(variant.kl_weights),
             network="fc",

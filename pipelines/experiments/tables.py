@@ -40,17 +40,14 @@ def merge(
 ) -> pd.DataFrame:
     """Results of several folders or machines as one table, in order; of the same run the last stands.
 
+    `GatedVAEError` when some of the results do not say how their runs were trained.
+
     Parameters
     ----------
     key:
         The columns that tell one row from another.
     order:
         The columns to sort by, with the order of their values where it is not the usual one.
-
-    Raises
-    ------
-    GatedVAEError
-        When some of the results do not say how their runs were trained.
     """
     known = [result for result in results if len(result)]
     for result in known:

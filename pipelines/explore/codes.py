@@ -58,15 +58,19 @@ def traversed(code: Floats, dimension: int, values: Floats) -> Floats:
     return moved
 
 
+def mixed(a: Floats, b: Floats, partitions: Mapping[str, slice], from_b: Sequence[bool]) -> Floats:
+    """The code (M,) of A, but for the partitions that are taken from B."""
+    code = a.copy()
+    for taken, part in zip(from_b, partitions.values(), strict=True):
+        if taken:
+            code[part] = b[part]
+    return code
+
+
 def combinations(a: Floats, b: Floats, partitions: Mapping[str, slice]) -> dict[tuple[bool, ...], Floats]:
     """Every way to take some partitions' codes from B and the others' from A: whether each is from B -> code (M,)."""
-    found = {}
-    for choice in product((False, True), repeat=len(partitions)):
-        found[choice] = a.copy()
-        for from_b, part in zip(choice, partitions.values(), strict=True):
-            if from_b:
-                found[choice][part] = b[part]
-    return found
+    choices = product((False, True), repeat=len(partitions))
+    return {from_b: mixed(a, b, partitions, from_b) for from_b in choices}
 
 
 def plane(codes: Floats, layout: str) -> npt.NDArray[np.float64]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from html import escape
 from pathlib import Path
 from threading import Event
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 from bokeh.core.properties import String
 from bokeh.document import Document
@@ -19,15 +19,13 @@ from jinja2 import Environment, FileSystemLoader
 from gated_vae.pipelines.channels import clean, explain
 from gated_vae.pipelines.explore import parts
 from gated_vae.pipelines.explore.subject import Opener, Subject
+from gated_vae.pipelines.explore.tabs.base import Ask, Tab
 from gated_vae.pipelines.explore.tabs.latent import LatentTab
 from gated_vae.pipelines.explore.tabs.map import MapTab
 from gated_vae.pipelines.explore.tabs.pairs import PairsTab
 from gated_vae.pipelines.explore.tabs.swap import SwapTab
 from gated_vae.pipelines.explore.tabs.training import TrainingTab
 from gated_vae.preprocessing.errors import GatedVAEError
-
-if TYPE_CHECKING:
-    Ask = dict[str, Any]
 
 LARGEST_UPLOAD = 8 << 20  # bytes
 _NO_SUCH_THING = GatedVAEError("The page asked for something that there is not.", "", "Load it again.")
@@ -45,43 +43,16 @@ class Wire(DataModel):  # type: ignore[misc, unused-ignore]
     told = String("")
 
 
-class Tab(Protocol):
-    """A tab: its layout as HTML, `open` it, and a method for each thing that the browser may ask."""
-
-    name: str
-    title: str
-    layout: str
-
-    @property
-    def asks(self) -> Mapping[str, Callable[[Ask], None]]:
-        """What to do about each thing that the browser may ask."""
-
-    @property
-    def plots(self) -> tuple[Any, ...]:
-        """Bokeh's plots, which stand in the layout as [NAME]."""
-
-    def open(self) -> None:
-        """Fill it, once, when it is first looked at or asked something; again where that failed."""
-
-
 class Page:
-    """One page in one browser.
-
-    Attributes
-    ----------
-    subject:
-        What is explored.
-    tabs:
-        By name.
-    """
+    """One page in one browser: what is explored, as tabs by name."""
 
     def __init__(self, subject: Subject, document: Document) -> None:
         self.subject, self.document, self.largest = subject, document, LARGEST_UPLOAD
         self._wire = Wire(name="wire")
         self._out: dict[str, Any] = {"parts": {}}
         self._count = 0
-        kinds: list[Callable[[Page], Tab]] = [LatentTab, SwapTab, MapTab, PairsTab, TrainingTab]
-        tabs = [kind(self) for kind in kinds] if subject.run else [PairsTab(self)]
+        kinds: list[type[Tab]] = [LatentTab, SwapTab, MapTab, PairsTab, TrainingTab] if subject.run else [PairsTab]
+        tabs = [kind(self) for kind in kinds]
         self.tabs = {tab.name: tab for tab in tabs}
         self._asks = {do: (tab.name, ask) for tab in tabs for do, ask in tab.asks.items()}
         self._opened: set[str] = set()

@@ -6,7 +6,6 @@ import json
 from base64 import b64decode, b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from types import MappingProxyType
 from typing import Any
 
 import cv2
@@ -62,10 +61,9 @@ def sheet(
     version: str,
     verb: str,
     notes: Mapping[int, str] | None = None,
-    *,
-    more: Mapping[str, Any] = MappingProxyType({}),
+    **more: Any,
 ) -> str:
-    """Samples as small pictures, each a button that asks for something with `sample`; a note goes under it."""
+    """Samples as small pictures, each a button that asks for something with `sample` and `more`; a note goes under it."""
     cells = []
     for sample in map(int, ids):
         note = f"<span>{escape(notes[sample])}</span>" if notes else ""
@@ -152,9 +150,14 @@ def whole(message: Mapping[str, Any], key: str = "value") -> int:
         raise GatedVAEError("That is no whole number.", "", "Give one, from 0.") from None
 
 
-def real(message: Mapping[str, Any], key: str = "value") -> float:
+def sample_of(message: Mapping[str, Any]) -> int:
+    """The number of a sample, whose picture was pressed or which was typed."""
+    return whole(message, "sample" if "sample" in message else "value")
+
+
+def real(message: Mapping[str, Any]) -> float:
     """A finite number that the browser sent."""
-    value = message.get(key)
+    value = message.get("value")
     if not isinstance(value, int | float) or not abs(value) < 1e9:  # nor is NaN
         raise GatedVAEError("That is no number.", "", "Move a slider.")
     return float(value)

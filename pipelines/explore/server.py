@@ -113,10 +113,7 @@ def make_server(
 ) -> tuple[Server, str]:
     """A server that is about to start, and its address.
 
-    Raises
-    ------
-    GatedVAEError
-        When the address is taken, or the token's file holds none.
+    `GatedVAEError` when the address is taken, or the token's file holds none.
     """
     if ":" in options.host:  # which Bokeh takes for no host
         raise UsageError(f"{options.host} cannot be served.", "", "Give a name or an IPv4 address, such as 127.0.0.1.")

@@ -39,21 +39,12 @@ Floats = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class Layer:
-    """One layer of a decoder as the page computes it; images have their channels last.
+    """One layer of a decoder as the page computes it; images have their channels last."""
 
-    Attributes
-    ----------
-    weight:
-        float32 (taps, inputs, outputs): one tap of a linear layer, the 16 of a transposed convolution of 4x4, stride 2, padding 1.
-    bias:
-        float32 (outputs,).
-    relu:
-        Whether a ReLU follows.
-    """
-
+    # float32 (taps, inputs, outputs): one tap of a linear layer, the 16 of a transposed convolution of 4x4, stride 2, padding 1.
     weight: Floats
-    bias: Floats
-    relu: bool = False
+    bias: Floats  # float32 (outputs,)
+    relu: bool = False  # whether one follows
 
     def scaled(self, scale: npt.NDArray[np.float64], shift: npt.NDArray[np.float64]) -> Layer:
         """The layer with its outputs multiplied by `scale` and moved by `shift`, (outputs,) each."""
@@ -74,28 +65,14 @@ class Layer:
 
 @dataclass(frozen=True)
 class Page:
-    """Where the page is and what is in it.
-
-    Attributes
-    ----------
-    size:
-        Bytes.
-    samples:
-        Whose codes it starts from, in words.
-    pictures:
-        How many of the store's images are in it.
-    weights:
-        ``int16`` (one scale per output), or ``float32`` where that would not do.
-    error:
-        The largest difference from the run's own decoder that was found, of pixels in 0 .. 1.
-    """
+    """Where the page is and what is in it."""
 
     path: Path
-    size: int
-    samples: str
-    pictures: int
-    weights: str
-    error: float
+    size: int  # bytes
+    samples: str  # whose codes it starts from, in words
+    pictures: int  # how many of the store's images are in it
+    weights: str  # `int16` (one scale per output), or `float32` where that would not do
+    error: float  # the largest difference from the run's own decoder that was found, of pixels in 0 .. 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,19 +91,15 @@ class _Samples:
 def write_page(run: OpenRun, out: Path, *, samples: int = 64, seed: int = 0) -> Page:
     """Write the page; the same run, samples and seed give the same bytes.
 
+    `UsageError` when the name has another ending, or the number of samples is not 1 to 1,000. `GatedVAEError` when the page would
+    be larger than 30 MB, the run has no weights or none that are finite, or a decoder of somebody's own has layers that the page
+    cannot compute.
+
     Parameters
     ----------
     samples:
         So many random images of the run's store are in it, or all where there are fewer. Where the store is gone or was replaced,
         so many codes are drawn from the prior instead.
-
-    Raises
-    ------
-    UsageError
-        When the name has another ending, or the number of samples is not 1 to 1,000.
-    GatedVAEError
-        When the page would be larger than 30 MB, the run has no weights or none that are finite, or a decoder of somebody's own has
-        layers that the page cannot compute.
     """
     ending_of(out, ("html",))
     if not 1 <= samples <= MOST_SAMPLES:

@@ -20,26 +20,14 @@ _RELOAD = "Load the page again."
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """A run with its store, a run whose store is gone, or a store alone.
+    """A run with its store, a run whose store is gone, or a store alone."""
 
-    Attributes
-    ----------
-    path:
-        Of the run or the store, as it was given.
-    run, store:
-        What there is of them.
-    missing:
-        Why there is no store.
-    source:
-        The folder that the store was made from, for pictures of what was rejected.
-    """
-
-    path: Path
+    path: Path  # of the run or the store, as it was given
     run: OpenRun | None = None
     store: Store | None = None
-    missing: str = ""
-    source: Path | None = None
-    stamp: tuple[object, ...] = field(default=(), repr=False)
+    missing: str = ""  # why there is no store
+    source: Path | None = None  # the folder that the store was made from, for pictures of what was rejected
+    stamp: tuple[object, ...] = field(default=(), repr=False)  # of the store as it was opened
 
     @cached_property
     def colours(self) -> dict[str, str]:

@@ -29,63 +29,36 @@ _MODEL = {
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Everything that decides a run, and where it was found, which does not count where configurations are compared.
+    """Everything that decides a run, and where it was found, which does not count where configurations are compared."""
 
-    Attributes
-    ----------
-    store:
-        The store's folder, or the address of a pairing service. A run knows what is in it by digests.
-    model:
-        Partitions, network, method and objective.
-    steps, epochs:
-        How long to train: exactly one of them is given.
-    batch_size:
-        Pairs in a step, over all ranks.
-    lr, schedule:
-        Adam's learning rate and how it goes on: ``constant``, or ``cosine`` down to nothing at the last step.
-    augment:
-        How what is encoded is varied: ``none``, or some of `AUGMENTATIONS`, parted by commas in their order.
-    warmup:
-        Steps over which the weight of the KL divergence rises from 0, evenly; other regularisers weigh in full from the start
-        (KL annealing; Bowman et al. 2016).
-    keep:
-        Whose weights are used: those of the ``last`` step, or of the ``best``, which has the lowest validation loss; ``best:N``
-        stops training when N validations in a row were no better (early stopping).
-    checkpoint_every:
-        Steps between two validations, where they decide; else `TrainOptions` says.
-    earlier:
-        How long a run was to be before it was gone on with beyond its end, in the same unit: a schedule ends there.
-    seed:
-        Decides initial weights, order of the pairs and noise.
-    precision:
-        ``fp32``, ``tf32`` or ``bf16``.
-    device:
-        Where it was begun: ``cpu`` or ``cuda``.
-    stacked:
-        Whether it was trained as one of a stack of models, or as a stack of one, which rounds otherwise in the last bits.
-    decoder_only:
-        Fine-tuning: the encoder stays as it is.
-    initial, initial_weights:
-        The run whose weights to start from, and their SHA-256 (fine-tuning).
-    """
-
+    # The store's folder, or the address of a pairing service; a run knows what is in it by digests.
     store: str = field(compare=False)
     model: GatedVAEConfig
+    # How long to train: exactly one of the two is given.
     steps: int | None = None
     epochs: int | None = None
-    batch_size: int = 128
+    batch_size: int = 128  # pairs in a step, over all ranks
+    # Adam's learning rate and how it goes on: `constant`, or `cosine`, down to nothing at the last step.
     lr: float = 1e-4
     schedule: str = "constant"
+    # How what is encoded is varied: `none`, or some of `AUGMENTATIONS`, parted by commas in their order.
     augment: str = "none"
+    # Steps over which the weight of the KL divergence rises from 0, evenly (KL annealing; Bowman et al. 2016); other
+    # regularisers weigh in full from the start.
     warmup: int = 0
+    # Whose weights are used: those of the `last` step, or of the `best`, which has the lowest validation loss; `best:N` stops
+    # training when N validations in a row were no better (early stopping).
     keep: str = "last"
-    checkpoint_every: int | None = None
+    checkpoint_every: int | None = None  # steps between two validations, where they decide; else `TrainOptions` says
+    # How long it was to be, in the same unit, each time that it was gone on with beyond its end: a schedule ends there.
     earlier: tuple[int, ...] = ()
-    seed: int = 0
-    precision: str = "fp32"
-    device: str = field(default="cpu", compare=False)
+    seed: int = 0  # decides initial weights, order of the pairs and noise
+    precision: str = "fp32"  # one of `PRECISIONS`
+    device: str = field(default="cpu", compare=False)  # where it was begun: `cpu` or `cuda`
+    # Whether it was trained as one of a stack of models, or as a stack of one, which rounds otherwise in the last bits.
     stacked: bool = field(default=False, compare=False)
-    decoder_only: bool = False
+    decoder_only: bool = False  # fine-tuning: the encoder stays as it is
+    # The run whose weights to start from, and their SHA-256.
     initial: str | None = field(default=None, compare=False)
     initial_weights: str | None = None
 
@@ -118,7 +91,7 @@ class TrainConfig:
         if not re.fullmatch(r"last|best(:0*[1-9][0-9]{0,8})?", self.keep):
             remedy = "Choose last, best or best:N, where N validations in a row that are no better end training."
             raise UsageError(f"--keep {self.keep} cannot be read.", "", remedy)
-        if self.keeps_best == (self.checkpoint_every is None) or min(self.warmup, (self.checkpoint_every or 1) - 1) < 0:
+        if self.keeps_best == (self.checkpoint_every is None) or min(self.warmup, self.checkpoint_every or 0) < 0:
             why = f"Got warmup {self.warmup}, keep {self.keep}, checkpoint_every {self.checkpoint_every}."
             raise UsageError("Training cannot be set up.", why, "Give 0 or more, and 1 or more with keep best alone.")
 
@@ -148,9 +121,9 @@ class TrainConfig:
             why = f"{self.epochs:,} epochs are {steps:,} steps; {MOST_STEPS:,} are the most."
             raise GatedVAEError("Training cannot be set up.", why, "Ask for fewer.")
         if self.rises > steps:
-            kind, remedy = (
-                ("KL warm-up", "--warmup") if self.warmup else ("rise of the capacity", "--objective annealed:steps=N")
-            )
+            kind, remedy = "rise of the capacity", "--objective annealed:steps=N"
+            if self.warmup:
+                kind, remedy = "KL warm-up", "--warmup"
             why = f"It would take {self.rises:,} steps, training has {steps:,}."
             raise GatedVAEError(f"The {kind} is longer than the run.", why, f"Give a shorter {remedy}, or more steps.")
         return steps

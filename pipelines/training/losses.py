@@ -75,6 +75,11 @@ TOTAL, VALID = "loss", "valid"
 KL_OF = "kl_of"  # of tags that tell the KL divergence of each latent dimension, as kl_of/z0
 
 
+def kl_by_dimension(kl: torch.Tensor) -> Terms:
+    """The KL divergence of every latent dimension, (M,), under its tag."""
+    return {f"{KL_OF}/z{dimension}": value for dimension, value in enumerate(kl.tolist())}
+
+
 class EventReader:
     """The scalars of a run from its event files, as far as they are written: tag -> steps and values."""
 

@@ -9,13 +9,14 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from gated_vae.models.registry import METHODS, OBJECTIVES, parse
-from gated_vae.preprocessing.errors import GatedVAEError, UsageError
+from gated_vae.preprocessing.errors import SEEDS, GatedVAEError, UsageError
 from gated_vae.preprocessing.store import Store
 
 if TYPE_CHECKING:
     from gated_vae.models.objectives import Objective
     from gated_vae.models.vae import GatedVAEConfig
 
+MOST_SEEDS = 1000  # at a time
 PIXELS = 64 * 64  # of the grey images that the presets' beta is meant for
 
 
@@ -115,6 +116,31 @@ def read_hidden(text: str | None) -> tuple[int, ...]:
     if not all(re.fullmatch(r"\s*0*[1-9][0-9]{0,8}\s*", entry) for entry in entries):
         raise UsageError(f"--hidden cannot be read: {text!r}.", "", "Write whole numbers such as 512,512.")
     return tuple(map(int, entries))
+
+
+def read_seeds(text: str) -> list[int]:
+    """Seeds from ``0-9``, ``0,3,7`` or both, in the order in which they are written.
+
+    Raises
+    ------
+    UsageError
+        When it says something else, a range counts down, a seed comes twice, or there are too many.
+    """
+    seeds: list[int] = []
+    for entry in text.split(","):
+        found = re.fullmatch(r"\s*(\d{1,19})(?:-(\d{1,19}))?\s*", entry, re.ASCII)
+        if not found or int(found[2] or found[1]) >= SEEDS:
+            why = f"{entry.strip()!r} is neither a seed nor a range of seeds."
+            raise UsageError(f"--seeds {text} cannot be read.", why, "Write whole numbers from 0: 0-9, or 0,3,7.")
+        first, last = int(found[1]), int(found[2] or found[1])
+        if last < first:
+            raise UsageError(f"--seeds {text} cannot be read.", f"{entry} counts down.", f"Write {last}-{first}.")
+        if last - first >= MOST_SEEDS or len(seeds) + last - first >= MOST_SEEDS:
+            raise UsageError(f"--seeds {text} are too many.", "", f"Train at most {MOST_SEEDS:,} at a time.")
+        seeds += range(first, last + 1)
+    if twice := [seed for seed in dict.fromkeys(seeds) if seeds.count(seed) > 1]:
+        raise UsageError(f"--seeds {text} names {twice[0]} twice.", "", "Name every seed once.")
+    return seeds
 
 
 def _read_entries(option: str, text: str, number: str) -> list[tuple[str, str]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import signal
 import socket
 import sys
@@ -17,6 +18,7 @@ import torch
 import torch.distributed as dist
 
 from gated_vae.pairing.stream.address import is_loopback
+from gated_vae.preprocessing.compute import RunTasks, count_workers, processes
 from gated_vae.preprocessing.errors import GatedVAEError, UsageError
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -87,6 +89,13 @@ def _vendor() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("vendor_id")), "")
 
 
+def is_gpu_failure(error: RuntimeError) -> bool:
+    """Whether it is a GPU's that has failed or was taken away: every later call of CUDA fails, too. Want of memory is none."""
+    text = str(error)
+    named = isinstance(error, torch.AcceleratorError) or re.search("CUDA (driver )?error|cuDNN error", text)
+    return bool(named) and "out of memory" not in text
+
+
 def why_not_compile(device: str) -> str:
     """What PyTorch lacks to compile for a device, in a line; empty where it lacks nothing. Tried on a sum, for some seconds."""
     try:
@@ -118,18 +127,29 @@ def stop_signals() -> Iterator[list[int]]:
 
 
 @contextmanager
+def one_core_each(tasks: int, device: str, workers: int | None = None) -> Iterator[RunTasks]:
+    """Processes that train so many runs with one thread each: one per core unless told, a single one on a GPU."""
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    at_a_time = workers or (1 if device.startswith("cuda") else count_workers())
+    with processes(min(at_a_time, max(tasks, 1)), interruptible=True) as run_tasks:
+        yield run_tasks
+
+
+def is_a_rank() -> bool:
+    """Whether torchrun, or whoever sets RANK and WORLD_SIZE, has started this process as one of several."""
+    return {"RANK", "WORLD_SIZE"} <= os.environ.keys()
+
+
+@contextmanager
 def joined(device: str) -> Iterator[bool]:
     """Belong to the group that RANK and WORLD_SIZE tell of while the block runs: gloo, nccl on CUDA. Without them there is none.
 
     Ranks meet where torchrun says. Without it the first listens at MASTER_ADDR (127.0.0.1) and MASTER_PORT (29500), and there
     alone. Yields whether this is the first rank, which reports.
 
-    Raises
-    ------
-    GatedVAEError
-        When another rank has gone or does not come, there are too few CUDA devices, or the first cannot listen.
+    `GatedVAEError` when another rank has gone or does not come, there are too few CUDA devices, or the first cannot listen.
     """
-    if not {"RANK", "WORLD_SIZE"} <= os.environ.keys():
+    if not is_a_rank():
         yield True
         return
     rank, ranks = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])

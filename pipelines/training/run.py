@@ -38,7 +38,6 @@ CHECKPOINTS, FIGURES = "checkpoints", "figures"
 TUNED = "finetuned"  # in a run's folder, the run that starts from its weights
 REPLACED = ".replaced"  # the run that was there before, until this one is trained
 KEPT_CHECKPOINTS = 2
-_FOLDERS = (TUNED, FIGURES, CHECKPOINTS)
 _MADE = (  # of former weights
     *("metrics.json", "report.html", "MODEL_CARD.md", "events.out.tfevents.*", f"{FIGURES}/*.png"),
     *(f"{CHECKPOINTS}/{name}" for kind in KINDS for name in (f"{kind}-*.safetensors", f".{kind}-*.partial")),
@@ -53,27 +52,15 @@ _CONFIG = {"train": dict, **dict.fromkeys(("store_digest", "pairs_digest", "stor
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder and the configuration in it.
-
-    Attributes
-    ----------
-    store_digest, pairs_digest:
-        Of the images it was trained on, and of their labels and how the pairs of its partitions were made.
-    from_here:
-        The way from its folder to its store, for when both have moved.
-    moved:
-        Where its store is said to lie.
-    results:
-        Where what is measured and drawn goes if not into its folder.
-    """
+    """A run folder and the configuration in it."""
 
     path: Path
     config: TrainConfig
-    store_digest: str
-    pairs_digest: str
-    from_here: str = field(default="", compare=False)
-    moved: Path | None = field(default=None, compare=False)
-    results: Path | None = field(default=None, compare=False)
+    store_digest: str  # of the images it was trained on
+    pairs_digest: str  # of their labels, and of how the pairs of its partitions were made
+    from_here: str = field(default="", compare=False)  # the way from its folder to its store, for when both have moved
+    moved: Path | None = field(default=None, compare=False)  # where its store is said to lie
+    results: Path | None = field(default=None, compare=False)  # where measures and pictures go if not into its folder
 
     @property
     def written(self) -> Path:
@@ -113,10 +100,8 @@ class Run:
 
     def is_trained(self, steps: int) -> bool:
         """Whether training has filed so many steps, or that it stopped early, and has saved the weights after them."""
-        latest, done = self.latest(), self.read_metrics().get("train", {})
-        return (
-            latest is not None and latest.step == done.get("steps") and (latest.step == steps or self.stopped_early())
-        )
+        latest, filed = self.latest(), self.read_metrics().get("train", {}).get("steps")
+        return latest is not None and latest.step == filed and (filed == steps or self.stopped_early())
 
     def stopped_early(self) -> bool:
         """Whether training has filed that as many validations in a row as it was to wait for were no better."""
@@ -141,9 +126,8 @@ class Run:
                 TemporaryFile(dir=place).close()
         except OSError as error:
             why = f"{os.strerror(error.errno or 0)}."
-            raise GatedVAEError(
-                f"Nothing can be written to {folder}.", why, "Give another folder: --out FOLDER."
-            ) from None
+            remedy = "Give another folder: --out FOLDER."
+            raise GatedVAEError(f"Nothing can be written to {folder}.", why, remedy) from None
         return replace(self, results=out)
 
     def forget_metrics(self) -> None:
@@ -193,9 +177,8 @@ class Run:
             there, wanted = getattr(mine, key), getattr(model, key)
             if there != wanted:
                 why = f"Its {key} is {there}, not {wanted}."
-                raise GatedVAEError(
-                    f"The weights of {self.path} do not fit.", why, "Start from a run of the same network."
-                )
+                remedy = "Start from a run of the same network."
+                raise GatedVAEError(f"The weights of {self.path} do not fit.", why, remedy)
 
     def using(self, config: TrainConfig) -> Run:
         """The run with its store and initial run where an equal configuration has them."""
@@ -290,10 +273,7 @@ def _config_path(path: Path) -> Path:
 def open_run(path: Path, store: Path | None = None) -> Run:
     """Open a run folder; its store is at `store` if not where it was trained from.
 
-    Raises
-    ------
-    GatedVAEError
-        When it is missing, damaged or of another schema version, or its path is not UTF-8.
+    `GatedVAEError` when it is missing, damaged or of another schema version, or its path is not UTF-8.
     """
     check_name(path)
     remedy = "Train one with `pipe train STORE --out RUN`."
@@ -332,17 +312,17 @@ def refuse_place(path: Path, config: TrainConfig) -> None:
     refuse_overlap(path, made_from)
 
 
-def create_run(path: Path, config: TrainConfig, store: Store, *, extend: bool = False, overwrite: bool = False) -> Run:
-    """Write ``config.json`` for a new run, or open the one that is there when it says the same, wherever its store lies now.
+def planned_run(path: Path, config: TrainConfig, store: Store, *, extend: bool = False, overwrite: bool = False) -> Run:
+    """The run that training makes in a folder, or goes on with wherever its store lies now; nothing is written.
 
     Parameters
     ----------
     store:
         The store it is trained on, or what a service tells of its own.
     extend:
-        Accept more steps or epochs than the run's there, and record them, and where its schedule ended before.
+        Accept more steps or epochs than the run's there, and note where its schedule ended before.
     overwrite:
-        Replace the run that is there, whatever it is: until the new one is trained, the old one lies in ``.replaced``.
+        Replace the run that is there, whatever it is.
 
     Raises
     ------
@@ -352,24 +332,39 @@ def create_run(path: Path, config: TrainConfig, store: Store, *, extend: bool = 
     run = run_of(path, config, store)
     if not is_there(_config_path(path)):
         refuse_filled(path, "run")
-        return _record(run)
+        return run
     if overwrite:
-        _set_aside(path)
-        return _record(run)
+        if not _is_run(path):
+            why = "Its config.json is none of a run."
+            raise GatedVAEError(f"{path} cannot be replaced.", why, "Choose another --out.")
+        return run
     there = open_run(path)
     place = there if is_address(config.store) or _has_its_store(there) else run  # of the store, to be recorded
     run = replace(run, config=replace(config, earlier=there.config.earlier))
     as_long = replace(run.config, steps=there.config.steps, epochs=there.config.epochs)
     differs_in_length = there != run and there == replace(run, config=as_long)
-    longer = extend and differs_in_length
-    if longer:
+    if extend and differs_in_length:
         run = replace(run, config=replace(run.config, earlier=_earlier(there, config)))
     else:
         choice = "Add --resume to go on beyond its end, or choose" if differs_in_length else "Choose"
         refuse_another(there, run, f"{choice} another --out. (--overwrite would remove that run.)")
-    if longer or place is not there:
-        return _record(replace(run.using(place.config), from_here=place.from_here))
-    return there
+        if place is there:
+            return there
+    return replace(run.using(place.config), from_here=place.from_here)
+
+
+def create_run(path: Path, config: TrainConfig, store: Store, *, extend: bool = False, overwrite: bool = False) -> Run:
+    """Write ``config.json`` for a new run, or open the one that is there when it says the same: see `planned_run`.
+
+    The run that is replaced lies in ``.replaced`` until the new one is trained.
+    """
+    run = planned_run(path, config, store, extend=extend, overwrite=overwrite)
+    there = is_there(_config_path(path))
+    if there and overwrite:
+        _set_aside(path)
+    if not there or overwrite or _recorded_as(open_run(path)) != _recorded_as(run):
+        write_json(_config_path(path), _recorded_as(run))
+    return run
 
 
 def _has_its_store(run: Run) -> bool:
@@ -380,20 +375,18 @@ def _has_its_store(run: Run) -> bool:
     return True
 
 
-def _record(run: Run) -> Run:
-    """Write ``config.json``: paths as they are from anywhere."""
+def _recorded_as(run: Run) -> dict[str, Any]:
+    """What ``config.json`` says: paths as they are from anywhere."""
     config = run.config
     store = config.store if is_address(config.store) else str(Path(config.store).absolute())
     initial = config.initial and str(Path(config.initial).absolute())
-    values = {
+    return {
         "schema_version": RUN_SCHEMA_VERSION,
         "store_digest": run.store_digest,
         "pairs_digest": run.pairs_digest,
         "store_from_here": run.from_here,
         "train": {**config.to_dict(), "store": store, "initial": initial},
     }
-    write_json(_config_path(run.path), values)
-    return run
 
 
 def refuse_another(there: Run, run: Run, remedy: str) -> None:
@@ -450,36 +443,35 @@ def _is_run(path: Path) -> bool:
 def _set_aside(path: Path) -> None:
     """Move what a run has in its folder to one in it: first what says that it is trained, the configuration last.
 
-    Where a run lies there already, this one is removed, unless it is trained: then that one goes.
+    Where a run lies there already, this one is removed, unless it is trained: then that one goes. Its configuration stays, so
+    that what a death leaves is a run still.
     """
-    if not _is_run(path):
-        raise GatedVAEError(f"{path} cannot be replaced.", "Its config.json is none of a run.", "Choose another --out.")
     before = path / REPLACED
     own = sorted(_own(path), key=lambda entry: entry != path / "metrics.json")
     moved = {entry: before / entry.relative_to(path) for entry in own}
     refuse_links(path, {before, *(place.parent for place in moved.values())})
     if (path / "metrics.json") in moved:
         remove(before)  # what a death has left of it
-    elif _config_path(before).exists():
-        _remove(path)
-        return
+    kept = _config_path(before).exists()
     for entry, place in moved.items():
-        place.parent.mkdir(parents=True, exist_ok=True)
-        entry.rename(place)
-    _remove_empty(path)
-    write_json(_config_path(before), read_json(_config_path(path), "Choose another --out."))
-
-
-def _remove(path: Path) -> None:
-    """Remove what a run has in its folder, and no link's target, but the configuration: what a death leaves is a run still."""
-    for entry in _own(path):
-        entry.unlink()
-    _remove_empty(path)
+        if kept:
+            entry.unlink()
+        else:
+            place.parent.mkdir(parents=True, exist_ok=True)
+            entry.rename(place)
+    for folder in sorted({entry.parent for entry in own} - {path}, reverse=True):  # the innermost first
+        if not any(folder.iterdir()):
+            folder.rmdir()
+    if not kept:
+        write_json(_config_path(before), read_json(_config_path(path), "Choose another --out."))
 
 
 def _own(path: Path) -> list[Path]:
-    """The files that a run has in its folder beside its configuration, those of the run that was fine-tuned in it among them."""
-    links = [path / name for name in _FOLDERS if (path / name).is_symlink()]
+    """The files that a run has in its folder beside its configuration, those of the run that was fine-tuned in it among them.
+
+    Of a folder that is a link it is the link, not what that leads to.
+    """
+    links = [path / name for name in (TUNED, FIGURES, CHECKPOINTS) if (path / name).is_symlink()]
     entries = [entry for pattern in _MADE for entry in sorted(path.glob(pattern)) if not entry.is_dir()]
     found = [*links, *(entry for entry in entries if entry.parent not in links)]
     tuned = path / TUNED
@@ -487,11 +479,3 @@ def _own(path: Path) -> list[Path]:
         with locked(tuned):
             found += [*_own(tuned), _config_path(tuned), tuned / ".lock"]
     return found
-
-
-def _remove_empty(path: Path) -> None:
-    """Remove those of a run's folders that nothing is left in, the innermost first."""
-    folders = [path / TUNED / name for name in _FOLDERS[1:]] + [path / name for name in _FOLDERS]
-    for folder in folders:
-        if folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir()):
-            folder.rmdir()

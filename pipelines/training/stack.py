@@ -18,13 +18,14 @@ from gated_vae.models.checkpoint import Checkpoint, checkpoints, load_state, pru
 from gated_vae.models.methods.base import StepBatch
 from gated_vae.models.noise import draw_normal, hashed_noise, stream_seed
 from gated_vae.models.objectives.base import Encoded, Posterior, Terms
-from gated_vae.models.stacked import Stack
+from gated_vae.models.stacked import Stack, bytes_of_one
 from gated_vae.models.vae import GatedVAE, optimiser_groups
 from gated_vae.pairing.stream.address import is_address
+from gated_vae.pairing.stream.loader import open_source
 from gated_vae.pipelines.training import trainer
 from gated_vae.pipelines.training.chunks import IdChunk, Walk, id_chunks
 from gated_vae.pipelines.training.config import TrainConfig
-from gated_vae.pipelines.training.losses import EventLog, RunningLosses
+from gated_vae.pipelines.training.losses import EventLog, RunningLosses, kl_by_dimension
 from gated_vae.pipelines.training.process import (
     choose_device,
     choose_products,
@@ -32,23 +33,19 @@ from gated_vae.pipelines.training.process import (
     stop_signals,
     why_not_compile,
 )
-from gated_vae.pipelines.training.run import (
-    KEPT_CHECKPOINTS,
-    Run,
-    check_position,
-    create_run,
-    open_run,
-    refuse_place,
-    usable,
-)
+from gated_vae.pipelines.training.run import KEPT_CHECKPOINTS, Run, check_position, usable
 from gated_vae.pipelines.training.trainer import (
+    Begun,
+    Found,
     InterruptedTrainingError,
     TrainOptions,
     TrainReport,
+    diverged,
+    train_runs,
 )
 from gated_vae.pipelines.training.validation import History, Validation
 from gated_vae.preprocessing.errors import GatedVAEError
-from gated_vae.preprocessing.files import atomic_file, locked
+from gated_vae.preprocessing.files import atomic_file
 from gated_vae.preprocessing.progress import Progress, ignore
 from gated_vae.preprocessing.store import Store, open_store
 
@@ -63,13 +60,55 @@ def train(
     config: TrainConfig, options: TrainOptions, progress: Progress = ignore, store: Store | None = None
 ) -> TrainReport:
     """Train one model: on CUDA as a stack of one, whose step is one graph; else, or where it cannot be stacked, by `trainer`."""
-    device = choose_device(options.device)
-    if device.startswith("cuda") and distributed.world_size() == 1 and not why_not_stacked([config]):
-        opened = store or open_store(config.store)
-        free, _ = torch.cuda.mem_get_info(device)
-        if 2 * opened.images.nbytes <= free:
-            return train_stack([config], [options.out], options, progress, opened)[0]
+    device, store = choose_device(options.device), store or open_source(config.store)
+    if takes_graphs(config, store, device):
+        return train_stack([config], [options.out], options, progress, store)[0]
     return trainer.train(config, options, progress, store)
+
+
+def takes_graphs(config: TrainConfig, store: Store, device: str) -> bool:
+    """Whether a run is trained as a stack or in one: on CUDA alone, by one process, its images there with room to spare."""
+    if not device.startswith("cuda") or distributed.world_size() > 1 or why_not_stacked([config]):
+        return False
+    free, _ = torch.cuda.mem_get_info(device)
+    return 2 * store.images.nbytes <= free
+
+
+def train_stacks(
+    runs: Sequence[Run], size: int, options: TrainOptions, progress: Progress = ignore
+) -> list[TrainReport]:
+    """Train runs, at most `size` at a time: those that can be stacked and have come equally far; alone what fits to no other."""
+    reports = []
+    for group in _groups(runs, size):
+        configs, outs = [run.config for run in group], [run.path for run in group]
+        if why_not_stacked(configs):
+            reports.append(train(configs[0], replace(options, out=outs[0]), progress))
+        else:
+            reports += train_stack(configs, outs, options, progress)
+    return reports
+
+
+def _groups(runs: Sequence[Run], size: int) -> list[list[Run]]:
+    saved = {run.path: _saved_steps(run) for run in runs}
+    groups: list[list[Run]] = []
+    for run in runs:
+        for group in groups:
+            alike = not why_not_stacked([group[0].config, run.config])
+            if len(group) < size and alike and _go_on_together([saved[one.path] for one in [*group, run]]):
+                group.append(run)
+                break
+        else:
+            groups.append([run])
+    return groups
+
+
+def _go_on_together(saved: Sequence[set[int]]) -> bool:
+    """Whether there is a step that all have saved; or none has saved more than one, as when a death came while they were saved."""
+    return bool(set.intersection(*saved)) or max(map(len, saved)) < 2
+
+
+def _saved_steps(run: Run) -> set[int]:
+    return {checkpoint.step for checkpoint in checkpoints(run.checkpoints)}
 
 
 def train_stack(
@@ -101,33 +140,32 @@ def train_stack(
         raise GatedVAEError("These runs cannot be stacked.", why, "Train them one by one.")
     device = choose_device(options.device)
     configs = [replace(config, stacked=True, device=torch.device(device).type) for config in configs]
+
+    def trainer_of(begun: Begun) -> StackTrainer:
+        if why := why_not_stacked([run.config for run in begun.runs]):  # which know where they ended before
+            raise GatedVAEError("These runs cannot go on as a stack.", why, "Train them one by one.")
+        ends = begun.runs[0].config.ends(len(begun.loader))
+        return StackTrainer(begun.runs, begun.loader.store, ends, device, begun.validations)
+
     store = store or open_store(configs[0].store)
-    loader = trainer.open_loader(configs[0], store)  # refuses what does not fit before there is a run of it
-    steps = max(config.length(len(loader)) for config in configs)
-    validations = [Validation.of(config, store) for config in configs]
-    with ExitStack() as stack:
-        for config, out in zip(configs, outs, strict=True):
-            refuse_place(out, config)
-            stack.enter_context(locked(out))
-            create_run(out, config, store, extend=options.resume, overwrite=options.overwrite)
-        runs = [open_run(out).using(config) for config, out in zip(configs, outs, strict=True)]
-        if all(run.is_trained(steps) for run in runs):
-            for run in runs:  # a death may have come before that was done
-                run.tidy()
-            return [TrainReport.of(run) for run in runs]
-        try:
-            stacked = StackTrainer(runs, store, runs[0].config.ends(len(loader)), device, validations)
-            start = stacked.step
-            if not stacked.ended():
-                for run in runs:
-                    run.forget_metrics()
-                stacked.fit(options, progress)
-        except torch.OutOfMemoryError as error:
-            why = f"{len(runs)} models were asked for. {str(error).splitlines()[0]}"
-            raise GatedVAEError("The stack does not fit into the memory of the GPU.", why, "Lower --stack.") from None
-        for run, losses, history in zip(runs, stacked.losses, stacked.histories, strict=True):
-            run.finish(stacked.step, losses.means, history.told())
-        return [TrainReport.of(run, start) for run in runs]
+    try:
+        return train_runs(trainer_of, configs, outs, options, progress, store)
+    except torch.OutOfMemoryError:
+        raise _too_large(configs, store, device) from None
+
+
+def _too_large(configs: Sequence[TrainConfig], store: Store, device: str) -> GatedVAEError:
+    """What is told where memory does not suffice: about how many models would fit into what this process has and what is free."""
+    one = bytes_of_one(configs[0].model, configs[0].precision, configs[0].batch_size)
+    free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - store.images.nbytes
+    asked, fit = len(configs), max(0, free // one)
+    fit = fit if fit < asked else asked // 2  # more than that the estimate was wrong by
+    why = f"Beside the images {max(0, free) / 2**30:,.1f} GiB are free; a model takes about {one / 2**30:.2g}."
+    remedy = f"Train about {fit} at a time: --stack {fit}, or so many --seeds. What is trained is not trained again."
+    if not fit:
+        remedy = "Lower --batch-size or --hidden, end what else uses the GPU, or use --device cpu."
+    what = f"{asked} models do" if asked > 1 else "The model does"
+    return GatedVAEError(f"{what} not fit into the memory of the GPU.", why, remedy)
 
 
 def why_not_stacked(configs: Sequence[TrainConfig]) -> str:
@@ -171,8 +209,7 @@ class StackTrainer:
         self.images = load_images(store, self.device)
         self.losses, self.histories = [RunningLosses() for _ in runs], [History() for _ in runs]
         self._positions: list[dict[str, int] | None] = [None] * len(runs)
-        saved = [{checkpoint.step for checkpoint in checkpoints(run.checkpoints)} for run in runs]
-        self.step = max(set.intersection(*saved), default=0)  # the newest that all runs have saved
+        self.step = max(set.intersection(*map(_saved_steps, runs)), default=0)  # the newest that all have saved
         self._models, slots = zip(*(self._open(index) for index in range(len(runs))), strict=True)
         self.stack = Stack(self._models, self.device)
         self._kl_weights = self.stack.buffers["kl_weights"].clone()
@@ -229,6 +266,10 @@ class StackTrainer:
         """Whether no step is left."""
         return self.step == self.steps or 0 < self.config.patience <= self.histories[0].since
 
+    def found(self) -> list[Found]:
+        """What is filed of each model when they have ended."""
+        return [(own.means, history.told()) for own, history in zip(self.losses, self.histories, strict=True)]
+
     def fit(self, options: TrainOptions, progress: Progress) -> None:
         """Train to the last step, saving on the way and when told to stop."""
         batches = (self.steps - self.step) * len({run.config.seed for run in self.runs})
@@ -282,6 +323,7 @@ class StackTrainer:
             yield StepBatch(*step)
 
     def _train_on(self, ids: StepBatch) -> None:
+        self._inputs = ids.input
         ids = self._prepared(ids)
         if ids.partition is not None:
             self._through.copy_(self.stack.buffers["masks"][0, self.partitions.index(ids.partition)])
@@ -353,13 +395,14 @@ class StackTrainer:
 
     def _log(self, events: Sequence[EventLog]) -> None:
         self._collect()
-        for run, losses, log in zip(self.runs, self.losses, events, strict=True):
+        rate = self.config.learning_rate(self.step, self.ends)
+        every_kl = self.stack.kl(self.images[self._inputs.long()]).cpu()
+        for run, losses, log, kl in zip(self.runs, self.losses, events, every_kl, strict=True):
             told = losses.tell()
             if (label := losses.diverged()) is not None:
-                why = f"By step {self.step} the loss of {label} is not finite in {run.path.name}."
-                raise GatedVAEError("Training diverged.", why, "Lower --lr, or use --precision fp32, in another --out.")
+                raise diverged(run, self.step, label)
             scalars = {f"{term}/{name}": value for name, terms in told.items() for term, value in terms.items()}
-            log.add(self.step, scalars)
+            log.add(self.step, {**scalars, **kl_by_dimension(kl), "learning_rate": rate})
 
     def _weights(self) -> dict[str, torch.Tensor]:
         """What a model's `state_dict` has, of all of them."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import closing, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -23,8 +23,14 @@ from gated_vae.models.vae import GatedVAE, draw_noise, optimiser_groups
 from gated_vae.pairing.stream.address import is_address
 from gated_vae.pairing.stream.loader import PairBatch, PairLoader, open_source
 from gated_vae.pipelines.training.config import TrainConfig
-from gated_vae.pipelines.training.losses import KL_OF, EventLog, RunningLosses, Terms
-from gated_vae.pipelines.training.process import choose_device, choose_products, keep_freed_memory, stop_signals
+from gated_vae.pipelines.training.losses import EventLog, RunningLosses, Terms, kl_by_dimension
+from gated_vae.pipelines.training.process import (
+    choose_device,
+    choose_products,
+    is_gpu_failure,
+    keep_freed_memory,
+    stop_signals,
+)
 from gated_vae.pipelines.training.run import (
     KEPT_CHECKPOINTS,
     Run,
@@ -99,39 +105,120 @@ def train(
     Raises
     ------
     GatedVAEError
-        When the folder holds another run or is in use, the store has no such pairs, or the loss is not finite.
+        When the folder holds another run or is in use, the store has no such pairs, the loss is not finite, or a GPU fails.
     InterruptedTrainingError
         When SIGINT or SIGTERM came; the state is saved.
     """
-    first = distributed.rank() == 0  # the rank that writes
     device = choose_device(options.device)
     config = replace(config, device=torch.device(device).type)
-    refuse_place(options.out, config)
-    with locked(options.out) if first else nullcontext():
-        loader = open_loader(config, store)
-        validation = Validation.of(config, loader.store)
-        steps = config.length(len(loader))  # refused, as what precedes, before there is a run of it
-        if options.overwrite and config.initial:
-            open_run(Path(config.initial)).model()  # refused before anything is removed
-        if first:
-            create_run(options.out, config, loader.store, extend=options.resume, overwrite=options.overwrite)
-        distributed.everyone(0)  # so that all ranks find it
-        run = open_run(options.out).using(config)
-        if run.is_trained(steps):
-            if first:  # a death may have come before that was done
-                run.tidy()
-            return TrainReport.of(run)
-        trainer = Trainer(run, loader, validation, device)
-        start = trainer.step
-        _agree(start, options)
-        if not trainer.ended():
+
+    def trainer_of(begun: Begun) -> Trainer:
+        return Trainer(begun.runs[0], begun.loader, begun.validations[0], device)
+
+    return train_runs(trainer_of, [config], [options.out], options, progress, store)[0]
+
+
+@dataclass(frozen=True)
+class Begun:
+    """Runs that are trained together, their folders held, and what they are trained and validated with.
+
+    Attributes
+    ----------
+    loader:
+        The first one's; seeds of others differ.
+    steps:
+        How many are to be done in all.
+    """
+
+    runs: list[Run]
+    loader: PairLoader
+    validations: list[Validation | None]
+    steps: int
+
+
+@contextmanager
+def begin(
+    configs: Sequence[TrainConfig], outs: Sequence[Path], options: TrainOptions, store: Store | None = None
+) -> Iterator[Begun]:
+    """Hold the folders of runs of one store, new ones or such as go on; what cannot be trained is refused before it is a run."""
+    first = distributed.rank() == 0  # the rank that writes
+    with ExitStack() as held:
+        for config, out in zip(configs, outs, strict=True):
+            refuse_place(out, config)
             if first:
-                run.forget_metrics()
-            trainer.fit(options, progress)
-        if first:
-            run.finish(trainer.step, trainer.losses.means, trainer.history.told())
+                held.enter_context(locked(out))
+        loader = open_loader(configs[0], store)
+        validations = [Validation.of(config, loader.store) for config in configs]
+        steps = max(config.length(len(loader)) for config in configs)
+        if options.overwrite and configs[0].initial:
+            open_run(Path(configs[0].initial)).model()  # refused before anything is removed
+        for config, out in zip(configs, outs, strict=True) if first else ():
+            create_run(out, config, loader.store, extend=options.resume, overwrite=options.overwrite)
+        distributed.everyone(0)  # so that all ranks find them
+        runs = [open_run(out).using(config) for config, out in zip(configs, outs, strict=True)]
+        yield Begun(runs, loader, validations, steps)
+
+
+Found = tuple[dict[str, Terms], dict[str, Any]]  # the last mean losses, and what validations have found
+
+
+class AnyTrainer(Protocol):
+    """What trains one run or several together; `step` counts the steps that are done."""
+
+    step: int
+
+    def ended(self) -> bool:
+        """Whether no step is left."""
+
+    def fit(self, options: TrainOptions, progress: Progress) -> None:
+        """Train to the last step."""
+
+    def found(self) -> list[Found]:
+        """Each run's."""
+
+
+def train_runs(
+    make: Callable[[Begun], AnyTrainer],
+    configs: Sequence[TrainConfig],
+    outs: Sequence[Path],
+    options: TrainOptions,
+    progress: Progress,
+    store: Store | None,
+) -> list[TrainReport]:
+    """Begin runs or go on with them, and file that they are trained, by what `make` gives for them."""
+    first = distributed.rank() == 0
+    with begin(configs, outs, options, store) as begun:
+        runs = begun.runs
+        if all(run.is_trained(begun.steps) for run in runs):
+            for run in runs if first else ():  # a death may have come before that was done
+                run.tidy()
+            return [TrainReport.of(run) for run in runs]
+        with _gpu_failures(runs):
+            trainer = make(begun)
+            start = trainer.step
+            _agree(start, options)
+            if not trainer.ended():
+                for run in runs if first else ():
+                    run.forget_metrics()
+                trainer.fit(options, progress)
+        for run, found in zip(runs, trainer.found(), strict=True) if first else ():
+            run.finish(trainer.step, *found)
         distributed.everyone(0)
-        return TrainReport.of(run, start)
+        return [TrainReport.of(run, start) for run in runs]
+
+
+@contextmanager
+def _gpu_failures(runs: Sequence[Run]) -> Iterator[None]:
+    """Say of a GPU that fails, or is taken away, from where training goes on."""
+    try:
+        yield
+    except RuntimeError as error:
+        if not is_gpu_failure(error):
+            raise
+        saved = min(checkpoint.step if (checkpoint := run.latest()) else 0 for run in runs)
+        remedy = "Once it works again (`nvidia-smi` tells), the same command goes on from there; so it does with --device cpu."
+        why = f"{str(error).splitlines()[0].rstrip('.')}. The state after {saved} steps is saved."
+        raise GatedVAEError("The GPU has failed.", why, remedy) from error
 
 
 def _agree(start: int, options: TrainOptions) -> None:
@@ -140,6 +227,13 @@ def _agree(start: int, options: TrainOptions) -> None:
     if len(set(starts)) > 1:
         why = f"They would go on from steps {', '.join(map(str, starts))}."
         raise GatedVAEError(f"The ranks see different runs in {options.out}.", why, "Give an --out that all share.")
+
+
+def diverged(run: Run, step: int, label: str) -> GatedVAEError:
+    """What is told where the losses of a label are no numbers any more."""
+    kept = f"The checkpoint of step {latest.step} is kept. " if (latest := run.latest()) else ""
+    why = f"By step {step} the loss of {label} is not finite in {run.path}."
+    return GatedVAEError("Training diverged.", why, f"{kept}Lower --lr, or use --precision fp32, in another --out.")
 
 
 def open_loader(config: TrainConfig, store: Store | None) -> PairLoader:
@@ -207,6 +301,10 @@ class Trainer:
     def ended(self) -> bool:
         """Whether no step is left."""
         return self.step == self.steps or self.stopped_early
+
+    def found(self) -> list[Found]:
+        """What is filed when it has ended."""
+        return [(self.losses.means, self.history.told())]
 
     def _restore(self, checkpoint: Checkpoint) -> None:
         with usable(checkpoint):
@@ -310,7 +408,7 @@ class Trainer:
         """Tell mean losses since the last time, per label; stop where they are not finite."""
         told = self.losses.tell()
         if (label := self.losses.diverged()) is not None:
-            raise self._diverged(label)
+            raise diverged(self.run, self.step, label)
         if events is not None:
             scalars = {f"{term}/{label}": value for label, terms in told.items() for term, value in terms.items()}
             events.add(self.step, {**scalars, **self._kl(), "learning_rate": self.optimiser.param_groups[0]["lr"]})
@@ -322,16 +420,11 @@ class Trainer:
         self.model.encoder.eval()
         kl = gaussian_kl(self.model.encode(self._inputs.reshape(-1, *self.config.model.image_shape)))
         self.model.encoder.train(was)
-        return {f"{KL_OF}/z{dimension}": value for dimension, value in enumerate(kl.tolist())}
-
-    def _diverged(self, label: str) -> GatedVAEError:
-        why = f"By step {self.step} the loss of {label} is not finite."
-        kept = f"The checkpoint of step {self._saved} is kept. " if self._saved else ""
-        return GatedVAEError("Training diverged.", why, f"{kept}Lower --lr, or use --precision fp32, in another --out.")
+        return kl_by_dimension(kl)
 
     def _save(self) -> None:
         if not bool(torch.stack([torch.isfinite(parameter).all() for parameter in self.model.parameters()]).all()):
-            raise self._diverged("some weights")
+            raise diverged(self.run, self.step, "some weights")
         self._saved = self.step
         if distributed.rank() != 0:
             return

@@ -32,23 +32,13 @@ _REMAKE = "Make the pairs again: `pipe cluster` or `pipe pair` with --overwrite.
 
 @dataclass
 class History:
-    """What validations have found: what checkpoints and ``metrics.json`` keep of them.
+    """What validations have found: what checkpoints and ``metrics.json`` keep of them."""
 
-    Attributes
-    ----------
-    step, losses:
-        The step whose weights are used, and its mean losses by label and term.
-    best, since:
-        The step of the lowest loss, and how many validations there were after it.
-    history:
-        The loss by step.
-    """
-
-    step: int = 0
-    losses: dict[str, Terms] = field(default_factory=dict)
-    best: int = 0
-    since: int = 0
-    history: dict[str, float] = field(default_factory=dict)
+    step: int = 0  # whose weights are used
+    losses: dict[str, Terms] = field(default_factory=dict)  # its mean losses by label and term
+    best: int = 0  # the step of the lowest loss
+    since: int = 0  # how many validations there were after it
+    history: dict[str, float] = field(default_factory=dict)  # the loss by step
 
     def add(self, step: int, losses: dict[str, Terms], *, keeps_best: bool) -> dict[str, float]:
         """File a validation; return it as TensorBoard shows it."""
@@ -104,10 +94,7 @@ class Validation:
     def of(cls, config: TrainConfig, store: Store) -> Validation | None:
         """The validation of a run; None where there are no valid images.
 
-        Raises
-        ------
-        GatedVAEError
-            When there are none although the best weights are to be kept.
+        `GatedVAEError` when there are none although the best weights are to be kept.
         """
         if not is_address(config.store) and len(store.split("valid")) > 1:
             return cls(config, store)

@@ -15,7 +15,7 @@ import torch
 
 from gated_vae.models.checkpoint import checkpoints
 from gated_vae.models.methods.averaged import GVAE, MLVAE, AdaGVAE, AdaMLVAE
-from gated_vae.models.methods.base import ALL, NO_GATE, BatchKind, Method, Step, StepBatch, Told
+from gated_vae.models.methods.base import ALL, NO_GATE, Method, Step, StepBatch, Told
 from gated_vae.models.methods.composed import Composed
 from gated_vae.models.methods.exchange import Exchange
 from gated_vae.models.methods.gate import Gate, PriorGate
@@ -39,15 +39,10 @@ BATCH = 8
 
 
 @dataclass(frozen=True)
-class Mine:
+class Mine(Method):
     """Decode a pair's target from the codes of its input, whatever they share."""
 
-    batches: ClassVar[BatchKind] = "turns"
     told: ClassVar[Told] = "nothing"
-
-    def encoded(self, partitions: int) -> float:  # noqa: ARG002
-        """The input."""
-        return 1.0
 
     def prepare(self, batch: StepBatch, turn: int) -> StepBatch:  # noqa: ARG002
         """All partitions learn."""

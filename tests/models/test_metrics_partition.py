@@ -81,16 +81,6 @@ def test_a_dead_partition_knows_nothing() -> None:
     np.testing.assert_allclose(result.r2[1], 0, atol=0.01)
 
 
-def test_rows_spell_out_the_table() -> None:
-    rows = list(partition_scores(CODES, FACTORS, PARTITIONS, OWNER).rows())
-    assert [(row["partition"], row["factor"]) for row in rows[:3]] == [
-        ("pose", "yaw"),
-        ("pose", "smile"),
-        ("expression", "yaw"),
-    ]
-    assert len(rows) == 6
-
-
 def test_the_seed_decides_everything() -> None:
     first, again, other = (
         partition_scores(CODES, FACTORS, PARTITIONS, OWNER, regressor="random_forest", seed=seed).r2

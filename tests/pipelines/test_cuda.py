@@ -16,7 +16,9 @@ from gated_vae.models.noise import hashed_noise
 from gated_vae.models.registry import METHODS, OBJECTIVES, parse
 from gated_vae.models.vae import GatedVAE, GatedVAEConfig, draw_noise
 from gated_vae.pairing.exact import FactorGrid, pair_exactly
+from gated_vae.pipelines.experiments.seeds import train_seeds
 from gated_vae.pipelines.training.config import TrainConfig
+from gated_vae.pipelines.training.losses import EventReader
 from gated_vae.pipelines.training.run import create_run, open_run
 from gated_vae.pipelines.training.stack import StackTrainer, train_stack
 from gated_vae.pipelines.training.trainer import InterruptedTrainingError, TrainOptions, train
@@ -191,3 +193,13 @@ def test_a_stacks_step_never_waits_for_the_device(tmp_path: Path, grid: Store) -
             trainer._train_on(StepBatch(*ids, partition))
     finally:
         torch.cuda.set_sync_debug_mode("default")
+
+
+def test_seeds_are_trained_as_one_stack_and_log_the_kl_of_every_dimension(tmp_path: Path, grid: Store) -> None:
+    wanted = config(grid, model_of("fc"))
+    assert len(train_seeds(wanted, range(3), TrainOptions(tmp_path, device="cuda", log_every=8), grid)) == 3
+    for seed in range(3):
+        assert open_run(tmp_path / f"{seed}").config.stacked
+        reader = EventReader(tmp_path / f"{seed}")
+        assert reader.read()
+        assert reader.scalars["kl_of/z4"][0] == [8, 16, 24]

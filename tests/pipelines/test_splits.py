@@ -134,7 +134,7 @@ def test_unseen_people_judge(tmp_path: Path) -> None:
     opened = open_store(store)
     run = open_run(tmp_path / "run")
     labels = read_labels(opened, 20_000)
-    assert labels.judges.people == "unseen"
+    assert labels.people == "unseen"
     assert labels.ids[labels.split.train].tolist() == list(opened.split("valid"))
     assert labels.ids[labels.split.test].tolist() == list(opened.split("test"))
     scores = evaluate_faces(run, probes=("ridge",), regressors=("lasso",))

@@ -11,11 +11,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from gated_vae.models.checkpoint import Checkpoint
 from gated_vae.models.methods.base import StepBatch
 from gated_vae.models.noise import hashed_noise
 from gated_vae.models.objectives import Bernoulli, Gaussian, correlation
+from gated_vae.models.objectives.base import gaussian_kl
 from gated_vae.models.registry import METHODS, OBJECTIVES, parse
-from gated_vae.models.stacked import Stack
+from gated_vae.models.stacked import Stack, bytes_of_one
 from gated_vae.models.vae import GatedVAE, GatedVAEConfig, draw_noise
 from gated_vae.pairing.exact import pair_exactly
 from gated_vae.pairing.groups.grid import FactorGrid
@@ -24,9 +26,10 @@ from gated_vae.pipelines.evaluation.opened import open_run as open_model
 from gated_vae.pipelines.training import stack
 from gated_vae.pipelines.training.chunks import Walk, id_chunks
 from gated_vae.pipelines.training.config import TrainConfig
-from gated_vae.pipelines.training.run import open_run
-from gated_vae.pipelines.training.stack import train_stack
-from gated_vae.pipelines.training.trainer import InterruptedTrainingError, TrainOptions, train
+from gated_vae.pipelines.training.losses import EventReader
+from gated_vae.pipelines.training.run import create_run, open_run
+from gated_vae.pipelines.training.stack import StackTrainer, train_stack
+from gated_vae.pipelines.training.trainer import InterruptedTrainingError, Trainer, TrainOptions, TrainReport, train
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.store import Store, open_store
 from tests.ranks import cancelled
@@ -136,6 +139,52 @@ def test_a_stack_ends_where_its_single_runs_end(tmp_path: Path, grid: Store, met
         runs = [open_run(tmp_path / f"{name}-{one.seed}") for name in ("stacked", "alone")]
         assert runs[0].config == runs[1].config
         assert (runs[0].config.stacked, runs[1].config.stacked) == (True, False)
+
+
+@pytest.mark.parametrize("network", HIDDEN)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_the_kl_of_a_stack_is_each_models_after_training(network: str, precision: str) -> None:
+    models = []
+    for seed in range(3):
+        torch.manual_seed(seed)
+        models.append(GatedVAE(model_of(network, "gate"), precision))
+        for name, statistics in models[-1].named_buffers():
+            if "running" in name:
+                statistics.uniform_(0.5, 2)
+    images = torch.randint(0, 256, (3, 12, 16, 16), dtype=torch.uint8)
+    stacked = Stack(models)
+    before = {name: value.clone() for name, value in stacked.buffers.items()}
+    found = stacked.kl(images)
+    for own, model, seen in zip(found, models, images, strict=True):
+        close = {"rtol": 1e-4, "atol": 1e-6} if precision == "fp32" else {"rtol": 0.05, "atol": 1e-3}
+        torch.testing.assert_close(own, gaussian_kl(model.eval().encode(seen)).detach(), **close)
+    assert all(torch.equal(value, before[name]) for name, value in stacked.buffers.items())
+
+
+@pytest.mark.parametrize("network", HIDDEN)
+@pytest.mark.parametrize("method", ["gate", "partners", "ml-vae"])
+def test_a_stack_logs_what_its_single_runs_log(tmp_path: Path, grid: Store, network: str, method: str) -> None:
+    """Losses, the KL of every dimension, the learning rate; and to log changes no weight, no statistics."""
+    first = configs(grid, network, method, steps=6, schedule="cosine")[0]
+    wanted = [first, replace(first, seed=4)]
+    options = TrainOptions(tmp_path, device="cpu", log_every=2)
+    for name, every in (("stacked", 2), ("quiet", 100)):
+        outs = [tmp_path / f"{name}-{one.seed}" for one in wanted]
+        train_stack(wanted, outs, replace(options, log_every=every))
+    for one in wanted:
+        train(one, replace(options, out=tmp_path / f"alone-{one.seed}"))
+        stacked, alone = (EventReader(tmp_path / f"{name}-{one.seed}") for name in ("stacked", "alone"))
+        assert stacked.read()
+        assert alone.read()
+        assert {f"kl_of/z{dimension}" for dimension in range(5)} < stacked.scalars.keys()
+        assert stacked.scalars.keys() == alone.scalars.keys()
+        for tag, (steps, values) in alone.scalars.items():
+            # Biases before batch normalisation go by rounding errors, which running means have not caught up with yet.
+            close = 0.1 if tag.startswith("kl_of") else 1e-3
+            assert stacked.scalars[tag] == (steps, pytest.approx(values, rel=close, abs=1e-5)), tag
+        assert contents(tmp_path / f"stacked-{one.seed}").keys() == contents(tmp_path / f"quiet-{one.seed}").keys()
+        weights = "step-000000006.safetensors"
+        assert contents(tmp_path / f"stacked-{one.seed}")[weights] == contents(tmp_path / f"quiet-{one.seed}")[weights]
 
 
 @pytest.mark.parametrize(
@@ -283,3 +332,85 @@ def test_hashed_noise_is_normal_and_a_function_of_seed_and_step() -> None:
     assert float((ordered - expected).square().mean().sqrt()) < 0.01
     pairs = torch.stack([many[:-1], many[1:]])
     assert abs(float(torch.corrcoef(pairs)[0, 1])) < 0.02
+
+
+def test_runs_are_stacked_that_have_come_equally_far(tmp_path: Path, grid: Store) -> None:
+    """Those that were begun together, whatever a death has left of their last saving; no more than are asked for."""
+    saved = {0: (20, 30), 1: (20, 30, 40), 2: (), 3: (), 4: (10,), 5: (20, 30)}
+    one = configs(grid, "fc", "gate")[0]
+    runs = []
+    for seed, steps in saved.items():
+        runs.append(create_run(tmp_path / f"{seed}", replace(one, seed=seed), grid))
+        for step in steps:
+            checkpoint = Checkpoint.at(runs[-1].checkpoints, step)
+            checkpoint.weights.parent.mkdir(exist_ok=True)
+            checkpoint.weights.touch()
+            checkpoint.state.touch()
+
+    def together(size: int) -> list[list[str]]:
+        return [[run.path.name for run in group] for group in stack._groups(runs, size)]
+
+    assert together(9) == [["0", "1", "5"], ["2", "3", "4"]]
+    assert together(2) == [["0", "1"], ["2", "3"], ["4"], ["5"]]
+
+
+def test_how_many_models_fit_is_told_where_memory_does_not_suffice(
+    tmp_path: Path, grid: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    wanted = configs(grid, "fc", "gate")
+    room = [bytes_of_one(wanted[0].model, "fp32", 32)]
+    monkeypatch.setattr(StackTrainer, "__init__", full)
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda _: (grid.images.nbytes + room[0], 80 * 2**30))
+    monkeypatch.setattr("torch.cuda.memory_reserved", lambda _: 0)
+
+    def told() -> str:
+        with pytest.raises(GatedVAEError, match="4 models do not fit into the memory of the GPU") as refused:
+            train_stack(wanted, [tmp_path / f"{one.seed}" for one in wanted], TrainOptions(tmp_path, device="cpu"))
+        return refused.value.remedy
+
+    assert "about 1 at a time: --stack 1" in told()
+    monkeypatch.setattr("torch.cuda.memory_reserved", lambda _: 2 * room[0])
+    assert "about 3 at a time: --stack 3, or so many --seeds" in told()
+    monkeypatch.setattr("torch.cuda.memory_reserved", lambda _: 9 * room[0])
+    assert "about 2 at a time" in told(), "the estimate was too low"
+    room[0] = 0
+    monkeypatch.setattr("torch.cuda.memory_reserved", lambda _: 0)
+    assert "Lower --batch-size" in told()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_what_a_model_takes_grows_with_the_batch_beyond_weights_gradients_and_moments(method: str) -> None:
+    wanted = model_of("fc", SMALL.get(method, method))
+    weights = sum(parameter.numel() for parameter in GatedVAE(wanted).parameters())
+    small, large = (bytes_of_one(wanted, "fp32", size) - 16 * weights for size in (32, 320))
+    assert 9 < large / small < 11
+    assert small > 32 * 2 * 16 * 16 * 4, "the images that are encoded, and what is decoded"
+
+
+@pytest.mark.parametrize("stacked", [True, False])
+def test_a_gpu_that_fails_is_told_and_training_goes_on_from_what_was_saved(
+    tmp_path: Path, grid: Store, monkeypatch: pytest.MonkeyPatch, stacked: bool
+) -> None:
+    wanted, options = configs(grid, "fc", "gate", steps=12)[:2], TrainOptions(tmp_path / "0", "cpu", checkpoint_every=5)
+
+    def go() -> TrainReport:
+        outs = [tmp_path / "0", tmp_path / "1"]
+        return train_stack(wanted, outs, options)[0] if stacked else train(wanted[0], options)
+
+    kind, step = (StackTrainer, "_compute") if stacked else (Trainer, "_set_learning_rate")
+    honest = getattr(kind, step)
+
+    def lost(self: StackTrainer | Trainer, *rest: object) -> object:
+        if self.step == 8:
+            raise torch.AcceleratorError("CUDA error: unspecified launch failure\nmore")
+        return honest(self, *rest)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(kind, step, lost)
+        with pytest.raises(GatedVAEError, match="The GPU has failed") as refused:
+            go()
+    assert refused.value.why == "CUDA error: unspecified launch failure. The state after 5 steps is saved."
+    assert go().steps_now == 7

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from html import escape
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,10 +11,8 @@ from gated_vae.models.figures.grids import signed
 from gated_vae.pipelines.evaluation.opened import DEAD_KL
 from gated_vae.pipelines.explore import parts
 from gated_vae.pipelines.explore.codes import REACH, STEPS, Dimension, dimensions, traversed
+from gated_vae.pipelines.explore.tabs.base import Ask, Tab
 from gated_vae.preprocessing.errors import GatedVAEError
-
-if TYPE_CHECKING:
-    from gated_vae.pipelines.explore.page import Page
 
 THUMBNAILS = 24
 MOST_SLIDERS = 256
@@ -23,38 +20,25 @@ _LAYOUT = """<div class="two"><div class="sticky"><div class="pair" id="latent-p
 <div class="tall"><div id="latent-controls"></div><div id="latent-sliders"></div></div><div id="latent-pick"></div></div>"""
 
 
-class LatentTab:
+class LatentTab(Tab):
     """The code that is shown, what it was encoded from, and the dimension that was touched last."""
 
-    name, title, layout, plots = "latent", "Latent", _LAYOUT, ()
-
-    def __init__(self, page: Page) -> None:
-        self.page, self.subject = page, page.subject
-        self.asks = {
-            "slide": self._slide,
-            "touch": self._touch,
-            "reset": self._reset,
-            "random": self._random,
-            "encode": self._encode,
-            "thumbnails": self._thumbnails,
-            "upload": self._upload,
-        }
-        self._dimensions: list[Dimension] = []
-        self._rng = np.random.default_rng()
+    name, title, layout = "latent", "Latent", _LAYOUT
 
     def open(self) -> None:
         """Show the typical image of the store, or the code in the middle of the prior."""
         run = self.subject.its_run()
-        found = dimensions(run.partitions, self.subject.kl(), DEAD_KL)
-        self._dimensions, self._touched = found, found[0].number
+        self._rng = np.random.default_rng()
+        self._dimensions = dimensions(run.partitions, self.subject.kl(), DEAD_KL)
+        self._touched = self._dimensions[0].number
         self._show_controls()
         if self.subject.store is None:
-            self._start(None, np.zeros(len(found), np.float32), "the middle of the prior")
+            self._start(None, np.zeros(len(self._dimensions), np.float32), "the middle of the prior")
             self.page.say(f"{self.subject.missing} Codes can be chosen, and pictures of your own be encoded.")
             return
         ids, codes = run.sampled
         self._take(int(ids[codes.typical()]))
-        self._thumbnails({})
+        self._ask_thumbnails({})
 
     def _take(self, sample: int) -> None:
         image = self.subject.image(sample)
@@ -63,41 +47,41 @@ class LatentTab:
     def _start(self, image: npt.NDArray[np.uint8] | None, code: npt.NDArray[np.float32], title: str) -> None:
         """Begin anew from a code, and the image that it is of."""
         self._image, self._origin, self._title = image, code, title
-        self._reset({})
+        self._ask_reset({})
 
-    def _reset(self, _message: dict[str, Any]) -> None:
+    def _ask_reset(self, _message: Ask) -> None:
         self._code = self._origin.copy()
         self._show_sliders()
         self._show_picture()
         self._show_strip()
 
-    def _random(self, _message: dict[str, Any]) -> None:
+    def _ask_random(self, _message: Ask) -> None:
         size = len(self._dimensions)
         self._start(None, self._rng.standard_normal(size, dtype=np.float32).clip(-REACH, REACH), "drawn from the prior")
 
-    def _encode(self, message: dict[str, Any]) -> None:
-        self._take(parts.whole(message, "sample" if "sample" in message else "value"))
-        if message.get("from"):
+    def _ask_encode(self, message: Ask) -> None:
+        self._take(parts.sample_of(message))
+        if message.get("elsewhere"):
             self.page.say(f"Sample {message['sample']} is in Latent.", "latent")
 
-    def _upload(self, message: dict[str, Any]) -> None:
+    def _ask_upload(self, message: Ask) -> None:
         run = self.subject.its_run()
         image = parts.uploaded(message, run.image_shape, self.page.largest)
         self._start(image, run.encode(image[None]).mean[0], str(message.get("name"))[:80])
 
-    def _thumbnails(self, _message: dict[str, Any]) -> None:
+    def _ask_thumbnails(self, _message: Ask) -> None:
         store = self.subject.its_store()
         ids = self._rng.integers(0, len(store), min(THUMBNAILS, len(store)))
         again = parts.button("Others", "thumbnails")
         sheet = parts.sheet(sorted({*ids.tolist()}), self.subject.version, "encode")
         self.page.show(latent_pick=f"<h2>Encode one of these {again}</h2>{sheet}")
 
-    def _slide(self, message: dict[str, Any]) -> None:
-        self._touch(message)
+    def _ask_slide(self, message: Ask) -> None:
+        self._ask_touch(message)
         self._code[self._touched] = np.clip(parts.real(message), -REACH, REACH)
         self._show_picture()
 
-    def _touch(self, message: dict[str, Any]) -> None:
+    def _ask_touch(self, message: Ask) -> None:
         """Show the strip of a dimension; it stays the same while that dimension alone moves."""
         index = parts.whole(message, "dimension")
         if not 0 <= index < len(self._dimensions):
@@ -129,18 +113,14 @@ class LatentTab:
     def _show_sliders(self) -> None:
         shown, found = [], self._dimensions[:MOST_SLIDERS]
         for name in dict.fromkeys(it.partition for it in found):
-            own = [it for it in found if it.partition == name]
-            alive, dead = (
-                "".join(map(self._slider, (it for it in own if it.dead is state))) for state in (False, True)
-            )
-            folded = sum(it.dead for it in own)
-            more = f"<details><summary>{folded} dead, below {DEAD_KL} nats</summary><div class=sliders>{dead}</div></details>"
-            colour = self.subject.colours[name]
-            title = parts.heading(name, colour)
-            body = f"{title}<div class=sliders>{alive}</div>{more if folded else ''}"
-            shown.append(
-                f'<section class="group" aria-label="{escape(name)}" style="--accent: {colour}">{body}</section>'
-            )
+            colour, own = self.subject.colours[name], [it for it in found if it.partition == name]
+            alive, dead = ([self._slider(it) for it in own if it.dead is state] for state in (False, True))
+            body = f"{parts.heading(name, colour)}<div class=sliders>{''.join(alive)}</div>"
+            if dead:
+                summary = f"<summary>{len(dead)} dead, below {DEAD_KL} nats</summary>"
+                body += f"<details>{summary}<div class=sliders>{''.join(dead)}</div></details>"
+            label = f'aria-label="{escape(name)}" style="--accent: {colour}"'
+            shown.append(f'<section class="group" {label}>{body}</section>')
         if len(self._dimensions) > len(found):
             shown.append(parts.note_of(f"{MOST_SLIDERS} of {len(self._dimensions)} dimensions have a slider."))
         self.page.show(latent_sliders="".join(shown))

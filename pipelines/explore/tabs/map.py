@@ -22,7 +22,7 @@ from gated_vae.pipelines.explore.codes import (
     painted,
     plane,
 )
-from gated_vae.pipelines.explore.tabs.plots import plain_plot
+from gated_vae.pipelines.explore.tabs.base import Ask, Tab, plain_plot
 from gated_vae.preprocessing.errors import GatedVAEError
 
 if TYPE_CHECKING:
@@ -37,14 +37,13 @@ _LAYOUT = """<div id="map-controls"></div><div id="map-note"></div>[map-plot]<di
 <div id="map-sheet"></div><div id="map-means"></div></div>"""
 
 
-class MapTab:
+class MapTab(Tab):
     """The samples on the map, and how they are laid out and coloured."""
 
     name, title, layout = "map", "Map", _LAYOUT
 
     def __init__(self, page: Page) -> None:
-        self.page, self.subject = page, page.subject
-        self.asks = {"map": self._set}
+        super().__init__(page)
         self._chosen: dict[str, Any] = {}
         self._ids = np.empty(0, np.int64)
         self._codes: dict[int, Any] = {}
@@ -100,7 +99,7 @@ class MapTab:
         fields = [parts.select(title, "map", told, chosen[key], key=key) for key, (title, told) in choices]
         self.page.show(map_controls=parts.row(*fields))
 
-    def _set(self, message: dict[str, Any]) -> None:
+    def _ask_map(self, message: Ask) -> None:
         """Choose a partition, a plane, a label, how many, or where a click goes."""
         key, value = message.get("key"), message.get("value")
         if value not in self._choices().get(key, ("", ()))[1]:
@@ -110,37 +109,38 @@ class MapTab:
 
     def _fill(self) -> None:
         """Encode what is not yet, beside the page, and lay it out."""
-        count = int(self._chosen["count"])
-        key = (self._chosen["count"], self._chosen["partition"], self._chosen["layout"])
+        key = self._wanted()
         if key == self._laid:
-            self._colour()
+            self._source.data = {**self._source.data, **self._paint()}
+            self._tell()
             return
-        self.page.show(map_note=parts.note_of(f"{count:,} samples are being encoded and laid out ..."))
+        self.page.show(map_note=parts.note_of(f"{key[0]:,} samples are being encoded and laid out ..."))
         self.page.later(partial(self._lay_out, *key), partial(self._laid_out, key))
 
-    def _lay_out(self, count: str, partition: str, layout: str) -> Any:
+    def _wanted(self) -> tuple[int, str, str]:
+        """How many samples are to be laid out, by which partition and how."""
+        return int(self._chosen["count"]), self._chosen["partition"], self._chosen["layout"]
+
+    def _lay_out(self, count: int, partition: str, layout: str) -> Any:
         run, store = self.subject.its_run(), self.subject.its_store()
-        if int(count) not in self._codes:
-            ids = random_ids(int(count), len(store), 0)
-            self._codes[int(count)] = ids, run.encode(store.images, ids, self.page.progress).mean
-        ids, codes = self._codes[int(count)]
+        if count not in self._codes:
+            ids = random_ids(count, len(store), 0)
+            self._codes[count] = ids, run.encode(store.images, ids, self.page.progress).mean
+        ids, codes = self._codes[count]
         return ids, plane(codes[:, run.partitions[partition]], layout)
 
-    def _laid_out(self, key: tuple[str, str, str], found: Any) -> None:
-        if key != (self._chosen["count"], self._chosen["partition"], self._chosen["layout"]):
+    def _laid_out(self, key: tuple[int, str, str], found: Any) -> None:
+        if key != self._wanted():
             return  # something else was chosen meanwhile
         self._laid, (self._ids, points) = key, found
-        part = self.subject.its_run().partitions[key[1]]
+        _, partition, layout = key
+        part = self.subject.its_run().partitions[partition]
         size = part.stop - part.start
-        names = [f"z{part.start}", f"z{part.start + 1}"] if size <= 2 else [f"{key[2]} 1", f"{key[2]} 2"]
+        names = [f"z{part.start}", f"z{part.start + 1}"] if size <= 2 else [f"{layout} 1", f"{layout} 2"]
         for axis, axis_name in zip((*self.plots[0].xaxis, *self.plots[0].yaxis), names, strict=True):
-            axis.axis_label = f"{key[1]} {axis_name}"
+            axis.axis_label = f"{partition} {axis_name}"
         self._source.selected.indices = []
         self._source.data = {"x": points[:, 0], "y": points[:, 1], "id": self._ids.astype(np.int32), **self._paint()}
-        self._tell()
-
-    def _colour(self) -> None:
-        self._source.data = {**self._source.data, **self._paint()}
         self._tell()
 
     def _paint(self) -> dict[str, Any]:
@@ -169,7 +169,7 @@ class MapTab:
         if away < NEAR:
             goes = self._chosen["goes"]
             verb = {"do": "encode"} if goes == "encode" else {"do": "side", "side": goes}
-            self.page.ask({**verb, "sample": int(self._ids[place]), "from": "map"})
+            self.page.ask({**verb, "sample": int(self._ids[place]), "elsewhere": True})
 
     def _lasso(self, indices: list[int]) -> None:
         """Show what was drawn around: some of the pictures, and the labels whose means differ most from everybody's."""
@@ -178,7 +178,7 @@ class MapTab:
             return
         chosen = np.asarray(indices)
         some = chosen[np.linspace(0, len(chosen) - 1, min(SHOWN, len(chosen))).round().astype(int)]
-        sheet = parts.sheet(self._ids[some], self.subject.version, "encode", more={"from": "map"})
+        sheet = parts.sheet(self._ids[some], self.subject.version, "encode", elsewhere=True)
         found = contrast(numbers_of(self.subject.its_store(), self._kinds.numbers, self._ids), chosen, MEANS)
         rows = [(name, f"{own:.3g}", f"{whole:.3g}") for name, (own, whole) in found.items()]
         means = parts.heading("Means of its labels") + parts.table(("", "drawn around", "on the map"), rows)

@@ -16,7 +16,7 @@ from gated_vae.pairing.quality import size_histogram
 from gated_vae.pipelines.explore import parts
 from gated_vae.pipelines.explore.codes import nearest
 from gated_vae.pipelines.explore.groups import GroupView, partners_of, pictures_of, reasons, rejected_of, rejected_rows
-from gated_vae.pipelines.explore.tabs.plots import plain_plot
+from gated_vae.pipelines.explore.tabs.base import Ask, Tab, plain_plot
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.images import read_pictures
 
@@ -31,19 +31,13 @@ _LAYOUT = """<div id="pairs-controls"></div><div id="pairs-about"></div><div cla
 <div id="pairs-quality"></div><div id="pairs-rejected"></div><div id="pairs-rows"></div>"""
 
 
-class PairsTab:
+class PairsTab(Tab):
     """The partition, the group and the sample that are looked at."""
 
     name, title, layout = "pairs", "Pairs", _LAYOUT
 
     def __init__(self, page: Page) -> None:
-        self.page, self.subject = page, page.subject
-        self.asks = {
-            "partition": self._partition,
-            "group": self._group,
-            "partners": self._partners,
-            "reason": self._reason,
-        }
+        super().__init__(page)
         self._chosen, self._view = "", GroupView(np.empty(0, np.int32), np.empty(0, np.float32))
         self._source = ColumnDataSource({name: [] for name in ("group", "size", "spread")})
         self.plots = (self._plot(),)
@@ -64,42 +58,38 @@ class PairsTab:
         """Show the first partition, and what was rejected."""
         store = self.subject.its_store()
         if store.partitions:
-            self._partition({"value": next(iter(store.partitions))})
+            self._ask_partition({"value": next(iter(store.partitions))})
         else:
             self.page.show(pairs_about=parts.note_of("The store has no pairs yet: run pipe cluster or pipe pair."))
         self._show_rejected()
 
-    def _partition(self, message: dict[str, Any]) -> None:
+    def _ask_partition(self, message: Ask) -> None:
         store, name = self.subject.its_store(), str(message.get("value"))
-        self._view, self._chosen = GroupView.of(store, name), name
+        view = self._view = GroupView.of(store, name)
+        self._chosen = name
         colour, record = self.subject.colours[name], store.partitions[name]
-        shown = self._view.shown()
+        shown, filled = view.shown(), int((view.sizes > 0).sum())
         self._dots.glyph.fill_color = colour
-        self._source.data = {"group": shown, "size": self._view.sizes[shown], "spread": self._view.spread[shown]}
+        self._source.data = {"group": shown, "size": view.sizes[shown], "spread": view.spread[shown]}
         choice = parts.select("Partition", "partition", [*store.partitions], name)
         largest = int(shown[-1])
-        first = int(self._view.members(largest)[0])
-        by_group = parts.number("Group", "group", largest, len(self._view.sizes) - 1)
+        first = int(view.members(largest)[0])
+        by_group = parts.number("Group", "group", largest, len(view.sizes) - 1)
         by_sample = parts.number("Sample", "partners", first, len(store) - 1)
-        some = f" {len(shown):,} of them are drawn." if len(shown) < (self._view.sizes > 0).sum() else ""
-        about = (
-            f"{pairs_made(record)}. {(self._view.sizes > 0).sum():,} groups, {record.get('merged', 0):,} merged.{some}"
-        )
-        sizes = [
-            (f"{size} samples", count, f"{count:,}", colour)
-            for size, count in size_histogram(self._view.sizes).items()
-            if count
-        ]
+        some = f" {len(shown):,} of them are drawn." if len(shown) < filled else ""
+        about = f"{pairs_made(record)}. {filled:,} groups, {record.get('merged', 0):,} merged.{some}"
+        counts = {size: count for size, count in size_histogram(view.sizes).items() if count}
+        sizes = [(f"{size} samples", count, f"{count:,}", colour) for size, count in counts.items()]
         self.page.show(
             pairs_controls=parts.row(choice, by_group, by_sample),
             pairs_about=parts.note_of(about),
             pairs_sizes=parts.heading("Groups by size", colour) + parts.bars(sizes),
             pairs_quality=self._quality(record, colour),
         )
-        self._group({"value": largest})
-        self._partners({"value": first})
+        self._ask_group({"value": largest})
+        self._ask_partners({"value": first})
 
-    def _group(self, message: dict[str, Any]) -> None:
+    def _ask_group(self, message: Ask) -> None:
         group = parts.whole(message)
         ids = self._view.members(group)
         some = f", {SHOWN} nearest to the centroid" if len(ids) > SHOWN else ""
@@ -111,10 +101,10 @@ class PairsTab:
         size, spread = (np.asarray(self._source.data[name], np.float64) for name in ("size", "spread"))
         place, _ = nearest(np.stack([np.log(size), spread], axis=1), (np.log(max(x, 1e-9)), y))
         if place >= 0:
-            self._group({"value": int(self._source.data["group"][place])})
+            self._ask_group({"value": int(self._source.data["group"][place])})
 
-    def _partners(self, message: dict[str, Any]) -> None:
-        sample = parts.whole(message, "sample" if "sample" in message else "value")
+    def _ask_partners(self, message: Ask) -> None:
+        sample = parts.sample_of(message)
         self.subject.image(sample)  # refused where there is none
         found = partners_of(self.subject.its_store(), self._chosen, sample)
         notes = {int(partner): f"draw {', '.join(map(str, np.flatnonzero(found == partner)))}" for partner in found}
@@ -147,17 +137,14 @@ class PairsTab:
         first = next(iter(counts))
         choice = parts.row(parts.select("Reason", "reason", told, first))
         self.page.show(pairs_rejected=f"<h2>Rejected: {len(self._rejected):,}</h2>{choice}")
-        self._reason({"value": first})
+        self._ask_reason({"value": first})
 
-    def _reason(self, message: dict[str, Any]) -> None:
+    def _ask_reason(self, message: Ask) -> None:
         rows = rejected_rows(self._rejected, str(message.get("value")), ROWS)
         shown = "".join(self._row(it) for it in rows)
-        hint = (
-            ""
-            if self.subject.source
-            else parts.note_of("Give --source FOLDER, what the store was made from, to see their pictures.")
-        )
-        self.page.show(pairs_rows=f'{hint}<div class="rejected">{shown}</div>')
+        hint = "Give --source FOLDER, what the store was made from, to see their pictures."
+        note = "" if self.subject.source else parts.note_of(hint)
+        self.page.show(pairs_rows=f'{note}<div class="rejected">{shown}</div>')
 
     def _row(self, it: dict[str, Any]) -> str:
         where = str(it["source"]) + ("" if it["row"] is None else f", row {it['row']}")
@@ -169,10 +156,7 @@ class PairsTab:
         shape = tuple(self.subject.its_store().manifest["image_shape"])
         try:
             path = next(pictures_of(self.subject.source, str(it["source"]), it["row"]), None)
-            return (
-                '<div class="empty">no picture</div>'
-                if path is None
-                else parts.img(read_pictures([path], shape)[0], path.name)
-            )
+            none = '<div class="empty">no picture</div>'
+            return none if path is None else parts.img(read_pictures([path], shape)[0], path.name)
         except (GatedVAEError, OSError):
             return '<div class="empty">cannot be read</div>'

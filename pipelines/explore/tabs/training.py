@@ -9,7 +9,7 @@ from bokeh.models import ColumnDataSource, HoverTool
 from gated_vae.models.figures.sheet import MUTED
 from gated_vae.pipelines.evaluation import html
 from gated_vae.pipelines.explore import parts
-from gated_vae.pipelines.explore.tabs.plots import plain_plot
+from gated_vae.pipelines.explore.tabs.base import Ask, Tab, plain_plot
 from gated_vae.pipelines.training.losses import TOTAL, VALID, EventReader
 from gated_vae.preprocessing.errors import GatedVAEError
 
@@ -22,16 +22,16 @@ _LAYOUT = """<div id="training-facts"></div><div class="two"><div id="training-k
 <div id="training-scores"></div>"""
 
 
-class TrainingTab:
+class TrainingTab(Tab):
     """The events that were read, and which of them are drawn."""
 
     name, title, layout = "training", "Training", _LAYOUT
 
     def __init__(self, page: Page) -> None:
-        self.page, self.subject = page, page.subject
-        self.asks = {"term": self._term}
+        super().__init__(page)
+        assert self.subject.run is not None
+        self._files = self.subject.run.files
         self._chosen, self._terms = TOTAL, list[str]()
-        self._events: EventReader | None = None
         self._told = ""  # of the scores
         self._source = ColumnDataSource({name: [] for name in ("x", "y", "name", "colour", "dash")})
         self.plots = (self._plot(),)
@@ -44,19 +44,17 @@ class TrainingTab:
 
     def open(self) -> None:
         """Read the events and scores, and again from time to time from then on."""
-        assert self.subject.run is not None
-        self._events = EventReader(self.subject.run.files.path)
+        self._events = EventReader(self._files.path)
         self._refresh(first=True)
         self.page.document.add_periodic_callback(lambda: self.page.guarded(self._refresh), EVERY)
 
-    def _term(self, message: dict[str, Any]) -> None:
+    def _ask_term(self, message: Ask) -> None:
         if message.get("value") not in self._terms:
             raise GatedVAEError("There is no such loss.", "", "Choose one of the list.")
         self._chosen = str(message["value"])
         self._show()
 
     def _refresh(self, *, first: bool = False) -> None:
-        assert self._events is not None
         known, self._told = self._told, self._scores()
         if not self._events.read() and self._told == known and not first:
             return
@@ -66,11 +64,7 @@ class TrainingTab:
         self._show()
 
     def _show(self) -> None:
-        run, events = self.subject.run, self._events
-        assert run is not None
-        assert events is not None
-        terms = events.curves()
-        lines = terms.get(self._chosen, {})
+        lines = self._events.curves().get(self._chosen, {})
         colours = {label: self._colour(label) for label in lines}
         self._source.data = {
             "x": [steps for steps, _ in lines.values()],
@@ -79,10 +73,9 @@ class TrainingTab:
             "colour": [*colours.values()],
             "dash": ["dashed" if label.endswith(VALID) else "solid" for label in lines],
         }
-        files = run.files
-        latest, config = files.latest(), files.config
+        latest, config = self._files.latest(), self._files.config
         planned = f"{config.steps:,} steps" if config.steps else f"{config.epochs:,} epochs"
-        done = "finished" if "train" in files.read_metrics() else "not finished"
+        done = "finished" if "train" in self._files.read_metrics() else "not finished"
         last = max((steps[-1] for steps, _ in lines.values() if steps), default=0)
         facts = {
             "training": f"step {last:,} of {planned}, {done}",
@@ -91,7 +84,7 @@ class TrainingTab:
         self.page.show(
             training_facts=html.facts(facts),
             training_legend=parts.legend(colours),
-            training_kl=self._kl(events.kl()),
+            training_kl=self._kl(self._events.kl()),
             training_scores=self._told,
         )
 
@@ -101,13 +94,9 @@ class TrainingTab:
     def _kl(self, kl: dict[str, float]) -> str:
         if not kl:
             return "<h2>KL by dimension</h2>" + parts.note_of("Its events do not tell it.")
-        run = self.subject.run
-        assert run is not None
-        rows, start = [], 0
-        for name, size in run.files.config.model.latent.items():
-            own = [(f"{name} z{i}", kl.get(f"z{i}", 0.0)) for i in range(start, start + size)]
-            rows += [(title, value, f"{value:.2f}", self.subject.colours[name]) for title, value in own]
-            start += size
+        names = [name for name, size in self._files.config.model.latent.items() for _ in range(size)]
+        told = [(f"{name} z{i}", kl.get(f"z{i}", 0.0), self.subject.colours[name]) for i, name in enumerate(names)]
+        rows = [(title, value, f"{value:.2f}", colour) for title, value, colour in told]
         return "<h2>KL by dimension, in nats</h2>" + parts.bars(rows)
 
     def _scores(self) -> str:

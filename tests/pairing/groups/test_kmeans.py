@@ -124,9 +124,18 @@ def test_points_of_another_shape_are_refused(points: np.ndarray) -> None:
 def test_devices_that_are_not_there_are_refused() -> None:
     with pytest.raises(GatedVAEError, match="no device tpu"):
         group_kmeans(poses(9), 2, device="tpu")
-    if faiss.get_num_gpus() == 0:
-        with pytest.raises(GatedVAEError, match="faiss finds none"):
+    if not hasattr(faiss, "StandardGpuResources"):
+        with pytest.raises(
+            GatedVAEError, match=r"processors alone.\n.*install 'faiss-gpu>=1.14.3'`; or use --device cpu"
+        ):
             group_kmeans(poses(9), 2, device="cuda")
+
+
+def test_a_faiss_for_gpus_that_finds_none_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(faiss, "StandardGpuResources", object, raising=False)
+    monkeypatch.setattr(faiss, "get_num_gpus", lambda: 0)
+    with pytest.raises(GatedVAEError, match=r"faiss finds none.\n.*nvidia-smi.*--device cpu"):
+        group_kmeans(poses(9), 2, device="cuda")
 
 
 @pytest.fixture

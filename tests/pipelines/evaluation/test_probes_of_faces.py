@@ -21,7 +21,7 @@ from gated_vae.models.vae import GatedVAEConfig
 from gated_vae.pairing.labels import LABELS, Label
 from gated_vae.pairing.tables import PairTable
 from gated_vae.pipelines.cli import main
-from gated_vae.pipelines.evaluation.labels import FaceLabels, Judges, no_labels, owner_of, read_labels
+from gated_vae.pipelines.evaluation.labels import FaceLabels, no_labels, owner_of, read_labels
 from gated_vae.pipelines.evaluation.opened import Codes, OpenRun, open_run
 from gated_vae.pipelines.evaluation.pictures import draw_pairs
 from gated_vae.pipelines.evaluation.probes import evaluate_faces, probe_faces
@@ -52,9 +52,8 @@ def label_store(store: Store, **columns: Any) -> Store:
 
 def made_labels(count: int = 400) -> FaceLabels:
     values = np.random.default_rng(0).normal(size=(count, 4))
-    return FaceLabels(
-        Judges(np.arange(count), random_split(count), "at random", "trained on"), FACTORS, values, (), "labels"
-    )
+    judges = np.arange(count), random_split(count), "at random", "trained on"
+    return FaceLabels(*judges, FACTORS, values, (), "labels")
 
 
 def table_of(r2: Columns) -> np.ndarray:
@@ -149,9 +148,7 @@ def test_no_person_is_on_both_sides_and_unknown_ones_stand_alone(store: Store) -
     labels = read_labels(label_store(store, identity=pa.array(identity, from_pandas=True)), 300)
     fit, judge = (set(identity[side].dropna()) for side in (labels.split.train, labels.split.test))
     assert not fit & judge
-    assert (
-        labels.judges.split_by == "by person: fitted on 56, judged on 19 others"
-    )  # 50 unknown, 25 known; round(75 / 4) = 19
+    assert labels.split_by == "by person: fitted on 56, judged on 19 others"  # 50 unknown, 25 known; round(75 / 4) = 19
     assert labels.factors == FACTORS
     assert labels.constant == ("AU45_r",)
 
@@ -170,7 +167,7 @@ def test_a_label_that_hardly_varies_among_those_held_out_is_left_out_and_named(s
     ("identity", "words"), [(None, "no identities"), (np.arange(300) % 3, "persons on both sides: there are 3 only")]
 )
 def test_a_split_that_is_not_by_person_says_so(store: Store, identity: Any, words: str) -> None:
-    assert words in read_labels(label_store(store, identity=identity), 300).judges.split_by
+    assert words in read_labels(label_store(store, identity=identity), 300).split_by
 
 
 def test_truth_judges_by_image_name_in_any_order(store: Store, tmp_path: Path) -> None:

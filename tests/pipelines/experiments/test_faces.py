@@ -45,7 +45,7 @@ def test_tables_hold_the_mean_over_seeds(store: Store, tmp_path: Path) -> None:
     for seed, value in enumerate((0.5, 0.7)):
         changed = json.loads(json.dumps(scores))
         changed["r2"]["ridge"]["sample"]["pose"]["pose_Ry"] = value
-        runs.append(Finished("gated", plan.config("gated", seed), Scores(changed)))
+        runs.append(Finished("gated", plan.run("gated", seed), Scores(changed)))
     rows = plan.rows(runs)
     text = plan.report(pd.DataFrame(rows))[".md"].decode()
     assert "| pose_Ry | 0.600 ± 1.271 |" in text
