@@ -328,6 +328,7 @@ def test_connections_that_say_nothing_are_ended_even_without_file_handles(
 ) -> None:
     monkeypatch.setattr(connections, "PATIENCE_SECONDS", 1.0)
     idle = [socket.create_connection(("127.0.0.1", service.port)) for _ in range(5)]
+    until(lambda: len([*connections.connections(service.port)]) >= len(idle))  # accepting takes handles
     with handles(max(int(path.name) for path in Path("/dev/fd").iterdir()) + 1), ExitStack() as taken:
         with suppress(OSError):
             while True:
