@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from gated_vae.preprocessing.store import Store
+from gated_vae.preprocessing.store import Store, open_store
 from tests.stores import make_store
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_disk_is_waited_for() -> Iterator[None]:
+    """What tests write need not outlive the machine, and waiting for a disk takes longer than all else that a small store takes."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _handle: None)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -20,10 +30,15 @@ def real_data() -> Path:
     return Path(folder)
 
 
+@pytest.fixture(scope="session")
+def _made_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_store(tmp_path_factory.mktemp("made") / "store").path
+
+
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    """A store of 300 images with pairs in two partitions, three draws."""
-    return make_store(tmp_path / "store")
+def store(_made_store: Path, tmp_path: Path) -> Store:
+    """A store of 300 images with pairs in two partitions, three draws; each test has its own."""
+    return open_store(shutil.copytree(_made_store, tmp_path / "store"))
 
 
 @pytest.fixture(scope="session")

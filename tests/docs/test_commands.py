@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.docs import starter
 from tests.docs.check import ROOT, pages
 from tests.docs.small import small
 
@@ -28,6 +29,7 @@ BLOCK = re.compile(
 )
 COMMAND = re.compile(r"^(?:\w+=\S+ )*(?:pipe|make|pip|python3?|torchrun|pytest) ", re.MULTILINE)
 PORT = "8815"
+ASKING = Path(starter.__file__)
 
 
 class Block(NamedTuple):
@@ -76,18 +78,27 @@ def test_commands_are_made_small(given: str, made: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def shell(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """An environment in which `pipe` is this code at small size, and `make` only looks whether there is such a target."""
     folder = tmp_path_factory.mktemp("bin")
+    started, asked = (
+        f'exec "{sys.executable}" {how} "$@"' for how in ("-m tests.docs.small", f"-IS {ASKING} {folder}/socket")
+    )
     scripts = {
-        "pipe": f'exec "{sys.executable}" -m tests.docs.small "$@"',
+        "pipe": f'case "$1" in serve | explore) {started} ;; esac\n{asked}',  # those that end when they are told to
         "make": f'grep -q "^$1:" "{ROOT}/Makefile"',
     }
-    for name, line in scripts.items():
-        (folder / name).write_text(f"#!/bin/sh\n{line}\n")
+    for name, lines in scripts.items():
+        (folder / name).write_text(f"#!/bin/sh\n{lines}\n")
         (folder / name).chmod(0o755)
     path = os.pathsep.join([str(folder), str(Path(sys.executable).parent), os.environ["PATH"]])
-    return os.environ | {"PATH": path, "PYTHONPATH": f"{ROOT}/src{os.pathsep}{ROOT}", "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PATH": path, "PYTHONPATH": f"{ROOT}/src{os.pathsep}{ROOT}", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "tests.docs.starter", f"{folder}/socket"]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as starter:
+        assert starter.stdout is not None
+        assert starter.stdout.readline() == "ready\n"
+        yield environment
+        starter.terminate()
 
 
 def run(commands: str, folder: Path, shell: dict[str, str]) -> None:

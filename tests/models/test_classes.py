@@ -19,11 +19,20 @@ def test_classes_are_read_from_the_partition_that_has_them_and_guessed_from_othe
 
 
 def test_it_is_the_mean_share_of_each_class_that_is_told_right_by_hand() -> None:
-    codes = np.array([[-1.0], [-1.0], [1.0], [1.0], [-1.0], [-1.0], [-1.0], [1.0], [1.0], [5.0]])
-    classes = np.array([0, 0, 1, 1, 0, 0, 1, 1, 1, 2])
-    split = Split(np.arange(4), np.arange(4, 10))
-    found = partition_accuracy(codes, classes, {"a": slice(0, 1)}, split=split)
-    assert found == pytest.approx([(2 / 2 + 2 / 3) / 2] * 2)  # class 2 is not among the training rows
+    """Class 2 is not among the training rows, and class 3 not among the others, one of which is taken for it."""
+    zero, one, three = (-1, 0), (1, 0), (0, 9)
+    codes = np.array([zero, zero, one, one, three, three, zero, zero, three, zero, one, one, (5, 0)], float)
+    classes = np.array([0, 0, 1, 1, 3, 3, 0, 0, 0, 1, 1, 1, 2])
+    found = partition_accuracy(codes, classes, {"a": slice(0, 2)}, split=Split(np.arange(6), np.arange(6, 13)))
+    assert found == pytest.approx([2 / 3] * 2)
+
+
+def test_rare_classes_weigh_as_much_as_others() -> None:
+    """Of two normals a standard deviation apart, half a deviation is the best threshold, whatever their shares: 0.69."""
+    rng = np.random.default_rng(0)
+    rare = rng.random(4000) < 0.1
+    codes = rare[:, None] + rng.normal(size=(4000, 1))
+    assert partition_accuracy(codes, rare, {"a": slice(0, 1)}) == pytest.approx([0.69] * 2, abs=0.06)
 
 
 def test_classes_may_be_as_many_as_rows() -> None:  # of which scikit-learn warns

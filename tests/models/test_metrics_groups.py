@@ -65,6 +65,7 @@ def test_constant_factors_are_left_out() -> None:
     factors = np.hstack([FACTORS, np.ones((4000, 1))])
     assert factor_vae(FACTORS, factors).score == 1
     assert beta_vae(FACTORS, factors) == 1
+    assert beta_vae(FACTORS, factors[:, 2:]) == 1  # of one factor that varies there is nothing to tell apart
 
 
 def test_the_beta_vae_metric_is_lenient_to_mixtures() -> None:

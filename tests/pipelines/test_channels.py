@@ -27,8 +27,7 @@ def shell(line: str, *words: str | Path) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(command, capture_output=True, timeout=60, check=False)
 
 
-@pytest.mark.parametrize("line", [pytest.param(">/dev/full", marks=needs_full), ">&-"])
-@pytest.mark.parametrize("form", ["--json", ""])
+@pytest.mark.parametrize(("line", "form"), [pytest.param(">/dev/full", "--json", marks=needs_full), (">&-", "")])
 def test_a_result_that_cannot_be_printed_is_one_message(line: str, form: str, store: Store) -> None:
     ended = shell(line, "inspect", store.path, *filter(None, [form]))
     assert ended.returncode == 1

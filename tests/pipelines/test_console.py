@@ -41,17 +41,21 @@ def test_rows_are_whole_where_there_is_no_terminal(
     assert len(capsys.readouterr().out.splitlines()) == -(-len(path) // 33)
 
 
-@pytest.mark.parametrize("forced", [False, True])
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "told", "forced"),
     [
-        (("train", "STORE", "--out", "RUN", *TINY[:-6], "--steps", "400", "--batch-size", "16"), r"\d+ of 400 steps, "),
-        (("evaluate", "RUN"), r"\d of 4, (encoding|probes|DCI|swaps), "),
+        (
+            ("train", "STORE", "--out", "RUN", *TINY[:-6], "--steps", "100", "--batch-size", "16"),
+            r"\d+ of 100 steps, ",
+            True,
+        ),
+        (("evaluate", "RUN"), r"\d of 4, (encoding|probes|DCI|swaps), ", False),
         (
             ("cluster", "STORE", "--pose", "9", "--expression", "9", "--draws", "99", "--overwrite"),
             r"[\d,]+ of 59,400 pairs, pose: \w+, ",
+            True,
         ),
-        (("simulate", "faces", "--n", "9", "--out", "FACES", "--workers", "1"), r"\d of 9, pictures, "),
+        (("simulate", "faces", "--n", "9", "--out", "FACES", "--workers", "1"), r"\d of 9, pictures, ", False),
     ],
     ids=lambda words: words[0] if isinstance(words, tuple) else "",
 )

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from gated_vae.models.methods.base import StepBatch
-from gated_vae.models.registry import LIKELIHOODS, METHODS, OBJECTIVES, PRECISIONS
+from gated_vae.models.registry import LIKELIHOODS, METHODS, NETWORKS, OBJECTIVES, PRECISIONS
 from gated_vae.models.vae import GatedVAE, GatedVAEConfig
 
 BATCH, LATENT = 8, {"pose": 2, "expression": 3}
@@ -60,10 +60,13 @@ def step(config: GatedVAEConfig, precision: str) -> Callable[[], torch.Tensor]:
     return run
 
 
-@pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("network", ["fc", "conv"])
 @pytest.mark.parametrize(
-    ("objective", "method"), [("beta", name) for name in METHODS] + [("info", "gate"), ("dip2", "gate")]
+    ("objective", "method", "network", "precision"),
+    [
+        *(("beta", name, network, "bf16") for name in METHODS for network in NETWORKS),
+        *(("beta", "gate", network, name) for network in NETWORKS for name in PRECISIONS if name != "bf16"),
+        *((name, "gate", "fc", "bf16") for name in ("info", "dip2")),
+    ],
 )
 def test_a_step_stays_on_its_device_and_asks_for_no_value(
     objective: str, method: str, network: str, precision: str

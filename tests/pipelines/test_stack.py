@@ -125,9 +125,9 @@ def test_a_stack_of_augmented_images_ends_where_its_single_runs_end(tmp_path: Pa
 
 @pytest.mark.parametrize("method", WAYS)
 def test_a_stack_ends_where_its_single_runs_end(tmp_path: Path, grid: Store, method: str) -> None:
-    """Through an epoch's smaller last batches, over 100 steps."""
-    wanted = configs(grid, "fc", method, steps=100, schedule="cosine")
-    options = TrainOptions(tmp_path, device="cpu", log_every=20)
+    """Through the smaller last batches of two epochs."""
+    wanted = configs(grid, "fc", method, steps=30, schedule="cosine")
+    options = TrainOptions(tmp_path, device="cpu", log_every=10)
     reports = train_stack(wanted, [tmp_path / f"stacked-{one.seed}" for one in wanted], options)
     for one, report in zip(wanted, reports, strict=True):
         alone = train(one, replace(options, out=tmp_path / f"alone-{one.seed}"))

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from gated_vae.models.checkpoint import checkpoints, read_state
+from gated_vae.models.checkpoint import checkpoints, prune, read_state
 from gated_vae.models.methods.base import NO_GATE, StepBatch
 from gated_vae.models.methods.composed import Composed
 from gated_vae.models.methods.exchange import Exchange
@@ -38,7 +38,7 @@ from gated_vae.preprocessing.files import locked
 from gated_vae.preprocessing.progress import Progress
 from gated_vae.preprocessing.store import Store, open_store
 from tests.pipelines.test_cli import pipe
-from tests.stores import make_grid_store
+from tests.stores import make_grid_store, make_store
 
 MODEL = GatedVAEConfig({"pose": 2, "expression": 3}, image_shape=(16, 16), network="fc", hidden=(16, 16))
 
@@ -291,8 +291,12 @@ def test_pairs_made_anew_make_another_run(tmp_path: Path, store: Store) -> None:
     store.with_partitions({**store.partitions, "pose": record})
     with pytest.raises(GatedVAEError, match="pairs were made anew"):
         train(config(store, steps=3), TrainOptions(tmp_path / "run"))
-    store.with_partitions({**store.partitions, "other": record})  # one that the run does not use
+    store = store.with_partitions({**store.partitions, "other": record})  # one that the run does not use
     assert train(config(store, steps=3), TrainOptions(tmp_path / "run")).steps_now == 0
+    store.manifest["digests"]["samples.parquet"] = "sha256:of other labels"
+    store.with_partitions(store.partitions)
+    with pytest.raises(GatedVAEError, match="pairs were made anew"):
+        train(config(store, steps=3), TrainOptions(tmp_path / "run"))
 
 
 @pytest.mark.parametrize(
@@ -301,6 +305,7 @@ def test_pairs_made_anew_make_another_run(tmp_path: Path, store: Store) -> None:
         (replace(MODEL, network="conv", hidden=(16,)), "two hidden sizes or more"),
         (replace(MODEL, network="conv", hidden=(4, 4, 4, 4, 4, 8)), "cannot be halved"),
         (replace(MODEL, method=Composed()), "composed"),
+        (replace(MODEL, image_shape=(32, 16)), "Store and model do not fit"),
     ],
 )
 def test_what_cannot_be_trained_leaves_no_run(
@@ -351,6 +356,21 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(
     with pytest.raises(GatedVAEError, match="checkpoint of step 10 is kept"):
         train(config(store), TrainOptions(tmp_path / "run", log_every=5, checkpoint_every=10))
     assert [checkpoint.step for checkpoint in checkpoints(tmp_path / "run" / "checkpoints")] == [10]
+
+
+def test_weights_that_are_not_finite_are_not_saved_though_the_loss_still_is(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = GatedVAE.loss
+
+    def spoiled(self: GatedVAE, *arguments: object) -> object:
+        loss = honest(self, *arguments)  # type: ignore[arg-type]
+        return replace(loss, total=loss.total * math.nan)
+
+    monkeypatch.setattr(GatedVAE, "loss", spoiled)
+    with pytest.raises(GatedVAEError, match="loss of some weights is not finite"):
+        train(config(store, steps=1), TrainOptions(tmp_path / "run"))
+    assert checkpoints(tmp_path / "run" / "checkpoints") == []
 
 
 def test_a_run_of_an_earlier_form_is_told_from_a_damaged_one(tmp_path: Path, store: Store) -> None:
@@ -455,6 +475,33 @@ def test_a_finished_run_keeps_no_more_checkpoints_than_others(tmp_path: Path, st
         old.write_bytes(file.read_bytes())
     assert train(config(store), options).steps_now == 0
     assert checkpoints(tmp_path / "run" / "checkpoints") == kept
+
+
+def test_a_death_while_older_checkpoints_go_leaves_no_weights_without_their_state(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(config(store), TrainOptions(tmp_path / "run", checkpoint_every=10))
+    folder, real = tmp_path / "run" / "checkpoints", Path.unlink
+    assert len(checkpoints(folder)) == 2
+
+    def last(path: Path, *, missing_ok: bool = False) -> None:
+        real(path, missing_ok=missing_ok)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", last)
+        with pytest.raises(KeyboardInterrupt):
+            prune(folder, 1)
+    assert [checkpoint.step for checkpoint in checkpoints(folder) if checkpoint.state.exists()] == [30]
+    assert len(checkpoints(folder)) == 1
+
+
+def test_a_last_batch_of_a_single_pair_is_left_out(tmp_path: Path) -> None:
+    """Of which batch normalisation has no statistics; as many steps are taken all the same."""
+    store = make_store(tmp_path / "store", 65)
+    report = train(config(store, steps=None, epochs=1), TrainOptions(tmp_path / "run"))
+    assert report.steps_now == 2 * 3
+    assert all(math.isfinite(value) for terms in report.losses.values() for value in terms.values())
 
 
 def test_events_tell_the_kl_of_every_dimension_and_change_nothing(tmp_path: Path, store: Store) -> None:

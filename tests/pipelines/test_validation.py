@@ -144,6 +144,24 @@ def test_looking_changes_nothing_that_is_trained(
     assert stacked == pytest.approx(alone, rel=1e-3)
 
 
+@pytest.mark.parametrize(
+    ("objective", "warmup"),
+    [(VAE(2.0), 10), (AnnealedVAE(gamma=10, capacity=5, steps=10), 0)],
+    ids=["weight", "capacity"],
+)
+def test_what_rises_has_risen_where_valid_people_are_looked_at(
+    objective: Objective, warmup: int, tmp_path: Path, store: Store
+) -> None:
+    """As in a model that is opened, though training is at nine tenths."""
+    wanted = config(store, model=replace(MODEL, objective=objective), steps=10, warmup=warmup)
+    train(wanted, options(tmp_path / "run"))
+    train_stack([wanted], [tmp_path / "stack"], options(tmp_path))
+    for run in (tmp_path / "run", tmp_path / "stack"):
+        told: dict[str, dict[str, float]] = valid(run)["losses"]  # type: ignore[assignment]
+        for label, terms in Validation(wanted, store).losses(open_run(run).model()).items():
+            assert told[label] == pytest.approx(terms, rel=1e-4)
+
+
 @pytest.mark.parametrize(("stop", "stacked"), [(7, False), (12, True)])
 def test_interrupted_the_best_is_the_same(stop: int, stacked: bool, tmp_path: Path, store: Store) -> None:
     wanted = config(store, steps=24, lr=3e-2, keep="best", checkpoint_every=4)

@@ -89,6 +89,11 @@ BROKEN: dict[str, tuple[Callable[[Path], object], Callable[[Path], Path], str]] 
         images_path,
         "uint8",
     ),
+    "images of another type": (
+        lambda s: np.save(images_path(s), np.zeros((12, 16, 16), np.int8)),
+        images_path,
+        "uint8",
+    ),
     "pickled images": (
         lambda s: np.save(images_path(s), np.array([{}] * 12, object), allow_pickle=True),
         images_path,
@@ -218,6 +223,7 @@ def test_hostile_and_damaged_checkpoints_are_refused_unread(run: Path, tmp_path:
     damaged = {
         "pickle": (tmp_path / "pickle").read_bytes(),
         "cut": whole[:-1],
+        "longer": whole + b"more",
         "empty": b"",
         "header too long": (2**62).to_bytes(8, "little") + whole[8:],
         "header of another length": (9).to_bytes(8, "little") + whole[8:],

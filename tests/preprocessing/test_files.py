@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import multiprocessing
 import os
+import stat
 import time
 from collections.abc import Callable
 from multiprocessing.synchronize import Barrier
@@ -51,6 +52,25 @@ def test_a_file_that_another_is_writing_is_refused(tmp_path: Path) -> None:
     assert path.read_bytes() == b"first"
     write_bytes(path, b"second")
     assert path.read_bytes() == b"second"
+
+
+def test_bytes_are_on_the_disk_before_they_have_their_name_and_the_name_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a machine that stops could leave a file of that name with nothing in it."""
+    happened, real = list[str](), Path.replace
+
+    def sync(handle: int) -> None:
+        happened.append("folder" if stat.S_ISDIR(os.fstat(handle).st_mode) else "file")
+
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(Path, "replace", lambda path, to: (happened.append("name"), real(path, to))[1])
+    write_bytes(tmp_path / "a", b"whole")
+    files.commit(tmp_path / "a", tmp_path / "b")
+    assert happened == ["file", "name", "folder"] * 2
+    with atomic_file(tmp_path / "work", durable=False):
+        happened.clear()
+    assert happened == ["name"]
 
 
 def test_what_a_dead_process_left_is_taken_over(tmp_path: Path) -> None:

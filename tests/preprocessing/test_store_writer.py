@@ -10,16 +10,25 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from gated_vae.pipelines.verify import verify
+from gated_vae.preprocessing import store_writer
 from gated_vae.preprocessing.compute import RunTasks, processes, threads
 from gated_vae.preprocessing.errors import BadSourceError, GatedVAEError
 from gated_vae.preprocessing.files import digest, file_digest
 from gated_vae.preprocessing.image_file import Region
 from gated_vae.preprocessing.progress import Progress
 from gated_vae.preprocessing.sources.base import make_store
-from gated_vae.preprocessing.store import groups_path, images_path, manifest_path, open_store, rejected_path
+from gated_vae.preprocessing.store import (
+    groups_path,
+    images_path,
+    manifest_path,
+    open_store,
+    rejected_path,
+    samples_path,
+)
 from gated_vae.preprocessing.store_writer import Plan, StoreWriter
 from tests.folders import read_tree
 
@@ -100,12 +109,17 @@ def test_the_store_holds_what_the_source_gave(source: Digits, tmp_path: Path) ->
         ({"factors": {"a": 3, "b": 8}}, "24 combinations, it holds 21"),
         ({"factors": {"a": 2**39, "b": 2**39}}, "it holds 21"),
         ({"splits": {"train": 9, "valid": 2, "test": 30}}, "41 samples, it holds 21"),
+        ({"splits": {"test": 1, "valid": 2, "train": 18}}, "Its splits"),
         ({"taken": 2**60}, "Its taken"),
         ({"image_shape": [float("nan"), 1]}, "Its image_shape"),
         ({"partitions": {"a": {"method": "kmeans", "shared": [], "draws": 0}}}, "Its partitions"),
         ({"partitions": {"a": {"method": "exact", "shared": ["c"], "draws": 1}}}, "Its partitions"),
         ({"partitions": {"a": {"method": "change", "shared": [], "draws": 1, "stream": 1}}}, "Its partitions"),
         ({"partitions": {"a": {"method": "change", "shared": [], "draws": 1, "k": 1}}}, "Its partitions"),
+        ({"partitions": {"a": {"method": "kmeans", "shared": ["x"], "draws": 1, "turns": {"x": 0}}}}, "Its partitions"),
+        ({"partitions": {"a": {"method": "kmeans", "shared": ["x"], "draws": 1, "seed": -1}}}, "Its partitions"),
+        ({"partitions": {"a": {"method": "follow", "shared": ["x", "y"], "draws": 1, "apart": 0}}}, "Its partitions"),
+        ({"partitions": {"a": {"method": "follow", "shared": ["y"], "draws": 1, "apart": 1.0}}}, "Its partitions"),
         (
             {
                 "factors": {"a": 3, "b": 7},
@@ -122,6 +136,14 @@ def test_a_manifest_that_contradicts_itself_is_refused(
     manifest_path(store.path).write_text(json.dumps({**store.manifest, **change}))
     with pytest.raises(GatedVAEError, match=why):
         open_store(store.path)
+
+
+def test_samples_with_two_columns_of_one_name_are_refused(source: Digits, tmp_path: Path) -> None:
+    store, _ = make_store(source, tmp_path / "store")
+    table = pq.read_table(samples_path(store.path))
+    pq.write_table(table.append_column("digit", table["digit"]), samples_path(store.path))
+    with pytest.raises(GatedVAEError, match="two columns digit"):
+        _ = open_store(store.path).samples
 
 
 @pytest.mark.parametrize("stop", range(4, 25, 4))
@@ -190,6 +212,51 @@ def test_a_finished_store_is_left_alone_and_another_is_refused(source: Digits, t
     assert not groups_path(out, "p").exists()
     make_store(source, tmp_path / "fresh")
     assert read_tree(out) == read_tree(tmp_path / "fresh")
+
+
+@pytest.mark.parametrize("at", range(1, 6))
+def test_while_its_files_are_replaced_a_folder_is_no_store(
+    source: Digits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    """Else old images could lie beside new labels: the old manifest goes first, the new one comes last."""
+    out, real, calls = tmp_path / "store", store_writer.commit, Counter[str]()
+    make_store(source, out)
+    (source.folder / "new.txt").write_text("3")
+
+    def stopping(partial: Path, path: Path) -> None:
+        calls["all"] += 1
+        if calls["all"] == at:
+            raise KeyboardInterrupt
+        real(partial, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store_writer, "commit", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            make_store(source, out, overwrite=True)
+    with pytest.raises(GatedVAEError, match="not a finished store"):
+        open_store(out)
+    make_store(source, out)
+    make_store(source, tmp_path / "fresh")
+    assert read_tree(out) == read_tree(tmp_path / "fresh")
+
+
+def test_work_that_was_not_wholly_thrown_away_is_not_gone_on_with(
+    source: Digits, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "store"
+    with pytest.raises(KeyboardInterrupt):
+        make_store(source, out, progress=stop_after(8))
+    (source.folder / "new.txt").write_text("3")
+
+    def stopping(_path: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store_writer, "remove", stopping)
+        with pytest.raises(KeyboardInterrupt):
+            make_store(source, out, overwrite=True)
+    assert [*(out / ".work").iterdir()]
+    assert not (out / ".work" / "plan.json").exists()
 
 
 def test_unfinished_work_on_another_store_is_refused_or_thrown_away(source: Digits, tmp_path: Path) -> None:

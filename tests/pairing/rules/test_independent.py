@@ -56,6 +56,14 @@ def test_partners_within_a_stratum_are_equally_likely() -> None:
     assert stats.chisquare(counts[1:], 3000 * np.array([2 / 9, 2 / 9, 2 / 9, 1 / 6, 1 / 6])).pvalue > 1e-4
 
 
+def test_a_draw_says_nothing_of_the_next() -> None:
+    """Neither do its numbers: where in its stratum a partner is, and of which stratum the next one is."""
+    stratum = np.repeat([0, 1], 200)
+    targets = drawn(IndependentPartners.of(np.zeros(400, int), stratum, STRATA[:2]), 40)
+    for before in (targets[:-1] % 200, stratum[targets[:-1]]):
+        assert abs(np.corrcoef(before.ravel(), stratum[targets[1:]].ravel())[0, 1]) < 4 / np.sqrt(before.size)
+
+
 def test_what_groups_leak_of_another_label_is_gone() -> None:
     rng = np.random.default_rng(0)
     yaw = rng.normal(size=5000)

@@ -24,6 +24,8 @@ def test_every_row_is_visited_once_and_epochs_differ() -> None:
     assert orders[0] == visited(Shuffle(7, 0, 0, window=2), sizes)
     assert orders[0] != visited(Shuffle(8, 0, 0, window=2), sizes)
     assert orders[0] != visited(Shuffle(7, 0, 1, window=2), sizes)
+    first, second = (Shuffle(7, 0, 0, window=2).rows(window, 9).tolist() for window in range(2))
+    assert first != second
 
 
 def test_one_window_shuffles_every_row_to_every_place_alike() -> None:

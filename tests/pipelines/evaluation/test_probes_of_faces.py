@@ -256,14 +256,13 @@ def test_one_partition_is_judged_alone(store: Store, tmp_path: Path, capsys: pyt
 
 
 @pytest.mark.parametrize(
-    ("columns", "why"),
+    ("columns", "why", "latent"),
     [
-        (dict.fromkeys((*FACTORS, "AU45_r")), "It has no labels"),
-        (dict.fromkeys(FACTORS, np.zeros(300)), "one value only"),
-        ({"AU06_r": np.where(np.arange(300) == 7, np.nan, 1.0)}, "first is sample 7"),
+        (dict.fromkeys((*FACTORS, "AU45_r")), "It has no labels", {"pose": 2}),
+        (dict.fromkeys(FACTORS, np.zeros(300)), "one value only", {"pose": 2, "expression": 1}),
+        ({"AU06_r": np.where(np.arange(300) == 7, np.nan, 1.0)}, "first is sample 7", {"pose": 2}),
     ],
 )
-@pytest.mark.parametrize("latent", [{"pose": 2}, {"pose": 2, "expression": 1}])
 def test_without_labels_there_are_reconstruction_and_divergence(
     columns: dict[str, Any],
     why: str,

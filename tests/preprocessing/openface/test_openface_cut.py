@@ -22,7 +22,7 @@ def joined(lines: list[list[str]]) -> bytes:
     return "".join(";".join(line) + "\n" for line in lines).encode()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(lines_and_kept())
 def test_cut_lines_hold_the_cells_that_splitting_gives(made: tuple[list[list[str]], list[int]]) -> None:
     lines, kept = made

@@ -374,16 +374,15 @@ def test_killed_at_any_time_it_resumes_to_the_same_bytes(real_data: Path, tmp_pa
     assert killed >= 3
 
 
-@pytest.mark.parametrize("trouble", [errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE, errno.ETIMEDOUT])
 @pytest.mark.parametrize(
-    ("call", "name"),
+    ("call", "name", "trouble"),
     [
-        ("open", "b.csv"),
-        ("open", "b_of_details.txt"),
-        ("open", "e_of_details.txt"),
-        ("open", "face_det_000000.bmp"),
-        ("scandir", "b_aligned"),
-        ("scandir", "of/"),
+        ("open", "b.csv", errno.EMFILE),
+        ("open", "b_of_details.txt", errno.ENFILE),
+        ("open", "e_of_details.txt", errno.ENOMEM),
+        ("open", "face_det_000000.bmp", errno.ESTALE),
+        ("scandir", "b_aligned", errno.ETIMEDOUT),
+        ("scandir", "of/", errno.EMFILE),
     ],
 )
 def test_the_troubles_of_a_machine_are_none_of_the_faces(

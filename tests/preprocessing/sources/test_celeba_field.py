@@ -12,6 +12,7 @@ import pytest
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.sources.celeba.build import CelebaOptions, preprocess_celeba
 from tests.folders import GOOD, write_csv, write_details, write_image_faces, write_picture
+from tests.preprocessing.openface.test_align import face
 from tests.preprocessing.sources.test_celeba import drawn, make, reasons
 
 
@@ -131,6 +132,19 @@ def test_what_most_files_have_decides(tmp_path: Path) -> None:
     assert report.left_out["pose_Rx"] == "in 1 of 6 files only, first stray.csv"
     details = rejected.set_index("source")["detail"].to_dict()
     assert details == {"poor.csv": "no column AU12_r, which most files have"}
+
+
+def test_a_face_without_landmarks_cannot_be_cut_out(tmp_path: Path) -> None:
+    """Two of three files have them, as OpenFace writes them where it is asked to; details name a fourth that is gone."""
+    landmarks = face(0.6, 0, 89, 109)[0]
+    points = {f"{axis}_{place}": landmarks[place, i] for i, axis in enumerate("xy") for place in range(68)}
+    for number, stem in enumerate("abc"):
+        write_csv(tmp_path / "of" / f"{stem}.csv", [{"face": 0, **GOOD, **(points if stem != "b" else {})}])
+        write_picture(tmp_path / "pictures" / f"{stem}.jpg", number, height=218, width=178)
+    write_details(tmp_path / "of", "d", "d.jpg")
+    _, samples, _, rejected = make(tmp_path, images=tmp_path / "pictures")
+    assert samples["image"].tolist() == ["a.jpg", "c.jpg"]
+    assert reasons(rejected) == {"b.csv:0": "no_landmarks", "d_of_details.txt": "missing_csv"}
 
 
 def test_the_largest_face_where_asked(tmp_path: Path) -> None:

@@ -134,6 +134,24 @@ def test_every_row_and_every_picture_has_one_end(tmp_path: Path) -> None:
     assert report.rejected == {"no_row": 4, "ambiguous": 2, "duplicate_row": 1, "no_name": 1, "no_picture": 1}
 
 
+def test_of_pictures_whose_names_differ_in_spelling_alone_the_first_is_taken(tmp_path: Path) -> None:
+    names = [unicodedata.normalize(form, "é.png") for form in ("NFC", "NFD")]
+    fill(tmp_path, names, [{"file_name": names[0], "x": 1}])
+    first, second = sorted(names)
+    _, samples, _, rejected = make(tmp_path)
+    assert (samples["image"].tolist(), samples["x"].tolist()) == ([first], [1])
+    assert rejected == {second: "duplicate_name"}
+
+
+NAMING = ("filename", "file_name", "file", "image", "image_id", "image_name", "image_path", "input", "path", "name")
+
+
+@pytest.mark.parametrize("column", NAMING)  # as docs/own_data.md says
+def test_the_column_of_file_names_is_known_by_its_name(tmp_path: Path, column: str) -> None:
+    fill(tmp_path, ["a.png", "b.png"], [{"y": 1, column: "b.png"}, {"y": 2, column: "a.png"}])
+    assert make(tmp_path)[1]["y"].tolist() == [2, 1]
+
+
 def test_random_tables_against_a_merge_of_pandas(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     names = [f"{folder}/{number}.png" for folder in "ab" for number in range(15)]
