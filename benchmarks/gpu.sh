@@ -18,8 +18,9 @@ for part in "${@:-tests store step kmeans table1 apart rivals faces}"; do for pa
         pipe preprocess dsprites --out "$WORK/store"
         pipe pair "$WORK/store" --share position=posX,posY --share rotation=orientation --share shape=shape --share size=scale ;;
     step)
-        "$PYTHON" -m benchmarks.gpu step --device "$DEVICE" --work "$WORK" --out "$OUT" --sizes "${SIZES:-1,8,30,60}"
-        "$PYTHON" -m benchmarks.gpu plain --device "$DEVICE" --work "$WORK" --out "$OUT" ;;
+        "$PYTHON" -m benchmarks.gpu step --device "$DEVICE" --work "$WORK" --out "$OUT" --sizes "${SIZES:-1,8,30,60}" \
+            --repeats "${REPEATS:-200}"
+        "$PYTHON" -m benchmarks.gpu plain --device "$DEVICE" --work "$WORK" --out "$OUT" --repeats "${REPEATS:-200}" ;;
     kmeans)
         "$PYTHON" -c "import faiss; assert faiss.get_num_gpus()" 2>/dev/null || { echo "skipped: faiss has no GPU here"; continue; }
         "$PYTHON" -m benchmarks.gpu kmeans --device "$DEVICE" --work "$WORK" --out "$OUT" ;;
