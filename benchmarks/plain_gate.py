@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, ClassVar
 import pandas as pd
 import torch
 
-from gated_vae.models.methods.base import BatchKind, Method, Step, StepBatch, gate, partition_slices
+from gated_vae.models.methods.base import BatchKind, Method, Step, StepBatch, partition_slices
+from gated_vae.models.methods.gate import Gate
 from gated_vae.models.networks import FULLY_CONNECTED_HIDDEN
 from gated_vae.models.objectives import BetaVAE
 from gated_vae.models.registry import METHODS, parse
@@ -43,9 +44,8 @@ class ToldGate(Method):
     """The gate, with 0 for the codes of closed partitions: the decoder is told which partition is open."""
 
     def step(self, vae: GatedVAE, batch: StepBatch, noise: torch.Tensor) -> Step:
-        gated = vae.encode(batch.input).map(lambda tensor: gate(tensor, batch.through))
-        codes = gated.sample(noise[0])
-        return Step(gated, codes, codes if batch.through is None else torch.where(batch.through, codes, 0.0))
+        step = Gate().step(vae, batch, noise)
+        return step if batch.through is None else replace(step, codes=torch.where(batch.through, step.codes, 0.0))
 
 
 @dataclass(frozen=True)
@@ -54,20 +54,14 @@ class NoStatistics(Method):
 
     def step(self, vae: GatedVAE, batch: StepBatch, noise: torch.Tensor) -> Step:
         vae.eval()
-        gated = vae.encode(batch.input).map(lambda tensor: gate(tensor, batch.through))
-        codes = gated.sample(noise[0])
-        return Step(gated, codes, codes)
-
-
-class Together(Method):
-    """Partners of all partitions are at hand, one of which is the target."""
-
-    batches: ClassVar[BatchKind] = "together"
+        return Gate().step(vae, batch, noise)
 
 
 @dataclass(frozen=True)
-class Blocks(Together):
+class Blocks(Method):
     """The gate, with 500 steps of each partition in succession."""
+
+    batches: ClassVar[BatchKind] = "together"
 
     def prepare(self, batch: StepBatch, turn: int) -> StepBatch:
         place = turn // BLOCK % len(batch.target)
@@ -75,14 +69,14 @@ class Blocks(Together):
         return replace(batch, target=batch.target[place], partition=name, label=name)
 
     def step(self, vae: GatedVAE, batch: StepBatch, noise: torch.Tensor) -> Step:
-        gated = vae.encode(batch.input).map(lambda tensor: gate(tensor, batch.through))
-        codes = gated.sample(noise[0])
-        return Step(gated, codes, codes)
+        return Gate().step(vae, batch, noise)
 
 
 @dataclass(frozen=True)
-class Mixed(Together):
+class Mixed(Method):
     """The gate, with all partitions in every batch, each in a quarter of its rows."""
+
+    batches: ClassVar[BatchKind] = "together"
 
     def prepare(self, batch: StepBatch, turn: int) -> StepBatch:  # noqa: ARG002
         rows = torch.arange(len(batch.input))
@@ -90,9 +84,7 @@ class Mixed(Together):
 
     def step(self, vae: GatedVAE, batch: StepBatch, noise: torch.Tensor) -> Step:
         through = vae.masks[torch.arange(len(batch.input)) % len(vae.masks)]
-        gated = vae.encode(batch.input).map(lambda tensor: gate(tensor, through))
-        codes = gated.sample(noise[0])
-        return Step(gated, codes, codes)
+        return Gate().step(vae, replace(batch, through=through), noise)
 
 
 OURS: dict[str, type[Method]] = {"told-gate": ToldGate, "no-statistics": NoStatistics, "blocks": Blocks, "mixed": Mixed}

@@ -67,9 +67,9 @@ class Means:
         return np.sum([means[place[AXES[other]]] for other, means in self.of.items() if other != name], axis=0)  # type: ignore[no-any-return]
 
 
-def worth(images: npt.NDArray[np.uint8], seed: int = 0) -> Iterator[dict[str, Any]]:
+def worth(images: npt.NDArray[np.uint8], means: Means, seed: int = 0) -> Iterator[dict[str, Any]]:
     """A row for each partition: `entropy`, and gains, in nats; `critical_told` and `critical_gate`, KL weights."""
-    means, places = Means.read(images), np.random.default_rng(seed).integers(0, GRID, (SAMPLES, 4))
+    places = np.random.default_rng(seed).integers(0, GRID, (SAMPLES, 4))
     count = len(means.of)
     for name, own in means.of.items():
         silent, told, weights, known = 0.0, 0.0, np.zeros(PIXELS), 0.0
@@ -94,17 +94,17 @@ def worth(images: npt.NDArray[np.uint8], seed: int = 0) -> Iterator[dict[str, An
         }
 
 
-def in_turn(images: npt.NDArray[np.uint8], seed: int = 0) -> list[float]:
+def in_turn(images: npt.NDArray[np.uint8], means: Means, seed: int = 0) -> list[float]:
     """What each partition earns, in nats, where those before it are known."""
     places, names = np.random.default_rng(seed).integers(0, GRID, (IN_TURN, 4)), [*AXES]
     left = [np.mean([unsure(images, place, names[first:]) for place in places]) for first in range(1, len(names))]
-    return [-float(gain) for gain in np.diff([bernoulli(Means.read(images).whole), *left, 0.0])]
+    return [-float(gain) for gain in np.diff([bernoulli(means.whole), *left, 0.0])]
 
 
-def spread(images: npt.NDArray[np.uint8], seed: int = 0) -> float:
+def spread(images: npt.NDArray[np.uint8], means: Means, seed: int = 0) -> float:
     """The standard deviation between images of the cross-entropy, in nats, for a decoder that knows nothing of them."""
-    places, whole = np.random.default_rng(seed).integers(0, GRID, (SAMPLES, 4)), Means.read(images).whole
-    return float(bernoulli((images[tuple(places.T)] > 0).astype(float), whole).std())
+    places = np.random.default_rng(seed).integers(0, GRID, (SAMPLES, 4))
+    return float(bernoulli((images[tuple(places.T)] > 0).astype(float), means.whole).std())
 
 
 def unsure(images: npt.NDArray[np.uint8], place: npt.NDArray[np.int64], unknown: Sequence[str]) -> float:
@@ -126,9 +126,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="where to write the table, .parquet")
     options = parser.parse_args()
     images = open_store(options.store).images.reshape(*GRID, PIXELS)
-    rows = pd.DataFrame([*worth(images)]).assign(gain_in_turn=in_turn(images))
+    means = Means.read(images)
+    rows = pd.DataFrame([*worth(images, means)]).assign(gain_in_turn=in_turn(images, means))
     print(rows.round(2).to_string(index=False))
-    print(f"standard deviation of an image's cross-entropy: {spread(images):.0f} nats")
+    print(f"standard deviation of an image's cross-entropy: {spread(images, means):.0f} nats")
     if options.out:
         rows.to_parquet(options.out, index=False)
 
