@@ -145,7 +145,7 @@ def test_a_worker_of_a_cluster_that_dies_changes_nothing(tmp_path: Path, monkeyp
         write_image_faces(tmp_path / "of", f"{number:02d}", [{}])
     options = CelebaOptions(tmp_path / "of", size=16)
     preprocess_celeba(options, tmp_path / "whole", workers=1)
-    with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
+    with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=":0") as cluster:
         killed: list[int] = []
 
         def kill(done: int, total: int, note: str) -> None:  # noqa: ARG001

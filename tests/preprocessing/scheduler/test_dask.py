@@ -24,7 +24,7 @@ from tests.preprocessing.test_compute import die_once, fail_first, run_all, wait
 def scheduler() -> Iterator[str]:
     from distributed import LocalCluster
 
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as local:
+    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=":0") as local:
         yield local.scheduler_address
 
 
@@ -44,7 +44,7 @@ def lonely() -> Iterator[str]:
     """A scheduler that nobody works for, in this process."""
     from distributed import LocalCluster
 
-    with LocalCluster(n_workers=0, processes=False, protocol="tcp", host="127.0.0.1", dashboard_address=None) as local:
+    with LocalCluster(n_workers=0, processes=False, protocol="tcp", host="127.0.0.1", dashboard_address=":0") as local:
         yield local.scheduler_address
 
 

@@ -337,7 +337,7 @@ def test_useless_input_does_not_stand_in_the_way(source: CelebaOptions, tmp_path
 def cluster() -> Iterator[str]:
     from distributed import LocalCluster
 
-    with LocalCluster(n_workers=1, threads_per_worker=2, dashboard_address=None) as local:
+    with LocalCluster(n_workers=1, threads_per_worker=2, dashboard_address=":0") as local:
         yield local.scheduler_address
 
 
