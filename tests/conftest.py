@@ -7,10 +7,18 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 
 from gated_vae.preprocessing.store import Store, open_store
 from tests.stores import make_store
+
+# The same examples in every run, however busy the machine: what fails then is what was changed. `make fuzz` looks for others.
+settings.register_profile(
+    "same", derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("same")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -19,6 +27,12 @@ def _no_disk_is_waited_for() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda _handle: None)
         yield
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """Random numbers: in each test the same, whichever tests ran before it."""
+    return np.random.default_rng(1)
 
 
 @pytest.fixture(scope="session")

@@ -17,20 +17,19 @@ from torch import multiprocessing
 
 from gated_vae.models.checkpoint import checkpoints
 from gated_vae.pipelines.training.process import joined, leave
-
-SECONDS = 240  # until both must be done
+from tests.machine import HANG, own_host
 
 
 def outcomes(function: Callable[..., Any], *arguments: Any) -> list[Any]:
     """What a function that can be pickled returned, or raised, on each of two ranks of one gloo group."""
     with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+        free.bind((own_host(), 0))
+        where = free.getsockname()
     context = multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
         found = [Path(folder) / f"{rank}" for rank in range(2)]
         ranks = [
-            context.Process(target=_rank, args=(rank, port, found[rank], function, arguments), daemon=True)
+            context.Process(target=_rank, args=(rank, where, found[rank], function, arguments), daemon=True)
             for rank in range(2)
         ]
         for rank in ranks:
@@ -52,9 +51,9 @@ def on_two_ranks(function: Callable[..., Any], *arguments: Any) -> Any:
     return found[0]
 
 
-def _rank(rank: int, port: int, path: Path, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+def _rank(rank: int, at: tuple[str, int], path: Path, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
     torch.set_num_threads(1)
-    where = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    where = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "MASTER_ADDR": at[0], "MASTER_PORT": at[1]}
     os.environ |= {name: str(value) for name, value in where.items()}
     try:
         with joined("cpu") as first:
@@ -68,7 +67,7 @@ def _rank(rank: int, port: int, path: Path, function: Callable[..., Any], argume
 
 def _wait(ranks: list[Any]) -> None:
     """Until both have ended, or one could not even start: the other would wait for it by the half hour."""
-    end = time.monotonic() + SECONDS
+    end = time.monotonic() + HANG
     while any(rank.exitcode is None for rank in ranks) and not any(rank.exitcode for rank in ranks):
         assert time.monotonic() < end, "Two ranks take too long."
         time.sleep(0.05)

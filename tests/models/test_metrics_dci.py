@@ -23,7 +23,7 @@ from gated_vae.models.metrics import (
 )
 
 REGRESSORS = ("lasso", "random_forest", "gradient_boosting")
-RNG = np.random.default_rng(0)
+RNG = np.random.default_rng(0)  # of what tests share; each draws from an `rng` of its own
 FACTORS = RNG.normal(size=(2000, 3))
 
 
@@ -111,8 +111,8 @@ def test_all_codes_dead(regressor: Any) -> None:
 
 
 @pytest.mark.parametrize("regressor", REGRESSORS)
-def test_constant_factors_change_no_score(regressor: Any) -> None:
-    codes = FACTORS @ RNG.normal(size=(3, 4))
+def test_constant_factors_change_no_score(rng: np.random.Generator, regressor: Any) -> None:
+    codes = FACTORS @ rng.normal(size=(3, 4))
     padded = dci(codes, np.insert(FACTORS, 1, 0.1, axis=1), regressor)
     assert scores(padded) == scores(dci(codes, FACTORS, regressor))
     assert padded.constant_factors == (1,)
@@ -120,12 +120,12 @@ def test_constant_factors_change_no_score(regressor: Any) -> None:
     assert padded.uninformativeness_per_factor[1] == 1
 
 
-def test_a_factor_that_hardly_varies_where_it_is_judged_is_left_out() -> None:
+def test_a_factor_that_hardly_varies_where_it_is_judged_is_left_out(rng: np.random.Generator) -> None:
     """Of 30 held-out rows all but one are alike, and an error is many times so small a spread, whatever is predicted."""
     split = Split(np.arange(1970), np.arange(1970, 2000))
-    rare = RNG.exponential(0.4, 2000)
+    rare = rng.exponential(0.4, 2000)
     rare[split.test] = 0.01 * (np.arange(30) == 0)
-    codes = np.column_stack([FACTORS, rare]) + RNG.normal(0, 0.1, (2000, 4))
+    codes = np.column_stack([FACTORS, rare]) + rng.normal(0, 0.1, (2000, 4))
     found = dci(codes, np.column_stack([FACTORS, rare]), split=split)
     assert found.constant_factors == (3,)
     assert scores(found) == scores(dci(codes, FACTORS, split=split))
@@ -144,8 +144,8 @@ def test_one_factor_or_one_code() -> None:
 
 
 @pytest.mark.parametrize("regressor", ["lasso", "random_forest"])
-def test_agrees_with_scikit_learn_by_hand(regressor: Any) -> None:
-    codes = np.tanh(FACTORS @ RNG.normal(size=(3, 5))) + 0.1 * RNG.normal(size=(2000, 5))
+def test_agrees_with_scikit_learn_by_hand(rng: np.random.Generator, regressor: Any) -> None:
+    codes = np.tanh(FACTORS @ rng.normal(size=(3, 5))) + 0.1 * rng.normal(size=(2000, 5))
     train, test = np.arange(500, 2000), np.arange(500)
     result = dci(codes, FACTORS, regressor, split=Split(train, test))
     x = (codes - codes[train].mean(0)) / codes[train].std(0)
@@ -174,22 +174,22 @@ def test_gradient_boosting_tells_classes_as_elsewhere() -> None:
 
 
 @pytest.mark.parametrize("regressor", REGRESSORS)
-def test_the_seed_decides_everything(regressor: Any) -> None:
-    codes = FACTORS[:600] @ RNG.normal(size=(3, 4))
+def test_the_seed_decides_everything(rng: np.random.Generator, regressor: Any) -> None:
+    codes = FACTORS[:600] @ rng.normal(size=(3, 4))
     first, again, other = (dci(codes, FACTORS[:600], regressor, seed=seed) for seed in (3, 3, 4))
     assert scores(first) == scores(again)
     assert (first.importance == again.importance).all()
     assert scores(first) != scores(other)
 
 
-def test_every_forest_has_its_own_seed() -> None:
-    codes = FACTORS @ RNG.normal(size=(3, 4))
+def test_every_forest_has_its_own_seed(rng: np.random.Generator) -> None:
+    codes = FACTORS @ rng.normal(size=(3, 4))
     importance = dci(codes, FACTORS[:, [0, 0]], "random_forest").importance
     assert (importance[:, 0] != importance[:, 1]).any()
 
 
-def test_order_and_units_of_codes_do_not_matter_to_the_lasso() -> None:
-    codes = FACTORS @ RNG.normal(size=(3, 4)) + RNG.normal(size=(2000, 4))
+def test_order_and_units_of_codes_do_not_matter_to_the_lasso(rng: np.random.Generator) -> None:
+    codes = FACTORS @ rng.normal(size=(3, 4)) + rng.normal(size=(2000, 4))
     order = [3, 0, 2, 1]
     moved = dci(codes[:, order] * [1, -2, 30, 1e-4] + 5, FACTORS * 3 - 1)
     straight = dci(codes, FACTORS)

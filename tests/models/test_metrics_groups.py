@@ -8,7 +8,7 @@ import pytest
 from gated_vae.models.metrics import beta_vae, factor_vae
 from gated_vae.models.metrics.groups import SameValue
 
-RNG = np.random.default_rng(0)
+RNG = np.random.default_rng(0)  # of what tests share; each draws from an `rng` of its own
 FACTORS = RNG.integers(0, [3, 6, 10], (4000, 3)).astype(float)
 
 
@@ -40,8 +40,8 @@ def test_one_code_per_factor_is_perfect(order: list[int]) -> None:
     assert beta_vae(codes, FACTORS) == 1
 
 
-def test_random_codes_are_at_chance() -> None:
-    codes = RNG.normal(size=(4000, 4))
+def test_random_codes_are_at_chance(rng: np.random.Generator) -> None:
+    codes = rng.normal(size=(4000, 4))
     assert factor_vae(codes, FACTORS).score == pytest.approx(1 / 3, abs=0.06)
     assert beta_vae(codes, FACTORS) == pytest.approx(1 / 3, abs=0.06)
 
@@ -77,8 +77,8 @@ def test_the_beta_vae_metric_is_lenient_to_mixtures() -> None:
     assert factor_vae(mixed, factors).score < 0.6
 
 
-def test_the_seed_decides_everything() -> None:
-    codes = FACTORS + 4 * RNG.normal(size=FACTORS.shape)
+def test_the_seed_decides_everything(rng: np.random.Generator) -> None:
+    codes = FACTORS + 4 * rng.normal(size=FACTORS.shape)
     first, again, other = (factor_vae(codes, FACTORS, seed=seed).votes for seed in (1, 1, 2))
     assert (first == again).all()
     assert (first != other).any()

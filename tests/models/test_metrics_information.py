@@ -12,7 +12,6 @@ from gated_vae.models.metrics import dci, mig, modularity, sap
 from gated_vae.models.metrics.information import bin_codes, bin_factors, entropy, mutual_information
 from gated_vae.models.metrics.modularity import modularity_per_code
 
-RNG = np.random.default_rng(0)
 # Every combination of 2, 4 and 5 classes, equally often: the factors are independent to the last digit.
 GRID = np.array([[a, b, c] for a in range(2) for b in range(4) for c in range(5)] * 10, dtype=float)
 
@@ -27,8 +26,8 @@ def test_factors_are_classes_only_when_whole_and_few() -> None:
     assert [len(np.unique(column)) for column in bin_factors(factors, 20).T] == [2, 20, 20]
 
 
-def test_information_agrees_with_scikit_learn() -> None:
-    left, right = RNG.integers(0, 7, (500, 3)), RNG.integers(0, 4, (500, 2))
+def test_information_agrees_with_scikit_learn(rng: np.random.Generator) -> None:
+    left, right = rng.integers(0, 7, (500, 3)), rng.integers(0, 4, (500, 2))
     right[:, 0] = left[:, 1] // 2
     expected = [[mutual_info_score(a, b) for b in right.T] for a in left.T]
     np.testing.assert_allclose(mutual_information(left, right), expected, atol=1e-12)
@@ -50,8 +49,8 @@ def test_a_twin_closes_the_gap_but_stays_modular() -> None:
     assert modularity(twins, GRID).score == pytest.approx(1)
 
 
-def test_rotation_by_45_degrees() -> None:
-    x, y = RNG.normal(size=(2, 20_000))
+def test_rotation_by_45_degrees(rng: np.random.Generator) -> None:
+    x, y = rng.normal(size=(2, 20_000))
     factors = np.column_stack([x, y])
     mixed = np.column_stack([x + y, x - y])
     assert mig(mixed, factors).score == pytest.approx(0, abs=0.02)
@@ -60,9 +59,9 @@ def test_rotation_by_45_degrees() -> None:
     assert modularity(mixed, factors).score == pytest.approx(0, abs=0.05)
 
 
-def test_random_codes_score_nothing() -> None:
-    factors = RNG.integers(0, 4, (20_000, 3))
-    codes = RNG.normal(size=(20_000, 4))
+def test_random_codes_score_nothing(rng: np.random.Generator) -> None:
+    factors = rng.integers(0, 4, (20_000, 3))
+    codes = rng.normal(size=(20_000, 4))
     assert mig(codes, factors).score < 0.01
     assert sap(codes, factors).score < 0.01
 
@@ -77,9 +76,9 @@ def test_dead_codes() -> None:
     assert (mig(dead, GRID).score, sap(dead, GRID).score, modularity(dead, GRID).score) == (0, 0, 0)
 
 
-def test_constant_factors_are_left_out() -> None:
+def test_constant_factors_are_left_out(rng: np.random.Generator) -> None:
     factors = np.insert(GRID, 1, 7.0, axis=1)
-    codes = GRID + 0.3 * RNG.normal(size=GRID.shape)
+    codes = GRID + 0.3 * rng.normal(size=GRID.shape)
     assert mig(codes, factors).score == pytest.approx(mig(codes, GRID).score)
     assert sap(codes, factors).score == pytest.approx(sap(codes, GRID).score)
     assert sap(GRID, factors, classes=[0, 1]).score == pytest.approx(sap(GRID, GRID, classes=[0]).score)
@@ -91,15 +90,15 @@ def test_a_single_code_is_compared_with_none() -> None:
     assert mig(GRID[:, :1], GRID).per_factor.tolist() == pytest.approx([1, 0, 0])
 
 
-def test_units_do_not_matter() -> None:
-    codes = GRID @ RNG.normal(size=(3, 4))
+def test_units_do_not_matter(rng: np.random.Generator) -> None:
+    codes = GRID @ rng.normal(size=(3, 4))
     moved = codes[:, [2, 3, 0, 1]] * [2, 0.5, 4, 8]
     assert mig(moved, GRID).score == pytest.approx(mig(codes, GRID).score)
     assert sap(moved, GRID).score == pytest.approx(sap(codes, GRID).score)
 
 
-def test_sap_is_the_gap_of_squared_correlations() -> None:
-    codes = GRID @ RNG.normal(size=(3, 4))
+def test_sap_is_the_gap_of_squared_correlations(rng: np.random.Generator) -> None:
+    codes = GRID @ rng.normal(size=(3, 4))
     squared = np.corrcoef(codes.T, GRID.T)[:4, 4:] ** 2
     np.testing.assert_allclose(sap(codes, GRID).matrix, squared)
     ranked = np.sort(squared, axis=0)
@@ -123,10 +122,10 @@ def test_a_class_is_coded_perfectly_in_any_order(order: tuple[int, ...]) -> None
     )
 
 
-def test_the_accuracy_of_classes_is_that_of_the_best_thresholds() -> None:
+def test_the_accuracy_of_classes_is_that_of_the_best_thresholds(rng: np.random.Generator) -> None:
     """All pairs of thresholds and all ways to name what they part, tried one after the other."""
     classes = np.repeat([0, 1, 2], [30, 6, 14])
-    code = np.array([0.0, 3.0, 1.5])[classes] + RNG.normal(0, 0.6, 50)
+    code = np.array([0.0, 3.0, 1.5])[classes] + rng.normal(0, 0.6, 50)
     cuts = np.sort(code)[:-1]
     best = 0.0
     for low, high in itertools.combinations(cuts, 2):

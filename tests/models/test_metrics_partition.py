@@ -12,7 +12,7 @@ from sklearn.metrics import r2_score
 from gated_vae.models.metrics import Split, circular_uninformativeness, partition_scores, plain_rotation_floor
 from gated_vae.models.metrics.regressors import RIDGE_ALPHAS
 
-RNG = np.random.default_rng(0)
+RNG = np.random.default_rng(0)  # of what tests share; each draws from an `rng` of its own
 N = 3000
 YAW, SMILE = RNG.normal(size=(2, N))
 FACTORS = np.column_stack([YAW, SMILE])
@@ -30,9 +30,9 @@ def test_separate_partitions_score_one(regressor: str) -> None:
     assert result.mean == pytest.approx(1, abs=tolerance)
 
 
-def test_what_another_partition_knows_is_taken_off() -> None:
+def test_what_another_partition_knows_is_taken_off(rng: np.random.Generator) -> None:
     leak = CODES.copy()
-    leak[:, 2] = YAW + RNG.normal(size=N)  # half of this code's variance is yaw
+    leak[:, 2] = YAW + rng.normal(size=N)  # half of this code's variance is yaw
     result = partition_scores(leak, FACTORS, PARTITIONS, OWNER)
     assert result.r2[1, 0] == pytest.approx(0.5, abs=0.05)
     assert result.per_factor["yaw"] == pytest.approx(0.5, abs=0.05)
@@ -42,8 +42,8 @@ def test_what_another_partition_knows_is_taken_off() -> None:
     assert swapped.per_factor["yaw"] == pytest.approx(-0.5, abs=0.05)
 
 
-def test_ridge_is_scikit_learns_with_the_stated_penalties() -> None:
-    codes = CODES @ RNG.normal(size=(5, 5)) + RNG.normal(size=(N, 5))
+def test_ridge_is_scikit_learns_with_the_stated_penalties(rng: np.random.Generator) -> None:
+    codes = CODES @ rng.normal(size=(5, 5)) + rng.normal(size=(N, 5))
     train, test = np.arange(60), np.arange(60, N)
     result = partition_scores(codes, FACTORS, PARTITIONS, OWNER, split=Split(train, test))
     x = (codes - codes[train].mean(0)) / codes[train].std(0)
@@ -136,9 +136,9 @@ def test_noise_shows_as_its_share() -> None:
     assert result.mean == pytest.approx(np.sqrt(0.25 / 0.75), abs=0.03)
 
 
-def test_turning_by_a_symmetry_changes_nothing() -> None:
-    codes = on_its_circle(ANGLE, 4) + 0.2 * RNG.normal(size=(N, 2))
-    turned = ANGLE + RNG.integers(0, 4, N) * np.pi / 2
+def test_turning_by_a_symmetry_changes_nothing(rng: np.random.Generator) -> None:
+    codes = on_its_circle(ANGLE, 4) + 0.2 * rng.normal(size=(N, 2))
+    turned = ANGLE + rng.integers(0, 4, N) * np.pi / 2
     straight, moved = (circular_uninformativeness(codes, a, order=4, regressor="ridge").mean for a in (ANGLE, turned))
     assert straight == pytest.approx(moved)
 
@@ -151,10 +151,10 @@ def test_a_constant_angle_is_left_out_of_the_mean() -> None:
     assert result.mean == pytest.approx(np.mean([result.per_group[1], result.per_group[2]]))
 
 
-def test_a_split_is_kept_within_each_group() -> None:
+def test_a_split_is_kept_within_each_group(rng: np.random.Generator) -> None:
     rows = np.random.default_rng(0).permutation(N)
     split = Split(rows[:2000], rows[2000:])
-    codes = on_its_circle(ANGLE, ORDER) + 0.3 * RNG.normal(size=(N, 2))
+    codes = on_its_circle(ANGLE, ORDER) + 0.3 * rng.normal(size=(N, 2))
     whole = circular_uninformativeness(codes, ANGLE, order=ORDER, groups=SHAPE, regressor="ridge", split=split)
     hearts = np.flatnonzero(SHAPE == 2)
     train, test = (np.flatnonzero(np.isin(hearts, part)) for part in (split.train, split.test))

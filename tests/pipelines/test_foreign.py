@@ -22,6 +22,7 @@ from gated_vae.models.checkpoint import checkpoints, load_state
 from gated_vae.models.vae import MOST_PARAMETERS, GatedVAE, GatedVAEConfig, outline
 from gated_vae.pipelines.training.losses import EventLog
 from gated_vae.pipelines.training.run import open_run
+from tests.machine import HANG
 from tests.pipelines.test_cli import TINY, pipe
 from tests.stores import make_store
 
@@ -50,10 +51,11 @@ def run(made: Path, tmp_path: Path) -> Path:
 @pytest.fixture(autouse=True)
 def _in_time() -> Iterator[None]:
     """Nothing waits for a pipe that nobody writes to."""
-    signal.signal(signal.SIGALRM, lambda *_: pytest.fail("it waits"))
-    signal.alarm(60)
+    before = signal.signal(signal.SIGALRM, lambda *_: pytest.fail("it waits"))
+    signal.alarm(int(HANG))
     yield
     signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
 
 
 def go_on(made: Path, run: Path) -> Words:

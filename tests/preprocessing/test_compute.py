@@ -15,6 +15,7 @@ import pytest
 
 from gated_vae.preprocessing.compute import RunTasks, processes, read_ahead, threads
 from gated_vae.preprocessing.errors import GatedVAEError
+from tests.machine import HANG, until
 
 
 def wait_and_square(number: int, seconds: float) -> int:
@@ -57,9 +58,9 @@ def test_results_come_in_the_order_of_the_tasks(workers: int) -> None:
 
 
 def test_workers_work_at_the_same_time() -> None:
-    start = time.perf_counter()
-    run_all(threads(4), wait_and_square, [(number, 0.2) for number in range(4)])
-    assert time.perf_counter() - start < 0.6
+    """Each waits for the three others."""
+    together = threading.Barrier(4)
+    assert sorted(run_all(threads(4), together.wait, [(HANG,)] * 4)) == [0, 1, 2, 3]
 
 
 def test_only_a_few_tasks_are_under_way() -> None:
@@ -162,10 +163,7 @@ def test_a_process_ends_when_the_one_that_started_it_is_killed(tmp_path: Path) -
         time.sleep(0.5)
         assert _is_running(child)
         started.kill()
-    deadline = time.monotonic() + 30
-    while _is_running(child):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    until(lambda: not _is_running(child))
 
 
 def _is_running(pid: int) -> bool:

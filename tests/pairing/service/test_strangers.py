@@ -27,6 +27,7 @@ from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.sources.base import make_store as make_store_of
 from gated_vae.preprocessing.store import Store
 from tests.pairing.service.test_service import Process
+from tests.machine import HANG, until
 from tests.pairing.test_cluster import faces
 from tests.stores import Given, make_store, random_images
 
@@ -304,13 +305,6 @@ def test_a_machine_without_file_handles_is_told_as_such_and_may_be_tried_again(c
     assert client.do_get(flight.Ticket(b"{}")).read_all().num_rows == 300
 
 
-def until(true: Callable[[], bool], seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def gone(connected: socket.socket) -> bool:
     connected.settimeout(0.01)
     try:
@@ -326,7 +320,7 @@ def gone(connected: socket.socket) -> bool:
 def test_connections_that_say_nothing_are_ended_even_without_file_handles(
     service: PairService, client: flight.FlightClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connections, "PATIENCE_SECONDS", 1.0)
+    monkeypatch.setattr(connections, "PATIENCE_SECONDS", HANG)
     idle = [socket.create_connection(("127.0.0.1", service.port)) for _ in range(5)]
     until(lambda: len([*connections.connections(service.port)]) >= len(idle))  # accepting takes handles
     with handles(max(int(path.name) for path in Path("/dev/fd").iterdir()) + 1), ExitStack() as taken:
@@ -335,14 +329,15 @@ def test_connections_that_say_nothing_are_ended_even_without_file_handles(
                 taken.callback(os.close, os.open("/dev/null", os.O_RDONLY))
         time.sleep(0.5)
         assert not any(map(gone, idle))
+        monkeypatch.setattr(connections, "PATIENCE_SECONDS", 0.2)
         until(lambda: all(map(gone, idle)))
+    monkeypatch.setattr(connections, "PATIENCE_SECONDS", HANG)
     assert client.do_get(flight.Ticket(b"{}")).read_all().num_rows == 300, "gRPC connects again"
     for connected in idle:
         connected.close()
 
 
 def test_a_client_that_is_busy_between_two_batches_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connections, "PATIENCE_SECONDS", 0.2)
     service = PairService(make_store(tmp_path / "big", 400, size=256).path, ServiceOptions(port=0))
     try:
         with flight.connect(service.address) as client:
@@ -350,7 +345,9 @@ def test_a_client_that_is_busy_between_two_batches_is_kept(tmp_path: Path, monke
                 flight.Ticket(b'{"batch_size": 4, "images": true}')
             )  # 100 batches of half a megabyte
             reader.read_chunk()
-            time.sleep(0.8)
+            with monkeypatch.context() as patch:
+                patch.setattr(connections, "PATIENCE_SECONDS", 0.2)
+                time.sleep(0.8)
             assert len([*reader]) == 99
     finally:
         service.close()
@@ -388,7 +385,7 @@ def test_a_body_is_not_read_on_beyond_its_bound_of_strangers_neither(store: Stor
         def send() -> None:
             ended = pytest.raises((flight.FlightUnavailableError, flight.FlightTimedOutError))
             with flight.connect(process.address) as client, ended:
-                list(client.do_action(("manifest", body), flight.FlightCallOptions(timeout=8)))
+                list(client.do_action(("manifest", body), flight.FlightCallOptions(timeout=HANG)))
 
         senders = [threading.Thread(target=send) for _ in range(2)]
         for sender in senders:

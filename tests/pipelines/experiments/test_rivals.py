@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -132,7 +133,7 @@ def test_the_weight_is_chosen_without_labels_and_the_median_stands_beside() -> N
 
 
 def test_a_run_is_trained_and_scored_row_by_row(tmp_path: Path, grid: Path) -> None:
-    quick = Quick(out=tmp_path, store=grid, steps=4, batch_size=8, hidden="4,8,16")
+    quick, start = Quick(out=tmp_path, store=grid, steps=4, batch_size=8, hidden="4,8,16"), time.monotonic()
     do_run(quick, quick.run("shared-gvae-beta2", 1), "cpu")
     (finished,) = finished_runs(quick)
     rows = pd.DataFrame(quick.rows([finished]))
@@ -145,4 +146,4 @@ def test_a_run_is_trained_and_scored_row_by_row(tmp_path: Path, grid: Path) -> N
     assert values[LOSS] == pytest.approx(
         sum(terms["reconstruction"] + terms["kl"] / 2 for terms in finished.losses.values()) / len(finished.losses)
     )
-    assert 0 <= finished.seconds < 60
+    assert 0 <= finished.seconds <= time.monotonic() - start

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from tests.machine import HANG
+
 COMMAND = (sys.executable, "-c", "from gated_vae.pipelines.cli import main; main()", "explore")
 
 
@@ -25,5 +27,5 @@ def exploring(*words: object) -> Iterator[str]:
         yield line.split()[-1]
     finally:
         process.send_signal(signal.SIGINT)
-        _, told = process.communicate(timeout=20)
+        _, told = process.communicate(timeout=HANG)
     assert (process.returncode, "Traceback" in told) == (0, False), told

@@ -16,6 +16,7 @@ pytest.importorskip("bokeh", reason="the explorer is an extra: pip install '.[ex
 from tornado.httpclient import HTTPClientError, HTTPRequest
 from tornado.websocket import websocket_connect
 
+from tests.machine import HANG
 from tests.pipelines.explore.runs import make_run
 from tests.pipelines.explore.serving import exploring
 from tests.pipelines.test_cli import pipe
@@ -23,7 +24,7 @@ from tests.pipelines.test_cli import pipe
 
 def get(address: str, **headers: str) -> tuple[int, HTTPResponse | HTTPError]:
     try:
-        answer = urllib.request.urlopen(urllib.request.Request(address, headers=headers), timeout=10)
+        answer = urllib.request.urlopen(urllib.request.Request(address, headers=headers), timeout=HANG)
     except HTTPError as error:
         with error:
             return error.code, error

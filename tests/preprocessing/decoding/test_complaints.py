@@ -9,6 +9,7 @@ import threading
 import pytest
 
 from gated_vae.preprocessing.decoding.complaints import overhear
+from tests.machine import HANG
 
 C = ctypes.CDLL(None)
 
@@ -56,13 +57,13 @@ def test_who_speaks_is_told_from_who_speaks_beside() -> None:
     def silent() -> None:
         calls.append(None)
         begun.set()
-        assert spoken.wait(10)
+        assert spoken.wait(HANG)
 
     results: list[object] = []
     beside = threading.Thread(target=lambda: results.append(overhear(silent)))
     beside.start()
-    assert begun.wait(10)
+    assert begun.wait(HANG)
     say("libpng error: from elsewhere")
     spoken.set()
-    beside.join(10)
+    beside.join(HANG)
     assert (results, len(calls)) == ([(None, "")], 2)

@@ -466,7 +466,6 @@ def mutate(data: bytes, changes: list[tuple[int, int, bytes]]) -> bytes:
     return data
 
 
-@settings(max_examples=100, deadline=None)
 @given(
     rows=st.sampled_from([1, 5]), changes=mutations, columns=st.sampled_from([None, ["AU01_r", "frame"], ["nothing"]])
 )
@@ -496,7 +495,6 @@ def test_damage_never_raises_and_every_line_is_accounted_for(
         assert_rows_as_in_pandas(ours, root / "b.csv")
 
 
-@settings(max_examples=100, deadline=None)
 @given(
     rows=st.sampled_from([1, 5]),
     changes=mutations,

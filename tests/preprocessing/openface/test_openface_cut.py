@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gated_vae.preprocessing.openface.cut import cut_lines
@@ -22,7 +22,6 @@ def joined(lines: list[list[str]]) -> bytes:
     return "".join(";".join(line) + "\n" for line in lines).encode()
 
 
-@settings(max_examples=100, deadline=None)
 @given(lines_and_kept())
 def test_cut_lines_hold_the_cells_that_splitting_gives(made: tuple[list[list[str]], list[int]]) -> None:
     lines, kept = made
