@@ -1,4 +1,4 @@
-"""What tests have to do with a machine on which others work, too: ports that nobody takes meanwhile, and waiting for what comes late."""
+"""Of a machine on which others work, too: ports that nobody takes meanwhile, and waiting for what may come late."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable
 
-HANG = 300.0  # seconds: what takes longer has stopped for good, on whatever machine
+HANG = 120.0  # seconds: what takes longer has stopped for good, however busy the machine
 
 
 def own_host() -> str:

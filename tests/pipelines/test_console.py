@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from threading import Event
+from typing import Any
 
 import pytest
 
 from gated_vae.pipelines import console
 from gated_vae.pipelines.console import Lines
 from gated_vae.preprocessing.store import Store
+from tests.machine import HANG
 from tests.pipelines.evaluation.test_probes_of_faces import label_store
 from tests.pipelines.test_cli import TINY, pipe
 
@@ -39,6 +42,22 @@ def test_rows_are_whole_where_there_is_no_terminal(
     monkeypatch.setenv("COLUMNS", "40")
     console.show({}, {"store": path}, as_json=False)
     assert len(capsys.readouterr().out.splitlines()) == -(-len(path) // 33)
+
+
+def write_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever commands tell is written before they go on."""
+    monkeypatch.setattr(Lines, "FIRST", 0.002)
+    monkeypatch.setattr(Lines, "EVERY", 0.002)
+    written, update, line = Event(), Lines.update, Lines.line
+
+    def wait(self: Lines, *told: Any) -> None:
+        update(self, *told)
+        for _ in range(2):  # one may have been under way
+            written.clear()
+            assert written.wait(HANG)
+
+    monkeypatch.setattr(Lines, "line", lambda self, now: (line(self, now), written.set())[0])
+    monkeypatch.setattr(Lines, "update", wait)
 
 
 @pytest.mark.parametrize(
@@ -74,8 +93,7 @@ def test_commands_tell_how_far_they_are_in_plain_lines(
         assert pipe("train", store.path, "--out", tmp_path / "run", *TINY) == 0
     if forced:
         monkeypatch.setenv("FORCE_COLOR", "1")
-    monkeypatch.setattr(Lines, "FIRST", 0.002)
-    monkeypatch.setattr(Lines, "EVERY", 0.002)
+    write_at_once(monkeypatch)
     capsys.readouterr()
     places = {"STORE": store.path, "RUN": tmp_path / "run", "FACES": tmp_path / "faces"}
     assert pipe(*(places.get(word, word) for word in words)) == 0

@@ -26,8 +26,8 @@ from gated_vae.pairing.stream.wire import identity
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.sources.base import make_store as make_store_of
 from gated_vae.preprocessing.store import Store
-from tests.pairing.service.test_service import Process
 from tests.machine import HANG, until
+from tests.pairing.service.test_service import Process
 from tests.pairing.test_cluster import faces
 from tests.stores import Given, make_store, random_images
 

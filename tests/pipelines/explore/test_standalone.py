@@ -26,6 +26,7 @@ from gated_vae.pipelines.training.trainer import TrainOptions, train
 from gated_vae.preprocessing.errors import GatedVAEError, UsageError
 from gated_vae.preprocessing.files import write_parquet
 from gated_vae.preprocessing.store import samples_path
+from tests.machine import until
 from tests.pipelines.test_cli import pipe
 from tests.pipelines.test_trainer import MODEL, config
 from tests.stores import make_store
@@ -186,19 +187,25 @@ def opened(browser: Browser) -> Iterator[Callable[[Path], Page]]:
 
 
 def pixels(page: Page, canvas: str) -> npt.NDArray[np.int64]:
-    """Red, green and blue of a canvas (H, W, 3), once it is drawn."""
-    shown = """async id => {
-        while (frame) await new Promise(requestAnimationFrame);
+    """Red, green and blue of a canvas (H, W, 3) as it is now."""
+    shown = """id => {
         const canvas = document.querySelector(id);
-        return Array.from(canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data);
+        const {data} = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+        return [canvas.height, canvas.width, ...data];
     }"""
-    return np.array(page.evaluate(shown, canvas)).reshape(16, 16, 4)[..., :3]
+    height, width, *values = page.evaluate(shown, canvas)
+    return np.array(values).reshape(height, width, 4)[..., :3]
 
 
 def assert_shows(page: Page, canvas: str, image: Floats) -> None:
-    """A canvas shows an image in 0 .. 1, to the nearest of 256 levels."""
+    """A canvas shows an image in 0 .. 1, to the nearest of 256 levels, as soon as it is drawn."""
     expected = 255 * (image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=-1))
-    assert np.abs(pixels(page, canvas) - expected).max() < 0.51 + 255e-4
+
+    def shown() -> bool:
+        found = pixels(page, canvas)
+        return found.shape == expected.shape and np.abs(found - expected).max() < 0.51 + 255e-4
+
+    until(shown)
 
 
 @pytest.mark.parametrize("colour", [False, True], ids=["grey", "colour"])
@@ -231,9 +238,9 @@ def test_sliders_samples_and_swaps_show_what_the_run_decodes(
     samples = page.locator("#samples input")
     samples.nth(3).check()
     assert f"{HOSTILE}" in page.inner_text("#status")
-    np.testing.assert_array_equal(pixels(page, "#original"), pictures[3])
+    assert_shows(page, "#original", pictures[3] / 255)
     assert_shows(page, "#decoded", run.decode(means[3:4])[0])
-    np.testing.assert_array_equal(pixels(page, "#samples label:nth-child(8) canvas"), pictures[7])
+    assert_shows(page, "#samples label:nth-child(8) canvas", pictures[7] / 255)
 
     for details in page.locator("details").all():
         details.click()
@@ -280,7 +287,7 @@ def test_sliders_samples_and_swaps_show_what_the_run_decodes(
     for canvas in ("#mixed", "#combinations button:nth-child(2) canvas"):
         assert_shows(page, canvas, run.decode(mixed[None])[0])
     for name, sample in (("A", 6), ("B", 2)):
-        np.testing.assert_array_equal(pixels(page, f"#{name}"), pictures[sample])
+        assert_shows(page, f"#{name}", pictures[sample] / 255)
     page.get_by_label("Latent").check()
     assert samples.nth(3).is_checked()
 
