@@ -23,6 +23,7 @@ from PIL import Image
 from tests.docs import starter
 from tests.docs.check import ROOT, pages
 from tests.docs.small import small
+from tests.machine import own_host
 
 BLOCK = re.compile(
     r"^(?:<!-- not run: (?P<reason>.+) -->\n)?```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
@@ -146,24 +147,29 @@ def serve(command: str, folder: Path, shell: dict[str, str], stack: ExitStack) -
     assert "serving" in server.stdout.readline()
 
 
+def elsewhere(page: str) -> str:
+    """A page whose service is at a port that is free, of an address where nobody takes it."""
+    with socket.socket() as free:
+        free.bind((own_host(), 0))
+        host, port = free.getsockname()
+    return page.replace(f"127.0.0.1:{PORT}", f"{host}:{port}").replace(f"--port {PORT}", f"--host {host} --port {port}")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", guides())
 @pytest.mark.filterwarnings("default")
 def test_everything_that_a_page_shows_runs(
     name: str, inputs: Path, shell: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    page = guides()[name].read_text()
+    page = elsewhere(guides()[name].read_text())
     made = set(re.findall(r"--out (\w+)", page))
     for path in inputs.iterdir():
         if path.name not in made:
             (shutil.copytree if path.is_dir() else shutil.copy)(path, tmp_path / path.name)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
     monkeypatch.chdir(tmp_path)
     namespace: dict[str, Any] = {}
     with ExitStack() as stack:
-        for block in blocks(page.replace(PORT, port)):
+        for block in blocks(page):
             if block.reason:
                 continue
             if block.language == "python":
