@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 from collections.abc import Iterator
@@ -27,6 +28,14 @@ def _no_disk_is_waited_for() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda _handle: None)
         yield
+
+
+@pytest.fixture
+def fresh_forks() -> Iterator[None]:
+    """What earlier tests left is not collected in the processes that this one forks: of gRPC's objects they would hang or abort."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture

@@ -24,9 +24,10 @@ from gated_vae.preprocessing.files import write_json
 from gated_vae.preprocessing.store import Store, manifest_path, open_store, pairs_path
 from tests.stores import make_store
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore:This DataLoader will create"
-)  # more workers than this machine has cores
+pytestmark = [
+    pytest.mark.usefixtures("fresh_forks"),
+    pytest.mark.filterwarnings("ignore:This DataLoader will create"),  # more workers than this machine has cores
+]
 
 
 def pairs_of(batches: list[PairBatch]) -> Counter[tuple[str, int, int, int]]:
