@@ -23,6 +23,15 @@ settings.load_profile("same")
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _nobody_says_how_wide_or_coloured_it_shall_be() -> Iterator[None]:
+    """What commands print; tests of it set these themselves."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("COLUMNS", "LINES", "FORCE_COLOR", "NO_COLOR", "PY_COLORS", "TTY_COMPATIBLE", "GITHUB_ACTIONS"):
+            patch.delenv(name, raising=False)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _no_disk_is_waited_for() -> Iterator[None]:
     """What tests write need not outlive the machine, and waiting for a disk takes longer than all else that a small store takes."""
     with pytest.MonkeyPatch.context() as patch:

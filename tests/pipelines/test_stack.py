@@ -309,6 +309,7 @@ def test_what_cannot_be_stacked_is_refused(tmp_path: Path, grid: Store) -> None:
     assert not (tmp_path / "0").exists()
 
 
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more workers than this machine has cores
 def test_worker_processes_list_the_same_ids(grid: Store) -> None:
     wanted = configs(grid, "fc", "partners:self_reconstruction=0.5")
     here = [*id_chunks(wanted, [None] * 4, Walk(0, (30,), chunk=8))]

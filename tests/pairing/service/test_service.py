@@ -572,6 +572,7 @@ def test_forked_workers_of_a_dataloader_are_told_to_be_started_instead(service: 
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more workers than this machine has cores
 def test_started_workers_of_a_dataloader_share_the_services_batches(tmp_path: Path) -> None:
     store = make_store(tmp_path / "store")
     process = Process(store.path)
