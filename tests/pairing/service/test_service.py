@@ -365,7 +365,10 @@ def test_the_command_says_where_it_serves_and_ends_on_sigterm_though_a_client_do
     reader.cancel()
 
 
-def test_killed_and_started_again_in_mid_epoch_every_pair_comes_once(tmp_path: Path) -> None:
+def test_killed_and_started_again_in_mid_epoch_every_pair_comes_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote, "DELAYS", (*remote.DELAYS, *[5.0] * 20))  # it may start slowly
     store = make_store(tmp_path / "store", 3000, size=32)
     process = Process(store.path)
     ranks = [PairLoader(process.address, 4, rank=rank, world_size=2, prefetch=1) for rank in range(2)]
