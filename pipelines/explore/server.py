@@ -8,6 +8,7 @@ import secrets
 import signal
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -104,7 +105,8 @@ def _names(host: str, port: int) -> set[str]:
     elif host == "0.0.0.0":
         own = socket.gethostname()
         hosts |= {"localhost", "127.0.0.1", own, socket.getfqdn()}
-        hosts |= {str(found[4][0]) for found in socket.getaddrinfo(own, None, socket.AF_INET)}
+        with suppress(socket.gaierror):  # nobody knows it by its name
+            hosts |= {str(found[4][0]) for found in socket.getaddrinfo(own, None, socket.AF_INET)}
     return {f"{name}:{port}" for name in hosts}
 
 

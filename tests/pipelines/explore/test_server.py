@@ -16,6 +16,7 @@ pytest.importorskip("bokeh", reason="the explorer is an extra: pip install '.[ex
 from tornado.httpclient import HTTPClientError, HTTPRequest
 from tornado.websocket import websocket_connect
 
+from gated_vae.pipelines.explore import server
 from tests.machine import HANG
 from tests.pipelines.explore.runs import make_run
 from tests.pipelines.explore.serving import exploring
@@ -82,6 +83,15 @@ def test_beyond_this_machine_a_token_is_wanted(tmp_path: Path) -> None:
         assert address.rstrip("/").rpartition(":")[2] in cookie  # as browsers keep one for all ports
         assert get(f"{address}picture/1.png", Cookie=cookie)[0] == 200
         assert get(f"{address}picture/1.png", Cookie=cookie[:-1])[0] == 401
+
+
+def test_a_machine_whose_name_nobody_knows_is_called_by_it_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    monkeypatch.setattr(socket, "getfqdn", socket.gethostname)
+    assert server._names("0.0.0.0", 5) >= {f"{socket.gethostname()}:5", "localhost:5"}
 
 
 def test_what_cannot_be_served_is_told_in_three_lines(
