@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pickle
-import socket
 import tempfile
 import time
 from collections.abc import Callable
@@ -17,15 +16,12 @@ from torch import multiprocessing
 
 from gated_vae.models.checkpoint import checkpoints
 from gated_vae.pipelines.training.process import joined, leave
-from tests.machine import HANG, own_host
+from tests.machine import HANG, free_place
 
 
 def outcomes(function: Callable[..., Any], *arguments: Any) -> list[Any]:
     """What a function that can be pickled returned, or raised, on each of two ranks of one gloo group."""
-    with socket.socket() as free:
-        free.bind((own_host(), 0))
-        where = free.getsockname()
-    context = multiprocessing.get_context("spawn")
+    where, context = free_place(), multiprocessing.get_context("spawn")
     with tempfile.TemporaryDirectory() as folder:
         found = [Path(folder) / f"{rank}" for rank in range(2)]
         ranks = [

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,7 +22,7 @@ from PIL import Image
 from tests.docs import starter
 from tests.docs.check import ROOT, pages
 from tests.docs.small import small
-from tests.machine import own_host
+from tests.machine import free_place
 
 BLOCK = re.compile(
     r"^(?:<!-- not run: (?P<reason>.+) -->\n)?```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
@@ -94,6 +93,8 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
         (folder / name).chmod(0o755)
     path = os.pathsep.join([str(folder), str(Path(sys.executable).parent), os.environ["PATH"]])
     environment = os.environ | {"PATH": path, "PYTHONPATH": f"{ROOT}/src{os.pathsep}{ROOT}", "OMP_NUM_THREADS": "1"}
+    meeting = dict(zip(("MASTER_ADDR", "MASTER_PORT"), map(str, free_place()), strict=True))  # of ranks
+    environment |= meeting | {f"PET_{name}": value for name, value in meeting.items()}  # PET_: as torchrun reads them
     command = [sys.executable, "-m", "tests.docs.starter", f"{folder}/socket"]
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as starter:
         assert starter.stdout is not None
@@ -149,9 +150,7 @@ def serve(command: str, folder: Path, shell: dict[str, str], stack: ExitStack) -
 
 def elsewhere(page: str) -> str:
     """A page whose service is at a port that is free, of an address where nobody takes it."""
-    with socket.socket() as free:
-        free.bind((own_host(), 0))
-        host, port = free.getsockname()
+    host, port = free_place()
     return page.replace(f"127.0.0.1:{PORT}", f"{host}:{port}").replace(f"--port {PORT}", f"--host {host} --port {port}")
 
 
