@@ -560,6 +560,7 @@ def test_a_signal_is_heard_while_a_service_is_opened() -> None:
         interrupted.set()
 
 
+@pytest.mark.usefixtures("fresh_forks")
 @pytest.mark.filterwarnings("ignore:.*multi-threaded")
 def test_forked_workers_of_a_dataloader_are_told_to_be_started_instead(service: PairService) -> None:
     """gRPC does not survive a fork: they would hang, now and then."""
