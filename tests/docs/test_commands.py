@@ -157,6 +157,7 @@ def elsewhere(page: str) -> str:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", guides())
 @pytest.mark.filterwarnings("default")
+@pytest.mark.usefixtures("fresh_forks")
 def test_everything_that_a_page_shows_runs(
     name: str, inputs: Path, shell: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
