@@ -38,8 +38,8 @@ def finetune(
 
     from gated_vae.models.methods.vae import Ungated
     from gated_vae.pipelines import console
+    from gated_vae.pipelines.process import choose_device
     from gated_vae.pipelines.training import trainer
-    from gated_vae.pipelines.training.process import choose_device
     from gated_vae.pipelines.training.run import TUNED, open_run, recorded
 
     base = open_run(run, store)

@@ -20,10 +20,10 @@ from gated_vae.pipelines.evaluation.opened import OpenRun
 from gated_vae.pipelines.evaluation.scores import Scores, Table
 from gated_vae.pipelines.experiments import EXPERIMENTS
 from gated_vae.pipelines.experiments.tables import merge
+from gated_vae.pipelines.process import one_core_each
 from gated_vae.pipelines.training import stack
 from gated_vae.pipelines.training.config import TrainConfig
 from gated_vae.pipelines.training.losses import seconds_trained
-from gated_vae.pipelines.training.process import one_core_each
 from gated_vae.pipelines.training.run import Run, open_run, refuse_another, run_of
 from gated_vae.pipelines.training.trainer import TrainOptions
 from gated_vae.preprocessing.errors import UsageError

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import torch
 
+from gated_vae.pipelines.process import choose_device, is_a_rank, one_core_each
 from gated_vae.pipelines.training import stack
 from gated_vae.pipelines.training.config import TrainConfig
-from gated_vae.pipelines.training.process import choose_device, is_a_rank, one_core_each
 from gated_vae.pipelines.training.run import planned_run, refuse_place
 from gated_vae.pipelines.training.trainer import TrainOptions, TrainReport, begin
 from gated_vae.preprocessing.errors import UsageError

@@ -22,17 +22,17 @@ from gated_vae.models.stacked import Stack, bytes_of_one
 from gated_vae.models.vae import GatedVAE, optimiser_groups
 from gated_vae.pairing.stream.address import is_address
 from gated_vae.pairing.stream.loader import open_source
-from gated_vae.pipelines.training import trainer
-from gated_vae.pipelines.training.chunks import IdChunk, Walk, id_chunks
-from gated_vae.pipelines.training.config import TrainConfig
-from gated_vae.pipelines.training.losses import EventLog, RunningLosses, kl_by_dimension
-from gated_vae.pipelines.training.process import (
+from gated_vae.pipelines.process import (
     choose_device,
     choose_products,
     keep_freed_memory,
     stop_signals,
     why_not_compile,
 )
+from gated_vae.pipelines.training import trainer
+from gated_vae.pipelines.training.chunks import IdChunk, Walk, id_chunks
+from gated_vae.pipelines.training.config import TrainConfig
+from gated_vae.pipelines.training.losses import EventLog, RunningLosses, kl_by_dimension
 from gated_vae.pipelines.training.run import KEPT_CHECKPOINTS, Run, check_position, usable
 from gated_vae.pipelines.training.trainer import (
     Begun,

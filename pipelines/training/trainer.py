@@ -22,15 +22,15 @@ from gated_vae.models.registry import METHODS, describe
 from gated_vae.models.vae import GatedVAE, draw_noise, optimiser_groups
 from gated_vae.pairing.stream.address import is_address
 from gated_vae.pairing.stream.loader import PairBatch, PairLoader, open_source
-from gated_vae.pipelines.training.config import TrainConfig
-from gated_vae.pipelines.training.losses import EventLog, RunningLosses, Terms, kl_by_dimension
-from gated_vae.pipelines.training.process import (
+from gated_vae.pipelines.process import (
     choose_device,
     choose_products,
     is_gpu_failure,
     keep_freed_memory,
     stop_signals,
 )
+from gated_vae.pipelines.training.config import TrainConfig
+from gated_vae.pipelines.training.losses import EventLog, RunningLosses, Terms, kl_by_dimension
 from gated_vae.pipelines.training.run import (
     KEPT_CHECKPOINTS,
     Run,

@@ -13,8 +13,8 @@ import pytest
 from gated_vae.models.checkpoint import checkpoints
 from gated_vae.pairing.service.access import ServiceOptions
 from gated_vae.pairing.service.server import PairService
+from gated_vae.pipelines import process
 from gated_vae.pipelines.evaluation.opened import open_run as opened_run
-from gated_vae.pipelines.training import process
 from gated_vae.pipelines.training.run import open_run
 from gated_vae.pipelines.training.trainer import InterruptedTrainingError, TrainOptions, train
 from gated_vae.preprocessing.store import Store, manifest_path

@@ -22,8 +22,8 @@ from gated_vae.pairing.service.access import ServiceOptions
 from gated_vae.pairing.service.server import PairService
 from gated_vae.pipelines.experiments import seeds as of_seeds
 from gated_vae.pipelines.experiments.seeds import train_seeds
+from gated_vae.pipelines.presets import read_seeds
 from gated_vae.pipelines.training import stack
-from gated_vae.pipelines.training.presets import read_seeds
 from gated_vae.pipelines.training.run import open_run
 from gated_vae.pipelines.training.trainer import InterruptedTrainingError, TrainOptions, train
 from gated_vae.preprocessing.errors import GatedVAEError, UsageError
@@ -260,7 +260,7 @@ def test_seeds_are_for_one_process_and_in_place_of_a_seed(
     words = ("train", store.path, "--out", tmp_path / "run", *WORDS, "--steps", "2", "--seeds", "0-1")
     assert pipe(*words, "--seed", "0") == 2
     assert "give one of the two" in " ".join(capsys.readouterr().err.split())
-    monkeypatch.setattr("gated_vae.pipelines.training.process.leave", lambda code: sys.exit(code))
+    monkeypatch.setattr("gated_vae.pipelines.process.leave", lambda code: sys.exit(code))
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert pipe(*words) == 2
