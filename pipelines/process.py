@@ -105,6 +105,10 @@ def why_not_compile(device: str) -> str:
     return ""
 
 
+class InterruptedTrainingError(GatedVAEError):
+    """Training was told to stop and has saved its state."""
+
+
 @contextmanager
 def stop_signals() -> Iterator[list[int]]:
     """Collect SIGINT and SIGTERM instead of dying of them; a second one is obeyed at once. (Only in the main thread.)"""

@@ -8,10 +8,10 @@ from dataclasses import replace
 import torch
 
 from gated_vae.pipelines.process import choose_device, is_a_rank, one_core_each
-from gated_vae.pipelines.training import stack
-from gated_vae.pipelines.training.config import TrainConfig
+from gated_vae.pipelines.training.config import TrainConfig, TrainOptions
 from gated_vae.pipelines.training.run import planned_run, refuse_place
-from gated_vae.pipelines.training.trainer import TrainOptions, TrainReport, begin
+from gated_vae.pipelines.training.stack import takes_graphs
+from gated_vae.pipelines.training.train import TrainReport, begin, train, train_stacks
 from gated_vae.preprocessing.errors import UsageError
 from gated_vae.preprocessing.progress import Progress, as_note, ignore
 from gated_vae.preprocessing.store import Store
@@ -22,7 +22,7 @@ def train_seeds(
 ) -> list[TrainReport]:
     """Train a run with every seed, in the folder of `options.out` that is named by it; those that are trained are left alone.
 
-    On CUDA they are one stack. Elsewhere as many as there are cores are trained at a time, each as by `stack.train` with one
+    On CUDA they are one stack. Elsewhere as many as there are cores are trained at a time, each as by `train` with one
     thread, to the same bytes.
 
     Raises
@@ -30,13 +30,13 @@ def train_seeds(
     UsageError
         When this process is one of several ranks.
     GatedVAEError
-        When one of the folders holds another run or is in use, before any is begun; or as `stack.train` does.
+        When one of the folders holds another run or is in use, before any is begun; or as `train` does.
     """
     if is_a_rank():
         remedy = "Leave torchrun out: --seeds takes every core, or the GPU."
         raise UsageError("--seeds is not for torchrun.", "Its ranks share the batches of one run.", remedy)
     device = choose_device(options.device)
-    stacked = stack.takes_graphs(config, store, device)
+    stacked = takes_graphs(config, store, device)
     config = replace(config, device=torch.device(device).type, stacked=stacked)
     configs = [replace(config, seed=seed) for seed in seeds]
     outs = [options.out / str(seed) for seed in seeds]
@@ -52,7 +52,7 @@ def train_seeds(
     progress(len(trained), len(outs))
     options = replace(options, device=device, resume=False, overwrite=False)  # all are recorded as they are to be
     if stacked:
-        reports = stack.train_stacks(left, len(left), options, as_note(progress, len(trained), len(outs)))
+        reports = train_stacks(left, len(left), options, as_note(progress, len(trained), len(outs)))
         trained |= {report.out: report for report in reports}
     elif left:
         with one_core_each(len(left), device) as run_tasks:
@@ -65,4 +65,4 @@ def train_seeds(
 def train_alone(config: TrainConfig, options: TrainOptions) -> TrainReport:
     """Train one run with one thread (called in a process of its own)."""
     torch.set_num_threads(1)
-    return stack.train(config, options)
+    return train(config, options)

@@ -1,4 +1,7 @@
-"""What decides a run: `TrainConfig`, saved as ``config.json``. Defaults are stated here; presets and experiments override them."""
+"""What decides a run: `TrainConfig`, saved as ``config.json``. Defaults are stated here; presets and experiments override them.
+
+And `TrainOptions`, which do not.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from gated_vae.models.registry import AUGMENTATIONS, SCHEDULES
@@ -169,3 +173,15 @@ class TrainConfig:
         if lengths != sorted({*lengths}):
             raise ValueError(f"It cannot have been {config.earlier} long before.")
         return config
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """What does not change the result: where and how to run it."""
+
+    out: Path
+    device: str = "auto"
+    resume: bool = False
+    overwrite: bool = False
+    log_every: int = 50
+    checkpoint_every: int = 1000

@@ -20,6 +20,7 @@ from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import append_to
 
 Terms = dict[str, float]
+Found = tuple[dict[str, Terms], dict[str, Any]]  # the last mean losses, and what validations have found
 
 
 class RunningLosses:

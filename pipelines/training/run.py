@@ -134,6 +134,10 @@ class Run:
         """Remove what has been measured: the weights change."""
         self.metrics.unlink(missing_ok=True)
 
+    def saved_steps(self) -> set[int]:
+        """The steps from whose checkpoints training can go on."""
+        return {checkpoint.step for checkpoint in checkpoints(self.checkpoints)}
+
     def latest(self) -> Checkpoint | None:
         """The newest checkpoint, from which training goes on."""
         found = checkpoints(self.checkpoints)
@@ -242,6 +246,13 @@ def _is_validated(values: dict[str, Any]) -> bool:
     valid = values["valid"]
     known = fits(valid, _VALID) and {*valid} == {*_VALID}
     return known and {str(valid["step"]), str(valid["best"])} <= {*valid["history"]}
+
+
+def diverged(run: Run, step: int, label: str) -> GatedVAEError:
+    """What is told where the losses of a label are no numbers any more."""
+    kept = f"The checkpoint of step {latest.step} is kept. " if (latest := run.latest()) else ""
+    why = f"By step {step} the loss of {label} is not finite in {run.path}."
+    return GatedVAEError("Training diverged.", why, f"{kept}Lower --lr, or use --precision fp32, in another --out.")
 
 
 def outline_of(config: TrainConfig, what: str, remedy: str) -> GatedVAE:

@@ -7,47 +7,35 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import torch
 
 from gated_vae.models import distributed
 from gated_vae.models.augment import AUGMENT_STREAM, NUMBERS, augment
-from gated_vae.models.checkpoint import Checkpoint, checkpoints, load_state, prune, read_weights, save_checkpoint
+from gated_vae.models.checkpoint import Checkpoint, load_state, prune, read_weights, save_checkpoint
 from gated_vae.models.methods.base import StepBatch
 from gated_vae.models.noise import draw_normal, hashed_noise, stream_seed
 from gated_vae.models.objectives.base import Encoded, Posterior, Terms
 from gated_vae.models.stacked import Stack, bytes_of_one
 from gated_vae.models.vae import GatedVAE, optimiser_groups
 from gated_vae.pairing.stream.address import is_address
-from gated_vae.pairing.stream.loader import open_source
 from gated_vae.pipelines.process import (
-    choose_device,
+    InterruptedTrainingError,
     choose_products,
     keep_freed_memory,
     stop_signals,
     why_not_compile,
 )
-from gated_vae.pipelines.training import trainer
 from gated_vae.pipelines.training.chunks import IdChunk, Walk, id_chunks
-from gated_vae.pipelines.training.config import TrainConfig
-from gated_vae.pipelines.training.losses import EventLog, RunningLosses, kl_by_dimension
-from gated_vae.pipelines.training.run import KEPT_CHECKPOINTS, Run, check_position, usable
-from gated_vae.pipelines.training.trainer import (
-    Begun,
-    Found,
-    InterruptedTrainingError,
-    TrainOptions,
-    TrainReport,
-    diverged,
-    train_runs,
-)
+from gated_vae.pipelines.training.config import TrainConfig, TrainOptions
+from gated_vae.pipelines.training.losses import EventLog, Found, RunningLosses, kl_by_dimension
+from gated_vae.pipelines.training.run import KEPT_CHECKPOINTS, Run, check_position, diverged, usable
 from gated_vae.pipelines.training.validation import History, Validation
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import atomic_file
-from gated_vae.preprocessing.progress import Progress, ignore
-from gated_vae.preprocessing.store import Store, open_store
+from gated_vae.preprocessing.progress import Progress
+from gated_vae.preprocessing.store import Store
 
 PIECE = 1 << 14  # images copied to a device at a time: 64 MB at 64 x 64
 CHUNK = {"cuda": 2048, "cpu": 64}  # steps whose ids are prepared at once; signals are heard between chunks
@@ -56,116 +44,12 @@ WORTH_PROCESSES = 200_000  # batches of ids that take longer to list than proces
 Slots = dict[str, dict[str, torch.Tensor]]  # what an optimiser keeps of each parameter
 
 
-def train(
-    config: TrainConfig, options: TrainOptions, progress: Progress = ignore, store: Store | None = None
-) -> TrainReport:
-    """Train one model: on CUDA as a stack of one, whose step is one graph; else, or where it cannot be stacked, by `trainer`."""
-    device, store = choose_device(options.device), store or open_source(config.store)
-    if takes_graphs(config, store, device):
-        return train_stack([config], [options.out], options, progress, store)[0]
-    return trainer.train(config, options, progress, store)
-
-
 def takes_graphs(config: TrainConfig, store: Store, device: str) -> bool:
     """Whether a run is trained as a stack or in one: on CUDA alone, by one process, its images there with room to spare."""
     if not device.startswith("cuda") or distributed.world_size() > 1 or why_not_stacked([config]):
         return False
     free, _ = torch.cuda.mem_get_info(device)
     return 2 * store.images.nbytes <= free
-
-
-def train_stacks(
-    runs: Sequence[Run], size: int, options: TrainOptions, progress: Progress = ignore
-) -> list[TrainReport]:
-    """Train runs, at most `size` at a time: those that can be stacked and have come equally far; alone what fits to no other."""
-    reports = []
-    for group in _groups(runs, size):
-        configs, outs = [run.config for run in group], [run.path for run in group]
-        if why_not_stacked(configs):
-            reports.append(train(configs[0], replace(options, out=outs[0]), progress))
-        else:
-            reports += train_stack(configs, outs, options, progress)
-    return reports
-
-
-def _groups(runs: Sequence[Run], size: int) -> list[list[Run]]:
-    saved = {run.path: _saved_steps(run) for run in runs}
-    groups: list[list[Run]] = []
-    for run in runs:
-        for group in groups:
-            alike = not why_not_stacked([group[0].config, run.config])
-            if len(group) < size and alike and _go_on_together([saved[one.path] for one in [*group, run]]):
-                group.append(run)
-                break
-        else:
-            groups.append([run])
-    return groups
-
-
-def _go_on_together(saved: Sequence[set[int]]) -> bool:
-    """Whether there is a step that all have saved; or none has saved more than one, as when a death came while they were saved."""
-    return bool(set.intersection(*saved)) or max(map(len, saved)) < 2
-
-
-def _saved_steps(run: Run) -> set[int]:
-    return {checkpoint.step for checkpoint in checkpoints(run.checkpoints)}
-
-
-def train_stack(
-    configs: Sequence[TrainConfig],
-    outs: Sequence[Path],
-    options: TrainOptions,
-    progress: Progress = ignore,
-    store: Store | None = None,
-) -> list[TrainReport]:
-    """Train models that differ in seed, objective and KL weights alone, or go on where an earlier call stopped.
-
-    Parameters
-    ----------
-    configs, outs:
-        What each model is trained by, and the folder of its run.
-    options:
-        For all of them; `out` is not used.
-    store:
-        Theirs, where it has been opened already.
-
-    Raises
-    ------
-    GatedVAEError
-        When they cannot be stacked, a folder holds another run or is in use, memory does not suffice, or a loss is not finite.
-    InterruptedTrainingError
-        When SIGINT or SIGTERM came; the state is saved.
-    """
-    if why := why_not_stacked(configs):
-        raise GatedVAEError("These runs cannot be stacked.", why, "Train them one by one.")
-    device = choose_device(options.device)
-    configs = [replace(config, stacked=True, device=torch.device(device).type) for config in configs]
-
-    def trainer_of(begun: Begun) -> StackTrainer:
-        if why := why_not_stacked([run.config for run in begun.runs]):  # which know where they ended before
-            raise GatedVAEError("These runs cannot go on as a stack.", why, "Train them one by one.")
-        ends = begun.runs[0].config.ends(len(begun.loader))
-        return StackTrainer(begun.runs, begun.loader.store, ends, device, begun.validations)
-
-    store = store or open_store(configs[0].store)
-    try:
-        return train_runs(trainer_of, configs, outs, options, progress, store)
-    except torch.OutOfMemoryError:
-        raise _too_large(configs, store, device) from None
-
-
-def _too_large(configs: Sequence[TrainConfig], store: Store, device: str) -> GatedVAEError:
-    """What is told where memory does not suffice: about how many models would fit into what this process has and what is free."""
-    one = bytes_of_one(configs[0].model, configs[0].precision, configs[0].batch_size)
-    free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - store.images.nbytes
-    asked, fit = len(configs), max(0, free // one)
-    fit = fit if fit < asked else asked // 2  # more than that the estimate was wrong by
-    why = f"Beside the images {max(0, free) / 2**30:,.1f} GiB are free; a model takes about {one / 2**30:.2g}."
-    remedy = f"Train about {fit} at a time: --stack {fit}, or so many --seeds. What is trained is not trained again."
-    if not fit:
-        remedy = "Lower --batch-size or --hidden, end what else uses the GPU, or use --device cpu."
-    what = f"{asked} models do" if asked > 1 else "The model does"
-    return GatedVAEError(f"{what} not fit into the memory of the GPU.", why, remedy)
 
 
 def why_not_stacked(configs: Sequence[TrainConfig]) -> str:
@@ -189,6 +73,20 @@ def why_not_stacked(configs: Sequence[TrainConfig]) -> str:
     return ""
 
 
+def too_large(configs: Sequence[TrainConfig], store: Store, device: str) -> GatedVAEError:
+    """What is told where memory does not suffice: about how many models would fit into what this process has and what is free."""
+    one = bytes_of_one(configs[0].model, configs[0].precision, configs[0].batch_size)
+    free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - store.images.nbytes
+    asked, fit = len(configs), max(0, free // one)
+    fit = fit if fit < asked else asked // 2  # more than that the estimate was wrong by
+    why = f"Beside the images {max(0, free) / 2**30:,.1f} GiB are free; a model takes about {one / 2**30:.2g}."
+    remedy = f"Train about {fit} at a time: --stack {fit}, or so many --seeds. What is trained is not trained again."
+    if not fit:
+        remedy = "Lower --batch-size or --hidden, end what else uses the GPU, or use --device cpu."
+    what = f"{asked} models do" if asked > 1 else "The model does"
+    return GatedVAEError(f"{what} not fit into the memory of the GPU.", why, remedy)
+
+
 class StackTrainer:
     """A stack of models, its optimiser and its position in their runs."""
 
@@ -209,7 +107,9 @@ class StackTrainer:
         self.images = load_images(store, self.device)
         self.losses, self.histories = [RunningLosses() for _ in runs], [History() for _ in runs]
         self._positions: list[dict[str, int] | None] = [None] * len(runs)
-        self.step = max(set.intersection(*map(_saved_steps, runs)), default=0)  # the newest that all have saved
+        self.step = max(
+            set.intersection(*(run.saved_steps() for run in runs)), default=0
+        )  # the newest that all have saved
         self._models, slots = zip(*(self._open(index) for index in range(len(runs))), strict=True)
         self.stack = Stack(self._models, self.device)
         self._kl_weights = self.stack.buffers["kl_weights"].clone()

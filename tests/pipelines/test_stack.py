@@ -23,13 +23,15 @@ from gated_vae.pairing.exact import pair_exactly
 from gated_vae.pairing.groups.grid import FactorGrid
 from gated_vae.pairing.stream.loader import PairLoader
 from gated_vae.pipelines.evaluation.opened import open_run as open_model
+from gated_vae.pipelines.process import InterruptedTrainingError
 from gated_vae.pipelines.training import stack
 from gated_vae.pipelines.training.chunks import Walk, id_chunks
-from gated_vae.pipelines.training.config import TrainConfig
+from gated_vae.pipelines.training.config import TrainConfig, TrainOptions
 from gated_vae.pipelines.training.losses import EventReader
 from gated_vae.pipelines.training.run import create_run, open_run
-from gated_vae.pipelines.training.stack import StackTrainer, train_stack
-from gated_vae.pipelines.training.trainer import InterruptedTrainingError, Trainer, TrainOptions, TrainReport, train
+from gated_vae.pipelines.training.stack import StackTrainer
+from gated_vae.pipelines.training.train import TrainReport, _groups, train, train_stack
+from gated_vae.pipelines.training.trainer import Trainer
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.store import Store, open_store
 from tests.ranks import cancelled
@@ -348,7 +350,7 @@ def test_runs_are_stacked_that_have_come_equally_far(tmp_path: Path, grid: Store
             checkpoint.state.touch()
 
     def together(size: int) -> list[list[str]]:
-        return [[run.path.name for run in group] for group in stack._groups(runs, size)]
+        return [[run.path.name for run in group] for group in _groups(runs, size)]
 
     assert together(9) == [["0", "1", "5"], ["2", "3", "4"]]
     assert together(2) == [["0", "1"], ["2", "3"], ["4"], ["5"]]

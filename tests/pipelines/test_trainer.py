@@ -28,10 +28,11 @@ from gated_vae.pairing.exact import pair_exactly
 from gated_vae.pairing.groups.grid import FactorGrid
 from gated_vae.pairing.stream.loader import PairLoader
 from gated_vae.pipelines.evaluation.opened import OpenRun
-from gated_vae.pipelines.training.config import TrainConfig
+from gated_vae.pipelines.process import InterruptedTrainingError
+from gated_vae.pipelines.training.config import TrainConfig, TrainOptions
 from gated_vae.pipelines.training.losses import EventReader
 from gated_vae.pipelines.training.run import open_run
-from gated_vae.pipelines.training.trainer import InterruptedTrainingError, TrainOptions, train
+from gated_vae.pipelines.training.train import train
 from gated_vae.pipelines.verify import verify
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import locked

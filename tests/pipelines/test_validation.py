@@ -23,10 +23,11 @@ from gated_vae.models.vae import GatedVAE, draw_noise
 from gated_vae.pairing.stream.loader import PairLoader
 from gated_vae.pairing.tables import read_groups, write_groups
 from gated_vae.pipelines.evaluation.opened import open_run as opened_run
+from gated_vae.pipelines.process import InterruptedTrainingError
 from gated_vae.pipelines.training import validation
+from gated_vae.pipelines.training.config import TrainOptions
 from gated_vae.pipelines.training.run import open_run
-from gated_vae.pipelines.training.stack import train_stack
-from gated_vae.pipelines.training.trainer import InterruptedTrainingError, TrainOptions, train
+from gated_vae.pipelines.training.train import train, train_stack
 from gated_vae.pipelines.training.validation import Validation
 from gated_vae.pipelines.verify import verify
 from gated_vae.preprocessing.errors import GatedVAEError

@@ -23,9 +23,10 @@ from gated_vae.pairing.service.server import PairService
 from gated_vae.pipelines.experiments import seeds as of_seeds
 from gated_vae.pipelines.experiments.seeds import train_seeds
 from gated_vae.pipelines.presets import read_seeds
-from gated_vae.pipelines.training import stack
+from gated_vae.pipelines.process import InterruptedTrainingError
+from gated_vae.pipelines.training.config import TrainOptions
 from gated_vae.pipelines.training.run import open_run
-from gated_vae.pipelines.training.trainer import InterruptedTrainingError, TrainOptions, train
+from gated_vae.pipelines.training.train import train
 from gated_vae.preprocessing.errors import GatedVAEError, UsageError
 from gated_vae.preprocessing.files import locked
 from gated_vae.preprocessing.store import Store
@@ -61,7 +62,7 @@ def in_turn(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 @pytest.fixture
 def stacked(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a GPU."""
-    monkeypatch.setattr(stack, "takes_graphs", lambda *_: True)
+    monkeypatch.setattr(of_seeds, "takes_graphs", lambda *_: True)
 
 
 def test_each_is_the_run_that_training_with_its_seed_makes(
