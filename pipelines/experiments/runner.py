@@ -22,8 +22,9 @@ from gated_vae.pipelines.experiments import EXPERIMENTS
 from gated_vae.pipelines.experiments.tables import merge
 from gated_vae.pipelines.process import one_core_each
 from gated_vae.pipelines.training.config import TrainConfig, TrainOptions
+from gated_vae.pipelines.training.folder import refuse_another, run_of
 from gated_vae.pipelines.training.losses import seconds_trained
-from gated_vae.pipelines.training.run import Run, open_run, refuse_another, run_of
+from gated_vae.pipelines.training.run import Run, open_run
 from gated_vae.pipelines.training.train import train, train_stacks
 from gated_vae.preprocessing.errors import UsageError
 from gated_vae.preprocessing.files import locked, readable, refuse_filled, refuse_ours, write_bytes, write_parquet

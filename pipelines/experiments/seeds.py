@@ -9,7 +9,7 @@ import torch
 
 from gated_vae.pipelines.process import choose_device, is_a_rank, one_core_each
 from gated_vae.pipelines.training.config import TrainConfig, TrainOptions
-from gated_vae.pipelines.training.run import planned_run, refuse_place
+from gated_vae.pipelines.training.folder import planned_run, refuse_place
 from gated_vae.pipelines.training.stack import takes_graphs
 from gated_vae.pipelines.training.train import TrainReport, begin, train, train_stacks
 from gated_vae.preprocessing.errors import UsageError

@@ -19,8 +19,9 @@ from gated_vae.pairing.exact import FactorGrid, pair_exactly
 from gated_vae.pipelines.experiments.seeds import train_seeds
 from gated_vae.pipelines.process import InterruptedTrainingError
 from gated_vae.pipelines.training.config import TrainConfig, TrainOptions
+from gated_vae.pipelines.training.folder import create_run
 from gated_vae.pipelines.training.losses import EventReader
-from gated_vae.pipelines.training.run import create_run, open_run
+from gated_vae.pipelines.training.run import open_run
 from gated_vae.pipelines.training.stack import StackTrainer
 from gated_vae.pipelines.training.train import train_single, train_stack
 from gated_vae.preprocessing.store import Store, open_store

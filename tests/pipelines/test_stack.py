@@ -27,8 +27,9 @@ from gated_vae.pipelines.process import InterruptedTrainingError
 from gated_vae.pipelines.training import stack
 from gated_vae.pipelines.training.chunks import Walk, id_chunks
 from gated_vae.pipelines.training.config import TrainConfig, TrainOptions
+from gated_vae.pipelines.training.folder import create_run
 from gated_vae.pipelines.training.losses import EventReader
-from gated_vae.pipelines.training.run import create_run, open_run
+from gated_vae.pipelines.training.run import open_run
 from gated_vae.pipelines.training.stack import StackTrainer
 from gated_vae.pipelines.training.train import TrainReport, _groups, train, train_stack
 from gated_vae.pipelines.training.trainer import Trainer
