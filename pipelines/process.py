@@ -108,6 +108,12 @@ def why_not_compile(device: str) -> str:
 class InterruptedTrainingError(GatedVAEError):
     """Training was told to stop and has saved its state."""
 
+    @classmethod
+    def at(cls, step: int, steps: int) -> InterruptedTrainingError:
+        """After so many of the steps."""
+        why = f"The state after {step} of {steps} steps is saved." if step else "It had not begun."
+        return cls("Training was interrupted.", why, "Run the same command again to go on (without --overwrite).")
+
 
 @contextmanager
 def stop_signals() -> Iterator[list[int]]:

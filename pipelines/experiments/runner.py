@@ -23,7 +23,6 @@ from gated_vae.pipelines.experiments.tables import merge
 from gated_vae.pipelines.process import one_core_each
 from gated_vae.pipelines.training.config import TrainConfig, TrainOptions
 from gated_vae.pipelines.training.folder import refuse_another, run_of
-from gated_vae.pipelines.training.losses import seconds_trained
 from gated_vae.pipelines.training.run import Run, open_run
 from gated_vae.pipelines.training.train import train, train_stacks
 from gated_vae.preprocessing.errors import UsageError
@@ -56,7 +55,20 @@ class Finished:
     @property
     def seconds(self) -> float:
         """How long it was trained, read from all its events."""
-        return seconds_trained(self.run.path)
+        return _seconds_trained(self.run.path)
+
+
+def _seconds_trained(folder: Path) -> float:
+    """Seconds from the first to the last record of every event file of a run, summed: of a stack, those of all its models."""
+    from tensorboard.backend.event_processing.event_file_loader import (  # type: ignore[import-untyped, unused-ignore]
+        TimestampedEventFileLoader,
+    )
+
+    total = 0.0
+    for path in folder.glob("events.*"):
+        times = [time for time, _ in TimestampedEventFileLoader(str(path)).Load()]
+        total += max(times, default=0.0) - min(times, default=0.0)
+    return total
 
 
 @dataclass(frozen=True, kw_only=True)

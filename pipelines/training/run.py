@@ -10,7 +10,9 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
 
-from gated_vae.models.checkpoint import Checkpoint, checkpoints, prune, read_weights, weights_digest
+import torch
+
+from gated_vae.models.checkpoint import Checkpoint, checkpoints, load_state, prune, read_weights, weights_digest
 from gated_vae.models.vae import GatedVAE, GatedVAEConfig, outline
 from gated_vae.pairing.stream.address import is_address
 from gated_vae.pipelines.training.config import TrainConfig
@@ -22,7 +24,7 @@ RUN_SCHEMA_VERSION = 5
 CHECKPOINTS, FIGURES = "checkpoints", "figures"
 TUNED = "finetuned"  # in a run's folder, the run that starts from its weights
 REPLACED = ".replaced"  # the run that was there before, until this one is trained
-KEPT_CHECKPOINTS = 2
+_KEPT = 2  # checkpoints
 _LOSSES = {str: {str: (int, float)}}  # by label and term
 _METRICS = {"train": {"steps": int, "losses": _LOSSES}, "evaluate": dict}
 _VALID = {"step": int, "losses": _LOSSES, "best": int, "since": int, "history": {str: (int, float)}}
@@ -73,9 +75,13 @@ class Run:
             write_json(self.metrics, {"train": {"steps": steps, "losses": losses, **valid}})
         self.tidy()
 
+    def prune(self) -> None:
+        """Remove its older checkpoints."""
+        prune(self.checkpoints, _KEPT)
+
     def tidy(self) -> None:
         """Remove what a trained run need not keep: its older checkpoints, and the run that it replaces."""
-        prune(self.checkpoints, KEPT_CHECKPOINTS)
+        self.prune()
         remove(self.path / REPLACED)
 
     def is_trained(self, steps: int) -> bool:
@@ -212,6 +218,15 @@ def usable(checkpoint: Checkpoint) -> Iterator[None]:
         raise GatedVAEError("A checkpoint cannot be used.", f"{error}.", remedy) from None
 
 
+def load_checkpoint(checkpoint: Checkpoint, model: GatedVAE, optimiser: torch.optim.Adam) -> dict[str, Any]:
+    """Load the weights, and what the optimiser keeps; return the position after the checkpoint's step."""
+    with usable(checkpoint):
+        model.load_state_dict(read_weights(checkpoint, model))
+        position = load_state(checkpoint, model, optimiser)
+        check_position(checkpoint, position)
+    return position
+
+
 def check_position(checkpoint: Checkpoint, position: dict[str, Any]) -> None:
     """Refuse, with a `ValueError`, what cannot be the position after a checkpoint's step."""
     counted = fits(position, _POSITION) and all(sums.get("steps", 0) >= 1 for sums in position["sums"].values())
@@ -226,13 +241,6 @@ def _is_validated(values: dict[str, Any]) -> bool:
     valid = values["valid"]
     known = fits(valid, _VALID) and {*valid} == {*_VALID}
     return known and {str(valid["step"]), str(valid["best"])} <= {*valid["history"]}
-
-
-def diverged(run: Run, step: int, label: str) -> GatedVAEError:
-    """What is told where the losses of a label are no numbers any more."""
-    kept = f"The checkpoint of step {latest.step} is kept. " if (latest := run.latest()) else ""
-    why = f"By step {step} the loss of {label} is not finite in {run.path}."
-    return GatedVAEError("Training diverged.", why, f"{kept}Lower --lr, or use --precision fp32, in another --out.")
 
 
 def outline_of(config: TrainConfig, what: str, remedy: str) -> GatedVAE:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import replace
 
 import numpy as np
@@ -13,7 +13,7 @@ import torch
 
 from gated_vae.models import distributed
 from gated_vae.models.augment import AUGMENT_STREAM, NUMBERS, augment
-from gated_vae.models.checkpoint import Checkpoint, load_state, prune, read_weights, save_checkpoint
+from gated_vae.models.checkpoint import Checkpoint
 from gated_vae.models.methods.base import StepBatch
 from gated_vae.models.noise import draw_normal, hashed_noise, stream_seed
 from gated_vae.models.objectives.base import Encoded, Posterior, Terms
@@ -29,11 +29,10 @@ from gated_vae.pipelines.process import (
 )
 from gated_vae.pipelines.training.chunks import IdChunk, Walk, id_chunks
 from gated_vae.pipelines.training.config import TrainConfig, TrainOptions
-from gated_vae.pipelines.training.losses import EventLog, Found, RunningLosses, kl_by_dimension
-from gated_vae.pipelines.training.run import KEPT_CHECKPOINTS, Run, check_position, diverged, usable
-from gated_vae.pipelines.training.validation import History, Validation
+from gated_vae.pipelines.training.journal import Found, Journal, kl_by_dimension
+from gated_vae.pipelines.training.run import Run, load_checkpoint
+from gated_vae.pipelines.training.validation import Validation
 from gated_vae.preprocessing.errors import GatedVAEError
-from gated_vae.preprocessing.files import atomic_file
 from gated_vae.preprocessing.progress import Progress
 from gated_vae.preprocessing.store import Store
 
@@ -105,12 +104,11 @@ class StackTrainer:
         self.ends, self.steps, self.validations = ends, ends[-1], validations
         self.method, self.partitions = self.config.model.method, list(self.config.model.latent)
         self.images = load_images(store, self.device)
-        self.losses, self.histories = [RunningLosses() for _ in runs], [History() for _ in runs]
-        self._positions: list[dict[str, int] | None] = [None] * len(runs)
+        self.journals = [Journal(run) for run in runs]
         self.step = max(
             set.intersection(*(run.saved_steps() for run in runs)), default=0
         )  # the newest that all have saved
-        self._models, slots = zip(*(self._open(index) for index in range(len(runs))), strict=True)
+        self._models, slots = zip(*map(self._open, self.journals), strict=True)
         self.stack = Stack(self._models, self.device)
         self._kl_weights = self.stack.buffers["kl_weights"].clone()
         self.optimiser = self._optimiser(slots)
@@ -130,21 +128,14 @@ class StackTrainer:
         compiled = on_cuda and not why_not_compile(device)
         self._terms = torch.compile(self.stack.terms, dynamic=False) if compiled else self.stack.terms
 
-    def _open(self, index: int) -> tuple[GatedVAE, Slots]:
+    def _open(self, journal: Journal) -> tuple[GatedVAE, Slots]:
         """One of the models, and what its optimiser keeps of each parameter: as saved, or new."""
-        run = self.runs[index]
+        run = journal.run
         torch.manual_seed(run.config.seed)
         model = GatedVAE(run.config.model, run.config.precision).train()
         optimiser = torch.optim.Adam(model.parameters(), fused=True)
         if self.step:
-            checkpoint = Checkpoint.at(run.checkpoints, self.step)
-            with usable(checkpoint):
-                model.load_state_dict(read_weights(checkpoint, model))
-                position = load_state(checkpoint, model, optimiser)
-                check_position(checkpoint, position)
-                self._positions[index] = position["loader"]
-                self.losses[index].load_state_dict(position)
-                self.histories[index] = History(**position.get("valid", {}))
+            journal.restore(load_checkpoint(Checkpoint.at(run.checkpoints, self.step), model, optimiser))
         return model, {name: optimiser.state[parameter] for name, parameter in model.named_parameters()}
 
     def _optimiser(self, slots: Sequence[Slots]) -> torch.optim.Adam:
@@ -164,11 +155,11 @@ class StackTrainer:
 
     def ended(self) -> bool:
         """Whether no step is left."""
-        return self.step == self.steps or 0 < self.config.patience <= self.histories[0].since
+        return self.step == self.steps or self.journals[0].stopped_early  # where several are trained, none does
 
     def found(self) -> list[Found]:
         """What is filed of each model when they have ended."""
-        return [(own.means, history.told()) for own, history in zip(self.losses, self.histories, strict=True)]
+        return [journal.found() for journal in self.journals]
 
     def fit(self, options: TrainOptions, progress: Progress) -> None:
         """Train to the last step, saving on the way and when told to stop."""
@@ -176,31 +167,32 @@ class StackTrainer:
         workers = os.cpu_count() or 1 if batches > WORTH_PROCESSES else 0
         every = self.config.checkpoint_every or options.checkpoint_every
         walk = Walk(self.step, self.ends, CHUNK[self.device.type], every)
-        chunks = id_chunks([run.config for run in self.runs], self._positions, walk, workers=workers)
+        positions = [journal.loader for journal in self.journals]
+        chunks = id_chunks([run.config for run in self.runs], positions, walk, workers=workers)
         with stop_signals() as stopped, ExitStack() as stack:
-            events = [stack.enter_context(closing(EventLog(run.path, self.step))) for run in self.runs]
+            for journal in self.journals:
+                stack.enter_context(journal.open(self.step))
             for chunk in self._saved_at_the_end_of(chunks):
                 for ids in self._steps_of(chunk):
                     self.step += 1
                     self._train_on(ids)
                     if self.step % options.log_every == 0:
-                        self._log(events)
-                        progress(self.step, self.steps, self.losses[0].note() + self.histories[0].note())
-                self._positions = list(chunk.positions)
+                        self._log()
+                        progress(self.step, self.steps, self.journals[0].note())
+                for journal, position in zip(self.journals, chunk.positions, strict=True):
+                    journal.loader = position
                 due = self.step == self.steps or self.step % every == 0
                 if due:
-                    self._validate(events)
+                    self._validate()
                 if self.ended() and self.step % options.log_every:
-                    self._log(events)
-                    progress(self.step, self.steps, self.losses[0].note() + self.histories[0].note())
+                    self._log()
+                    progress(self.step, self.steps, self.journals[0].note())
                 if due or stopped:
                     self._save()
                 if self.ended():
                     return
                 if stopped:
-                    why = f"The state after {self.step} of {self.steps} steps is saved."
-                    remedy = "Run the same command again to go on."
-                    raise InterruptedTrainingError("Training was interrupted.", why, remedy)
+                    raise InterruptedTrainingError.at(self.step, self.steps)
 
     def _saved_at_the_end_of(self, chunks: Iterator[IdChunk]) -> Iterator[IdChunk]:
         """The chunks; where no more come (their store is gone, a worker has died), the state is saved first."""
@@ -288,37 +280,31 @@ class StackTrainer:
         """Bring the sums of losses to each model's own."""
         for label, sums in self._sums.items():
             terms = dict(zip(sums, torch.stack(list(sums.values())).cpu(), strict=True))
-            for index, losses in enumerate(self.losses):
+            for index, journal in enumerate(self.journals):
                 own = {key: term[index] for key, term in terms.items() if key not in self._others[index]}
-                losses.add(label, own, self._counts[label])
+                journal.losses.add(label, own, self._counts[label])
         self._sums, self._counts = {}, Counter()
 
-    def _log(self, events: Sequence[EventLog]) -> None:
+    def _log(self) -> None:
         self._collect()
         rate = self.config.learning_rate(self.step, self.ends)
         every_kl = self.stack.kl(self.images[self._inputs.long()]).cpu()
-        for run, losses, log, kl in zip(self.runs, self.losses, events, every_kl, strict=True):
-            told = losses.tell()
-            if (label := losses.diverged()) is not None:
-                raise diverged(run, self.step, label)
-            scalars = {f"{term}/{name}": value for name, terms in told.items() for term, value in terms.items()}
-            log.add(self.step, {**scalars, **kl_by_dimension(kl), "learning_rate": rate})
+        for journal, kl in zip(self.journals, every_kl, strict=True):
+            journal.log(self.step, {**kl_by_dimension(kl), "learning_rate": rate})
 
     def _weights(self) -> dict[str, torch.Tensor]:
         """What a model's `state_dict` has, of all of them."""
         tensors = self.stack.parameters | self.stack.buffers
         return {name: tensors[name].detach() for name in self.stack.saved}
 
-    def _validate(self, events: Sequence[EventLog]) -> None:
+    def _validate(self) -> None:
         """File every model's loss on its valid pairs."""
         weights = self._weights()
         for index, validation in enumerate(self.validations):
             if validation is not None:
                 model = self._models[index].to(self.device)
                 model.load_state_dict({name: value[index] for name, value in weights.items()})
-                keeps_best, history = self.config.keeps_best, self.histories[index]
-                found = history.add(self.step, validation.losses(model), keeps_best=keeps_best)
-                events[index].add(self.step, found)
+                self.journals[index].validated(self.step, validation.losses(model))
 
     def _save(self) -> None:
         """Save every model as an ordinary run's checkpoint."""
@@ -329,16 +315,12 @@ class StackTrainer:
             for name, parameter in self.stack.parameters.items()
             for key, value in self.optimiser.state[parameter].items()
         }
-        for index, (run, losses, history) in enumerate(zip(self.runs, self.losses, self.histories, strict=True)):
+        for index, journal in enumerate(self.journals):
             own = {name: value[index] for name, value in weights.items()}
             kept = {name: value[index] if value.dim() else value for name, value in slots.items()}
-            told = {**losses.state_dict(), **history.told()}
-            position = {"step": self.step, "loader": self._positions[index], **told}
-            is_best = self.config.keeps_best and history.best == self.step
-            checkpoint = Checkpoint.at(run.checkpoints, self.step)
-            save_checkpoint(checkpoint, own, kept, position, atomic_file, is_best=is_best)
-        for run in self.runs:
-            prune(run.checkpoints, KEPT_CHECKPOINTS)
+            journal.save(self.step, own, kept)
+        for run in self.runs:  # once all have that step
+            run.prune()
 
 
 class _Graph:

@@ -17,7 +17,7 @@ from gated_vae.pairing.stream.loader import PairLoader, open_source
 from gated_vae.pipelines.process import choose_device, is_gpu_failure
 from gated_vae.pipelines.training.config import TrainConfig, TrainOptions
 from gated_vae.pipelines.training.folder import create_run, refuse_place
-from gated_vae.pipelines.training.losses import Found
+from gated_vae.pipelines.training.journal import Found
 from gated_vae.pipelines.training.run import Run, open_run, outline_of
 from gated_vae.pipelines.training.stack import StackTrainer, takes_graphs, too_large, why_not_stacked
 from gated_vae.pipelines.training.trainer import Trainer

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from contextlib import closing, nullcontext
 from pathlib import Path
 
 import torch
 
 from gated_vae.models import distributed
 from gated_vae.models.augment import AUGMENT_STREAM, NUMBERS, augment
-from gated_vae.models.checkpoint import Checkpoint, load_state, optimiser_slots, prune, read_weights, save_checkpoint
+from gated_vae.models.checkpoint import optimiser_slots
 from gated_vae.models.distributed import Shares
 from gated_vae.models.methods.base import StepBatch, self_reconstruction_at
 from gated_vae.models.noise import draw_normal
@@ -20,10 +19,9 @@ from gated_vae.models.vae import GatedVAE, draw_noise, optimiser_groups
 from gated_vae.pairing.stream.loader import PairBatch, PairLoader
 from gated_vae.pipelines.process import InterruptedTrainingError, choose_products, keep_freed_memory, stop_signals
 from gated_vae.pipelines.training.config import TrainOptions
-from gated_vae.pipelines.training.losses import EventLog, Found, RunningLosses, Terms, kl_by_dimension
-from gated_vae.pipelines.training.run import KEPT_CHECKPOINTS, Run, check_position, diverged, open_run, usable
-from gated_vae.pipelines.training.validation import History, Validation
-from gated_vae.preprocessing.files import atomic_file
+from gated_vae.pipelines.training.journal import Found, Journal, Terms, kl_by_dimension
+from gated_vae.pipelines.training.run import Run, load_checkpoint, open_run
+from gated_vae.pipelines.training.validation import Validation
 from gated_vae.preprocessing.progress import Progress
 
 
@@ -51,31 +49,20 @@ class Trainer:
             self.model.encoder.requires_grad_(requires_grad=False)
         trained = {name: own for name, own in self.model.named_parameters() if own.requires_grad}
         self.optimiser = torch.optim.Adam(optimiser_groups(trained), lr=self.config.lr, fused=True)
+        self.journal, self.validation = Journal(run), validation
         self.step = self._saved = 0
-        self._position = loader.state_dict()  # after that step
-        self.losses, self.validation, self.history = RunningLosses(), validation, History()
         if latest is not None:
-            self._restore(latest)
-        self.stopped_early = 0 < self.config.patience <= self.history.since
+            self.journal.restore(load_checkpoint(latest, self.model, self.optimiser))
+            loader.load_state_dict(self.journal.loader)
+            self.step = self._saved = latest.step
 
     def ended(self) -> bool:
         """Whether no step is left."""
-        return self.step == self.steps or self.stopped_early
+        return self.step == self.steps or self.journal.stopped_early
 
     def found(self) -> list[Found]:
         """What is filed when it has ended."""
-        return [(self.losses.means, self.history.told())]
-
-    def _restore(self, checkpoint: Checkpoint) -> None:
-        with usable(checkpoint):
-            self.model.load_state_dict(read_weights(checkpoint, self.model))
-            position = load_state(checkpoint, self.model, self.optimiser)
-            check_position(checkpoint, position)
-            self.loader.load_state_dict(position["loader"])
-            self.losses.load_state_dict(position)
-            self.history = History(**position.get("valid", {}))
-            self.step = self._saved = position["step"]
-            self._position = position["loader"]
+        return [self.journal.found()]
 
     def fit(self, options: TrainOptions, progress: Progress) -> None:
         """Train to the last step, saving on the way and when told to stop."""
@@ -83,21 +70,20 @@ class Trainer:
         if self.config.decoder_only:
             self.model.encoder.eval()  # batch normalisation keeps its statistics too
         every = self.config.checkpoint_every or options.checkpoint_every
-        log = closing(EventLog(self.run.path, self.step)) if distributed.rank() == 0 else nullcontext()
-        with stop_signals() as stopped, log as events:
+        with stop_signals() as stopped, self.journal.open(self.step):
             for batch, shares in self._batches(stopped):
                 self._train_on(batch, shares)
                 due = self.step == self.steps or self.step % every == 0
                 if due:
-                    self._validate(events)
+                    self._validate()
                 if self.ended() or self.step % options.log_every == 0:
-                    self._log(events)
-                progress(self.step, self.steps, self.losses.note() + self.history.note())
+                    self._log()
+                progress(self.step, self.steps, self.journal.note())
                 stop = any(distributed.everyone(len(stopped)))
                 if due or stop:
                     self._save()
                 if stop and not self.ended():
-                    raise self._interrupted()
+                    raise InterruptedTrainingError.at(self.step, self.steps)
 
     def _batches(self, stopped: list[int]) -> Iterator[tuple[PairBatch, Shares]]:
         """Batches until the last step; the last of an epoch is left out where it is too small for batch statistics.
@@ -110,7 +96,7 @@ class Trainer:
                 for batch in self.loader:
                     shares = Shares.of(len(batch.input))
                     if shares.whole >= 2:
-                        self.step, self._position = self.step + 1, self.loader.state_dict()
+                        self.step, self.journal.loader = self.step + 1, self.loader.state_dict()
                         yield batch, shares
                     if self.ended():
                         return
@@ -118,13 +104,8 @@ class Trainer:
             if self.step > self._saved:
                 self._save()
             if stopped:
-                raise self._interrupted() from None
+                raise InterruptedTrainingError.at(self.step, self.steps) from None
             raise
-
-    def _interrupted(self) -> InterruptedTrainingError:
-        why = f"The state after {self.step} of {self.steps} steps is saved." if self.step else "It had not begun."
-        remedy = "Run the same command again to go on (without --overwrite)."
-        return InterruptedTrainingError("Training was interrupted.", why, remedy)
 
     def _train_on(self, pairs: PairBatch, shares: Shares) -> None:
         turn = (self.step - 1) // len(self.loader.partitions)
@@ -147,31 +128,23 @@ class Trainer:
         distributed.sum_gradients(self.optimiser.param_groups[0]["params"])
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
-        self.losses.add(batch.label, loss.terms)
+        self.journal.losses.add(batch.label, loss.terms)
 
     def _set_learning_rate(self) -> None:
         self.optimiser.param_groups[0]["lr"] = self.config.learning_rate(self.step, self.ends)
 
-    def _validate(self, events: EventLog | None) -> None:
+    def _validate(self) -> None:
         """File the loss on valid pairs, as at the end of all that rises; the first rank alone computes it."""
         if self.validation is not None and distributed.rank() == 0:
             self.model.kl_weights.copy_(self._kl_weights)
             self.model.step.fill_(math.inf)
-            losses = self.validation.losses(self.model)
-            found = self.history.add(self.step, losses, keeps_best=self.config.keeps_best)
-            if events is not None:
-                events.add(self.step, found)
-        if self.config.patience:
-            self.stopped_early = distributed.everyone(self.history.since)[0] >= self.config.patience
+            self.journal.validated(self.step, self.validation.losses(self.model))
+        if self.config.patience:  # the other ranks stop with the first
+            history = self.journal.history
+            history.since = distributed.everyone(history.since)[0]
 
-    def _log(self, events: EventLog | None) -> None:
-        """Tell mean losses since the last time, per label; stop where they are not finite."""
-        told = self.losses.tell()
-        if (label := self.losses.diverged()) is not None:
-            raise diverged(self.run, self.step, label)
-        if events is not None:
-            scalars = {f"{term}/{label}": value for label, terms in told.items() for term, value in terms.items()}
-            events.add(self.step, {**scalars, **self._kl(), "learning_rate": self.optimiser.param_groups[0]["lr"]})
+    def _log(self) -> None:
+        self.journal.log(self.step, {**self._kl(), "learning_rate": self.optimiser.param_groups[0]["lr"]})
 
     @torch.no_grad()
     def _kl(self) -> Terms:
@@ -183,15 +156,7 @@ class Trainer:
         return kl_by_dimension(kl)
 
     def _save(self) -> None:
-        if not bool(torch.stack([torch.isfinite(parameter).all() for parameter in self.model.parameters()]).all()):
-            raise diverged(self.run, self.step, "some weights")
+        self.journal.save(self.step, self.model.state_dict(), optimiser_slots(self.model, self.optimiser))
         self._saved = self.step
-        if distributed.rank() != 0:
-            return
-        told = {**self.losses.state_dict(), **self.history.told()}
-        position = {"step": self.step, "loader": self._position, **told}
-        checkpoint = Checkpoint.at(self.run.checkpoints, self.step)
-        slots = optimiser_slots(self.model, self.optimiser)
-        is_best = self.config.keeps_best and self.history.best == self.step
-        save_checkpoint(checkpoint, self.model.state_dict(), slots, position, atomic_file, is_best=is_best)
-        prune(self.run.checkpoints, KEPT_CHECKPOINTS)
+        if distributed.rank() == 0:
+            self.run.prune()

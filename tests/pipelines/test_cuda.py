@@ -17,10 +17,10 @@ from gated_vae.models.registry import METHODS, OBJECTIVES, parse
 from gated_vae.models.vae import GatedVAE, GatedVAEConfig, draw_noise
 from gated_vae.pairing.exact import FactorGrid, pair_exactly
 from gated_vae.pipelines.experiments.seeds import train_seeds
+from gated_vae.pipelines.explore.curves import EventReader
 from gated_vae.pipelines.process import InterruptedTrainingError
 from gated_vae.pipelines.training.config import TrainConfig, TrainOptions
 from gated_vae.pipelines.training.folder import create_run
-from gated_vae.pipelines.training.losses import EventReader
 from gated_vae.pipelines.training.run import open_run
 from gated_vae.pipelines.training.stack import StackTrainer
 from gated_vae.pipelines.training.train import train_single, train_stack

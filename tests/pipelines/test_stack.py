@@ -23,12 +23,12 @@ from gated_vae.pairing.exact import pair_exactly
 from gated_vae.pairing.groups.grid import FactorGrid
 from gated_vae.pairing.stream.loader import PairLoader
 from gated_vae.pipelines.evaluation.opened import open_run as open_model
+from gated_vae.pipelines.explore.curves import EventReader
 from gated_vae.pipelines.process import InterruptedTrainingError
 from gated_vae.pipelines.training import stack
 from gated_vae.pipelines.training.chunks import Walk, id_chunks
 from gated_vae.pipelines.training.config import TrainConfig, TrainOptions
 from gated_vae.pipelines.training.folder import create_run
-from gated_vae.pipelines.training.losses import EventReader
 from gated_vae.pipelines.training.run import open_run
 from gated_vae.pipelines.training.stack import StackTrainer
 from gated_vae.pipelines.training.train import TrainReport, _groups, train, train_stack
@@ -314,8 +314,8 @@ def test_what_cannot_be_stacked_is_refused(tmp_path: Path, grid: Store) -> None:
 
 def test_worker_processes_list_the_same_ids(grid: Store) -> None:
     wanted = configs(grid, "fc", "partners:self_reconstruction=0.5")
-    here = [*id_chunks(wanted, [None] * 4, Walk(0, (30,), chunk=8))]
-    there = [*id_chunks(wanted, [None] * 4, Walk(0, (30,), chunk=8), workers=2)]
+    here = [*id_chunks(wanted, [{}] * 4, Walk(0, (30,), chunk=8))]
+    there = [*id_chunks(wanted, [{}] * 4, Walk(0, (30,), chunk=8), workers=2)]
     assert [len(chunk.partitions) for chunk in here] == [6, 1, 6, 1, 6, 1, 6, 1, 2]  # 210 = 6 * 32 + 18
     for ours, theirs in zip(there, here, strict=True):
         assert torch.equal(ours.input, theirs.input)

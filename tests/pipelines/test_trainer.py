@@ -28,9 +28,9 @@ from gated_vae.pairing.exact import pair_exactly
 from gated_vae.pairing.groups.grid import FactorGrid
 from gated_vae.pairing.stream.loader import PairLoader
 from gated_vae.pipelines.evaluation.opened import OpenRun
+from gated_vae.pipelines.explore.curves import EventReader
 from gated_vae.pipelines.process import InterruptedTrainingError
 from gated_vae.pipelines.training.config import TrainConfig, TrainOptions
-from gated_vae.pipelines.training.losses import EventReader
 from gated_vae.pipelines.training.run import open_run
 from gated_vae.pipelines.training.train import train
 from gated_vae.pipelines.verify import verify
