@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
 from gated_vae.pipelines.process import choose_device, is_a_rank, one_core_each
 from gated_vae.pipelines.training.config import TrainConfig, TrainOptions
 from gated_vae.pipelines.training.folder import planned_run, refuse_place
+from gated_vae.pipelines.training.journal import DivergedError, apart
 from gated_vae.pipelines.training.stack import takes_graphs
 from gated_vae.pipelines.training.train import TrainReport, begin, train, train_stacks
 from gated_vae.preprocessing.errors import UsageError
@@ -29,6 +31,8 @@ def train_seeds(
     ------
     UsageError
         When this process is one of several ranks.
+    DivergedError
+        When training with some of the seeds diverges; with the others it is done.
     GatedVAEError
         When one of the folders holds another run or is in use, before any is begun; or as `train` does.
     """
@@ -51,18 +55,31 @@ def train_seeds(
         left = [run for run in begun.runs if run.path not in trained]
     progress(len(trained), len(outs))
     options = replace(options, device=device, resume=False, overwrite=False)  # all are recorded as they are to be
+    diverged: dict[Path, str] = {}
     if stacked:
-        reports = train_stacks(left, len(left), options, as_note(progress, len(trained), len(outs)))
-        trained |= {report.out: report for report in reports}
+        with apart(diverged):
+            reports = train_stacks(left, len(left), options, as_note(progress, len(trained), len(outs)))
+            trained |= {report.out: report for report in reports}
     elif left:
         with one_core_each(len(left), device) as run_tasks:
-            for report in run_tasks(train_alone, [(run.config, replace(options, out=run.path)) for run in left]):
-                trained[report.out] = report
-                progress(len(trained), len(outs), f"seed {report.out.name}")
+            for found in run_tasks(train_alone, [(run.config, replace(options, out=run.path)) for run in left]):
+                if isinstance(found, DivergedError):
+                    diverged |= found.found
+                else:
+                    trained[found.out] = found
+                    progress(len(trained), len(outs), f"seed {found.out.name}")
+    if diverged:
+        names = ", ".join(out.name for out in outs if out in diverged)
+        raise DivergedError(
+            diverged, f"Leave {names} out of --seeds: the others are trained. " * (len(diverged) < len(outs))
+        )
     return [trained[out] for out in outs]
 
 
-def train_alone(config: TrainConfig, options: TrainOptions) -> TrainReport:
-    """Train one run with one thread (called in a process of its own)."""
+def train_alone(config: TrainConfig, options: TrainOptions) -> TrainReport | DivergedError:
+    """Train one run with one thread (called in a process of its own); raised, its divergence would stop the others."""
     torch.set_num_threads(1)
-    return train(config, options)
+    try:
+        return train(config, options)
+    except DivergedError as error:
+        return error

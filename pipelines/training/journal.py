@@ -143,6 +143,27 @@ def kl_by_dimension(kl: torch.Tensor) -> Terms:
     return {f"{KL_OF}/z{dimension}": value for dimension, value in enumerate(kl.tolist())}
 
 
+class DivergedError(GatedVAEError):
+    """Losses or weights of a run are not finite, or of some: `found` says where, by their folders."""
+
+    def __init__(self, found: Mapping[Path, str], others: str = "") -> None:
+        remedy = f"{others}Lower --lr, or use --precision fp32, in another --out."
+        super().__init__("Training diverged.", " ".join(found.values()), remedy)
+        self.found, self.others = found, others
+
+    def __reduce__(self) -> tuple[type[DivergedError], tuple[Any, ...]]:
+        return type(self), (self.found, self.others)
+
+
+@contextmanager
+def apart(diverged: dict[Path, str]) -> Iterator[None]:
+    """Note where training diverges instead of stopping: others can still go on."""
+    try:
+        yield
+    except DivergedError as error:
+        diverged |= {**error.found, **diverged}  # what was told of a run first stands
+
+
 class Journal:
     """One run's losses, what validations found, its loader's position and its events, alone or as one of a stack.
 
@@ -167,10 +188,10 @@ class Journal:
     def save(self, step: int, weights: Tensors, slots: Tensors) -> None:
         """Save a checkpoint, from which `restore` goes on, with the model's weights and the optimiser's slots.
 
-        The first rank alone writes; all of them refuse weights that are not finite.
+        The first rank alone writes; all of them raise `DivergedError` where weights are not finite.
         """
         if not all(bool(torch.isfinite(tensor).all()) for tensor in weights.values()):
-            raise self._diverged(step, "some weights")
+            raise self._diverged(step, "some weights are")
         if distributed.rank() == 0:
             checkpoint = Checkpoint.at(self.run.checkpoints, step)
             position = {"step": step, "loader": self.loader, **self.losses.state_dict(), **self.history.told()}
@@ -184,10 +205,10 @@ class Journal:
             yield
 
     def log(self, step: int, scalars: Mapping[str, float]) -> None:
-        """Tell mean losses since the last time, and more; stop where they are not finite."""
+        """Tell mean losses since the last time, and more; `DivergedError` where they are not finite."""
         told = self.losses.tell()
         if (label := self.losses.diverged()) is not None:
-            raise self._diverged(step, label)
+            raise self._diverged(step, f"the loss of {label} is")
         means = {f"{term}/{label}": value for label, terms in told.items() for term, value in terms.items()}
         self._tell(step, {**means, **scalars})
 
@@ -199,10 +220,9 @@ class Journal:
         if self._events is not None:
             self._events.add(step, scalars)
 
-    def _diverged(self, step: int, label: str) -> GatedVAEError:
-        kept = f"The checkpoint of step {latest.step} is kept. " if (latest := self.run.latest()) else ""
-        why = f"By step {step} the loss of {label} is not finite in {self.run.path}."
-        return GatedVAEError("Training diverged.", why, f"{kept}Lower --lr, or use --precision fp32, in another --out.")
+    def _diverged(self, step: int, what: str) -> DivergedError:
+        kept = f"; the checkpoint of step {latest.step} is kept" if (latest := self.run.latest()) else ""
+        return DivergedError({self.run.path: f"By step {step} {what} not finite in {self.run.path}{kept}."})
 
     @property
     def stopped_early(self) -> bool:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -29,7 +30,7 @@ from gated_vae.pipelines.process import (
 )
 from gated_vae.pipelines.training.chunks import IdChunk, Walk, id_chunks
 from gated_vae.pipelines.training.config import TrainConfig, TrainOptions
-from gated_vae.pipelines.training.journal import Found, Journal, kl_by_dimension
+from gated_vae.pipelines.training.journal import DivergedError, Found, Journal, apart, kl_by_dimension
 from gated_vae.pipelines.training.run import Run, load_checkpoint
 from gated_vae.pipelines.training.validation import Validation
 from gated_vae.preprocessing.errors import GatedVAEError
@@ -105,6 +106,7 @@ class StackTrainer:
         self.method, self.partitions = self.config.model.method, list(self.config.model.latent)
         self.images = load_images(store, self.device)
         self.journals = [Journal(run) for run in runs]
+        self._diverged: dict[Path, str] = {}  # told when the state of the others is saved
         self.step = max(
             set.intersection(*(run.saved_steps() for run in runs)), default=0
         )  # the newest that all have saved
@@ -187,12 +189,14 @@ class StackTrainer:
                 if self.ended() and self.step % options.log_every:
                     self._log()
                     progress(self.step, self.steps, self.journals[0].note())
-                if due or stopped:
+                if due or stopped or self._diverged:
                     self._save()
+                if stopped and not self.ended():
+                    raise InterruptedTrainingError.at(self.step, self.steps)
+                if self._diverged:
+                    raise DivergedError(self._diverged)
                 if self.ended():
                     return
-                if stopped:
-                    raise InterruptedTrainingError.at(self.step, self.steps)
 
     def _saved_at_the_end_of(self, chunks: Iterator[IdChunk]) -> Iterator[IdChunk]:
         """The chunks; where no more come (their store is gone, a worker has died), the state is saved first."""
@@ -290,7 +294,8 @@ class StackTrainer:
         rate = self.config.learning_rate(self.step, self.ends)
         every_kl = self.stack.kl(self.images[self._inputs.long()]).cpu()
         for journal, kl in zip(self.journals, every_kl, strict=True):
-            journal.log(self.step, {**kl_by_dimension(kl), "learning_rate": rate})
+            with apart(self._diverged):
+                journal.log(self.step, {**kl_by_dimension(kl), "learning_rate": rate})
 
     def _weights(self) -> dict[str, torch.Tensor]:
         """What a model's `state_dict` has, of all of them."""
@@ -307,7 +312,7 @@ class StackTrainer:
                 self.journals[index].validated(self.step, validation.losses(model))
 
     def _save(self) -> None:
-        """Save every model as an ordinary run's checkpoint."""
+        """Save every model that has not diverged as an ordinary run's checkpoint."""
         self._collect()
         weights = {name: value.cpu() for name, value in self._weights().items()}
         slots = {
@@ -318,7 +323,9 @@ class StackTrainer:
         for index, journal in enumerate(self.journals):
             own = {name: value[index] for name, value in weights.items()}
             kept = {name: value[index] if value.dim() else value for name, value in slots.items()}
-            journal.save(self.step, own, kept)
+            if journal.run.path not in self._diverged:
+                with apart(self._diverged):
+                    journal.save(self.step, own, kept)
         for run in self.runs:  # once all have that step
             run.prune()
 

@@ -17,7 +17,7 @@ from gated_vae.pairing.stream.loader import PairLoader, open_source
 from gated_vae.pipelines.process import choose_device, is_gpu_failure
 from gated_vae.pipelines.training.config import TrainConfig, TrainOptions
 from gated_vae.pipelines.training.folder import create_run, refuse_place
-from gated_vae.pipelines.training.journal import Found
+from gated_vae.pipelines.training.journal import DivergedError, Found, apart
 from gated_vae.pipelines.training.run import Run, open_run, outline_of
 from gated_vae.pipelines.training.stack import StackTrainer, takes_graphs, too_large, why_not_stacked
 from gated_vae.pipelines.training.trainer import Trainer
@@ -70,7 +70,9 @@ def train(
     Raises
     ------
     GatedVAEError
-        When the folder holds another run or is in use, the store has no such pairs, the loss is not finite, or a GPU fails.
+        When the folder holds another run or is in use, the store has no such pairs, or a GPU fails.
+    DivergedError
+        When the loss or weights are not finite.
     InterruptedTrainingError
         When SIGINT or SIGTERM came; the state is saved.
     """
@@ -114,7 +116,9 @@ def train_stack(
     Raises
     ------
     GatedVAEError
-        When they cannot be stacked, a folder holds another run or is in use, memory does not suffice, or a loss is not finite.
+        When they cannot be stacked, a folder holds another run or is in use, or memory does not suffice.
+    DivergedError
+        When the losses or weights of some are not finite; the state of the others is saved.
     InterruptedTrainingError
         When SIGINT or SIGTERM came; the state is saved.
     """
@@ -139,15 +143,27 @@ def train_stack(
 def train_stacks(
     runs: Sequence[Run], size: int, options: TrainOptions, progress: Progress = ignore
 ) -> list[TrainReport]:
-    """Train runs, at most `size` at a time: those that can be stacked and have come equally far; alone what fits to no other."""
-    reports = []
+    """Train runs, at most `size` at a time: those that can be stacked and have come equally far; alone what fits to no other.
+
+    Where some diverge, the others go on without them to their end, and then `DivergedError` is raised.
+    """
+    reports: list[TrainReport] = []
+    diverged: dict[Path, str] = {}
     for group in _groups(runs, size):
-        configs, outs = [run.config for run in group], [run.path for run in group]
-        if why_not_stacked(configs):
-            reports.append(train(configs[0], replace(options, out=outs[0]), progress))
-        else:
-            reports += train_stack(configs, outs, options, progress)
+        while left := [run for run in group if run.path not in diverged]:
+            with apart(diverged):
+                reports += _train_group(left, options, progress)
+                break
+    if diverged:
+        raise DivergedError(diverged)
     return reports
+
+
+def _train_group(runs: Sequence[Run], options: TrainOptions, progress: Progress) -> list[TrainReport]:
+    configs, outs = [run.config for run in runs], [run.path for run in runs]
+    if why_not_stacked(configs):
+        return [train(configs[0], replace(options, out=outs[0]), progress)]
+    return train_stack(configs, outs, options, progress)
 
 
 def _groups(runs: Sequence[Run], size: int) -> list[list[Run]]:

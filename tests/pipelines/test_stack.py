@@ -29,13 +29,14 @@ from gated_vae.pipelines.training import stack
 from gated_vae.pipelines.training.chunks import Walk, id_chunks
 from gated_vae.pipelines.training.config import TrainConfig, TrainOptions
 from gated_vae.pipelines.training.folder import create_run
+from gated_vae.pipelines.training.journal import DivergedError
 from gated_vae.pipelines.training.run import open_run
 from gated_vae.pipelines.training.stack import StackTrainer
-from gated_vae.pipelines.training.train import TrainReport, _groups, train, train_stack
+from gated_vae.pipelines.training.train import TrainReport, _groups, train, train_stack, train_stacks
 from gated_vae.pipelines.training.trainer import Trainer
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.store import Store, open_store
-from tests.ranks import cancelled
+from tests.ranks import assert_same_weights, cancelled
 from tests.stores import make_grid_store
 
 LATENT = {"left": 2, "right": 3}
@@ -355,6 +356,38 @@ def test_runs_are_stacked_that_have_come_equally_far(tmp_path: Path, grid: Store
 
     assert together(9) == [["0", "1", "5"], ["2", "3", "4"]]
     assert together(2) == [["0", "1"], ["2", "3"], ["4"], ["5"]]
+
+
+@pytest.mark.parametrize(
+    ("log_every", "what"),
+    [(5, "By step 15 the loss of (left|right) is not finite"), (50, "By step 20 some weights are not finite")],
+)
+def test_where_one_diverges_the_others_go_on_without_it(
+    tmp_path: Path, grid: Store, monkeypatch: pytest.MonkeyPatch, log_every: int, what: str
+) -> None:
+    wanted = [replace(configs(grid, "fc", "gate")[1], seed=seed) for seed in range(3)]
+    options = TrainOptions(tmp_path, device="cpu", log_every=log_every, checkpoint_every=10)
+    whole = [tmp_path / f"whole-{seed}" for seed in range(3)]
+    train_stack(wanted, whole, options)
+    honest = StackTrainer._train_on
+
+    def spoiled(self: StackTrainer, ids: StepBatch) -> None:
+        honest(self, ids)
+        for index, run in enumerate(self.runs):
+            if run.config.seed == 1 and self.step == 13:
+                next(iter(self.stack.parameters.values())).data[index] = torch.nan
+
+    monkeypatch.setattr(StackTrainer, "_train_on", spoiled)
+    runs = [create_run(tmp_path / f"{one.seed}", replace(one, stacked=True), grid) for one in wanted]
+    with pytest.raises(DivergedError, match=what) as diverged:
+        train_stacks(runs, 3, options)
+    assert diverged.value.found.keys() == {runs[1].path}
+    assert f"{runs[1].path}; the checkpoint of step 10 is kept" in diverged.value.why
+    assert runs[1].saved_steps() == {10}
+    assert not runs[1].metrics.exists()
+    for run, other in zip(runs[::2], whole[::2], strict=True):
+        assert run.is_trained(40)
+        assert_same_weights(run.path, other)
 
 
 def test_how_many_models_fit_is_told_where_memory_does_not_suffice(

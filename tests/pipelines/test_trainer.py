@@ -369,7 +369,7 @@ def test_weights_that_are_not_finite_are_not_saved_though_the_loss_still_is(
         return replace(loss, total=loss.total * math.nan)
 
     monkeypatch.setattr(GatedVAE, "loss", spoiled)
-    with pytest.raises(GatedVAEError, match="loss of some weights is not finite"):
+    with pytest.raises(GatedVAEError, match="By step 1 some weights are not finite"):
         train(config(store, steps=1), TrainOptions(tmp_path / "run"))
     assert checkpoints(tmp_path / "run" / "checkpoints") == []
 

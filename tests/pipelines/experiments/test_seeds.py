@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from gated_vae.pipelines.experiments.seeds import train_seeds
 from gated_vae.pipelines.presets import read_seeds
 from gated_vae.pipelines.process import InterruptedTrainingError
 from gated_vae.pipelines.training.config import TrainOptions
+from gated_vae.pipelines.training.journal import DivergedError, RunningLosses
 from gated_vae.pipelines.training.run import open_run
 from gated_vae.pipelines.training.train import train
 from gated_vae.preprocessing.errors import GatedVAEError, UsageError
@@ -162,6 +164,50 @@ def test_places_that_are_taken_are_refused_before_any_is_begun(
             train_seeds(wanted, [0, 1], TrainOptions(place), store)
     assert in_turn == []
     assert not (tmp_path / "many" / "0" / "config.json").exists()
+
+
+def test_where_one_diverges_the_others_are_trained_and_told_how_to_see(
+    store: Store,
+    tmp_path: Path,
+    in_turn: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    honest = RunningLosses.add
+
+    def spoiled(self: RunningLosses, label: str, terms: Mapping[str, torch.Tensor], steps: int = 1) -> None:
+        bad = in_turn[-1] == "1" and label == "pose"
+        honest(self, label, {name: term * math.nan for name, term in terms.items()} if bad else terms, steps)
+
+    monkeypatch.setattr(RunningLosses, "add", spoiled)
+    words = ("train", store.path, *WORDS, "--steps", "4", "--out", tmp_path, "--seeds")
+    assert pipe(*words, "0-2") == 1
+    assert in_turn == ["0", "1", "2"]
+    told = capsys.readouterr().err
+    assert f"By step 4 the loss of pose is not finite in {tmp_path / '1'}." in told
+    assert "Leave 1 out of --seeds: the others are trained." in told
+    assert pipe(*words, "0,2") == 0
+    assert pipe(*words, "1") == 1
+    assert "Leave" not in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("stacked")
+def test_where_one_of_a_stack_diverges_it_is_told_as_such(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = RunningLosses.tell
+    spoiled = [0, 1]  # of the first two that tell, the second
+
+    def tell(self: RunningLosses) -> dict[str, dict[str, float]]:
+        told = honest(self)
+        if spoiled and spoiled.pop(0):
+            self.means["pose"] = {"kl": math.inf}
+        return told
+
+    monkeypatch.setattr(RunningLosses, "tell", tell)
+    with pytest.raises(DivergedError, match="Leave 1 out of --seeds"):
+        train_seeds(config(store), range(3), TrainOptions(tmp_path, log_every=5), store)
+    assert [open_run(tmp_path / f"{seed}").is_trained(30) for seed in range(3)] == [True, False, True]
 
 
 @pytest.mark.usefixtures("stacked")
