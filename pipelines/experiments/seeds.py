@@ -10,7 +10,6 @@ import torch
 
 from gated_vae.pipelines.process import choose_device, is_a_rank, one_core_each
 from gated_vae.pipelines.training.config import TrainConfig, TrainOptions
-from gated_vae.pipelines.training.folder import planned_run, refuse_place
 from gated_vae.pipelines.training.journal import DivergedError, apart
 from gated_vae.pipelines.training.stack import takes_graphs
 from gated_vae.pipelines.training.train import TrainReport, begin, train, train_stacks
@@ -44,14 +43,8 @@ def train_seeds(
     config = replace(config, device=torch.device(device).type, stacked=stacked)
     configs = [replace(config, seed=seed) for seed in seeds]
     outs = [options.out / str(seed) for seed in seeds]
-    for one, out in zip(configs, outs, strict=True):
-        refuse_place(out, one)
-        planned_run(out, one, store, extend=options.resume, overwrite=options.overwrite)
     with begin(configs, outs, options, store) as begun:
-        done = [run for run in begun.runs if run.is_trained(begun.steps)]
-        for run in done:  # a death may have come before that was done
-            run.tidy()
-        trained = {run.path: TrainReport.of(run) for run in done}
+        trained = begun.done()
         left = [run for run in begun.runs if run.path not in trained]
     progress(len(trained), len(outs))
     options = replace(options, device=device, resume=False, overwrite=False)  # all are recorded as they are to be
@@ -70,9 +63,8 @@ def train_seeds(
                     progress(len(trained), len(outs), f"seed {found.out.name}")
     if diverged:
         names = ", ".join(out.name for out in outs if out in diverged)
-        raise DivergedError(
-            diverged, f"Leave {names} out of --seeds: the others are trained. " * (len(diverged) < len(outs))
-        )
+        others = f"Leave {names} out of --seeds: the others are trained. " if len(diverged) < len(outs) else ""
+        raise DivergedError(diverged, others)
     return [trained[out] for out in outs]
 
 

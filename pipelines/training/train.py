@@ -16,7 +16,7 @@ from gated_vae.pairing.stream.address import is_address
 from gated_vae.pairing.stream.loader import PairLoader, open_source
 from gated_vae.pipelines.process import choose_device, is_gpu_failure
 from gated_vae.pipelines.training.config import TrainConfig, TrainOptions
-from gated_vae.pipelines.training.folder import create_run, refuse_place
+from gated_vae.pipelines.training.folder import create_run, planned_run, refuse_place
 from gated_vae.pipelines.training.journal import DivergedError, Found, apart
 from gated_vae.pipelines.training.run import Run, open_run, outline_of
 from gated_vae.pipelines.training.stack import StackTrainer, takes_graphs, too_large, why_not_stacked
@@ -202,27 +202,38 @@ class Begun:
     validations: list[Validation | None]
     steps: int
 
+    def done(self) -> dict[Path, TrainReport]:
+        """What is told of those that are trained already, by folder."""
+        done = [run for run in self.runs if run.is_trained(self.steps)]
+        for run in done if distributed.rank() == 0 else ():  # a death may have come before that was done
+            run.tidy()
+        return {run.path: TrainReport.of(run) for run in done}
+
 
 @contextmanager
 def begin(
     configs: Sequence[TrainConfig], outs: Sequence[Path], options: TrainOptions, store: Store | None = None
 ) -> Iterator[Begun]:
-    """Hold the folders of runs of one store, new ones or such as go on; what cannot be trained is refused before it is a run."""
-    first = distributed.rank() == 0  # the rank that writes
+    """Hold the folders of runs of one store, new ones or such as go on; all that cannot be is refused before any is begun."""
+    wanted = [*zip(outs, configs, strict=True)]
+    for out, config in wanted:
+        refuse_place(out, config)
+    loader = open_loader(configs[0], store)
+    validations = [Validation.of(config, loader.store) for config in configs]
+    steps = max(config.length(len(loader)) for config in configs)
+    if options.overwrite and configs[0].initial:
+        open_run(Path(configs[0].initial)).model()
     with ExitStack() as held:
-        for config, out in zip(configs, outs, strict=True):
-            refuse_place(out, config)
-            if first:
+        if distributed.rank() == 0:  # which writes
+            how = {"extend": options.resume, "overwrite": options.overwrite}
+            for out, config in wanted:
+                planned_run(out, config, loader.store, **how)  # refused before there is a folder
+            for out in outs:
                 held.enter_context(locked(out))
-        loader = open_loader(configs[0], store)
-        validations = [Validation.of(config, loader.store) for config in configs]
-        steps = max(config.length(len(loader)) for config in configs)
-        if options.overwrite and configs[0].initial:
-            open_run(Path(configs[0].initial)).model()  # refused before anything is removed
-        for config, out in zip(configs, outs, strict=True) if first else ():
-            create_run(out, config, loader.store, extend=options.resume, overwrite=options.overwrite)
+            for out, config in wanted:
+                create_run(out, config, loader.store, **how)
         distributed.everyone(0)  # so that all ranks find them
-        runs = [open_run(out).using(config) for config, out in zip(configs, outs, strict=True)]
+        runs = [open_run(out).using(config) for out, config in wanted]
         yield Begun(runs, loader, validations, steps)
 
 
@@ -253,10 +264,8 @@ def train_runs(
     first = distributed.rank() == 0
     with begin(configs, outs, options, store) as begun:
         runs = begun.runs
-        if all(run.is_trained(begun.steps) for run in runs):
-            for run in runs if first else ():  # a death may have come before that was done
-                run.tidy()
-            return [TrainReport.of(run) for run in runs]
+        if len(done := begun.done()) == len(runs):
+            return [*done.values()]
         with _gpu_failures(runs):
             trainer = make(begun)
             start = trainer.step

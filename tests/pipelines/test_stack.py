@@ -310,6 +310,10 @@ def test_what_cannot_be_stacked_is_refused(tmp_path: Path, grid: Store) -> None:
         train_stack([replace(wanted[0], store="grpc://127.0.0.1:1")], [tmp_path / "0"], TrainOptions(tmp_path))
     with pytest.raises(GatedVAEError, match="Fine-tuning"):
         train_stack([replace(wanted[0], decoder_only=True)], [tmp_path / "0"], TrainOptions(tmp_path))
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1" / "notes.txt").write_text("mine")
+    with pytest.raises(GatedVAEError, match="1 is not empty"):
+        train_stack(wanted[:2], [tmp_path / "0", tmp_path / "1"], TrainOptions(tmp_path))
     assert not (tmp_path / "0").exists()
 
 

@@ -314,7 +314,7 @@ def test_what_cannot_be_trained_leaves_no_run(
 ) -> None:
     with pytest.raises(GatedVAEError, match=message):
         train(config(store, model=model), TrainOptions(tmp_path / "run"))
-    assert not (tmp_path / "run" / "config.json").exists()
+    assert not (tmp_path / "run").exists()
 
 
 def test_overwriting_takes_away_all_that_other_commands_have_made_of_the_run(tmp_path: Path, store: Store) -> None:
