@@ -57,7 +57,7 @@ def train_seeds(
         with one_core_each(len(left), device) as run_tasks:
             for found in run_tasks(train_alone, [(run.config, replace(options, out=run.path)) for run in left]):
                 if isinstance(found, DivergedError):
-                    diverged |= found.found
+                    diverged |= found.where
                 else:
                     trained[found.out] = found
                     progress(len(trained), len(outs), f"seed {found.out.name}")

@@ -114,6 +114,10 @@ class TrainConfig:
         """How many validations in a row that are no better end training; 0 for any number."""
         return int(self.keep.partition(":")[2] or 0)
 
+    def stops_after(self, validations: int) -> bool:
+        """Whether training ends early where so many validations in a row were no better."""
+        return 0 < self.patience <= validations
+
     def ends(self, epoch: int) -> tuple[int, ...]:
         """The last step of each schedule, the last of all last, where an epoch has so many steps."""
         return (*(end * (epoch if self.epochs else 1) for end in self.earlier), self.length(epoch))
@@ -179,9 +183,9 @@ class TrainConfig:
 class TrainOptions:
     """What does not change the result: where and how to run it."""
 
-    out: Path
+    out: Path  # the run's folder
     device: str = "auto"
-    resume: bool = False
-    overwrite: bool = False
-    log_every: int = 50
-    checkpoint_every: int = 1000
+    resume: bool = False  # go on beyond the end of the run that is there
+    overwrite: bool = False  # train anew in place of the run that is there
+    log_every: int = 50  # steps
+    checkpoint_every: int = 1000  # steps

@@ -16,7 +16,6 @@ from gated_vae.pipelines.training.run import (
     CHECKPOINTS,
     FIGURES,
     REPLACED,
-    RUN_SCHEMA_VERSION,
     TUNED,
     Run,
     config_path,
@@ -108,8 +107,8 @@ def create_run(path: Path, config: TrainConfig, store: Store, *, extend: bool = 
     there = is_there(config_path(path))
     if there and overwrite:
         _set_aside(path)
-    if not there or overwrite or _recorded_as(open_run(path)) != _recorded_as(run):
-        write_json(config_path(path), _recorded_as(run))
+    if not there or overwrite or open_run(path).to_dict() != run.to_dict():
+        write_json(config_path(path), run.to_dict())
     return run
 
 
@@ -133,20 +132,6 @@ def _has_its_store(run: Run) -> bool:
     except GatedVAEError:
         return False
     return True
-
-
-def _recorded_as(run: Run) -> dict[str, Any]:
-    """What ``config.json`` says: paths as they are from anywhere."""
-    config = run.config
-    store = config.store if is_address(config.store) else str(Path(config.store).absolute())
-    initial = config.initial and str(Path(config.initial).absolute())
-    return {
-        "schema_version": RUN_SCHEMA_VERSION,
-        "store_digest": run.store_digest,
-        "pairs_digest": run.pairs_digest,
-        "store_from_here": run.from_here,
-        "train": {**config.to_dict(), "store": store, "initial": initial},
-    }
 
 
 def _earlier(there: Run, config: TrainConfig) -> tuple[int, ...]:

@@ -144,15 +144,15 @@ def kl_by_dimension(kl: torch.Tensor) -> Terms:
 
 
 class DivergedError(GatedVAEError):
-    """Losses or weights of a run are not finite, or of some: `found` says where, by their folders."""
+    """Losses or weights of runs are not finite: `where`, by the runs' folders; `others` says what became of the rest."""
 
-    def __init__(self, found: Mapping[Path, str], others: str = "") -> None:
+    def __init__(self, where: Mapping[Path, str], others: str = "") -> None:
         remedy = f"{others}Lower --lr, or use --precision fp32, in another --out."
-        super().__init__("Training diverged.", " ".join(found.values()), remedy)
-        self.found, self.others = found, others
+        super().__init__("Training diverged.", " ".join(where.values()), remedy)
+        self.where, self.others = where, others
 
     def __reduce__(self) -> tuple[type[DivergedError], tuple[Any, ...]]:
-        return type(self), (self.found, self.others)
+        return type(self), (self.where, self.others)
 
 
 @contextmanager
@@ -161,7 +161,7 @@ def apart(diverged: dict[Path, str]) -> Iterator[None]:
     try:
         yield
     except DivergedError as error:
-        diverged |= {**error.found, **diverged}  # what was told of a run first stands
+        diverged |= {**error.where, **diverged}  # what was told of a run first stands
 
 
 class Journal:
@@ -227,7 +227,7 @@ class Journal:
     @property
     def stopped_early(self) -> bool:
         """Whether as many validations in a row as the run was to wait for were no better."""
-        return 0 < self.run.config.patience <= self.history.since
+        return self.run.config.stops_after(self.history.since)
 
     def found(self) -> Found:
         """What is filed when the run is trained."""

@@ -44,6 +44,19 @@ class Run:
     moved: Path | None = field(default=None, compare=False)  # where its store is said to lie
     results: Path | None = field(default=None, compare=False)  # where measures and pictures go if not into its folder
 
+    def to_dict(self) -> dict[str, Any]:
+        """What ``config.json`` says of it: paths as they are from anywhere."""
+        config = self.config
+        store = config.store if is_address(config.store) else str(Path(config.store).absolute())
+        initial = config.initial and str(Path(config.initial).absolute())
+        return {
+            "schema_version": RUN_SCHEMA_VERSION,
+            "store_digest": self.store_digest,
+            "pairs_digest": self.pairs_digest,
+            "store_from_here": self.from_here,
+            "train": {**config.to_dict(), "store": store, "initial": initial},
+        }
+
     @property
     def written(self) -> Path:
         """Where what is measured and drawn goes."""
@@ -92,7 +105,7 @@ class Run:
     def stopped_early(self) -> bool:
         """Whether training has filed that as many validations in a row as it was to wait for were no better."""
         since: int = self.read_metrics().get("train", {}).get("valid", {}).get("since", 0)
-        return 0 < self.config.patience <= since
+        return self.config.stops_after(since)
 
     def add_metrics(self, command: str, values: dict[str, Any]) -> None:
         """Write one command's figures beside the others'."""

@@ -21,13 +21,7 @@ from gated_vae.models.objectives.base import Encoded, Posterior, Terms
 from gated_vae.models.stacked import Stack, bytes_of_one
 from gated_vae.models.vae import GatedVAE, optimiser_groups
 from gated_vae.pairing.stream.address import is_address
-from gated_vae.pipelines.process import (
-    InterruptedTrainingError,
-    choose_products,
-    keep_freed_memory,
-    stop_signals,
-    why_not_compile,
-)
+from gated_vae.pipelines.process import InterruptedTrainingError, set_up, stop_signals, why_not_compile
 from gated_vae.pipelines.training.chunks import IdChunk, Walk, id_chunks
 from gated_vae.pipelines.training.config import TrainConfig, TrainOptions
 from gated_vae.pipelines.training.journal import DivergedError, Found, Journal, apart, kl_by_dimension
@@ -98,18 +92,15 @@ class StackTrainer:
         device: str,
         validations: Sequence[Validation | None] = (),
     ) -> None:
-        keep_freed_memory()
-        torch.backends.cudnn.deterministic = True
-        choose_products(runs[0].config.precision, device)
+        set_up(runs[0].config.precision, device)
         self.runs, self.device, self.config = runs, torch.device(device), runs[0].config
         self.ends, self.steps, self.validations = ends, ends[-1], validations
         self.method, self.partitions = self.config.model.method, list(self.config.model.latent)
         self.images = load_images(store, self.device)
         self.journals = [Journal(run) for run in runs]
         self._diverged: dict[Path, str] = {}  # told when the state of the others is saved
-        self.step = max(
-            set.intersection(*(run.saved_steps() for run in runs)), default=0
-        )  # the newest that all have saved
+        saved = [run.saved_steps() for run in runs]
+        self.step = max(set.intersection(*saved), default=0)  # the newest that all have saved
         self._models, slots = zip(*map(self._open, self.journals), strict=True)
         self.stack = Stack(self._models, self.device)
         self._kl_weights = self.stack.buffers["kl_weights"].clone()
@@ -179,16 +170,14 @@ class StackTrainer:
                     self.step += 1
                     self._train_on(ids)
                     if self.step % options.log_every == 0:
-                        self._log()
-                        progress(self.step, self.steps, self.journals[0].note())
+                        self._log(progress)
                 for journal, position in zip(self.journals, chunk.positions, strict=True):
                     journal.loader = position
                 due = self.step == self.steps or self.step % every == 0
                 if due:
                     self._validate()
                 if self.ended() and self.step % options.log_every:
-                    self._log()
-                    progress(self.step, self.steps, self.journals[0].note())
+                    self._log(progress)
                 if due or stopped or self._diverged:
                     self._save()
                 if stopped and not self.ended():
@@ -289,13 +278,14 @@ class StackTrainer:
                 journal.losses.add(label, own, self._counts[label])
         self._sums, self._counts = {}, Counter()
 
-    def _log(self) -> None:
+    def _log(self, progress: Progress) -> None:
         self._collect()
         rate = self.config.learning_rate(self.step, self.ends)
         every_kl = self.stack.kl(self.images[self._inputs.long()]).cpu()
         for journal, kl in zip(self.journals, every_kl, strict=True):
             with apart(self._diverged):
                 journal.log(self.step, {**kl_by_dimension(kl), "learning_rate": rate})
+        progress(self.step, self.steps, self.journals[0].note())
 
     def _weights(self) -> dict[str, torch.Tensor]:
         """What a model's `state_dict` has, of all of them."""

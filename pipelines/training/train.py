@@ -218,11 +218,11 @@ def begin(
     wanted = [*zip(outs, configs, strict=True)]
     for out, config in wanted:
         refuse_place(out, config)
-    loader = open_loader(configs[0], store)
+    loader = _open_loader(configs[0], store)
     validations = [Validation.of(config, loader.store) for config in configs]
     steps = max(config.length(len(loader)) for config in configs)
     if options.overwrite and configs[0].initial:
-        open_run(Path(configs[0].initial)).model()
+        open_run(Path(configs[0].initial)).model()  # it can be read, or nothing is removed
     with ExitStack() as held:
         if distributed.rank() == 0:  # which writes
             how = {"extend": options.resume, "overwrite": options.overwrite}
@@ -249,7 +249,7 @@ class AnyTrainer(Protocol):
         """Train to the last step."""
 
     def found(self) -> list[Found]:
-        """Each run's."""
+        """What is filed of each run."""
 
 
 def train_runs(
@@ -302,7 +302,7 @@ def _agree(start: int, options: TrainOptions) -> None:
         raise GatedVAEError(f"The ranks see different runs in {options.out}.", why, "Give an --out that all share.")
 
 
-def open_loader(config: TrainConfig, store: Store | None) -> PairLoader:
+def _open_loader(config: TrainConfig, store: Store | None) -> PairLoader:
     """The loader that a model is trained from; refused where they do not fit, or there can be no such model."""
     outline_of(config, "The network cannot be built.", "Choose other options.")
     _refuse_untold(config, store or open_source(config.store))

@@ -17,7 +17,7 @@ from gated_vae.models.noise import draw_normal
 from gated_vae.models.objectives.base import gaussian_kl
 from gated_vae.models.vae import GatedVAE, draw_noise, optimiser_groups
 from gated_vae.pairing.stream.loader import PairBatch, PairLoader
-from gated_vae.pipelines.process import InterruptedTrainingError, choose_products, keep_freed_memory, stop_signals
+from gated_vae.pipelines.process import InterruptedTrainingError, set_up, stop_signals
 from gated_vae.pipelines.training.config import TrainOptions
 from gated_vae.pipelines.training.journal import Found, Journal, Terms, kl_by_dimension
 from gated_vae.pipelines.training.run import Run, load_checkpoint, open_run
@@ -29,15 +29,13 @@ class Trainer:
     """Model, optimiser, loader and their position in one run."""
 
     def __init__(self, run: Run, loader: PairLoader, validation: Validation | None, device: str) -> None:
-        keep_freed_memory()
+        set_up(run.config.precision, device)
         self.run, self.config, self.loader, self.device = run, run.config, loader, device
         self.ends = self.config.ends(len(loader))
         self.steps, self.method = self.ends[-1], self.config.model.method
         self._axes = len(self.config.model.image_shape)
         loader.itself = lambda step: self_reconstruction_at(self.method, step, self.ends[0])
         torch.manual_seed(self.config.seed)
-        torch.backends.cudnn.deterministic = True
-        choose_products(self.config.precision, device)
         self.model = GatedVAE(self.config.model, self.config.precision).to(device)
         self._kl_weights = self.model.kl_weights.clone()
         distributed.synchronise_batch_norm(self.model)

@@ -385,7 +385,7 @@ def test_where_one_diverges_the_others_go_on_without_it(
     runs = [create_run(tmp_path / f"{one.seed}", replace(one, stacked=True), grid) for one in wanted]
     with pytest.raises(DivergedError, match=what) as diverged:
         train_stacks(runs, 3, options)
-    assert diverged.value.found.keys() == {runs[1].path}
+    assert diverged.value.where.keys() == {runs[1].path}
     assert f"{runs[1].path}; the checkpoint of step 10 is kept" in diverged.value.why
     assert runs[1].saved_steps() == {10}
     assert not runs[1].metrics.exists()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -205,8 +206,10 @@ def test_where_one_of_a_stack_diverges_it_is_told_as_such(
         return told
 
     monkeypatch.setattr(RunningLosses, "tell", tell)
-    with pytest.raises(DivergedError, match="Leave 1 out of --seeds"):
+    with pytest.raises(DivergedError, match="Leave 1 out of --seeds") as diverged:
         train_seeds(config(store), range(3), TrainOptions(tmp_path, log_every=5), store)
+    elsewhere = pickle.loads(pickle.dumps(diverged.value))
+    assert (str(elsewhere), elsewhere.where) == (str(diverged.value), diverged.value.where)
     assert [open_run(tmp_path / f"{seed}").is_trained(30) for seed in range(3)] == [True, False, True]
 
 
