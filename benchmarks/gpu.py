@@ -23,7 +23,8 @@ from gated_vae.models.vae import GatedVAE, GatedVAEConfig, draw_noise
 from gated_vae.pairing.groups.kmeans import group_kmeans
 from gated_vae.pipelines.training import stack
 from gated_vae.pipelines.training.config import TrainConfig
-from gated_vae.pipelines.training.run import create_run, open_run
+from gated_vae.pipelines.training.folder import create_run
+from gated_vae.pipelines.training.run import open_run
 from gated_vae.pipelines.training.stack import StackTrainer
 from gated_vae.preprocessing.store import Store, open_store
 

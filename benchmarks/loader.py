@@ -24,7 +24,7 @@ from benchmarks.timing import Record, alternate, ratio, show
 from gated_vae.models.methods.base import StepBatch
 from gated_vae.models.vae import GatedVAE, GatedVAEConfig, draw_noise
 from gated_vae.pairing.stream.loader import PairBatch, PairLoader
-from gated_vae.pipelines.training.process import choose_precision, keep_freed_memory
+from gated_vae.pipelines.process import choose_precision, keep_freed_memory
 from gated_vae.preprocessing.store import Store
 
 BATCH = 128

@@ -196,7 +196,7 @@ def compare(python: str, repeats: int) -> int:
     import torch
 
     from benchmarks.timing import alternate, ratio, show
-    from gated_vae.pipelines.training.process import choose_precision, keep_freed_memory
+    from gated_vae.pipelines.process import choose_precision, keep_freed_memory
 
     torch.set_num_threads(1)
     keep_freed_memory()

@@ -112,8 +112,8 @@ def encode(path: Path, samples: int) -> Phases:
     """Codes of every image, by a small network after a single step."""
     from gated_vae.models.vae import GatedVAEConfig  # here, as torch would show in the memory of every stage
     from gated_vae.pipelines.evaluation.opened import encode_store, open_run
-    from gated_vae.pipelines.training.config import TrainConfig
-    from gated_vae.pipelines.training.trainer import TrainOptions, train
+    from gated_vae.pipelines.training.config import TrainConfig, TrainOptions
+    from gated_vae.pipelines.training.train import train
 
     store, run = open_store(path), path.with_name(f"{path.name}-run")
     model = GatedVAEConfig(dict.fromkeys(store.partitions, 4), image_shape=(SIDE, SIDE), network="fc", hidden=(16, 16))

@@ -23,7 +23,7 @@ from gated_vae.models.methods.exchange import Exchange
 from gated_vae.models.methods.vae import Ungated
 from gated_vae.models.objectives import BetaVAE
 from gated_vae.models.vae import GatedVAE, GatedVAEConfig, draw_noise
-from gated_vae.pipelines.training.process import choose_precision, keep_freed_memory
+from gated_vae.pipelines.process import choose_precision, keep_freed_memory
 
 BATCH = 128
 LATENT = {"position": 2, "rotation": 2, "shape": 2, "size": 2}

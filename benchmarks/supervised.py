@@ -17,7 +17,7 @@ import torch
 
 from gated_vae.models.registry import NETWORKS
 from gated_vae.pipelines.evaluation.labels import read_labels
-from gated_vae.pipelines.training.presets import PRESETS, read_hidden
+from gated_vae.pipelines.presets import PRESETS, read_hidden
 from gated_vae.preprocessing.store import open_store
 
 BATCH, RATE, SHIFT = 128, 1e-3, 2

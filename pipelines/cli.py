@@ -91,7 +91,7 @@ def main(arguments: list[str] | None = None) -> None:
             sys.stderr.write("Interrupted. The same command, run again, goes on from what is finished.\n")
     channels.finish()
     if "RANK" in os.environ and words[:1] == ["train"]:
-        from gated_vae.pipelines.training.process import leave
+        from gated_vae.pipelines.process import leave
 
         leave(code)
     gc.freeze()  # else Python, ending, looks for garbage among all that was imported: a second after training

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import multiprocessing
 
 from gated_vae.models.checkpoint import checkpoints
-from gated_vae.pipelines.training.process import joined, leave
+from gated_vae.pipelines.process import joined, leave
 from tests.machine import HANG, free_place
 
 

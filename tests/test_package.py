@@ -23,7 +23,8 @@ from packaging.version import Version
 import gated_vae
 from gated_vae.models.objectives import Gaussian
 from gated_vae.pipelines import cli
-from gated_vae.pipelines.training.trainer import TrainOptions, train
+from gated_vae.pipelines.training.config import TrainOptions
+from gated_vae.pipelines.training.train import train
 from tests.pipelines.test_trainer import MODEL, config
 from tests.stores import make_store
 

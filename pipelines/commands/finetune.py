@@ -38,9 +38,10 @@ def finetune(
 
     from gated_vae.models.methods.vae import Ungated
     from gated_vae.pipelines import console
-    from gated_vae.pipelines.training import trainer
-    from gated_vae.pipelines.training.process import choose_device
+    from gated_vae.pipelines.process import choose_device
+    from gated_vae.pipelines.training.config import TrainOptions
     from gated_vae.pipelines.training.run import TUNED, open_run, recorded
+    from gated_vae.pipelines.training.train import train
 
     base = open_run(run, store)
     images = base.store()
@@ -63,7 +64,7 @@ def finetune(
     out = out or run / TUNED
     before = None if overwrite else recorded(out)
     where = choose_device(device, before.device if before else None)
-    options = trainer.TrainOptions(out, device=where, overwrite=overwrite)
+    options = TrainOptions(out, device=where, overwrite=overwrite)
     with console.progress("finetune", "steps") as update:
-        report = trainer.train(config, options, update, images)
+        report = train(config, options, update, images)
     show_training(report, as_json=as_json)

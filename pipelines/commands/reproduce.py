@@ -79,7 +79,7 @@ def reproduce(
     """
     from gated_vae.pipelines import console
     from gated_vae.pipelines.experiments import runner
-    from gated_vae.pipelines.training.process import choose_device, choose_precision
+    from gated_vae.pipelines.process import choose_device, choose_precision
     from gated_vae.pipelines.training.run import recorded
 
     if name not in EXPERIMENTS:

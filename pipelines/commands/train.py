@@ -10,7 +10,7 @@ import typer
 from gated_vae.models.registry import AUGMENTATIONS, LIKELIHOODS, METHODS, NETWORKS, OBJECTIVES, SCHEDULES, describe
 from gated_vae.pipelines.commands.trained import show_seeds, show_training
 from gated_vae.pipelines.options import AsJson, Device, Overwrite, Precision, SeedIfGiven, choice_of, one_of, option
-from gated_vae.pipelines.training.presets import DEFAULT_PRESET, PRESETS
+from gated_vae.pipelines.presets import DEFAULT_PRESET, PRESETS
 
 if TYPE_CHECKING:
     from gated_vae.models.objectives import Objective
@@ -144,10 +144,10 @@ def train(
     from gated_vae.models.methods.vae import Ungated
     from gated_vae.pairing.stream.address import is_address
     from gated_vae.pairing.stream.loader import open_source
-    from gated_vae.pipelines import console
-    from gated_vae.pipelines.training import process, stack, trainer
-    from gated_vae.pipelines.training.config import TrainConfig
-    from gated_vae.pipelines.training.presets import read_hidden, read_kl_weights, read_latent, read_seeds
+    from gated_vae.pipelines import console, process
+    from gated_vae.pipelines.presets import read_hidden, read_kl_weights, read_latent, read_seeds
+    from gated_vae.pipelines.training import train as training
+    from gated_vae.pipelines.training.config import TrainConfig, TrainOptions
     from gated_vae.pipelines.training.run import open_run, recorded
 
     if not gate and method is not None:
@@ -194,9 +194,7 @@ def train(
         start = open_run(initial)
         start.refuse_network(model)
         config = replace(config, initial=str(initial), initial_weights=start.weights_digest())
-    options = trainer.TrainOptions(
-        out, device=where, resume=resume, overwrite=overwrite, checkpoint_every=checkpoint_every
-    )
+    options = TrainOptions(out, device=where, resume=resume, overwrite=overwrite, checkpoint_every=checkpoint_every)
     at_hand = None if is_address(store) else opened
     if many:
         from gated_vae.pipelines.experiments.seeds import train_seeds
@@ -207,16 +205,16 @@ def train(
         return
     with process.joined(where) as first:
         if not first:
-            trainer.train(config, options, store=opened)
+            training.train(config, options, store=opened)
             return
         with console.progress("train", "steps") as update:
-            report = stack.train(config, options, update, opened)
+            report = training.train(config, options, update, opened)
     show_training(report, at_hand, as_json=as_json)
 
 
 def _weighed(objective: Objective, beta: float | None) -> Objective:
     """The objective with --beta, where that was given."""
-    from gated_vae.pipelines.training.presets import with_beta
+    from gated_vae.pipelines.presets import with_beta
 
     if beta is None:
         return objective

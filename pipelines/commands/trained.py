@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from gated_vae.pipelines.training.trainer import TrainReport
+    from gated_vae.pipelines.training.train import TrainReport
     from gated_vae.preprocessing.store import Store
 
 

@@ -16,8 +16,8 @@ import torch
 
 from gated_vae.models.vae import GatedVAE
 from gated_vae.pipelines.evaluation.labels import random_ids
+from gated_vae.pipelines.process import choose_device
 from gated_vae.pipelines.training import run as runs
-from gated_vae.pipelines.training.process import choose_device
 from gated_vae.preprocessing.errors import GatedVAEError, check_seed
 from gated_vae.preprocessing.files import ending_of, parquet_writer
 from gated_vae.preprocessing.progress import Progress, ignore

@@ -28,7 +28,7 @@ from gated_vae.pipelines.evaluation.scores import Scores, Table, Values
 from gated_vae.pipelines.experiments.curve_stores import Recipe, draw_pictures, make_store, true_faces
 from gated_vae.pipelines.experiments.runner import Experiment, Finished, Row
 from gated_vae.pipelines.experiments.tables import over_seeds
-from gated_vae.pipelines.training.presets import PRESETS
+from gated_vae.pipelines.presets import PRESETS
 from gated_vae.preprocessing.errors import UsageError
 from gated_vae.preprocessing.progress import Progress
 from gated_vae.preprocessing.simulate.faces import TRUTH

@@ -19,7 +19,7 @@ from gated_vae.pipelines.evaluation.probes import FACES, REGRESSORS, evaluate_fa
 from gated_vae.pipelines.evaluation.scores import DCI, JUDGES, SWAP, Scores, Table, markdown_table, r2_cells, summarise
 from gated_vae.pipelines.experiments.runner import Experiment, Finished, Row, finished_runs
 from gated_vae.pipelines.experiments.tables import interval, over_seeds
-from gated_vae.pipelines.training.presets import PRESETS, read_hidden, read_kl_weights, read_latent
+from gated_vae.pipelines.presets import PRESETS, read_hidden, read_kl_weights, read_latent
 from gated_vae.preprocessing.errors import GatedVAEError, UsageError
 from gated_vae.preprocessing.progress import Progress
 

@@ -26,8 +26,8 @@ from gated_vae.pipelines.evaluation.scores import BOOSTED, DCI, OTHERS, Scores, 
 from gated_vae.pipelines.experiments.partitions import APART, LATENT, LATENT_APART, SHARES
 from gated_vae.pipelines.experiments.runner import Experiment, Finished, Row
 from gated_vae.pipelines.experiments.tables import interval
+from gated_vae.pipelines.presets import DEFAULT_PRESET, PRESETS, read_hidden, with_beta
 from gated_vae.pipelines.training.config import TrainConfig
-from gated_vae.pipelines.training.presets import DEFAULT_PRESET, PRESETS, read_hidden, with_beta
 from gated_vae.preprocessing.errors import UsageError
 from gated_vae.preprocessing.progress import Progress
 from gated_vae.preprocessing.sources.base import make_store

@@ -20,12 +20,11 @@ from gated_vae.pipelines.evaluation.opened import OpenRun
 from gated_vae.pipelines.evaluation.scores import Scores, Table
 from gated_vae.pipelines.experiments import EXPERIMENTS
 from gated_vae.pipelines.experiments.tables import merge
-from gated_vae.pipelines.training import stack
-from gated_vae.pipelines.training.config import TrainConfig
-from gated_vae.pipelines.training.losses import seconds_trained
-from gated_vae.pipelines.training.process import one_core_each
-from gated_vae.pipelines.training.run import Run, open_run, refuse_another, run_of
-from gated_vae.pipelines.training.trainer import TrainOptions
+from gated_vae.pipelines.process import one_core_each
+from gated_vae.pipelines.training.config import TrainConfig, TrainOptions
+from gated_vae.pipelines.training.folder import refuse_another, run_of
+from gated_vae.pipelines.training.run import Run, open_run
+from gated_vae.pipelines.training.train import train, train_stacks
 from gated_vae.preprocessing.errors import UsageError
 from gated_vae.preprocessing.files import locked, readable, refuse_filled, refuse_ours, write_bytes, write_parquet
 from gated_vae.preprocessing.progress import Progress, as_note, ignore
@@ -56,7 +55,20 @@ class Finished:
     @property
     def seconds(self) -> float:
         """How long it was trained, read from all its events."""
-        return seconds_trained(self.run.path)
+        return _seconds_trained(self.run.path)
+
+
+def _seconds_trained(folder: Path) -> float:
+    """Seconds from the first to the last record of every event file of a run, summed: of a stack, those of all its models."""
+    from tensorboard.backend.event_processing.event_file_loader import (  # type: ignore[import-untyped, unused-ignore]
+        TimestampedEventFileLoader,
+    )
+
+    total = 0.0
+    for path in folder.glob("events.*"):
+        times = [time for time, _ in TimestampedEventFileLoader(str(path)).Load()]
+        total += max(times, default=0.0) - min(times, default=0.0)
+    return total
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -251,7 +263,7 @@ def do_runs(
     if stacked > 1:
         untrained = [run for run in left if not is_finished(run.path, "train")]
         options = TrainOptions(experiment.out, device=device, checkpoint_every=20_000)
-        stack.train_stacks(untrained, stacked, options, as_note(progress, done, len(runs)))
+        train_stacks(untrained, stacked, options, as_note(progress, done, len(runs)))
         device = "cpu"  # what is left are the scores
     with one_core_each(len(left), device, workers) as run_tasks:
         for finished in run_tasks(do_run, [(experiment, run, device) for run in left]):
@@ -262,7 +274,7 @@ def do_runs(
 def do_run(experiment: Experiment, run: Run, device: str) -> str:
     """Train and evaluate one run with one core (called in a process of its own)."""
     torch.set_num_threads(1)
-    stack.train(run.config, TrainOptions(run.path, device=device, checkpoint_every=2000))
+    train(run.config, TrainOptions(run.path, device=device, checkpoint_every=2000))
     opened = OpenRun(open_run(run.path))
     opened.files.add_metrics("evaluate", dict(experiment.score(opened).values))
     return run.path.name

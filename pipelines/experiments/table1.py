@@ -22,7 +22,7 @@ from gated_vae.pipelines.evaluation.scores import DCI, OTHERS, Scores, Table, ma
 from gated_vae.pipelines.experiments.partitions import APART, KL_APART, LATENT, LATENT_APART, SHARES
 from gated_vae.pipelines.experiments.runner import Experiment, Finished, Row
 from gated_vae.pipelines.experiments.tables import interval
-from gated_vae.pipelines.training.presets import read_hidden, with_beta
+from gated_vae.pipelines.presets import read_hidden, with_beta
 from gated_vae.preprocessing.progress import Progress
 from gated_vae.preprocessing.sources.base import make_store
 from gated_vae.preprocessing.sources.grids.dsprites import DSprites

@@ -67,7 +67,7 @@ class Walk:
     every: int = 1 << 30
 
 
-def _parts(config: TrainConfig, position: dict[str, int] | None, walk: Walk) -> Iterator[Part]:
+def _parts(config: TrainConfig, position: dict[str, int], walk: Walk) -> Iterator[Part]:
     """One seed's steps, those of a part of one size."""
     method = config.model.method
     loader = PairLoader(
@@ -85,11 +85,11 @@ def _parts(config: TrainConfig, position: dict[str, int] | None, walk: Walk) -> 
     for step, batch in enumerate(islice(_endless(loader), walk.ends[-1] - walk.first), walk.first):
         full = len(taken) == walk.chunk or step % walk.every == 0
         if taken and (full or len(batch.input_id) != len(taken[0].input_id)):
-            yield _part(taken, position or {})
+            yield _part(taken, position)
             taken = []
         taken.append(batch)
         position = loader.state_dict()
-    yield _part(taken, position or {})
+    yield _part(taken, position)
 
 
 def _endless(loader: PairLoader) -> Iterator[Batch]:
@@ -111,7 +111,7 @@ class _Seeds(IterableDataset[Part]):
     """Chunk by chunk, the part of every seed in turn; a worker process has every so-many-th seed."""
 
     configs: Sequence[TrainConfig]
-    positions: Sequence[dict[str, int] | None]
+    positions: Sequence[dict[str, int]]
     walk: Walk
 
     def __iter__(self) -> Iterator[Part]:
@@ -125,7 +125,7 @@ class _Seeds(IterableDataset[Part]):
 
 def id_chunks(
     configs: Sequence[TrainConfig],
-    positions: Sequence[dict[str, int] | None],
+    positions: Sequence[dict[str, int]],
     walk: Walk,
     *,
     workers: int = 0,
@@ -137,7 +137,7 @@ def id_chunks(
     configs:
         What each model is trained by: alike but for seed and objective. Those of one seed see the same batches, listed once.
     positions:
-        Each loader's state where the walk begins; None at the start.
+        Each loader's state where the walk begins; empty at the start.
     workers:
         Processes that prepare them, at most; 0 prepares them here.
     """

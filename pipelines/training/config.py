@@ -1,4 +1,7 @@
-"""What decides a run: `TrainConfig`, saved as ``config.json``. Defaults are stated here; presets and experiments override them."""
+"""What decides a run: `TrainConfig`, saved as ``config.json``. Defaults are stated here; presets and experiments override them.
+
+And `TrainOptions`, which do not.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from gated_vae.models.registry import AUGMENTATIONS, SCHEDULES
@@ -110,6 +114,10 @@ class TrainConfig:
         """How many validations in a row that are no better end training; 0 for any number."""
         return int(self.keep.partition(":")[2] or 0)
 
+    def stops_after(self, validations: int) -> bool:
+        """Whether training ends early where so many validations in a row were no better."""
+        return 0 < self.patience <= validations
+
     def ends(self, epoch: int) -> tuple[int, ...]:
         """The last step of each schedule, the last of all last, where an epoch has so many steps."""
         return (*(end * (epoch if self.epochs else 1) for end in self.earlier), self.length(epoch))
@@ -169,3 +177,15 @@ class TrainConfig:
         if lengths != sorted({*lengths}):
             raise ValueError(f"It cannot have been {config.earlier} long before.")
         return config
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """What does not change the result: where and how to run it."""
+
+    out: Path  # the run's folder
+    device: str = "auto"
+    resume: bool = False  # go on beyond the end of the run that is there
+    overwrite: bool = False  # train anew in place of the run that is there
+    log_every: int = 50  # steps
+    checkpoint_every: int = 1000  # steps

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,40 +14,22 @@ import torch
 
 from gated_vae.models import distributed
 from gated_vae.models.augment import AUGMENT_STREAM, NUMBERS, augment
-from gated_vae.models.checkpoint import Checkpoint, checkpoints, load_state, prune, read_weights, save_checkpoint
+from gated_vae.models.checkpoint import Checkpoint
 from gated_vae.models.methods.base import StepBatch
 from gated_vae.models.noise import draw_normal, hashed_noise, stream_seed
 from gated_vae.models.objectives.base import Encoded, Posterior, Terms
 from gated_vae.models.stacked import Stack, bytes_of_one
 from gated_vae.models.vae import GatedVAE, optimiser_groups
 from gated_vae.pairing.stream.address import is_address
-from gated_vae.pairing.stream.loader import open_source
-from gated_vae.pipelines.training import trainer
+from gated_vae.pipelines.process import InterruptedTrainingError, set_up, stop_signals, why_not_compile
 from gated_vae.pipelines.training.chunks import IdChunk, Walk, id_chunks
-from gated_vae.pipelines.training.config import TrainConfig
-from gated_vae.pipelines.training.losses import EventLog, RunningLosses, kl_by_dimension
-from gated_vae.pipelines.training.process import (
-    choose_device,
-    choose_products,
-    keep_freed_memory,
-    stop_signals,
-    why_not_compile,
-)
-from gated_vae.pipelines.training.run import KEPT_CHECKPOINTS, Run, check_position, usable
-from gated_vae.pipelines.training.trainer import (
-    Begun,
-    Found,
-    InterruptedTrainingError,
-    TrainOptions,
-    TrainReport,
-    diverged,
-    train_runs,
-)
-from gated_vae.pipelines.training.validation import History, Validation
+from gated_vae.pipelines.training.config import TrainConfig, TrainOptions
+from gated_vae.pipelines.training.journal import DivergedError, Found, Journal, apart, kl_by_dimension
+from gated_vae.pipelines.training.run import Run, load_checkpoint
+from gated_vae.pipelines.training.validation import Validation
 from gated_vae.preprocessing.errors import GatedVAEError
-from gated_vae.preprocessing.files import atomic_file
-from gated_vae.preprocessing.progress import Progress, ignore
-from gated_vae.preprocessing.store import Store, open_store
+from gated_vae.preprocessing.progress import Progress
+from gated_vae.preprocessing.store import Store
 
 PIECE = 1 << 14  # images copied to a device at a time: 64 MB at 64 x 64
 CHUNK = {"cuda": 2048, "cpu": 64}  # steps whose ids are prepared at once; signals are heard between chunks
@@ -56,116 +38,12 @@ WORTH_PROCESSES = 200_000  # batches of ids that take longer to list than proces
 Slots = dict[str, dict[str, torch.Tensor]]  # what an optimiser keeps of each parameter
 
 
-def train(
-    config: TrainConfig, options: TrainOptions, progress: Progress = ignore, store: Store | None = None
-) -> TrainReport:
-    """Train one model: on CUDA as a stack of one, whose step is one graph; else, or where it cannot be stacked, by `trainer`."""
-    device, store = choose_device(options.device), store or open_source(config.store)
-    if takes_graphs(config, store, device):
-        return train_stack([config], [options.out], options, progress, store)[0]
-    return trainer.train(config, options, progress, store)
-
-
 def takes_graphs(config: TrainConfig, store: Store, device: str) -> bool:
     """Whether a run is trained as a stack or in one: on CUDA alone, by one process, its images there with room to spare."""
     if not device.startswith("cuda") or distributed.world_size() > 1 or why_not_stacked([config]):
         return False
     free, _ = torch.cuda.mem_get_info(device)
     return 2 * store.images.nbytes <= free
-
-
-def train_stacks(
-    runs: Sequence[Run], size: int, options: TrainOptions, progress: Progress = ignore
-) -> list[TrainReport]:
-    """Train runs, at most `size` at a time: those that can be stacked and have come equally far; alone what fits to no other."""
-    reports = []
-    for group in _groups(runs, size):
-        configs, outs = [run.config for run in group], [run.path for run in group]
-        if why_not_stacked(configs):
-            reports.append(train(configs[0], replace(options, out=outs[0]), progress))
-        else:
-            reports += train_stack(configs, outs, options, progress)
-    return reports
-
-
-def _groups(runs: Sequence[Run], size: int) -> list[list[Run]]:
-    saved = {run.path: _saved_steps(run) for run in runs}
-    groups: list[list[Run]] = []
-    for run in runs:
-        for group in groups:
-            alike = not why_not_stacked([group[0].config, run.config])
-            if len(group) < size and alike and _go_on_together([saved[one.path] for one in [*group, run]]):
-                group.append(run)
-                break
-        else:
-            groups.append([run])
-    return groups
-
-
-def _go_on_together(saved: Sequence[set[int]]) -> bool:
-    """Whether there is a step that all have saved; or none has saved more than one, as when a death came while they were saved."""
-    return bool(set.intersection(*saved)) or max(map(len, saved)) < 2
-
-
-def _saved_steps(run: Run) -> set[int]:
-    return {checkpoint.step for checkpoint in checkpoints(run.checkpoints)}
-
-
-def train_stack(
-    configs: Sequence[TrainConfig],
-    outs: Sequence[Path],
-    options: TrainOptions,
-    progress: Progress = ignore,
-    store: Store | None = None,
-) -> list[TrainReport]:
-    """Train models that differ in seed, objective and KL weights alone, or go on where an earlier call stopped.
-
-    Parameters
-    ----------
-    configs, outs:
-        What each model is trained by, and the folder of its run.
-    options:
-        For all of them; `out` is not used.
-    store:
-        Theirs, where it has been opened already.
-
-    Raises
-    ------
-    GatedVAEError
-        When they cannot be stacked, a folder holds another run or is in use, memory does not suffice, or a loss is not finite.
-    InterruptedTrainingError
-        When SIGINT or SIGTERM came; the state is saved.
-    """
-    if why := why_not_stacked(configs):
-        raise GatedVAEError("These runs cannot be stacked.", why, "Train them one by one.")
-    device = choose_device(options.device)
-    configs = [replace(config, stacked=True, device=torch.device(device).type) for config in configs]
-
-    def trainer_of(begun: Begun) -> StackTrainer:
-        if why := why_not_stacked([run.config for run in begun.runs]):  # which know where they ended before
-            raise GatedVAEError("These runs cannot go on as a stack.", why, "Train them one by one.")
-        ends = begun.runs[0].config.ends(len(begun.loader))
-        return StackTrainer(begun.runs, begun.loader.store, ends, device, begun.validations)
-
-    store = store or open_store(configs[0].store)
-    try:
-        return train_runs(trainer_of, configs, outs, options, progress, store)
-    except torch.OutOfMemoryError:
-        raise _too_large(configs, store, device) from None
-
-
-def _too_large(configs: Sequence[TrainConfig], store: Store, device: str) -> GatedVAEError:
-    """What is told where memory does not suffice: about how many models would fit into what this process has and what is free."""
-    one = bytes_of_one(configs[0].model, configs[0].precision, configs[0].batch_size)
-    free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - store.images.nbytes
-    asked, fit = len(configs), max(0, free // one)
-    fit = fit if fit < asked else asked // 2  # more than that the estimate was wrong by
-    why = f"Beside the images {max(0, free) / 2**30:,.1f} GiB are free; a model takes about {one / 2**30:.2g}."
-    remedy = f"Train about {fit} at a time: --stack {fit}, or so many --seeds. What is trained is not trained again."
-    if not fit:
-        remedy = "Lower --batch-size or --hidden, end what else uses the GPU, or use --device cpu."
-    what = f"{asked} models do" if asked > 1 else "The model does"
-    return GatedVAEError(f"{what} not fit into the memory of the GPU.", why, remedy)
 
 
 def why_not_stacked(configs: Sequence[TrainConfig]) -> str:
@@ -189,6 +67,20 @@ def why_not_stacked(configs: Sequence[TrainConfig]) -> str:
     return ""
 
 
+def too_large(configs: Sequence[TrainConfig], store: Store, device: str) -> GatedVAEError:
+    """What is told where memory does not suffice: about how many models would fit into what this process has and what is free."""
+    one = bytes_of_one(configs[0].model, configs[0].precision, configs[0].batch_size)
+    free = torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device) - store.images.nbytes
+    asked, fit = len(configs), max(0, free // one)
+    fit = fit if fit < asked else asked // 2  # more than that the estimate was wrong by
+    why = f"Beside the images {max(0, free) / 2**30:,.1f} GiB are free; a model takes about {one / 2**30:.2g}."
+    remedy = f"Train about {fit} at a time: --stack {fit}, or so many --seeds. What is trained is not trained again."
+    if not fit:
+        remedy = "Lower --batch-size or --hidden, end what else uses the GPU, or use --device cpu."
+    what = f"{asked} models do" if asked > 1 else "The model does"
+    return GatedVAEError(f"{what} not fit into the memory of the GPU.", why, remedy)
+
+
 class StackTrainer:
     """A stack of models, its optimiser and its position in their runs."""
 
@@ -200,17 +92,16 @@ class StackTrainer:
         device: str,
         validations: Sequence[Validation | None] = (),
     ) -> None:
-        keep_freed_memory()
-        torch.backends.cudnn.deterministic = True
-        choose_products(runs[0].config.precision, device)
+        set_up(runs[0].config.precision, device)
         self.runs, self.device, self.config = runs, torch.device(device), runs[0].config
         self.ends, self.steps, self.validations = ends, ends[-1], validations
         self.method, self.partitions = self.config.model.method, list(self.config.model.latent)
         self.images = load_images(store, self.device)
-        self.losses, self.histories = [RunningLosses() for _ in runs], [History() for _ in runs]
-        self._positions: list[dict[str, int] | None] = [None] * len(runs)
-        self.step = max(set.intersection(*map(_saved_steps, runs)), default=0)  # the newest that all have saved
-        self._models, slots = zip(*(self._open(index) for index in range(len(runs))), strict=True)
+        self.journals = [Journal(run) for run in runs]
+        self._diverged: dict[Path, str] = {}  # told when the state of the others is saved
+        saved = [run.saved_steps() for run in runs]
+        self.step = max(set.intersection(*saved), default=0)  # the newest that all have saved
+        self._models, slots = zip(*map(self._open, self.journals), strict=True)
         self.stack = Stack(self._models, self.device)
         self._kl_weights = self.stack.buffers["kl_weights"].clone()
         self.optimiser = self._optimiser(slots)
@@ -230,21 +121,14 @@ class StackTrainer:
         compiled = on_cuda and not why_not_compile(device)
         self._terms = torch.compile(self.stack.terms, dynamic=False) if compiled else self.stack.terms
 
-    def _open(self, index: int) -> tuple[GatedVAE, Slots]:
+    def _open(self, journal: Journal) -> tuple[GatedVAE, Slots]:
         """One of the models, and what its optimiser keeps of each parameter: as saved, or new."""
-        run = self.runs[index]
+        run = journal.run
         torch.manual_seed(run.config.seed)
         model = GatedVAE(run.config.model, run.config.precision).train()
         optimiser = torch.optim.Adam(model.parameters(), fused=True)
         if self.step:
-            checkpoint = Checkpoint.at(run.checkpoints, self.step)
-            with usable(checkpoint):
-                model.load_state_dict(read_weights(checkpoint, model))
-                position = load_state(checkpoint, model, optimiser)
-                check_position(checkpoint, position)
-                self._positions[index] = position["loader"]
-                self.losses[index].load_state_dict(position)
-                self.histories[index] = History(**position.get("valid", {}))
+            journal.restore(load_checkpoint(Checkpoint.at(run.checkpoints, self.step), model, optimiser))
         return model, {name: optimiser.state[parameter] for name, parameter in model.named_parameters()}
 
     def _optimiser(self, slots: Sequence[Slots]) -> torch.optim.Adam:
@@ -264,11 +148,11 @@ class StackTrainer:
 
     def ended(self) -> bool:
         """Whether no step is left."""
-        return self.step == self.steps or 0 < self.config.patience <= self.histories[0].since
+        return self.step == self.steps or self.journals[0].stopped_early  # where several are trained, none does
 
     def found(self) -> list[Found]:
         """What is filed of each model when they have ended."""
-        return [(own.means, history.told()) for own, history in zip(self.losses, self.histories, strict=True)]
+        return [journal.found() for journal in self.journals]
 
     def fit(self, options: TrainOptions, progress: Progress) -> None:
         """Train to the last step, saving on the way and when told to stop."""
@@ -276,31 +160,32 @@ class StackTrainer:
         workers = os.cpu_count() or 1 if batches > WORTH_PROCESSES else 0
         every = self.config.checkpoint_every or options.checkpoint_every
         walk = Walk(self.step, self.ends, CHUNK[self.device.type], every)
-        chunks = id_chunks([run.config for run in self.runs], self._positions, walk, workers=workers)
+        positions = [journal.loader for journal in self.journals]
+        chunks = id_chunks([run.config for run in self.runs], positions, walk, workers=workers)
         with stop_signals() as stopped, ExitStack() as stack:
-            events = [stack.enter_context(closing(EventLog(run.path, self.step))) for run in self.runs]
+            for journal in self.journals:
+                stack.enter_context(journal.open(self.step))
             for chunk in self._saved_at_the_end_of(chunks):
                 for ids in self._steps_of(chunk):
                     self.step += 1
                     self._train_on(ids)
                     if self.step % options.log_every == 0:
-                        self._log(events)
-                        progress(self.step, self.steps, self.losses[0].note() + self.histories[0].note())
-                self._positions = list(chunk.positions)
+                        self._log(progress)
+                for journal, position in zip(self.journals, chunk.positions, strict=True):
+                    journal.loader = position
                 due = self.step == self.steps or self.step % every == 0
                 if due:
-                    self._validate(events)
+                    self._validate()
                 if self.ended() and self.step % options.log_every:
-                    self._log(events)
-                    progress(self.step, self.steps, self.losses[0].note() + self.histories[0].note())
-                if due or stopped:
+                    self._log(progress)
+                if due or stopped or self._diverged:
                     self._save()
+                if stopped and not self.ended():
+                    raise InterruptedTrainingError.at(self.step, self.steps)
+                if self._diverged:
+                    raise DivergedError(self._diverged)
                 if self.ended():
                     return
-                if stopped:
-                    why = f"The state after {self.step} of {self.steps} steps is saved."
-                    remedy = "Run the same command again to go on."
-                    raise InterruptedTrainingError("Training was interrupted.", why, remedy)
 
     def _saved_at_the_end_of(self, chunks: Iterator[IdChunk]) -> Iterator[IdChunk]:
         """The chunks; where no more come (their store is gone, a worker has died), the state is saved first."""
@@ -388,40 +273,36 @@ class StackTrainer:
         """Bring the sums of losses to each model's own."""
         for label, sums in self._sums.items():
             terms = dict(zip(sums, torch.stack(list(sums.values())).cpu(), strict=True))
-            for index, losses in enumerate(self.losses):
+            for index, journal in enumerate(self.journals):
                 own = {key: term[index] for key, term in terms.items() if key not in self._others[index]}
-                losses.add(label, own, self._counts[label])
+                journal.losses.add(label, own, self._counts[label])
         self._sums, self._counts = {}, Counter()
 
-    def _log(self, events: Sequence[EventLog]) -> None:
+    def _log(self, progress: Progress) -> None:
         self._collect()
         rate = self.config.learning_rate(self.step, self.ends)
         every_kl = self.stack.kl(self.images[self._inputs.long()]).cpu()
-        for run, losses, log, kl in zip(self.runs, self.losses, events, every_kl, strict=True):
-            told = losses.tell()
-            if (label := losses.diverged()) is not None:
-                raise diverged(run, self.step, label)
-            scalars = {f"{term}/{name}": value for name, terms in told.items() for term, value in terms.items()}
-            log.add(self.step, {**scalars, **kl_by_dimension(kl), "learning_rate": rate})
+        for journal, kl in zip(self.journals, every_kl, strict=True):
+            with apart(self._diverged):
+                journal.log(self.step, {**kl_by_dimension(kl), "learning_rate": rate})
+        progress(self.step, self.steps, self.journals[0].note())
 
     def _weights(self) -> dict[str, torch.Tensor]:
         """What a model's `state_dict` has, of all of them."""
         tensors = self.stack.parameters | self.stack.buffers
         return {name: tensors[name].detach() for name in self.stack.saved}
 
-    def _validate(self, events: Sequence[EventLog]) -> None:
+    def _validate(self) -> None:
         """File every model's loss on its valid pairs."""
         weights = self._weights()
         for index, validation in enumerate(self.validations):
             if validation is not None:
                 model = self._models[index].to(self.device)
                 model.load_state_dict({name: value[index] for name, value in weights.items()})
-                keeps_best, history = self.config.keeps_best, self.histories[index]
-                found = history.add(self.step, validation.losses(model), keeps_best=keeps_best)
-                events[index].add(self.step, found)
+                self.journals[index].validated(self.step, validation.losses(model))
 
     def _save(self) -> None:
-        """Save every model as an ordinary run's checkpoint."""
+        """Save every model that has not diverged as an ordinary run's checkpoint."""
         self._collect()
         weights = {name: value.cpu() for name, value in self._weights().items()}
         slots = {
@@ -429,16 +310,14 @@ class StackTrainer:
             for name, parameter in self.stack.parameters.items()
             for key, value in self.optimiser.state[parameter].items()
         }
-        for index, (run, losses, history) in enumerate(zip(self.runs, self.losses, self.histories, strict=True)):
+        for index, journal in enumerate(self.journals):
             own = {name: value[index] for name, value in weights.items()}
             kept = {name: value[index] if value.dim() else value for name, value in slots.items()}
-            told = {**losses.state_dict(), **history.told()}
-            position = {"step": self.step, "loader": self._positions[index], **told}
-            is_best = self.config.keeps_best and history.best == self.step
-            checkpoint = Checkpoint.at(run.checkpoints, self.step)
-            save_checkpoint(checkpoint, own, kept, position, atomic_file, is_best=is_best)
-        for run in self.runs:
-            prune(run.checkpoints, KEPT_CHECKPOINTS)
+            if journal.run.path not in self._diverged:
+                with apart(self._diverged):
+                    journal.save(self.step, own, kept)
+        for run in self.runs:  # once all have that step
+            run.prune()
 
 
 class _Graph:

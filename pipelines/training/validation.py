@@ -6,8 +6,6 @@ Pairs and noise are the same at every step, so that losses can be compared. Noth
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,46 +18,13 @@ from gated_vae.pairing.rules.uniform import draw_partners
 from gated_vae.pairing.stream.address import is_address
 from gated_vae.pairing.tables import read_groups
 from gated_vae.pipelines.training.config import TrainConfig
-from gated_vae.pipelines.training.losses import RunningLosses, Terms
+from gated_vae.pipelines.training.journal import RunningLosses, Terms
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.store import Store, groups_path
 
 MOST_IMAGES = 2048
-MOST_LOSSES = 1000  # that are kept: of more, the best and the latest
 UNBOUNDED = 1e30  # stands for a loss that is not finite, which JSON cannot tell
 _REMAKE = "Make the pairs again: `pipe cluster` or `pipe pair` with --overwrite."
-
-
-@dataclass
-class History:
-    """What validations have found: what checkpoints and ``metrics.json`` keep of them."""
-
-    step: int = 0  # whose weights are used
-    losses: dict[str, Terms] = field(default_factory=dict)  # its mean losses by label and term
-    best: int = 0  # the step of the lowest loss
-    since: int = 0  # how many validations there were after it
-    history: dict[str, float] = field(default_factory=dict)  # the loss by step
-
-    def add(self, step: int, losses: dict[str, Terms], *, keeps_best: bool) -> dict[str, float]:
-        """File a validation; return it as TensorBoard shows it."""
-        loss = sum(sum(terms.values()) for terms in losses.values()) / len(losses)
-        is_better = not self.best or loss < self.history[str(self.best)]
-        self.best, self.since = (step, 0) if is_better else (self.best, self.since + 1)
-        if is_better or not keeps_best:
-            self.step, self.losses = step, losses
-        latest = [*self.history, str(step)][-MOST_LOSSES:]
-        found = self.history | {str(step): loss}
-        self.history = {at: value for at, value in found.items() if at in {*latest, str(self.best)}}
-        terms = {f"valid/{term}/{label}": value for label, terms in losses.items() for term, value in terms.items()}
-        return {"valid/loss": loss, **terms}
-
-    def told(self) -> dict[str, dict[str, Any]]:
-        """As an entry of a checkpoint's position and of metrics; none where there was no validation."""
-        return {"valid": asdict(self)} if self.best else {}
-
-    def note(self) -> str:
-        """The last loss, for beside a progress bar."""
-        return f"  valid {[*self.history.values()][-1]:.1f}" if self.best else ""
 
 
 class Validation:

@@ -27,9 +27,10 @@ from gated_vae.models.vae import GatedVAE, GatedVAEConfig, draw_noise
 from gated_vae.pairing.exact import Change, FactorGrid, pair_exactly
 from gated_vae.pairing.stream.loader import PairLoader
 from gated_vae.pipelines.cli import main
-from gated_vae.pipelines.training.config import TrainConfig
+from gated_vae.pipelines.process import InterruptedTrainingError
+from gated_vae.pipelines.training.config import TrainConfig, TrainOptions
 from gated_vae.pipelines.training.run import open_run
-from gated_vae.pipelines.training.trainer import InterruptedTrainingError, TrainOptions, train
+from gated_vae.pipelines.training.train import train
 from gated_vae.preprocessing.errors import GatedVAEError
 from tests.ranks import assert_same_weights, on_two_ranks
 from tests.stores import make_grid_store

@@ -32,7 +32,7 @@ from gated_vae.pipelines.cli import VERBS, app, main
 from gated_vae.pipelines.evaluation.opened import encode_store
 from gated_vae.pipelines.evaluation.opened import open_run as opened_run
 from gated_vae.pipelines.experiments.runner import make_experiment
-from gated_vae.pipelines.training.presets import PRESETS
+from gated_vae.pipelines.presets import PRESETS
 from gated_vae.pipelines.training.run import open_run
 from gated_vae.preprocessing.errors import GatedVAEError, UsageError
 from gated_vae.preprocessing.store import Store, manifest_path

@@ -19,9 +19,8 @@ from gated_vae.models.vae import GatedVAE, GatedVAEConfig, draw_noise
 from gated_vae.pairing.service.server import PairService, ServiceOptions
 from gated_vae.pairing.stream.loader import PairLoader
 from gated_vae.pipelines.evaluation.opened import open_run
-from gated_vae.pipelines.training.config import TrainConfig
-from gated_vae.pipelines.training.stack import train_stack
-from gated_vae.pipelines.training.trainer import TrainOptions
+from gated_vae.pipelines.training.config import TrainConfig, TrainOptions
+from gated_vae.pipelines.training.train import train_stack
 from gated_vae.preprocessing.store import Store
 from tests.folders import write_picture
 from tests.pipelines.test_cli import TINY, pipe

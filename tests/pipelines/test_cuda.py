@@ -17,11 +17,13 @@ from gated_vae.models.registry import METHODS, OBJECTIVES, parse
 from gated_vae.models.vae import GatedVAE, GatedVAEConfig, draw_noise
 from gated_vae.pairing.exact import FactorGrid, pair_exactly
 from gated_vae.pipelines.experiments.seeds import train_seeds
-from gated_vae.pipelines.training.config import TrainConfig
-from gated_vae.pipelines.training.losses import EventReader
-from gated_vae.pipelines.training.run import create_run, open_run
-from gated_vae.pipelines.training.stack import StackTrainer, train_stack
-from gated_vae.pipelines.training.trainer import InterruptedTrainingError, TrainOptions, train
+from gated_vae.pipelines.explore.curves import EventReader
+from gated_vae.pipelines.process import InterruptedTrainingError
+from gated_vae.pipelines.training.config import TrainConfig, TrainOptions
+from gated_vae.pipelines.training.folder import create_run
+from gated_vae.pipelines.training.run import open_run
+from gated_vae.pipelines.training.stack import StackTrainer
+from gated_vae.pipelines.training.train import train_single, train_stack
 from gated_vae.preprocessing.store import Store, open_store
 from tests.stores import make_grid_store
 
@@ -125,7 +127,7 @@ def test_training_repeats_and_resumes_to_the_same_bytes(
 ) -> None:
     wanted = config(grid, model_of("fc", method, objective))
     for name in ("one", "two"):
-        train(wanted, TrainOptions(tmp_path / name, device="cuda", log_every=5))
+        train_single(wanted, TrainOptions(tmp_path / name, device="cuda", log_every=5))
 
     def stop(done: int, total: int, note: str = "") -> None:  # noqa: ARG001
         if done == 13:
@@ -134,8 +136,8 @@ def test_training_repeats_and_resumes_to_the_same_bytes(
             os.kill(os.getpid(), 15)
 
     with pytest.raises(InterruptedTrainingError):
-        train(wanted, TrainOptions(tmp_path / "parts", device="cuda", log_every=5), stop)
-    train(wanted, TrainOptions(tmp_path / "parts", device="cuda", log_every=5))
+        train_single(wanted, TrainOptions(tmp_path / "parts", device="cuda", log_every=5), stop)
+    train_single(wanted, TrainOptions(tmp_path / "parts", device="cuda", log_every=5))
     one = weights(tmp_path / "one")
     for name in ("two", "parts"):
         other = weights(tmp_path / name)
@@ -150,7 +152,7 @@ def test_a_stack_is_its_single_runs(tmp_path: Path, grid: Store, method: str, ne
     options = TrainOptions(tmp_path, device="cuda", log_every=4)
     stacked = train_stack(wanted, [tmp_path / f"stacked-{one.seed}" for one in wanted], options)
     for one, report in zip(wanted, stacked, strict=True):
-        alone = train(one, replace(options, out=tmp_path / f"alone-{one.seed}"))
+        alone = train_single(one, replace(options, out=tmp_path / f"alone-{one.seed}"))
         for label, terms in alone.losses.items():
             assert report.losses[label]["reconstruction"] == pytest.approx(terms["reconstruction"], rel=2e-2)
             assert report.losses[label].keys() == terms.keys()

@@ -25,9 +25,9 @@ from gated_vae.models.objectives import DIPVAE2, VAE, Gaussian, InfoVAE
 from gated_vae.models.registry import OBJECTIVES
 from gated_vae.models.vae import GatedVAE, GatedVAEConfig, draw_noise, optimiser_groups
 from gated_vae.pairing.stream.order import share_of_rank
-from gated_vae.pipelines.training.config import TrainConfig
-from gated_vae.pipelines.training.process import joined
-from gated_vae.pipelines.training.trainer import InterruptedTrainingError, TrainOptions, TrainReport, train
+from gated_vae.pipelines.process import InterruptedTrainingError, joined
+from gated_vae.pipelines.training.config import TrainConfig, TrainOptions
+from gated_vae.pipelines.training.train import TrainReport, train
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.store import Store
 from tests.ranks import assert_same_weights, cancelled, on_two_ranks, outcomes

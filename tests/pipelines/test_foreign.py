@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save
 from gated_vae.models import checkpoint as saving
 from gated_vae.models.checkpoint import checkpoints, load_state
 from gated_vae.models.vae import MOST_PARAMETERS, GatedVAE, GatedVAEConfig, outline
-from gated_vae.pipelines.training.losses import EventLog
+from gated_vae.pipelines.training.journal import EventLog
 from gated_vae.pipelines.training.run import open_run
 from tests.machine import HANG
 from tests.pipelines.test_cli import TINY, pipe
@@ -410,7 +410,7 @@ def test_events_are_not_appended_to_what_a_link_leads_to(
 ) -> None:
     (tmp_path / "mine").write_text("mine")
     for name in ("time.time", "os.getpid"):
-        monkeypatch.setattr(f"gated_vae.pipelines.training.losses.{name}", lambda: 7)
+        monkeypatch.setattr(f"gated_vae.pipelines.training.journal.{name}", lambda: 7)
     link = run / f"events.out.tfevents.0000000007.000000006.{socket.gethostname()}.7"
     link.symlink_to(tmp_path / "mine")
     with pytest.raises(OSError, match="symbolic links"):

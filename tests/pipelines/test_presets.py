@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from gated_vae.models.objectives import VAE
-from gated_vae.pipelines.training.presets import PRESETS, read_kl_weights, read_latent
+from gated_vae.pipelines.presets import PRESETS, read_kl_weights, read_latent
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.store import Store
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from gated_vae.pipelines.training import process
-from gated_vae.pipelines.training.process import choose_device, choose_precision
+from gated_vae.pipelines import process
+from gated_vae.pipelines.process import choose_device, choose_precision
 from gated_vae.preprocessing.errors import GatedVAEError
 
 

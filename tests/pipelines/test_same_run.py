@@ -13,10 +13,12 @@ import pytest
 from gated_vae.models.checkpoint import checkpoints
 from gated_vae.pairing.service.access import ServiceOptions
 from gated_vae.pairing.service.server import PairService
+from gated_vae.pipelines import process
 from gated_vae.pipelines.evaluation.opened import open_run as opened_run
-from gated_vae.pipelines.training import process
+from gated_vae.pipelines.process import InterruptedTrainingError
+from gated_vae.pipelines.training.config import TrainOptions
 from gated_vae.pipelines.training.run import open_run
-from gated_vae.pipelines.training.trainer import InterruptedTrainingError, TrainOptions, train
+from gated_vae.pipelines.training.train import train
 from gated_vae.preprocessing.store import Store, manifest_path
 from tests.pipelines.test_cli import pipe
 from tests.pipelines.test_trainer import config, stop_at

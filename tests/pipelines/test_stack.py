@@ -23,16 +23,20 @@ from gated_vae.pairing.exact import pair_exactly
 from gated_vae.pairing.groups.grid import FactorGrid
 from gated_vae.pairing.stream.loader import PairLoader
 from gated_vae.pipelines.evaluation.opened import open_run as open_model
+from gated_vae.pipelines.explore.curves import EventReader
+from gated_vae.pipelines.process import InterruptedTrainingError
 from gated_vae.pipelines.training import stack
 from gated_vae.pipelines.training.chunks import Walk, id_chunks
-from gated_vae.pipelines.training.config import TrainConfig
-from gated_vae.pipelines.training.losses import EventReader
-from gated_vae.pipelines.training.run import create_run, open_run
-from gated_vae.pipelines.training.stack import StackTrainer, train_stack
-from gated_vae.pipelines.training.trainer import InterruptedTrainingError, Trainer, TrainOptions, TrainReport, train
+from gated_vae.pipelines.training.config import TrainConfig, TrainOptions
+from gated_vae.pipelines.training.folder import create_run
+from gated_vae.pipelines.training.journal import DivergedError
+from gated_vae.pipelines.training.run import open_run
+from gated_vae.pipelines.training.stack import StackTrainer
+from gated_vae.pipelines.training.train import TrainReport, _groups, train, train_stack, train_stacks
+from gated_vae.pipelines.training.trainer import Trainer
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.store import Store, open_store
-from tests.ranks import cancelled
+from tests.ranks import assert_same_weights, cancelled
 from tests.stores import make_grid_store
 
 LATENT = {"left": 2, "right": 3}
@@ -306,14 +310,18 @@ def test_what_cannot_be_stacked_is_refused(tmp_path: Path, grid: Store) -> None:
         train_stack([replace(wanted[0], store="grpc://127.0.0.1:1")], [tmp_path / "0"], TrainOptions(tmp_path))
     with pytest.raises(GatedVAEError, match="Fine-tuning"):
         train_stack([replace(wanted[0], decoder_only=True)], [tmp_path / "0"], TrainOptions(tmp_path))
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1" / "notes.txt").write_text("mine")
+    with pytest.raises(GatedVAEError, match="1 is not empty"):
+        train_stack(wanted[:2], [tmp_path / "0", tmp_path / "1"], TrainOptions(tmp_path))
     assert not (tmp_path / "0").exists()
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more workers than this machine has cores
 def test_worker_processes_list_the_same_ids(grid: Store) -> None:
     wanted = configs(grid, "fc", "partners:self_reconstruction=0.5")
-    here = [*id_chunks(wanted, [None] * 4, Walk(0, (30,), chunk=8))]
-    there = [*id_chunks(wanted, [None] * 4, Walk(0, (30,), chunk=8), workers=2)]
+    here = [*id_chunks(wanted, [{}] * 4, Walk(0, (30,), chunk=8))]
+    there = [*id_chunks(wanted, [{}] * 4, Walk(0, (30,), chunk=8), workers=2)]
     assert [len(chunk.partitions) for chunk in here] == [6, 1, 6, 1, 6, 1, 6, 1, 2]  # 210 = 6 * 32 + 18
     for ours, theirs in zip(there, here, strict=True):
         assert torch.equal(ours.input, theirs.input)
@@ -349,10 +357,42 @@ def test_runs_are_stacked_that_have_come_equally_far(tmp_path: Path, grid: Store
             checkpoint.state.touch()
 
     def together(size: int) -> list[list[str]]:
-        return [[run.path.name for run in group] for group in stack._groups(runs, size)]
+        return [[run.path.name for run in group] for group in _groups(runs, size)]
 
     assert together(9) == [["0", "1", "5"], ["2", "3", "4"]]
     assert together(2) == [["0", "1"], ["2", "3"], ["4"], ["5"]]
+
+
+@pytest.mark.parametrize(
+    ("log_every", "what"),
+    [(5, "By step 15 the loss of (left|right) is not finite"), (50, "By step 20 some weights are not finite")],
+)
+def test_where_one_diverges_the_others_go_on_without_it(
+    tmp_path: Path, grid: Store, monkeypatch: pytest.MonkeyPatch, log_every: int, what: str
+) -> None:
+    wanted = [replace(configs(grid, "fc", "gate")[1], seed=seed) for seed in range(3)]
+    options = TrainOptions(tmp_path, device="cpu", log_every=log_every, checkpoint_every=10)
+    whole = [tmp_path / f"whole-{seed}" for seed in range(3)]
+    train_stack(wanted, whole, options)
+    honest = StackTrainer._train_on
+
+    def spoiled(self: StackTrainer, ids: StepBatch) -> None:
+        honest(self, ids)
+        for index, run in enumerate(self.runs):
+            if run.config.seed == 1 and self.step == 13:
+                next(iter(self.stack.parameters.values())).data[index] = torch.nan
+
+    monkeypatch.setattr(StackTrainer, "_train_on", spoiled)
+    runs = [create_run(tmp_path / f"{one.seed}", replace(one, stacked=True), grid) for one in wanted]
+    with pytest.raises(DivergedError, match=what) as diverged:
+        train_stacks(runs, 3, options)
+    assert diverged.value.where.keys() == {runs[1].path}
+    assert f"{runs[1].path}; the checkpoint of step 10 is kept" in diverged.value.why
+    assert runs[1].saved_steps() == {10}
+    assert not runs[1].metrics.exists()
+    for run, other in zip(runs[::2], whole[::2], strict=True):
+        assert run.is_trained(40)
+        assert_same_weights(run.path, other)
 
 
 def test_how_many_models_fit_is_told_where_memory_does_not_suffice(

@@ -23,10 +23,11 @@ from gated_vae.models.vae import GatedVAE, draw_noise
 from gated_vae.pairing.stream.loader import PairLoader
 from gated_vae.pairing.tables import read_groups, write_groups
 from gated_vae.pipelines.evaluation.opened import open_run as opened_run
-from gated_vae.pipelines.training import validation
+from gated_vae.pipelines.process import InterruptedTrainingError
+from gated_vae.pipelines.training import journal, validation
+from gated_vae.pipelines.training.config import TrainOptions
 from gated_vae.pipelines.training.run import open_run
-from gated_vae.pipelines.training.stack import train_stack
-from gated_vae.pipelines.training.trainer import InterruptedTrainingError, TrainOptions, train
+from gated_vae.pipelines.training.train import train, train_stack
 from gated_vae.pipelines.training.validation import Validation
 from gated_vae.pipelines.verify import verify
 from gated_vae.preprocessing.errors import GatedVAEError
@@ -312,8 +313,8 @@ def test_groups_of_another_store_are_refused(store: Store) -> None:
 
 
 def test_a_history_stays_small_and_knows_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(validation, "MOST_LOSSES", 3)
-    history = validation.History()
+    monkeypatch.setattr(journal, "MOST_LOSSES", 3)
+    history = journal.History()
     for step, loss in enumerate([5.0, 2.0, 4.0, math.pi, 6.0, 7.0], 1):
         told = history.add(step, {"pose": {"kl": loss - 1}, "expression": {"kl": loss, "mmd": 1.0}}, keeps_best=True)
         assert told["valid/loss"] == loss

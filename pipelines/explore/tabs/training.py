@@ -9,8 +9,9 @@ from bokeh.models import ColumnDataSource, HoverTool
 from gated_vae.models.figures.sheet import MUTED
 from gated_vae.pipelines.evaluation import html
 from gated_vae.pipelines.explore import parts
+from gated_vae.pipelines.explore.curves import EventReader
 from gated_vae.pipelines.explore.tabs.base import Ask, Tab, plain_plot
-from gated_vae.pipelines.training.losses import TOTAL, VALID, EventReader
+from gated_vae.pipelines.training.journal import TOTAL, VALID
 from gated_vae.preprocessing.errors import GatedVAEError
 
 if TYPE_CHECKING:

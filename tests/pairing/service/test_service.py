@@ -28,8 +28,9 @@ from gated_vae.pairing.service.server import PairService
 from gated_vae.pairing.stream import remote
 from gated_vae.pairing.stream.address import Address
 from gated_vae.pairing.stream.loader import PairBatch, PairLoader
-from gated_vae.pipelines.training.config import TrainConfig
-from gated_vae.pipelines.training.trainer import InterruptedTrainingError, TrainOptions, train
+from gated_vae.pipelines.process import InterruptedTrainingError
+from gated_vae.pipelines.training.config import TrainConfig, TrainOptions
+from gated_vae.pipelines.training.train import train
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import write_json
 from gated_vae.preprocessing.store import Store, manifest_path, open_store

@@ -17,7 +17,8 @@ import torch
 from gated_vae.pipelines.evaluation import export as exports
 from gated_vae.pipelines.evaluation.export import METADATA, export
 from gated_vae.pipelines.evaluation.opened import OpenRun, open_run
-from gated_vae.pipelines.training.trainer import TrainOptions, train
+from gated_vae.pipelines.training.config import TrainOptions
+from gated_vae.pipelines.training.train import train
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.store import Store
 from tests.pipelines.test_cli import pipe

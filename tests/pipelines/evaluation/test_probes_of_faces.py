@@ -27,8 +27,8 @@ from gated_vae.pipelines.evaluation.pictures import draw_pairs
 from gated_vae.pipelines.evaluation.probes import evaluate_faces, probe_faces
 from gated_vae.pipelines.evaluation.scores import Columns, r2_cells
 from gated_vae.pipelines.evaluation.swap import swap_test
-from gated_vae.pipelines.training.config import TrainConfig
-from gated_vae.pipelines.training.trainer import TrainOptions, train
+from gated_vae.pipelines.training.config import TrainConfig, TrainOptions
+from gated_vae.pipelines.training.train import train
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import write_parquet
 from gated_vae.preprocessing.store import SCHEMA_VERSION, Store, open_store, samples_path

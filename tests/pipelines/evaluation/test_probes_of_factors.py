@@ -18,8 +18,8 @@ from gated_vae.pipelines.evaluation import probes
 from gated_vae.pipelines.evaluation.opened import Codes, open_run
 from gated_vae.pipelines.evaluation.probes import boosted_split, encode_sample, evaluate_factors, sharers
 from gated_vae.pipelines.evaluation.scores import Scores
-from gated_vae.pipelines.training.config import TrainConfig
-from gated_vae.pipelines.training.trainer import TrainOptions, train
+from gated_vae.pipelines.training.config import TrainConfig, TrainOptions
+from gated_vae.pipelines.training.train import train
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import write_json, write_parquet
 from gated_vae.preprocessing.store import SCHEMA_VERSION, Store, images_path, manifest_path, open_store, samples_path

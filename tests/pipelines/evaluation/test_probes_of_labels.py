@@ -16,8 +16,8 @@ from gated_vae.pairing.exact import pair_exactly
 from gated_vae.pipelines.evaluation.labels import read_labels
 from gated_vae.pipelines.evaluation.opened import Codes, open_run
 from gated_vae.pipelines.evaluation.probes import evaluate, probe_others
-from gated_vae.pipelines.training.config import TrainConfig
-from gated_vae.pipelines.training.trainer import TrainOptions, train
+from gated_vae.pipelines.training.config import TrainConfig, TrainOptions
+from gated_vae.pipelines.training.train import train
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.sources.base import make_store
 from gated_vae.preprocessing.store import Store, open_store, samples_path

@@ -15,8 +15,8 @@ from gated_vae.pipelines.evaluation import html
 from gated_vae.pipelines.evaluation.opened import open_run
 from gated_vae.pipelines.evaluation.report import write_report
 from gated_vae.pipelines.evaluation.scores import Table
-from gated_vae.pipelines.training.config import TrainConfig
-from gated_vae.pipelines.training.trainer import TrainOptions, train
+from gated_vae.pipelines.training.config import TrainConfig, TrainOptions
+from gated_vae.pipelines.training.train import train
 from gated_vae.preprocessing.store import Store
 
 

@@ -23,9 +23,10 @@ from gated_vae.pipelines.experiments.runner import (
     is_finished,
     reproduce,
 )
-from gated_vae.pipelines.training.config import TrainConfig
-from gated_vae.pipelines.training.run import create_run, open_run
-from gated_vae.pipelines.training.trainer import TrainOptions, train
+from gated_vae.pipelines.training.config import TrainConfig, TrainOptions
+from gated_vae.pipelines.training.folder import create_run
+from gated_vae.pipelines.training.run import open_run
+from gated_vae.pipelines.training.train import train
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.store import Store, manifest_path
 

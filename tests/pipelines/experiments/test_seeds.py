@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -22,10 +24,12 @@ from gated_vae.pairing.service.access import ServiceOptions
 from gated_vae.pairing.service.server import PairService
 from gated_vae.pipelines.experiments import seeds as of_seeds
 from gated_vae.pipelines.experiments.seeds import train_seeds
-from gated_vae.pipelines.training import stack
-from gated_vae.pipelines.training.presets import read_seeds
+from gated_vae.pipelines.presets import read_seeds
+from gated_vae.pipelines.process import InterruptedTrainingError
+from gated_vae.pipelines.training.config import TrainOptions
+from gated_vae.pipelines.training.journal import DivergedError, RunningLosses
 from gated_vae.pipelines.training.run import open_run
-from gated_vae.pipelines.training.trainer import InterruptedTrainingError, TrainOptions, train
+from gated_vae.pipelines.training.train import train
 from gated_vae.preprocessing.errors import GatedVAEError, UsageError
 from gated_vae.preprocessing.files import locked
 from gated_vae.preprocessing.store import Store
@@ -61,7 +65,7 @@ def in_turn(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 @pytest.fixture
 def stacked(monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a GPU."""
-    monkeypatch.setattr(stack, "takes_graphs", lambda *_: True)
+    monkeypatch.setattr(of_seeds, "takes_graphs", lambda *_: True)
 
 
 def test_each_is_the_run_that_training_with_its_seed_makes(
@@ -163,6 +167,52 @@ def test_places_that_are_taken_are_refused_before_any_is_begun(
     assert not (tmp_path / "many" / "0" / "config.json").exists()
 
 
+def test_where_one_diverges_the_others_are_trained_and_told_how_to_see(
+    store: Store,
+    tmp_path: Path,
+    in_turn: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    honest = RunningLosses.add
+
+    def spoiled(self: RunningLosses, label: str, terms: Mapping[str, torch.Tensor], steps: int = 1) -> None:
+        bad = in_turn[-1] == "1" and label == "pose"
+        honest(self, label, {name: term * math.nan for name, term in terms.items()} if bad else terms, steps)
+
+    monkeypatch.setattr(RunningLosses, "add", spoiled)
+    words = ("train", store.path, *WORDS, "--steps", "4", "--out", tmp_path, "--seeds")
+    assert pipe(*words, "0-2") == 1
+    assert in_turn == ["0", "1", "2"]
+    told = capsys.readouterr().err
+    assert f"By step 4 the loss of pose is not finite in {tmp_path / '1'}." in told
+    assert "Leave 1 out of --seeds: the others are trained." in told
+    assert pipe(*words, "0,2") == 0
+    assert pipe(*words, "1") == 1
+    assert "Leave" not in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("stacked")
+def test_where_one_of_a_stack_diverges_it_is_told_as_such(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = RunningLosses.tell
+    spoiled = [0, 1]  # of the first two that tell, the second
+
+    def tell(self: RunningLosses) -> dict[str, dict[str, float]]:
+        told = honest(self)
+        if spoiled and spoiled.pop(0):
+            self.means["pose"] = {"kl": math.inf}
+        return told
+
+    monkeypatch.setattr(RunningLosses, "tell", tell)
+    with pytest.raises(DivergedError, match="Leave 1 out of --seeds") as diverged:
+        train_seeds(config(store), range(3), TrainOptions(tmp_path, log_every=5), store)
+    elsewhere = pickle.loads(pickle.dumps(diverged.value))
+    assert (str(elsewhere), elsewhere.where) == (str(diverged.value), diverged.value.where)
+    assert [open_run(tmp_path / f"{seed}").is_trained(30) for seed in range(3)] == [True, False, True]
+
+
 @pytest.mark.usefixtures("stacked")
 def test_as_a_stack_they_are_runs_of_their_seeds_and_more_come_later(store: Store, tmp_path: Path) -> None:
     wanted, options = config(store), TrainOptions(tmp_path, log_every=5)
@@ -260,7 +310,7 @@ def test_seeds_are_for_one_process_and_in_place_of_a_seed(
     words = ("train", store.path, "--out", tmp_path / "run", *WORDS, "--steps", "2", "--seeds", "0-1")
     assert pipe(*words, "--seed", "0") == 2
     assert "give one of the two" in " ".join(capsys.readouterr().err.split())
-    monkeypatch.setattr("gated_vae.pipelines.training.process.leave", lambda code: sys.exit(code))
+    monkeypatch.setattr("gated_vae.pipelines.process.leave", lambda code: sys.exit(code))
     monkeypatch.setenv("RANK", "0")
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert pipe(*words) == 2

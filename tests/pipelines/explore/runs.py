@@ -9,8 +9,8 @@ import numpy.typing as npt
 
 from gated_vae.models.registry import METHODS, OBJECTIVES, parse
 from gated_vae.models.vae import GatedVAEConfig
-from gated_vae.pipelines.training.config import TrainConfig
-from gated_vae.pipelines.training.trainer import TrainOptions, train
+from gated_vae.pipelines.training.config import TrainConfig, TrainOptions
+from gated_vae.pipelines.training.train import train
 from tests.pipelines.evaluation.test_probes_of_faces import label_store
 from tests.stores import make_store
 

@@ -22,7 +22,8 @@ from torch import nn
 from gated_vae.pipelines.evaluation.opened import OpenRun, open_run
 from gated_vae.pipelines.explore import standalone
 from gated_vae.pipelines.explore.standalone import write_page
-from gated_vae.pipelines.training.trainer import TrainOptions, train
+from gated_vae.pipelines.training.config import TrainOptions
+from gated_vae.pipelines.training.train import train
 from gated_vae.preprocessing.errors import GatedVAEError, UsageError
 from gated_vae.preprocessing.files import write_parquet
 from gated_vae.preprocessing.store import samples_path

@@ -22,7 +22,7 @@ HEAVY = (
     "torch._dynamo tensorboard.summary.writer pyarrow.parquet dask.threaded faiss cv2 gated_vae.preprocessing.sources.celeba.build"
     " gated_vae.preprocessing.sources.grids.dsprites gated_vae.preprocessing.simulate.faces"
     " gated_vae.pairing.cluster gated_vae.pairing.exact"
-    " gated_vae.pipelines.training.trainer gated_vae.pipelines.evaluation.opened gated_vae.pipelines.verify"
+    " gated_vae.pipelines.training.train gated_vae.pipelines.evaluation.opened gated_vae.pipelines.verify"
 )
 
 
@@ -44,9 +44,9 @@ def main(library: str) -> None:
 
 def _save_often() -> None:
     """Checkpoints every third step, so that a few steps have several."""
-    trainer = import_module("gated_vae.pipelines.training.trainer")
-    train = trainer.train
-    trainer.train = lambda config, options, *rest, **more: train(
+    training = import_module("gated_vae.pipelines.training.train")
+    train = training.train
+    training.train = lambda config, options, *rest, **more: train(
         config, replace(options, checkpoint_every=3, log_every=2), *rest, **more
     )
 

@@ -62,8 +62,13 @@ def choose_precision(name: str, device: str, before: str | None = None) -> str:
     return "bf16" if _multiplies_bfloat16_faster() else "fp32"
 
 
-def choose_products(precision: str, device: str) -> None:
-    """Let products of float32 be made in TF32 on CUDA where the precision is ``tf32``, and in full everywhere else."""
+def set_up(precision: str, device: str) -> None:
+    """Make this process train fast and to the same bits each time.
+
+    Products of float32 are made in TF32 on CUDA where the precision is ``tf32``, and in full everywhere else.
+    """
+    keep_freed_memory()
+    torch.backends.cudnn.deterministic = True
     fast = precision == "tf32" and device.startswith("cuda")
     torch.set_float32_matmul_precision("high" if fast else "highest")
     torch.backends.cudnn.allow_tf32 = fast
@@ -103,6 +108,16 @@ def why_not_compile(device: str) -> str:
     except Exception as error:  # whatever the compilers behind it say
         return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
     return ""
+
+
+class InterruptedTrainingError(GatedVAEError):
+    """Training was told to stop and has saved its state."""
+
+    @classmethod
+    def at(cls, step: int, steps: int) -> InterruptedTrainingError:
+        """After so many of the steps."""
+        why = f"The state after {step} of {steps} steps is saved." if step else "It had not begun."
+        return cls("Training was interrupted.", why, "Run the same command again to go on (without --overwrite).")
 
 
 @contextmanager
