@@ -45,6 +45,7 @@ from gated_vae.preprocessing.store import (
     rejected_path,
     rejected_schema,
     samples_path,
+    work_path,
 )
 
 REGION_IMAGES = 512  # 2 MB of pixels at 64 x 64
@@ -76,7 +77,7 @@ class StoreWriter:
     def __init__(self, out: Path, plan: Plan) -> None:
         self.seen = 0  # items of the source, which sets it: those taken and those rejected must add up to it
         self.rejected: list[Rejected] = []
-        self.work = out.absolute() / ".work"  # where tasks leave what they have made until the store is complete
+        self.work = work_path(out.absolute())  # where tasks leave what they have made
         # Where the table of rejected items goes when nothing is left to make a store of.
         self.beside = self.work.parent.with_name(f"{self.work.parent.name}.rejected.parquet")
         self._out, self._plan, self._plan_path = out, plan, self.work / "plan.json"
