@@ -217,6 +217,8 @@ class StoreWriter:
         for key, wanted in _named(self._plan.manifest()).items():
             if there.get(key) != wanted:
                 why = f"Its {key} is {there.get(key)}, this command's is {wanted}."
+                if key == "source_digest":
+                    why = "It was made from other files, or from these before they changed."
                 remedy = "Choose another folder, or replace what is there with --overwrite."
                 raise GatedVAEError(f"{self._out} holds another store.", why, remedy)
 
@@ -262,6 +264,5 @@ _FILES = (images_path, samples_path, rejected_path, _times_path, manifest_path) 
 
 def _named(manifest: dict[str, Any]) -> dict[str, Any]:
     """What equal stores have in common, parameters one by one, in the order in which differences are told."""
-    first, last = ("kind", "source_digest"), ("image_shape", "factors")
-    parameters = manifest.get("parameters", {})
-    return {**{key: manifest.get(key) for key in first}, **parameters, **{key: manifest.get(key) for key in last}}
+    last = ("image_shape", "factors", "source_digest")
+    return {"kind": manifest.get("kind")} | manifest.get("parameters", {}) | {key: manifest.get(key) for key in last}

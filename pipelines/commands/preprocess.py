@@ -12,8 +12,7 @@ from gated_vae.pipelines.options import AsJson, OutStore, Overwrite, Scheduler, 
 from gated_vae.preprocessing.sources.celeba.options import CROPS, FACES
 
 if TYPE_CHECKING:
-    from gated_vae.preprocessing.sources.base import DataSource
-    from gated_vae.preprocessing.sources.base import Report
+    from gated_vae.preprocessing.sources.base import DataSource, Report
     from gated_vae.preprocessing.sources.celeba.build import CelebaReport
     from gated_vae.preprocessing.sources.images.build import ImagesReport
     from gated_vae.preprocessing.sources.splits import Split
