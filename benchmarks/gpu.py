@@ -139,11 +139,12 @@ def plain_part(store: Path, device: str, repeats: int) -> Iterator[dict[str, Any
         yield {"what": f"plain step, fc 256,256, {precision}", "models": 1, "value": value, "unit": "ms"}
 
 
-def kmeans_part(device: str, repeats: int) -> Iterator[dict[str, Any]]:
-    """CelebA's sizes: pitch and yaw into 2,500 clusters, 17 intensities into 4,000."""
+def kmeans_part(device: str, count: int, repeats: int) -> Iterator[dict[str, Any]]:
+    """As for CelebA: pitch and yaw into 2,500 clusters, 17 intensities into 4,000; of few points, fewer clusters."""
     random = np.random.default_rng(0)
-    for columns, k in ((2, 2500), (17, 4000)):
-        points = random.normal(size=(202_599, columns)).astype(np.float32)
+    for columns, most in ((2, 2500), (17, 4000)):
+        points = random.normal(size=(count, columns)).astype(np.float32)
+        k = min(most, count // 50)
         for where in dict.fromkeys((device, "cpu")):
             seconds, inertia = [], 0.0
             for _ in range(repeats):
@@ -155,7 +156,7 @@ def kmeans_part(device: str, repeats: int) -> Iterator[dict[str, Any]]:
                 f"K-Means {columns} columns, {k}, {where}: {np.median(seconds):.2f} s, inertia {inertia:.6g}",
                 flush=True,
             )
-            what = f"K-Means, 202,599 x {columns} into {k}, {where}"
+            what = f"K-Means, {count:,} x {columns} into {k}, {where}"
             yield {"what": what, "models": 0, "value": float(np.median(seconds)), "unit": "s"}
             yield {"what": f"{what}, inertia", "models": 0, "value": inertia, "unit": ""}
 
@@ -168,13 +169,14 @@ def main() -> int:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--sizes", default="1,8,30,60")
     parser.add_argument("--precisions", default="tf32,bf16,fp32")
+    parser.add_argument("--points", type=int, default=202_599)
     parser.add_argument("--repeats", type=int, default=200)
     options = parser.parse_args()
     rows = []
     store = options.work / "store"
     sizes = list(map(int, options.sizes.split(",")))
     if options.part == "kmeans":
-        found = kmeans_part(options.device, 3)
+        found = kmeans_part(options.device, options.points, repeats=3)
     elif options.part == "plain":
         found = plain_part(store, options.device, options.repeats)
     else:
