@@ -182,7 +182,7 @@ def celeba(
         "left out": "; ".join(f"{', '.join(names)} ({why})" for why, names in left_out.items()) or None,
         "without identity": report.without_identity,
         "splits": report.splits or None,
-        "mind": _mind(options.split, report) or None,
+        "mind": "; ".join(_short_splits(options.split, report)) or None,
         "without split": report.without_split,
     }
     _show(report, rows, as_json=as_json)
@@ -250,23 +250,24 @@ def images(
         report = preprocess_images(
             options, out, workers=workers, scheduler=scheduler, overwrite=overwrite, progress=update
         )
-    short = filter(None, [_mind(options.split, report)])
+    notes = [*(f"{name}: {note}" for name, note in report.notes.items()), *_short_splits(options.split, report)]
     rows = {
         "labels": ", ".join(report.columns[:12]) + " ..." * (len(report.columns) > 12) or "none",
         "tracker": report.tracker,
         "splits": report.splits or None,
-        "mind": "; ".join([*(f"{name}: {note}" for name, note in report.notes.items()), *short]) or None,
+        "mind": "; ".join(notes) or None,
         "without split": (report.splits and report.taken - sum(report.splits.values())) or None,
     }
     _show(report, rows, as_json=as_json)
 
 
-def _mind(split: Split | None, report: Report) -> str:
-    """What is told where a split came out much smaller than it was asked for."""
-    short = split.falls_short(report.splits) if split and report.splits else []
+def _short_splits(split: Split | None, report: Report) -> list[str]:
+    """What is told where splits came out much smaller than they were asked for; nothing where none did."""
+    if split is None or not (short := split.falls_short(report.splits)):
+        return []
     told = " and ".join(f"{name} has {report.splits[name]:,} of {report.taken:,}" for name in short)
     why = "shares are of people or sequences, some of which have many pictures; another seed deals anew"
-    return f"{told}: {why}, --split ...,seed={split.seed + 1}" if split and short else ""
+    return [f"{told}: {why}, --split ...,seed={split.seed + 1}"]
 
 
 def _show(report: CelebaReport | ImagesReport, rows: Mapping[str, object], *, as_json: bool) -> None:
