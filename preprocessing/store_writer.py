@@ -265,4 +265,4 @@ _FILES = (images_path, samples_path, rejected_path, _times_path, manifest_path) 
 def _named(manifest: dict[str, Any]) -> dict[str, Any]:
     """What equal stores have in common, parameters one by one, in the order in which differences are told."""
     last = ("image_shape", "factors", "source_digest")
-    return {"kind": manifest.get("kind")} | manifest.get("parameters", {}) | {key: manifest.get(key) for key in last}
+    return {"kind": manifest.get("kind"), **manifest.get("parameters", {}), **{key: manifest.get(key) for key in last}}
