@@ -22,6 +22,14 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
+class NotRegisteredError(ValueError):
+    """A name that stands for nothing."""
+
+    def __init__(self, name: str, known: Registry[Any]) -> None:
+        super().__init__(f"There is no {name!r}; choose from {', '.join(known)}.")
+        self.name = name
+
+
 class Registry(Mapping[str, T], Generic[T]):
     """Names and what they stand for, imported when asked for."""
 
@@ -34,11 +42,11 @@ class Registry(Mapping[str, T], Generic[T]):
 
         Raises
         ------
-        ValueError
+        NotRegisteredError
             When there is no such name.
         """
         if name not in self._entries:
-            raise ValueError(f"There is no {name!r}; choose from {', '.join(self)}.")
+            raise NotRegisteredError(name, self)
         entry = self._entries[name]
         if isinstance(entry, str):
             module, _, attribute = entry.partition(":")

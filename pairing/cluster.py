@@ -207,7 +207,7 @@ class _Clustering:
         if not any(found.values()):
             known = (f"{' and '.join(label.columns)} ({label.title})" for label in registered("near"))
             why = f"It has neither {' nor '.join(known)}."
-            remedy = "Name columns of numbers with --near, or use `pipe pair` for stores with factors."
+            remedy = "Name columns of numbers with --near, or pair equal labels with `pipe pair --share`."
             raise GatedVAEError(f"{self.store.path} cannot be clustered.", why, remedy)
         return {name: columns for name, columns in found.items() if columns}
 

@@ -259,7 +259,7 @@ def ending_of(path: Path, known: Collection[str]) -> str:
     """
     ending = path.suffix[1:].lower()
     if ending not in known or path.is_dir():
-        why = "It is a folder." if path.is_dir() else f"It ends in .{ending}." if ending else "Its ending says nothing."
+        why = "It is a folder." if path.is_dir() else f"It ends in .{ending}." if ending else "It has no ending."
         raise UsageError(f"{path} cannot be written.", why, f"Give a name that ends in .{' or .'.join(known)}.")
     place = real(path.parent) / path.name
     folder = next(filter(is_ours, place.parents), place.parent)

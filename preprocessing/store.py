@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from gated_vae.preprocessing.errors import GatedVAEError
-from gated_vae.preprocessing.files import check_name, file_digest, fits, read_json, readable, write_json
+from gated_vae.preprocessing.files import check_name, file_digest, fits, is_ours, read_json, readable, write_json
 from gated_vae.preprocessing.sources.splits import SPLITS
 
 if TYPE_CHECKING:  # commands that read neither images nor tables need not wait for them
@@ -156,6 +156,11 @@ def manifest_path(store: Path) -> Path:
     return store / "store.json"
 
 
+def work_path(store: Path) -> Path:
+    """Where what is made of a store lies until it is complete."""
+    return store / ".work"
+
+
 def images_path(store: Path) -> Path:
     """``images.npy``: uint8 (N, H, W), or (N, H, W, 3) in colour."""
     return store / "images.npy"
@@ -208,7 +213,7 @@ def open_store(path: str | Path) -> Store:
     Raises
     ------
     GatedVAEError
-        When the folder is missing, half written, or of another schema version, or its path is not UTF-8.
+        When the folder is missing, no store, half written, or of another schema version, or its path is not UTF-8.
     """
     path = Path(path)
     check_name(path)
@@ -216,11 +221,23 @@ def open_store(path: str | Path) -> Store:
         remedy = "Make one with `pipe preprocess`."
         raise GatedVAEError(f"There is no store at {path}.", "The folder does not exist.", remedy)
     if not manifest_path(path).exists():
-        remedy = "Run the same `pipe preprocess` command again: it goes on where it stopped."
-        raise GatedVAEError(f"{path} is not a finished store.", "It has no store.json, which is written last.", remedy)
+        raise _no_store(path)
     manifest = read_json(manifest_path(path), REBUILD)
     check_manifest(manifest, manifest_path(path))
     return Store(path, manifest)
+
+
+def _no_store(path: Path) -> GatedVAEError:
+    """What is told of a folder without a manifest: a store half made, a run's, or anybody's."""
+    if work_path(path).exists():
+        remedy = "Run the same `pipe preprocess` command again: it goes on where it stopped."
+        return GatedVAEError(f"{path} is not a finished store.", "It has no store.json, which is written last.", remedy)
+    remedy = "Give the folder that was the --out of `pipe preprocess`."
+    if is_ours(path):
+        return GatedVAEError(
+            f"{path} is no store but a run.", f"`pipe inspect {path}` says where its store is.", remedy
+        )
+    return GatedVAEError(f"{path} is no store.", "It has no store.json.", remedy)
 
 
 def check_manifest(manifest: dict[str, Any], path: Path) -> None:

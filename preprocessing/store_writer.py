@@ -45,6 +45,7 @@ from gated_vae.preprocessing.store import (
     rejected_path,
     rejected_schema,
     samples_path,
+    work_path,
 )
 
 REGION_IMAGES = 512  # 2 MB of pixels at 64 x 64
@@ -76,7 +77,7 @@ class StoreWriter:
     def __init__(self, out: Path, plan: Plan) -> None:
         self.seen = 0  # items of the source, which sets it: those taken and those rejected must add up to it
         self.rejected: list[Rejected] = []
-        self.work = out.absolute() / ".work"  # where tasks leave what they have made until the store is complete
+        self.work = work_path(out.absolute())  # where tasks leave what they have made
         # Where the table of rejected items goes when nothing is left to make a store of.
         self.beside = self.work.parent.with_name(f"{self.work.parent.name}.rejected.parquet")
         self._out, self._plan, self._plan_path = out, plan, self.work / "plan.json"
@@ -216,6 +217,8 @@ class StoreWriter:
         for key, wanted in _named(self._plan.manifest()).items():
             if there.get(key) != wanted:
                 why = f"Its {key} is {there.get(key)}, this command's is {wanted}."
+                if key == "source_digest":
+                    why = "It was made from other files, or from these before they changed."
                 remedy = "Choose another folder, or replace what is there with --overwrite."
                 raise GatedVAEError(f"{self._out} holds another store.", why, remedy)
 
@@ -261,6 +264,5 @@ _FILES = (images_path, samples_path, rejected_path, _times_path, manifest_path) 
 
 def _named(manifest: dict[str, Any]) -> dict[str, Any]:
     """What equal stores have in common, parameters one by one, in the order in which differences are told."""
-    first, last = ("kind", "source_digest"), ("image_shape", "factors")
-    parameters = manifest.get("parameters", {})
-    return {**{key: manifest.get(key) for key in first}, **parameters, **{key: manifest.get(key) for key in last}}
+    last = ("image_shape", "factors", "source_digest")
+    return {"kind": manifest.get("kind"), **manifest.get("parameters", {}), **{key: manifest.get(key) for key in last}}

@@ -91,7 +91,8 @@ def cluster(
     tables = {"How alike pairs are, as a correlation of labels: 1 is equal, 0 is random": alike}
     if verbose:
         for report in reports:
-            rows |= {f"{report.name} inertia": report.inertia, f"{report.name} group sizes": report.sizes}
+            sizes = ", ".join(f"{count:,} of {size}" for size, count in report.sizes.items() if count)
+            rows |= {f"{report.name} inertia": report.inertia, f"{report.name} groups": f"{sizes} members"}
             tables[f"{report.name}: pairs by column"] = console.grid(
                 ["", "unit", "apart", "random pairs apart", "correlation"],
                 [[name, it.unit, it.apart, it.apart_random, it.correlation] for name, it in report.quality.items()],

@@ -44,8 +44,12 @@ def evaluate(
         scores = probes.evaluate(opened, samples=samples, seed=seed, truth=truth, progress=update)
     opened.files.add_metrics("evaluate", console.plain(scores.values))
     pictures = draw_score_figures(opened, scores)
+    unfinished = (
+        {} if "train" in opened.files.read_metrics() else {"training": "not finished: its last checkpoint is judged"}
+    )
     rows = {
         "run": run,
+        **unfinished,
         **scores.facts(),
         "KL by dimension": " ".join(f"{value:.2f}" for value in scores.values["kl"]),
         "pictures": ", ".join(path.name for path in pictures),

@@ -12,9 +12,10 @@ from gated_vae.pipelines.options import AsJson, OutStore, Overwrite, Scheduler, 
 from gated_vae.preprocessing.sources.celeba.options import CROPS, FACES
 
 if TYPE_CHECKING:
-    from gated_vae.preprocessing.sources.base import DataSource
+    from gated_vae.preprocessing.sources.base import DataSource, Report
     from gated_vae.preprocessing.sources.celeba.build import CelebaReport
     from gated_vae.preprocessing.sources.images.build import ImagesReport
+    from gated_vae.preprocessing.sources.splits import Split
 
 StoredSize = Annotated[
     str,
@@ -181,6 +182,7 @@ def celeba(
         "left out": "; ".join(f"{', '.join(names)} ({why})" for why, names in left_out.items()) or None,
         "without identity": report.without_identity,
         "splits": report.splits or None,
+        "mind": "; ".join(_short_splits(options.split, report)) or None,
         "without split": report.without_split,
     }
     _show(report, rows, as_json=as_json)
@@ -248,14 +250,24 @@ def images(
         report = preprocess_images(
             options, out, workers=workers, scheduler=scheduler, overwrite=overwrite, progress=update
         )
+    notes = [*(f"{name}: {note}" for name, note in report.notes.items()), *_short_splits(options.split, report)]
     rows = {
         "labels": ", ".join(report.columns[:12]) + " ..." * (len(report.columns) > 12) or "none",
         "tracker": report.tracker,
-        "mind": "; ".join(f"{name}: {note}" for name, note in report.notes.items()) or None,
         "splits": report.splits or None,
+        "mind": "; ".join(notes) or None,
         "without split": (report.splits and report.taken - sum(report.splits.values())) or None,
     }
     _show(report, rows, as_json=as_json)
+
+
+def _short_splits(split: Split | None, report: Report) -> list[str]:
+    """What is told where splits came out much smaller than they were asked for; nothing where none did."""
+    if split is None or not (short := split.falls_short(report.splits)):
+        return []
+    told = " and ".join(f"{name} has {report.splits[name]:,} of {report.taken:,}" for name in short)
+    why = "shares are of people or sequences, some of which have many pictures; another seed deals anew"
+    return [f"{told}: {why}, --split ...,seed={split.seed + 1}"]
 
 
 def _show(report: CelebaReport | ImagesReport, rows: Mapping[str, object], *, as_json: bool) -> None:

@@ -21,6 +21,7 @@ OTHERS = {"mig": "MIG", "sap": "SAP", "factor_vae": "FactorVAE's score", "beta_v
 OTHERS |= {"modularity": "modularity", "irs": "IRS"}
 SUMMARY = {"own": "own partition", "other": "best other", "full": "full latent", "score": "own - other"}
 CHANCE = "chance"
+ROUGH = 100  # images; of fewer that judge, R2 differs by tenths from that of others
 ONE_PARTITION = "there is one partition only"
 SWAP = {"pose": "A's pose", "expression": "B's expression", "both": "both"}
 JUDGES_ARE = {"unseen": "in no pair and no training image", "trained on": "the network was trained on them, too"}
@@ -102,6 +103,8 @@ class Scores:
             judge = {"truth": "the truth", "labels": "their labels"}.get(values["judged_by"], "their pixels")
             judged = f"{values['held_out']:,} of {values['images']:,} images judge, by {judge}"
             facts = {"judged by": judged, "split": str(values["split_by"])}
+            if values["judged_by"] and values["held_out"] < ROUGH:
+                facts["mind"] = f"fewer than {ROUGH} images judge: scores are rough"
             facts["judges"] = JUDGES_ARE.get(values["people"], str(values["people"]))
         if values["constant"]:
             facts["left out"] = f"{', '.join(values['constant'])}: (nearly) the same in every image of one side"

@@ -83,8 +83,9 @@ class TrainConfig:
             remedy = f"Choose none, or some of {','.join(AUGMENTATIONS)}, in this order."
             raise UsageError(f"--augment {self.augment} cannot be read.", "", remedy)
         if self.augmentations and self.model.method.batches == "composed":
-            why = "Its targets are composed of the batch's own factors, which a mirror would change."
-            raise UsageError("Images of a factor grid cannot be augmented.", why, "Leave --augment out.")
+            why = "Targets are composed of the batch's own factors, which a mirror would change."
+            remedy = "Use --augment none, or on images without exact factors --method partners."
+            raise UsageError("Images whose factors are recombined cannot be augmented.", why, remedy)
         if self.warmup and hasattr(self.model.objective, "steps"):
             why = "Its capacity rises by itself."
             raise UsageError("--warmup is not for this objective.", why, "Leave --warmup out.")

@@ -13,11 +13,22 @@ from typing import Any
 import torch
 
 from gated_vae.models.checkpoint import Checkpoint, checkpoints, load_state, prune, read_weights, weights_digest
+from gated_vae.models.registry import NotRegisteredError
 from gated_vae.models.vae import GatedVAE, GatedVAEConfig, outline
 from gated_vae.pairing.stream.address import is_address
 from gated_vae.pipelines.training.config import TrainConfig
 from gated_vae.preprocessing.errors import GatedVAEError
-from gated_vae.preprocessing.files import check_name, fits, is_there, read_json, real, refuse_ours, remove, write_json
+from gated_vae.preprocessing.files import (
+    check_name,
+    fits,
+    is_ours,
+    is_there,
+    read_json,
+    real,
+    refuse_ours,
+    remove,
+    write_json,
+)
 from gated_vae.preprocessing.store import Store, images_path, open_store
 
 RUN_SCHEMA_VERSION = 5
@@ -25,6 +36,7 @@ CHECKPOINTS, FIGURES = "checkpoints", "figures"
 TUNED = "finetuned"  # in a run's folder, the run that starts from its weights
 REPLACED = ".replaced"  # the run that was there before, until this one is trained
 _KEPT = 2  # checkpoints
+TOLD_RUNS = 10  # of several in one folder, in a message
 _LOSSES = {str: {str: (int, float)}}  # by label and term
 _METRICS = {"train": {"steps": int, "losses": _LOSSES}, "evaluate": dict}
 _VALID = {"step": int, "losses": _LOSSES, "best": int, "since": int, "history": {str: (int, float)}}
@@ -289,6 +301,7 @@ def open_run(path: Path, store: Path | None = None) -> Run:
     `GatedVAEError` when it is missing, damaged or of another schema version, or its path is not UTF-8.
     """
     check_name(path)
+    _refuse_no_run(path)
     remedy = "Train one with `pipe train STORE --out RUN`."
     values = read_json(config_path(path), remedy)
     if values.get("schema_version") != RUN_SCHEMA_VERSION:
@@ -299,9 +312,24 @@ def open_run(path: Path, store: Path | None = None) -> Run:
         raise GatedVAEError(what, f"Its {', '.join(_CONFIG)} cannot be what it says.", remedy)
     try:
         config = TrainConfig.from_dict(values["train"])
+    except NotRegisteredError as error:
+        remedy = "Use the script that adds it, or import that first (docs/methods.md)."
+        raise GatedVAEError(f"{path} cannot be opened.", f"Nothing here is called {error.name!r}.", remedy) from None
     except (TypeError, ValueError, GatedVAEError) as error:
         raise GatedVAEError(what, str(error), remedy) from None
     return Run(path, config, values["store_digest"], values["pairs_digest"], values["store_from_here"], store)
+
+
+def _refuse_no_run(path: Path) -> None:
+    """Say what a folder is that is taken for a run by mistake: a store, or the folder of runs of several seeds."""
+    if config_path(path).exists():
+        return
+    if is_ours(path):
+        remedy = f"Give the --out of `pipe train {path}`."
+        raise GatedVAEError(f"{path} is no run but a store.", "", remedy)
+    if runs := sorted(inner.parent.name for inner in path.glob("*/config.json") if is_ours(inner.parent)):
+        why = f"They are {', '.join(runs[:TOLD_RUNS])}{' ...' * (len(runs) > TOLD_RUNS)}."
+        raise GatedVAEError(f"{path} is no run, but holds some.", why, f"Give one of them: {path / runs[0]}.")
 
 
 def recorded(path: Path) -> TrainConfig | None:

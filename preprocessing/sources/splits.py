@@ -40,6 +40,11 @@ class Split:
             raise BadSourceError("Samples cannot be split so.", why, "Ask for larger shares, or leave --split out.")
         return [names[places[key]] for key in keys]
 
+    def falls_short(self, sizes: Mapping[str, int]) -> list[str]:
+        """Splits with less than half of the samples asked for: who is kept together may have many, or few."""
+        whole = sum(sizes.values())
+        return [name for name, share in self.shares.items() if sizes[name] < share * whole / 2]
+
     def _point(self, key: str) -> float:
         """Where a key lies in 0 .. 1."""
         digest = hashlib.sha256(f"{self.seed}\0{key}".encode("utf-8", "backslashreplace")).digest()

@@ -25,7 +25,7 @@ from tests.docs.small import small
 from tests.machine import free_place
 
 BLOCK = re.compile(
-    r"^(?:<!-- not run: (?P<reason>.+) -->\n)?```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
+    r"^(?:<!-- not run: (?P<reason>[^\n]+) -->\n)?```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
 )
 COMMAND = re.compile(r"^(?:\w+=\S+ )*(?:pipe|make|pip|python3?|torchrun|pytest) ", re.MULTILINE)
 PORT = "8815"

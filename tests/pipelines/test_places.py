@@ -349,3 +349,36 @@ def test_paths_that_are_not_utf_8_are_refused_in_words_or_work(here: Path, capsy
     assert pipe("traverse", here / "run", "--out", odd / "picture.png") == 0
     assert pipe("report", here / "run", "--out", odd / "page.html") == 0
     assert {"codes.parquet", "picture.png", "page.html"} <= set(read_tree(odd))
+
+
+# Folders taken for others
+
+
+def test_a_folder_that_is_taken_for_a_store_or_a_run_is_told_as_what_it_is(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(here)
+    Path("seeds").mkdir()
+    for seed in ("0", "1"):
+        shutil.copytree("run", f"seeds/{seed}")
+    Path("photos").mkdir()
+    for words, told in {
+        ("cluster", "run"): ["run is no store but a run.", "`pipe inspect run` says where its store is."],
+        ("cluster", "photos"): ["photos is no store.", "It has no store.json."],
+        ("evaluate", "store"): ["store is no run but a store.", "Give the --out of `pipe train store`."],
+        ("evaluate", "seeds"): ["seeds is no run, but holds some.", "They are 0, 1.", "Give one of them: seeds/0."],
+        ("evaluate", "photos"): ["photos/config.json does not exist."],
+    }.items():
+        assert pipe(*words) == 1
+        assert capsys.readouterr().err.splitlines()[: len(told)] == told
+
+
+def test_a_run_of_a_method_that_is_not_registered_here_is_not_called_damaged(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = here / "run" / "config.json"
+    config.write_text(config.read_text().replace('"gate:regulariser=true"', '"leaky-gate:leak=0.2"'))
+    assert pipe("inspect", here / "run") == 1
+    cannot, why, remedy = capsys.readouterr().err.splitlines()
+    assert (cannot, why) == (f"{here}/run cannot be opened.", "Nothing here is called 'leaky-gate'.")
+    assert "script that adds it" in remedy

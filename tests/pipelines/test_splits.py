@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +82,27 @@ def test_people_lie_in_one_split_each_which_names_alone_decide(tmp_path: Path) -
     assert (moved.drop_duplicates("identity").set_index("identity")["split"][after.index] != after).any()
 
 
+def test_splits_far_below_their_shares_are_named() -> None:
+    sizes = {"train": 600, "valid": 300, "test": 100}
+    assert SPLIT.falls_short(sizes) == []
+    assert SPLIT.falls_short({**sizes, "train": 601, "test": 99}) == ["test"]
+    assert SPLIT.falls_short({"train": 10, "valid": 0, "test": 90}) == ["train", "valid"]
+
+
+def test_the_command_says_that_a_person_of_many_pictures_has_made_a_split_small(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_people(tmp_path / "of", people=12, images=2)
+    shutil.rmtree(tmp_path / "of" / "p00")
+    write_people(tmp_path / "of", people=1, images=60)
+    words = ("--identities", "folder", "--split", "train=.6,valid=.2,test=.2", "--size", "8", "--out")
+    with pytest.raises(SystemExit, match="0"):
+        main(["preprocess", "celeba", "--openface", str(tmp_path / "of"), *words, str(tmp_path / "store")])
+    told = " ".join(capsys.readouterr().out.split())
+    assert "of 82: shares are of people or sequences" in told
+    assert "--split ...,seed=1" in told
+
+
 def test_what_test_people_are_decides_nothing(tmp_path: Path) -> None:
     write_people(tmp_path / "of")
     first = paired(make(tmp_path / "of", tmp_path / "first"))
@@ -139,6 +161,7 @@ def test_unseen_people_judge(tmp_path: Path) -> None:
     assert labels.ids[labels.split.test].tolist() == list(opened.split("test"))
     scores = evaluate_faces(run, probes=("ridge",), regressors=("lasso",))
     assert (scores.values["people"], scores.values["held_out"]) == ("unseen", len(opened.split("test")))
+    assert scores.facts()["mind"] == "fewer than 100 images judge: scores are rough"
     assert draw_reconstructions(run).exists()  # of samples that have partners
     assert draw_pairs(opened, tmp_path / "pairs.png").exists()
     other = make(tmp_path / "of", tmp_path / "other", size=16, split=None)

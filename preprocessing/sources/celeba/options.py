@@ -41,7 +41,7 @@ class CelebaOptions:
         crops, where = (CROPS[1:], "with") if self.images else (CROPS[:1], "without")
         limits = {
             "min_confidence": (0 <= self.min_confidence <= 1, "0 to 1"),
-            "crop": (self.crop in (*crops, None), f"{' or '.join(crops)} {where} pictures"),
+            "crop": (self.crop in (*crops, None), f"{' or '.join(crops)} {where} --images"),
             "face": (self.face in FACES, " or ".join(FACES)),
             "max_angle": (0 < self.max_angle < float("inf"), "above 0 (radians)"),
         }

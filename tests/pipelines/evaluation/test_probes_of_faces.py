@@ -359,6 +359,14 @@ def test_that_nothing_can_be_written_is_said_before_the_work(
         assert "--out FOLDER" in told
 
 
+def test_of_a_run_that_is_not_trained_to_its_end_it_is_said(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert pipe("evaluate", run, "--samples", "100") == 0
+    assert "not finished" not in capsys.readouterr().out
+    (run / "metrics.json").unlink()
+    assert pipe("evaluate", run, "--samples", "100") == 0
+    assert "not finished: its last checkpoint is judged" in capsys.readouterr().out
+
+
 def test_results_of_other_weights_are_not_reported(run: Path, tmp_path: Path) -> None:
     assert pipe("evaluate", run, "--out", tmp_path / "out") == 0
     values = json.loads((tmp_path / "out" / "metrics.json").read_text())

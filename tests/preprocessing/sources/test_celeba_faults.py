@@ -252,7 +252,7 @@ def test_another_configuration_is_refused(source: CelebaOptions, tmp_path: Path,
     with pytest.raises(GatedVAEError, match=r"Its size is 64, this command's is 32\.\n.*--overwrite"):
         preprocess_celeba(CelebaOptions(source.openface, size=32), out)
     write_image_faces(source.openface, "new", [{}])
-    with pytest.raises(GatedVAEError, match="source_digest"):
+    with pytest.raises(GatedVAEError, match="before they changed"):
         preprocess_celeba(source, out)
     assert read_tree(out) == before
     assert preprocess_celeba(source, out, overwrite=True).taken == 10
