@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pickle
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from torch import multiprocessing
 
 from gated_vae.models.checkpoint import checkpoints
 from gated_vae.pipelines.process import joined, leave
-from tests.machine import HANG, free_place
+from tests.machine import free_place, until
 
 
 def outcomes(function: Callable[..., Any], *arguments: Any) -> list[Any]:
@@ -63,10 +62,7 @@ def _rank(rank: int, at: tuple[str, int], path: Path, function: Callable[..., An
 
 def _wait(ranks: list[Any]) -> None:
     """Until both have ended, or one could not even start: the other would wait for it by the half hour."""
-    end = time.monotonic() + HANG
-    while any(rank.exitcode is None for rank in ranks) and not any(rank.exitcode for rank in ranks):
-        assert time.monotonic() < end, "Two ranks take too long."
-        time.sleep(0.05)
+    until(lambda: any(rank.exitcode for rank in ranks) or all(rank.exitcode == 0 for rank in ranks))
 
 
 def cancelled(values: dict[str, torch.Tensor]) -> set[str]:

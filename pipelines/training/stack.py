@@ -311,11 +311,12 @@ class StackTrainer:
             for key, value in self.optimiser.state[parameter].items()
         }
         for index, journal in enumerate(self.journals):
+            if journal.run.path in self._diverged:
+                continue
             own = {name: value[index] for name, value in weights.items()}
             kept = {name: value[index] if value.dim() else value for name, value in slots.items()}
-            if journal.run.path not in self._diverged:
-                with apart(self._diverged):
-                    journal.save(self.step, own, kept)
+            with apart(self._diverged):
+                journal.save(self.step, own, kept)
         for run in self.runs:  # once all have that step
             run.prune()
 
