@@ -21,7 +21,8 @@ def reproduce(
     store: Annotated[
         Path | None,
         typer.Argument(
-            help="For faces and rivals, the store with its pairs; for table1 and rivals, one of sprites, made when missing."
+            help="For faces and rivals, the store with its pairs; for table1, one of dSprites. "
+            "Without it table1 and rivals draw sprites in --out."
         ),
     ] = None,
     out: Annotated[

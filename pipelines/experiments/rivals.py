@@ -81,7 +81,7 @@ PEOPLE |= {"pose_full": "pose: full latent", "expression_full": "expression: ful
 class Rivals(Experiment):
     """Methods on one store, runs named WORLD-METHOD-OBJECTIVE.
 
-    `store` is a grid of factors, or faces with pairs; sprites, made when missing, by default in `out`.
+    `store` is a grid of factors, or faces with pairs; without one, sprites are drawn in `out`.
     """
 
     names: ClassVar[Sequence[str]] = [

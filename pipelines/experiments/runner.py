@@ -12,7 +12,6 @@ from typing import Any, ClassVar, get_args, get_type_hints
 
 import pandas as pd
 import pyarrow as pa
-import torch
 
 from gated_vae.models.registry import number
 from gated_vae.models.vae import GatedVAEConfig
@@ -23,8 +22,9 @@ from gated_vae.pipelines.experiments.tables import merge
 from gated_vae.pipelines.process import one_core_each
 from gated_vae.pipelines.training.config import TrainConfig, TrainOptions
 from gated_vae.pipelines.training.folder import refuse_another, run_of
+from gated_vae.pipelines.training.journal import DivergedError, apart
 from gated_vae.pipelines.training.run import Run, open_run
-from gated_vae.pipelines.training.train import train, train_stacks
+from gated_vae.pipelines.training.train import train_on_one_core, train_stacks
 from gated_vae.preprocessing.errors import UsageError
 from gated_vae.preprocessing.files import locked, readable, refuse_filled, refuse_ours, write_bytes, write_parquet
 from gated_vae.preprocessing.progress import Progress, as_note, ignore
@@ -202,7 +202,7 @@ def reproduce(
     """Train and evaluate the runs of these names with every seed, skipping what is finished; write results and report.
 
     `GatedVAEError` when `out` holds one of the runs, trained otherwise, or something else; or a run fails; those that are
-    finished stay.
+    finished stay. Where some diverge, the others are finished and told of, and then `DivergedError` is raised.
 
     Parameters
     ----------
@@ -226,14 +226,18 @@ def reproduce(
             refuse_filled(experiment.out, "runs of an experiment")
         experiment.prepare(names, workers, progress)
         runs = [experiment.run(name, seed) for seed in range(experiment.seeds) for name in names]
-        do_runs(experiment, runs, workers=workers, stacked=stacked, device=device, progress=progress)
+        diverged = do_runs(experiment, runs, workers=workers, stacked=stacked, device=device, progress=progress)
         found = pd.DataFrame(experiment.rows([*finished_runs(experiment)]))
         results = merge([*earlier, found], experiment.key, experiment.order)
+        if diverged and results.empty:
+            raise DivergedError(diverged)
         stem = experiment.out / type(experiment).__name__.lower()
         table = pa.Table.from_pandas(results, preserve_index=False)
         write_parquet(stem.with_suffix(".parquet"), table, schema_version=2)
         for ending, content in experiment.report(results).items():
             write_bytes(stem.with_suffix(ending), content)
+    if diverged:
+        raise DivergedError(diverged, f"The others are in {stem}.md. ")
     return results
 
 
@@ -250,9 +254,13 @@ def do_runs(
     stacked: int = 1,
     device: str = "cpu",
     progress: Progress = ignore,
-) -> None:
-    """Train and evaluate the runs that are not finished; after a failure those begun are finished first."""
+) -> dict[Path, str]:
+    """Train and evaluate the runs that are not finished; after a failure those begun are finished first.
+
+    Returns what is told of runs that diverged, by folder; the others are finished.
+    """
     left = []
+    diverged: dict[Path, str] = {}
     for run in runs:
         if is_finished(run.path):
             refuse_another(open_run(run.path), run, "Choose another --out.")
@@ -263,18 +271,25 @@ def do_runs(
     if stacked > 1:
         untrained = [run for run in left if not is_finished(run.path, "train")]
         options = TrainOptions(experiment.out, device=device, checkpoint_every=20_000)
-        train_stacks(untrained, stacked, options, as_note(progress, done, len(runs)))
+        with apart(diverged):
+            train_stacks(untrained, stacked, options, as_note(progress, done, len(runs)))
+        left = [run for run in left if run.path not in diverged]
         device = "cpu"  # what is left are the scores
     with one_core_each(len(left), device, workers) as run_tasks:
-        for finished in run_tasks(do_run, [(experiment, run, device) for run in left]):
-            done += 1
-            progress(done, len(runs), finished)
+        for found in run_tasks(do_run, [(experiment, run, device) for run in left]):
+            if isinstance(found, DivergedError):
+                diverged |= found.where
+            else:
+                done += 1
+                progress(done, len(runs), found)
+    return diverged
 
 
-def do_run(experiment: Experiment, run: Run, device: str) -> str:
-    """Train and evaluate one run with one core (called in a process of its own)."""
-    torch.set_num_threads(1)
-    train(run.config, TrainOptions(run.path, device=device, checkpoint_every=2000))
+def do_run(experiment: Experiment, run: Run, device: str) -> str | DivergedError:
+    """Train and evaluate one run with one core (called in a process of its own); its name, or that it diverged."""
+    found = train_on_one_core(run.config, TrainOptions(run.path, device=device, checkpoint_every=2000))
+    if isinstance(found, DivergedError):
+        return found
     opened = OpenRun(open_run(run.path))
     opened.files.add_metrics("evaluate", dict(experiment.score(opened).values))
     return run.path.name

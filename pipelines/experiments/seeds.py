@@ -12,7 +12,7 @@ from gated_vae.pipelines.process import choose_device, is_a_rank, one_core_each
 from gated_vae.pipelines.training.config import TrainConfig, TrainOptions
 from gated_vae.pipelines.training.journal import DivergedError, apart
 from gated_vae.pipelines.training.stack import takes_graphs
-from gated_vae.pipelines.training.train import TrainReport, begin, train, train_stacks
+from gated_vae.pipelines.training.train import TrainReport, begin, train_on_one_core, train_stacks
 from gated_vae.preprocessing.errors import UsageError
 from gated_vae.preprocessing.progress import Progress, as_note, ignore
 from gated_vae.preprocessing.store import Store
@@ -55,7 +55,7 @@ def train_seeds(
             trained |= {report.out: report for report in reports}
     elif left:
         with one_core_each(len(left), device) as run_tasks:
-            for found in run_tasks(train_alone, [(run.config, replace(options, out=run.path)) for run in left]):
+            for found in run_tasks(train_on_one_core, [(run.config, replace(options, out=run.path)) for run in left]):
                 if isinstance(found, DivergedError):
                     diverged |= found.where
                 else:
@@ -66,12 +66,3 @@ def train_seeds(
         others = f"Leave {names} out of --seeds: the others are trained. " if len(diverged) < len(outs) else ""
         raise DivergedError(diverged, others)
     return [trained[out] for out in outs]
-
-
-def train_alone(config: TrainConfig, options: TrainOptions) -> TrainReport | DivergedError:
-    """Train one run with one thread (called in a process of its own); raised, its divergence would stop the others."""
-    torch.set_num_threads(1)
-    try:
-        return train(config, options)
-    except DivergedError as error:
-        return error

@@ -23,9 +23,11 @@ from gated_vae.pipelines.experiments.partitions import APART, KL_APART, LATENT, 
 from gated_vae.pipelines.experiments.runner import Experiment, Finished, Row
 from gated_vae.pipelines.experiments.tables import interval
 from gated_vae.pipelines.presets import read_hidden, with_beta
+from gated_vae.preprocessing.errors import UsageError
 from gated_vae.preprocessing.progress import Progress
 from gated_vae.preprocessing.sources.base import make_store
 from gated_vae.preprocessing.sources.grids.dsprites import DSprites
+from gated_vae.preprocessing.store import manifest_path, open_store
 
 # The paper's constants.
 OBJECTIVES: dict[str, Objective] = {"beta": BetaVAE(), "info": InfoVAE(), "dip2": DIPVAE2()}
@@ -72,8 +74,8 @@ VARIANTS = {
 class Table1(Experiment):
     """Objectives and methods on dSprites, runs named OBJECTIVE-METHOD.
 
-    The paper's: 288,000 steps, constant learning rate 1e-4, hidden sizes not stated. `store` holds sprites; it is made when
-    missing, by default in `out`.
+    The paper's: 288,000 steps, constant learning rate 1e-4, hidden sizes not stated. `store` holds dSprites, of the
+    official file or drawn; it is drawn when missing, by default in `out`.
     """
 
     names: ClassVar[Sequence[str]] = [f"{model}-{method}" for model in OBJECTIVES for method in VARIANTS]
@@ -90,8 +92,13 @@ class Table1(Experiment):
     hidden: str = ",".join(map(str, FULLY_CONNECTED_HIDDEN))
 
     def prepare(self, names: Sequence[str], workers: int | None, progress: Progress) -> None:  # noqa: ARG002
-        """Make the store of sprites with the paper's pairs and ours, unless it is there."""
-        pair_exactly(make_store(DSprites(), self.path).store, SHARES | APART)
+        """Draw the sprites where there is no store, and make the paper's pairs and ours; `UsageError` for other images."""
+        there = manifest_path(self.path).exists()
+        store = open_store(self.path) if there else make_store(DSprites(), self.path).store
+        if store.kind != "dsprites":
+            remedy = "Name one that `pipe preprocess dsprites` made, or leave it out to have the sprites drawn."
+            raise UsageError(f"{self.path} is no store of dSprites.", f"Its images are of {store.kind}.", remedy)
+        pair_exactly(store, SHARES | APART)
 
     def setup(self, name: str) -> tuple[Path, GatedVAEConfig]:
         """The paper's network with an objective, and a method."""

@@ -147,7 +147,7 @@ class DivergedError(GatedVAEError):
     """Losses or weights of runs are not finite: `where`, by the runs' folders; `others` says what became of the rest."""
 
     def __init__(self, where: Mapping[Path, str], others: str = "") -> None:
-        remedy = f"{others}Lower --lr, or use --precision fp32, in another --out."
+        remedy = f"{others}Use a lower learning rate, or precision fp32, in another --out."
         super().__init__("Training diverged.", " ".join(where.values()), remedy)
         self.where, self.others = where, others
 

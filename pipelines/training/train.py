@@ -95,6 +95,15 @@ def train_single(
     return train_runs(trainer_of, [config], [options.out], options, progress, store)[0]
 
 
+def train_on_one_core(config: TrainConfig, options: TrainOptions) -> TrainReport | DivergedError:
+    """Train one run with one thread (called in a process of its own); raised, its divergence would stop the others."""
+    torch.set_num_threads(1)
+    try:
+        return train(config, options)
+    except DivergedError as error:
+        return error
+
+
 def train_stack(
     configs: Sequence[TrainConfig],
     outs: Sequence[Path],

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -14,6 +16,7 @@ import pytest
 from gated_vae.models.vae import GatedVAEConfig
 from gated_vae.pipelines.evaluation.opened import OpenRun
 from gated_vae.pipelines.evaluation.scores import Scores, Table
+from gated_vae.pipelines.experiments import runner as of_runs
 from gated_vae.pipelines.experiments.runner import (
     Experiment,
     Finished,
@@ -25,8 +28,9 @@ from gated_vae.pipelines.experiments.runner import (
 )
 from gated_vae.pipelines.training.config import TrainConfig, TrainOptions
 from gated_vae.pipelines.training.folder import create_run
-from gated_vae.pipelines.training.run import open_run
-from gated_vae.pipelines.training.train import train
+from gated_vae.pipelines.training.journal import DivergedError
+from gated_vae.pipelines.training.run import Run, open_run
+from gated_vae.pipelines.training.train import TrainReport, train
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.store import Store, manifest_path
 
@@ -120,3 +124,59 @@ def test_a_finished_run_of_other_options_is_refused_before_any_is_trained(tmp_pa
         GatedVAEError, match=r"gated-0 holds another run.\nIt differs in: the store's pairs were made anew."
     ):
         do_all(two(store, tmp_path), "gated")
+
+
+@contextmanager
+def in_this_process(*_: object) -> Iterator[Callable[..., Iterator[Any]]]:
+    """One task after the other, in place of processes."""
+    yield lambda function, tasks: (function(*task) for task in tasks)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored(Two):
+    """Two runs that are judged the same, with a row each."""
+
+    key = ("run", "seed")
+    order = {"run": None, "seed": None}  # noqa: RUF012
+
+    def score(self, _run: OpenRun) -> Scores:
+        return Scores(scores("the last step"))
+
+    def rows(self, runs: Sequence[Finished]) -> list[Row]:
+        return [{"run": run.name, "seed": run.config.seed} for run in runs]
+
+    def report(self, results: pd.DataFrame) -> dict[str, bytes]:
+        return {".md": " ".join(results["run"]).encode()}
+
+
+@pytest.mark.parametrize("stacked", [1, 2])
+def test_where_a_run_diverges_the_others_are_scored_and_reported(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch, stacked: int
+) -> None:
+    experiment = Scored(out=tmp_path / "out", store=store.path, seeds=1)
+    bad = {experiment.out / "gated-0": "Not finite."}
+
+    def alone(config: TrainConfig, options: TrainOptions) -> TrainReport | DivergedError:
+        return DivergedError(bad) if options.out in bad else train(config, options)
+
+    def as_stack(runs: Sequence[Run], *_: object) -> None:
+        for run in runs:
+            if run.path not in bad:
+                train(run.config, TrainOptions(run.path))
+        raise DivergedError(bad)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(of_runs, "one_core_each", in_this_process)
+        patch.setattr(of_runs, "train_on_one_core", alone)
+        patch.setattr(of_runs, "train_stacks", as_stack)
+        with pytest.raises(DivergedError, match=r"The others are in \S*scored.md. Use a lower") as diverged:
+            reproduce(experiment, experiment.names, stacked=stacked)
+        assert diverged.value.where == bad
+        bad = {tmp_path / "none" / "gated-0": "Not finite."}
+        with pytest.raises(DivergedError) as diverged:
+            reproduce(replace(experiment, out=tmp_path / "none"), ["gated"], stacked=stacked)
+        assert "others" not in str(diverged.value)
+        assert not [*tmp_path.glob("none/scored.*")]
+    assert (experiment.out / "scored.md").read_text() == "ungated"
+    assert pd.read_parquet(experiment.out / "scored.parquet").to_dict("list") == {"run": ["ungated"], "seed": [0]}
+    assert [*reproduce(experiment, experiment.names, workers=1)["run"]] == ["gated", "ungated"]

@@ -131,7 +131,7 @@ def test_all_are_overwritten_at_once_so_that_the_same_command_without_it_goes_on
 ) -> None:
     wanted, options = config(store, steps=4), TrainOptions(tmp_path)
     train_seeds(wanted, [0, 1], options, store)
-    honest = of_seeds.train_alone
+    honest = of_seeds.train_on_one_core
 
     def killed(one: object, at: TrainOptions) -> object:
         if at.out.name == "1":
@@ -140,7 +140,7 @@ def test_all_are_overwritten_at_once_so_that_the_same_command_without_it_goes_on
 
     other = replace(wanted, lr=2e-3)
     with monkeypatch.context() as patch:
-        patch.setattr(of_seeds, "train_alone", killed)
+        patch.setattr(of_seeds, "train_on_one_core", killed)
         with pytest.raises(KeyboardInterrupt):
             train_seeds(other, [0, 1], replace(options, overwrite=True), store)
     in_turn.clear()

@@ -19,6 +19,10 @@ from gated_vae.pipelines.experiments.table1 import Table1, paper
 from gated_vae.pipelines.experiments.tables import interval
 from gated_vae.pipelines.experiments.tables import merge as merge_tables
 from gated_vae.preprocessing.errors import GatedVAEError, UsageError
+from gated_vae.preprocessing.progress import ignore
+from gated_vae.preprocessing.sources.base import make_store
+from gated_vae.preprocessing.sources.grids.dsprites import DSprites
+from gated_vae.preprocessing.store import Store
 
 TABLE1 = Table1(out=Path("out"))
 
@@ -148,3 +152,15 @@ def test_our_own_methods_have_their_constants(name: str, method: Method, beta: f
     model = TABLE1.config(f"beta-{name}", 0).model
     assert (model.method, model.objective) == (method, BetaVAE(beta))
     assert model.kl_weights == ({"shape": 0.5} if name == "composed_apart" else {})
+
+
+def test_dsprites_of_whatever_source_are_taken_as_they_are(tmp_path: Path, store: Store) -> None:
+    """Such as those of the official file, whose plan is not that of drawn ones; here a smaller grid."""
+    factors = {"shape": 3, "scale": 2, "orientation": 4, "posX": 4, "posY": 4}
+    made = make_store(DSprites(factors=factors), tmp_path / "dsprites").store
+    table1 = Table1(out=tmp_path, store=made.path)
+    table1.prepare(["beta-gated"], None, ignore)
+    assert [*table1.opened.partitions] == ["position", "rotation", "shape", "size", "x", "y", "turn"]
+    assert table1.config("beta-gated", 0).store == str(made.path)
+    with pytest.raises(UsageError, match="is no store of dSprites"):
+        Table1(out=tmp_path, store=store.path).prepare(["beta-gated"], None, ignore)
