@@ -31,6 +31,6 @@ class Gap:
 
 def gap(matrix: Array, varying: npt.NDArray[np.bool_]) -> Gap:
     """Take the gap of the two greatest values of each column of (M, K); a single code is compared with 0."""
-    ranked = np.sort(np.vstack([matrix, np.zeros_like(matrix[:1])]) if len(matrix) == 1 else matrix, axis=0)
+    ranked = np.sort(np.vstack([matrix, np.zeros_like(matrix)]) if len(matrix) == 1 else matrix, axis=0)
     per_factor = np.where(varying, ranked[-1] - ranked[-2], 0.0)
     return Gap(float(per_factor[varying].mean()) if varying.any() else 0.0, per_factor, matrix)

@@ -115,7 +115,6 @@ def partition_scores(
     ValueError
         For shapes that do not fit, fewer than two partitions, an owner that is no partition, an unknown regressor.
     """
-    check_regressor(regressor)
     codes, factors = check_arrays(codes, factors)
     _check_names(partitions, owner, codes.shape[1], factors.shape[1])
     split = check_split(split, len(codes), seed)

@@ -61,7 +61,7 @@ def test_precise_posteriors_stay_finite() -> None:
     assert float(product_of_both(sharp).mean) == 1.0
 
 
-@pytest.mark.parametrize("method", [GVAE(), MLVAE(), AdaGVAE(), AdaGVAE(k=2), AdaMLVAE(symmetric=True), AdaMLVAE(k=1)])
+@pytest.mark.parametrize("method", [GVAE(), MLVAE(), AdaGVAE(), AdaGVAE(k=2), AdaMLVAE(symmetric=True), AdaMLVAE(k=1, double_variance=True)])
 @pytest.mark.parametrize("partition", list(CONFIG.latent))
 def test_what_is_shared_is_averaged_and_the_rest_is_each_images_own(method: GVAE, partition: str) -> None:
     """One pair and dimension after the other, divergences by PyTorch."""
@@ -90,7 +90,7 @@ def test_what_is_shared_is_averaged_and_the_rest_is_each_images_own(method: GVAE
             means, variances = both.mean[:, pair, d], both.logvar[:, pair, d].exp()
             if alike and hasattr(method, "double_variance"):
                 variance = 1 / (1 / variances).sum()
-                means, variances = (means / variances).sum() * variance, variance
+                means, variances = (means / variances).sum() * variance, variance * (1 + method.double_variance)
             elif alike:
                 means, variances = means.mean(), variances.mean()
             torch.testing.assert_close(step.posterior.mean[:, pair, d], means.expand(2))
@@ -98,6 +98,17 @@ def test_what_is_shared_is_averaged_and_the_rest_is_each_images_own(method: GVAE
     assert BATCH <= averaged <= 4 * BATCH
     # Each image has noise of its own, in what is shared, too.
     torch.testing.assert_close(step.codes, step.posterior.mean + noise[:2] * (0.5 * step.posterior.logvar).exp())
+
+
+def test_what_is_alike_by_hand() -> None:
+    """Divergences of 1/2, 25/2 and 49/2 are half-way at 25/2, which is not below it; both ways count where they are asked for."""
+    batch = StepBatch(torch.empty(0), torch.empty(0))
+    means = Posterior(torch.tensor([[[1.0, 5, 7]], [[0, 0, 0]]]), torch.zeros(2, 1, 3))
+    assert AdaGVAE().alike(means, batch).tolist() == [[True, False, False]]
+    # N(0, 1) and N(0, 100): 1.8 this way, 47.2 the other; N(2.5, 1) and N(0, 1): 3.1 both ways.
+    mixed = Posterior(torch.tensor([[[0, 2.5, 0]], [[0, 0, 0]]]), torch.tensor([[[1.0, 1, 1]], [[100, 1, 1]]]).log())
+    assert AdaGVAE().alike(mixed, batch).tolist() == [[False, False, True]]
+    assert AdaGVAE(symmetric=True).alike(mixed, batch).tolist() == [[False, True, True]]
 
 
 @pytest.mark.parametrize("method", ["gvae", "ml-vae", "ada-gvae", "ada-ml-vae", "slow-vae"])
@@ -172,6 +183,8 @@ def test_what_nothing_can_be_learnt_by_is_refused() -> None:
             GatedVAEConfig(CONFIG.latent, method=parse(METHODS, text), kl_weights=dict.fromkeys(CONFIG.latent, 0.0))
     for text in ("partners", "slow-vae"):
         GatedVAEConfig(CONFIG.latent, method=parse(METHODS, text), objective=VAE(beta=0.0))
+    with pytest.raises(ValueError, match="has to be known"):
+        GVAE().alike(two(), StepBatch(torch.empty(0), torch.empty(0)))
     for text in ("ada-gvae:k=-1", "slow-vae:rate=0", "slow-vae:gamma=-1"):
         with pytest.raises(ValueError, match="must be"):
             parse(METHODS, text)

@@ -36,8 +36,8 @@ def test_rare_classes_weigh_as_much_as_others() -> None:
 
 
 def test_classes_may_be_as_many_as_rows() -> None:  # of which scikit-learn warns
-    classes, split = np.tile(np.arange(12), 2), Split(np.arange(12), np.arange(12, 24))
-    assert partition_accuracy(np.eye(12)[classes], classes, {"a": slice(0, 12)}, split=split) == pytest.approx([1, 1])
+    classes, split = np.tile(np.arange(24), 2), Split(np.arange(24), np.arange(24, 48))
+    assert partition_accuracy(np.eye(24)[classes], classes, {"a": slice(0, 24)}, split=split) == pytest.approx([1, 1])
 
 
 def test_one_class_cannot_be_told() -> None:

@@ -54,15 +54,16 @@ def test_gate_keeps_values_and_closes_the_others_exactly() -> None:
 
 def test_exchange_takes_one_partition_of_the_input_and_the_rest_of_the_target() -> None:
     class Identity:
-        """Images are their own codes, without noise."""
+        """Images are their own codes, with noise of standard deviation 1."""
 
         def encode(self, codes: torch.Tensor) -> Posterior:
             return Posterior(codes, torch.zeros_like(codes))
 
     own, context = torch.randn(4, 6, requires_grad=True), torch.randn(4, 6, requires_grad=True)
     batch = StepBatch(own, context, through=torch.tensor([1, 1, 0, 0, 0, 0]).bool())
-    mixed = Exchange().step(Identity(), batch, torch.zeros(3, 4, 6)).codes  # type: ignore[arg-type]
-    assert torch.equal(mixed, torch.cat([own[:, :2], context[:, 2:]], 1))
+    noise = torch.randn(3, 4, 6)
+    mixed = Exchange().step(Identity(), batch, noise).codes  # type: ignore[arg-type]
+    assert torch.equal(mixed, torch.cat([(own + noise[0])[:, :2], (context + noise[1])[:, 2:]], 1))
     mixed.sum().backward()
     assert context.grad is None
     assert torch.equal(own.grad, torch.tensor([[1.0, 1, 0, 0, 0, 0]]).expand(4, 6))

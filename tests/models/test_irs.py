@@ -20,10 +20,10 @@ def test_four_rows_by_hand() -> None:
 
 
 def test_at_most_is_a_quantile() -> None:
-    """While the factor is 0: 1, 1 and 2 from the mean; while it is 1: nothing. 0 is 5.5 from the mean of all."""
-    codes, factor = np.array([[0], [0], [3], [10], [10], [10]]), np.repeat([0, 1], 3)[:, None]
+    """While the factor is 0: 1, 1 and 2 from the mean; while it is 1, which counts the same: nothing. 0 is 43/7 from the mean."""
+    codes, factor = np.array([[0], [0], [3], [10], [10], [10], [10]]), np.repeat([0, 1], [3, 4])[:, None]
     for quantile, moved in ((0.5, 1.0), (1.0, 2.0), (0.99, 1.98)):
-        assert irs(codes, factor, quantile=quantile).score == pytest.approx(1 - moved / 2 / 5.5)
+        assert irs(codes, factor, quantile=quantile).score == pytest.approx(1 - moved / 2 / (43 / 7))
 
 
 def test_one_code_per_factor_is_perfect_and_what_tells_nothing_is_not() -> None:

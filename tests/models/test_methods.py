@@ -149,6 +149,16 @@ def test_exactly_the_heads_of_what_is_open_get_gradients(method: Method, partiti
     assert batch.label == (batch.partition or (NO_GATE if type(method) is Ungated else ALL))
 
 
+def test_ordinary_steps_reconstruct_their_input() -> None:
+    """Every step of a VAE; of the exchange gate as many as it is told."""
+    batch = StepBatch(torch.zeros(1), torch.ones(1), "left")
+    turns = [Exchange(open_every=3).prepare(batch, turn) for turn in range(6)]
+    assert [step.label for step in turns] == ["left", "left", NO_GATE] * 2
+    for step in (Ungated().prepare(batch, 0), turns[2]):
+        assert (step.target.item(), step.partition) == (0, None)
+    assert turns[0].target is batch.target
+
+
 @every_method
 def test_images_encoded_are_counted(method: Method) -> None:
     """On average over rounds."""
@@ -174,6 +184,7 @@ def test_what_is_closed_going_backward_is_the_same_going_forward(name: str, part
     assert torch.equal(gated.posterior.mean, ungated.posterior.mean)
     assert torch.equal(gated.posterior.logvar, ungated.posterior.logvar)
     assert torch.equal(gated.sample, ungated.sample)
+    assert torch.equal(gated.sample, gated.posterior.sample(noise[0]))
     own = vae.partitions[partition]
     assert torch.equal(gated.codes[:, own], ungated.codes[:, own])
 

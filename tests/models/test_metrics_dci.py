@@ -21,6 +21,7 @@ from gated_vae.models.metrics import (
     nrmse,
     random_split,
 )
+from gated_vae.models.metrics.arrays import derived_seed, standardise
 
 REGRESSORS = ("lasso", "random_forest", "gradient_boosting")
 RNG = np.random.default_rng(0)  # of what tests share; each draws from an `rng` of its own
@@ -126,9 +127,9 @@ def test_a_factor_that_hardly_varies_where_it_is_judged_is_left_out(rng: np.rand
     rare = rng.exponential(0.4, 2000)
     rare[split.test] = 0.01 * (np.arange(30) == 0)
     codes = np.column_stack([FACTORS, rare]) + rng.normal(0, 0.1, (2000, 4))
-    found = dci(codes, np.column_stack([FACTORS, rare]), split=split)
+    found = dci(codes, 100 * np.column_stack([FACTORS, rare]), split=split)  # in whatever unit
     assert found.constant_factors == (3,)
-    assert scores(found) == scores(dci(codes, FACTORS, split=split))
+    assert scores(found) == pytest.approx(scores(dci(codes, FACTORS, split=split)))
     slope, base = np.polyfit(codes[split.train, 3], rare[split.train], 1)
     error = rare[split.test] - (slope * codes[split.test, 3] + base)
     assert np.sqrt(np.square(error).mean()) / rare[split.test].std() > 10
@@ -156,9 +157,10 @@ def test_agrees_with_scikit_learn_by_hand(rng: np.random.Generator, regressor: A
             np.testing.assert_allclose(result.importance[:, k], np.abs(model.coef_), atol=1e-9)
             expected = np.sqrt(1 - r2_score(y[test], model.predict(x[test])))
             assert result.uninformativeness_per_factor[k] == pytest.approx(expected, abs=1e-9)
-        else:  # another random state: alike within the forests' own spread
-            model = RandomForestRegressor(10, max_depth=12, random_state=1).fit(x[train], FACTORS[train, k])
-            np.testing.assert_allclose(result.importance[:, k], model.feature_importances_, atol=0.05)
+        else:
+            model = RandomForestRegressor(10, max_depth=12, random_state=derived_seed(0, k))
+            model.fit(x[train], (FACTORS[train, k] - FACTORS[train, k].mean()) / FACTORS[train, k].std())
+            np.testing.assert_allclose(result.importance[:, k], model.feature_importances_, atol=2e-3)  # ties apart
 
 
 def test_gradient_boosting_tells_classes_as_elsewhere() -> None:
@@ -208,17 +210,37 @@ def test_no_group_is_on_both_sides() -> None:
     assert not set(people[split.train]) & set(people[split.test])
     assert sorted([*split.train, *split.test]) == list(range(500))
     assert len(set(people[split.test])) == 10
+    with pytest.raises(ValueError, match="1 groups .* nearly empty"):
+        group_split(np.zeros(50))
+
+
+def test_two_rows_are_enough_to_judge_on() -> None:
+    """A quarter of seven, to the nearest whole row."""
+    assert [len(split.test) for split in (random_split(7), group_split(np.arange(7)))] == [2, 2]
+
+
+def test_scaled_columns_have_mean_0_and_std_1_or_are_0() -> None:
+    """Also where the mean of equal values is not that value, and where squares are below all numbers."""
+    equal, small = np.full(6, 0.1), np.repeat([0.0, 1e-200], 3)
+    assert equal.mean() != 0.1
+    train, test = standardise(np.column_stack([[1.0, 5] * 3, equal, small]), np.array([[9.0, 1, 1]]))
+    assert train.T.tolist() == [[-1, 1] * 3, [0] * 6, [0] * 6]
+    assert test.tolist() == [[3, 0, 0]]
 
 
 @pytest.mark.parametrize(
     ("codes", "factors", "options", "message"),
     [
-        (np.zeros((5, 2)), np.zeros((4, 2)), {}, "5 rows"),
+        (np.zeros((5, 2)), np.zeros((4, 2)), {}, "codes have 5 rows, factors have 4"),
         (np.zeros(5), np.zeros((5, 2)), {}, "two dimensions"),
         (np.full((50, 2), np.nan), np.zeros((50, 2)), {}, "row 0, column 0"),
         (np.zeros((50, 2)), np.zeros((50, 2)), {"regressor": "ridge"}, "lasso"),
         (np.zeros((50, 2)), np.zeros((50, 2)), {"split": Split(np.arange(30), np.arange(29, 50))}, "share"),
         (np.zeros((50, 2)), np.zeros((50, 2)), {"split": Split(np.arange(30), np.arange(30, 51))}, "outside"),
+        (np.zeros((50, 2)), np.zeros((50, 2)), {"split": Split(np.arange(-1, 30), np.arange(30, 50))}, "outside"),
+        (np.zeros((50, 2)), np.zeros((50, 2)), {"split": Split(np.arange(50) < 30, np.arange(30, 50))}, "train must"),
+        (np.zeros((50, 2)), np.zeros((50, 2)), {"split": Split(np.arange(30), np.arange(49, 50))}, "test must"),
+        (np.zeros((50, 2)), np.zeros((50, 2)), {"split": Split(np.arange(30)[:, None], np.arange(30, 50))}, "train must"),
         (np.zeros((3, 2)), np.zeros((3, 2)), {}, "fewer than two"),
     ],
 )

@@ -22,13 +22,14 @@ def test_bins_are_of_equal_width_and_take_in_both_ends() -> None:
 
 
 def test_factors_are_classes_only_when_whole_and_few() -> None:
-    factors = np.column_stack([np.repeat([10.0, -3.0], 100), np.arange(200.0), np.linspace(0, 1, 200)])
-    assert [len(np.unique(column)) for column in bin_factors(factors, 20).T] == [2, 20, 20]
+    halves = np.arange(200.0) % 40 / 2
+    factors = np.column_stack([np.repeat([10.0, -3.0], 100), np.arange(200.0), halves, np.arange(200.0) % 100])
+    assert [len(np.unique(column)) for column in bin_factors(factors, 20).T] == [2, 20, 20, 100]
 
 
 def test_information_agrees_with_scikit_learn(rng: np.random.Generator) -> None:
     left, right = rng.integers(0, 7, (500, 3)), rng.integers(0, 4, (500, 2))
-    right[:, 0] = left[:, 1] // 2
+    right[:, 0], left[:, 2] = left[:, 1] // 2, np.arange(500)
     expected = [[mutual_info_score(a, b) for b in right.T] for a in left.T]
     np.testing.assert_allclose(mutual_information(left, right), expected, atol=1e-12)
     np.testing.assert_allclose(entropy(left), [mutual_info_score(a, a) for a in left.T])
@@ -84,10 +85,13 @@ def test_constant_factors_are_left_out(rng: np.random.Generator) -> None:
     assert sap(GRID, factors, classes=[0, 1]).score == pytest.approx(sap(GRID, GRID, classes=[0]).score)
     assert modularity(codes, factors).score == pytest.approx(modularity(codes, GRID).score)
     assert mig(codes, factors).per_factor[1] == 0
+    assert not sap(GRID, factors, classes=[1]).matrix[:, 1].any()
+    constant = np.ones_like(GRID)
+    assert (mig(codes, constant).score, sap(codes, constant).score, modularity(codes, constant).score) == (0, 0, 0)
 
 
 def test_a_single_code_is_compared_with_none() -> None:
-    assert mig(GRID[:, :1], GRID).per_factor.tolist() == pytest.approx([1, 0, 0])
+    assert mig(GRID[:, :1], GRID, bins=2).per_factor.tolist() == pytest.approx([1, 0, 0])
 
 
 def test_units_do_not_matter(rng: np.random.Generator) -> None:
@@ -137,6 +141,12 @@ def test_the_accuracy_of_classes_is_that_of_the_best_thresholds(rng: np.random.G
     assert best < 0.99
 
 
+def test_two_classes_have_one_threshold() -> None:
+    """Of classes 0, 1, 0 in a row one threshold parts one from the rest: all of class 1 and half of class 0 are right."""
+    code = np.repeat([0.0, 1, 2], 10)
+    assert sap(code[:, None], (code == 1)[:, None], classes=[0]).matrix == pytest.approx(0.75)
+
+
 def test_dead_codes_know_no_class() -> None:
     found = sap(np.hstack([GRID[:, :1], np.ones((len(GRID), 1))]), GRID[:, :1], classes=[0])
     assert found.matrix.tolist() == [[1], [0]]
@@ -165,6 +175,7 @@ def test_modularity_by_hand() -> None:
     # (1^2 + 2^2) / (4^2 * 2) = 5 / 32; equal information in all is worth nothing; none counts 0.
     table = [[1, 4, 2], [3, 3, 3], [0, 0, 0], [0, 5, 0]]
     np.testing.assert_allclose(modularity_per_code(table), [1 - 5 / 32, 0, 0, 1])
+    np.testing.assert_allclose(modularity_per_code([[3], [0]]), [1, 0])  # there is no other factor to tell of
 
 
 def test_bad_input_is_named() -> None:

@@ -10,7 +10,6 @@ from sklearn.linear_model import RidgeCV
 from sklearn.metrics import r2_score
 
 from gated_vae.models.metrics import Split, circular_uninformativeness, partition_scores, plain_rotation_floor
-from gated_vae.models.metrics.regressors import RIDGE_ALPHAS
 
 RNG = np.random.default_rng(0)  # of what tests share; each draws from an `rng` of its own
 N = 3000
@@ -35,7 +34,7 @@ def test_what_another_partition_knows_is_taken_off(rng: np.random.Generator) -> 
     leak[:, 2] = YAW + rng.normal(size=N)  # half of this code's variance is yaw
     result = partition_scores(leak, FACTORS, PARTITIONS, OWNER)
     assert result.r2[1, 0] == pytest.approx(0.5, abs=0.05)
-    assert result.per_factor["yaw"] == pytest.approx(0.5, abs=0.05)
+    assert list(result.per_factor.values()) == pytest.approx([0.5, 1], abs=0.05)
     allowed = partition_scores(leak, FACTORS, PARTITIONS, OWNER, sharers={"yaw": ["pose", "expression"]})
     assert allowed.per_factor["yaw"] == pytest.approx(1, abs=0.05)
     swapped = partition_scores(leak, FACTORS, PARTITIONS, {"yaw": "expression", "smile": "pose"})
@@ -50,7 +49,7 @@ def test_ridge_is_scikit_learns_with_the_stated_penalties(rng: np.random.Generat
     for row, part in enumerate([slice(0, 2), slice(2, 5), slice(0, 5)]):
         for column in range(2):
             y = FACTORS[:, column]
-            model = RidgeCV(alphas=RIDGE_ALPHAS).fit(x[train][:, part], y[train] / y[train].std())
+            model = RidgeCV(alphas=10.0 ** np.arange(-2, 7)).fit(x[train][:, part], y[train] / y[train].std())
             expected = r2_score(y[test], model.predict(x[test][:, part]) * y[train].std())
             assert result.r2[row, column] == pytest.approx(expected, abs=1e-6)
 
@@ -72,6 +71,10 @@ def test_constant_labels_give_zeros_and_are_named() -> None:
     assert not result.r2[:, 1].any()
     assert result.mean == pytest.approx(partition_scores(CODES, FACTORS, PARTITIONS, OWNER).mean)
     assert np.isfinite(result.r2).all()
+    assert partition_scores(CODES, np.zeros((N, 2)), PARTITIONS, OWNER).mean == 0
+    once = np.column_stack([YAW, np.arange(N) == 0])  # varies among the rows that are fitted alone
+    split = Split(np.arange(2000), np.arange(2000, N))
+    assert partition_scores(CODES, once, PARTITIONS, OWNER, split=split).constant_factors == ("smile",)
 
 
 def test_a_dead_partition_knows_nothing() -> None:
@@ -136,6 +139,14 @@ def test_noise_shows_as_its_share() -> None:
     assert result.mean == pytest.approx(np.sqrt(0.25 / 0.75), abs=0.03)
 
 
+def test_both_coordinates_count() -> None:
+    """Who knows the cosine alone leaves half of the variance; of half a circle there is less of it, and knowing nothing is still 1."""
+    cosine = circular_uninformativeness(np.cos(ANGLE)[:, None], ANGLE, order=1, regressor="ridge")
+    assert cosine.mean == pytest.approx(np.sqrt(0.5), abs=0.02)
+    nothing = circular_uninformativeness(CODES, ANGLE / 2, order=1, regressor="ridge")
+    assert nothing.mean == pytest.approx(1, abs=0.02)
+
+
 def test_turning_by_a_symmetry_changes_nothing(rng: np.random.Generator) -> None:
     codes = on_its_circle(ANGLE, 4) + 0.2 * rng.normal(size=(N, 2))
     turned = ANGLE + rng.integers(0, 4, N) * np.pi / 2
@@ -149,6 +160,7 @@ def test_a_constant_angle_is_left_out_of_the_mean() -> None:
     result = circular_uninformativeness(codes, angle, order=ORDER, regressor="ridge")
     assert result.per_group[4] == 1
     assert result.mean == pytest.approx(np.mean([result.per_group[1], result.per_group[2]]))
+    assert circular_uninformativeness(codes, np.ones(N), order=1).mean == 1
 
 
 def test_a_split_is_kept_within_each_group(rng: np.random.Generator) -> None:
@@ -188,4 +200,6 @@ def test_orders_must_make_sense() -> None:
     with pytest.raises(ValueError, match="more than one order"):
         circular_uninformativeness(CODES, ANGLE, order=ORDER, groups=np.zeros(N))
     with pytest.raises(ValueError, match="at least 1"):
-        circular_uninformativeness(CODES, ANGLE, order=0)
+        circular_uninformativeness(CODES, ANGLE, order=ORDER - 1)
+    with pytest.raises(ValueError, match="regressor must be one of"):
+        circular_uninformativeness(CODES, ANGLE, order=1, regressor="tree")

@@ -16,12 +16,14 @@ from gated_vae.models.objectives import (
     TCVAE,
     VAE,
     AnnealedVAE,
+    Bernoulli,
     BetaVAE,
     Discriminator,
     Encoded,
     FactorVAE,
     Gaussian,
     InfoVAE,
+    Likelihood,
     Objective,
     Posterior,
     bernoulli_loss,
@@ -76,6 +78,13 @@ def test_bernoulli_loss_stays_finite_for_extreme_logits() -> None:
     logits = torch.tensor([[[1e4, -1e4]]])
     assert float(bernoulli_loss(logits, torch.tensor([[[1.0, 0.0]]]))) == 0.0
     assert float(bernoulli_loss(logits, torch.tensor([[[0.0, 1.0]]]))) == pytest.approx(2e4)
+
+
+@pytest.mark.parametrize("likelihood", [Bernoulli(), Gaussian(0.1)])
+def test_losses_are_float32_whatever_the_decoder_computes_in(likelihood: Likelihood) -> None:
+    logits, target = torch.randn(6, 8, 8).bfloat16(), torch.rand(6, 8, 8).bfloat16()
+    ours = likelihood.loss(logits, target, None, 6)
+    assert torch.equal(ours, likelihood.loss(logits.float(), target.float(), None, 6))
 
 
 def test_gaussian_loss_of_one_pixel_by_hand() -> None:
@@ -239,7 +248,7 @@ def test_infovae_charges_what_it_can(wrong: dict[str, float]) -> None:
     """Above 1, alpha would reward the KL divergence (Zhao, Song, Ermon 2019 have alpha below 1)."""
     with pytest.raises(ValueError, match="alpha"):
         InfoVAE(**wrong)
-    assert InfoVAE(alpha=1.0).alpha == 1
+    assert InfoVAE(alpha=1.0, lambda_=0.0).alpha == 1
 
 
 def test_total_correlation_agrees_with_two_loops() -> None:
@@ -316,11 +325,11 @@ def test_factor_vae_s_terms_by_hand_and_who_learns_from_which() -> None:
 
     critic, codes = Product(), torch.tensor([[1.0, 1.0], [-1.0, -1.0]], requires_grad=True)
     prior = torch.tensor([[0.0, 3.0], [1.0, 2.0]])  # the second column is turned round, the first is left
-    q = Posterior(codes, torch.zeros(2, 2))
-    terms = FactorVAE(beta=0.5, gamma=3.0).terms(told(q, codes, prior, critic=critic))
+    q = Posterior(2 * codes, torch.zeros(2, 2))
+    terms = FactorVAE(beta=0.25, gamma=3.0).terms(told(q, codes, prior, critic=critic))
     found = {name: float(term.detach()) for name, term in terms.items()}
     # Odds of 2 for both codes, and of -2 for (1, -1) and (-1, 1).
-    assert found == pytest.approx({"kl": 0.5, "tc": 3 * 2.0, "critic": math.log(1 + math.exp(-2))})
+    assert found == pytest.approx({"kl": 0.25 * 4, "tc": 3 * 2.0, "critic": math.log(1 + math.exp(-2))})
     assert torch.autograd.grad(terms["tc"], critic.scale, allow_unused=True, retain_graph=True) == (None,)
     assert torch.autograd.grad(terms["critic"], codes, allow_unused=True, retain_graph=True) == (None,)
     assert bool(torch.autograd.grad(terms["tc"], codes)[0].any())
@@ -358,6 +367,11 @@ def test_the_discriminator_is_the_paper_s() -> None:
     critic.layers.load_state_dict({f"{i}.{name}": v for i in range(7) for name, v in alone[2 * i].state_dict().items()})
     codes = torch.randn(4, 3)
     torch.testing.assert_close(critic(codes), alone[:-1](codes))
+    frozen = critic(codes.requires_grad_(), frozen=True)
+    assert torch.equal(frozen, critic(codes))
+    frozen.sum().backward()
+    assert codes.grad.all()
+    assert all(weight.grad is None for weight in critic.parameters())
 
 
 @pytest.mark.parametrize("objective", [TCVAE(), DIPVAE1(), AnnealedVAE(), FactorVAE()])

@@ -48,6 +48,23 @@ def test_an_entry_s_name_is_its_text_with_the_constants_that_are_stated(
     assert stated == [field.name.rstrip("_") for field in fields(choice)]
 
 
+def test_constants_that_nobody_states_are_those_of_the_papers() -> None:
+    """Each as the paper that the class names has it."""
+    by_default = {describe(registry, registry[name]()) for registry, name in ENTRIES}
+    assert by_default >= {
+        "partners:self_reconstruction=0.0",
+        "slow-vae:gamma=10.0,rate=6.0,double_cross_entropy=false",
+        "ml-vae:double_variance=false",
+        "beta:beta=4.0",
+        "annealed:gamma=1000.0,capacity=25.0,steps=100000",
+        "tc:beta=6.0",
+        "factor:beta=1.0,gamma=30.0",
+        "info:alpha=0.0,lambda=500.0",
+        "dip1:beta=1.0,lambda_od=10.0,lambda_d=100.0",
+        "dip2:beta=1.0,lambda_od=250.0,lambda_d=250.0",
+    }
+
+
 @pytest.mark.parametrize(
     ("registry", "text", "choice"),
     [

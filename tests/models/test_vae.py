@@ -133,6 +133,7 @@ def test_a_learnt_scale_is_the_only_tensor_that_a_likelihood_adds() -> None:
     assert float(learnt.pop("raw_scale")) == 0
     assert all(torch.equal(plain[name], other[name]) for other in (fixed, learnt) for name in plain)
     assert plain.keys() == fixed.keys() == learnt.keys()
+    assert not {"kl_weights", "masks", "step"} & plain.keys()  # they follow from the configuration and the step
     assert (models[0].scale, models[2].scale) == (None, pytest.approx(0.25, rel=0.02))
 
 
@@ -162,6 +163,7 @@ def test_noise_that_does_not_fit_the_batch_is_refused(shape: tuple[int, ...]) ->
         {"latent": {"no gate": 2}},
         {"image_shape": (0, 16)},
         {"image_shape": (16.5, 16)},
+        {"image_shape": (16, 16, 4)},
         {"hidden": (0,)},
         {"hidden": (-1, 4)},
         {"hidden": (2**31,)},
@@ -172,6 +174,22 @@ def test_noise_that_does_not_fit_the_batch_is_refused(shape: tuple[int, ...]) ->
 def test_a_model_that_cannot_be_is_refused(options: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"latent|image_shape|hidden|KL weights|called"):
         GatedVAEConfig(**{"latent": {"a": 2}, "image_shape": (16, 16), "network": "fc", **options})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"image_shape": (2**13, 2**13 + 1)}, "67,117,056 pixels"),
+        ({"hidden": (1,) * 65}, "65 hidden layers"),
+        ({"latent": {"a": 4000, "b": 97}}, "4,097 latent dimensions"),
+    ],
+)
+def test_a_model_that_is_absurdly_large_is_refused(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        GatedVAEConfig(**{"latent": {"a": 2}, "image_shape": (16, 16), "network": "fc", **options})  # type: ignore[arg-type]
+    assert GatedVAEConfig({"a": 2**12}, (2**13, 2**13), "fc", (1,) * 64).latent_size == 4096
+    with pytest.raises(ValueError, match="precision is"):
+        GatedVAE(GatedVAEConfig(LATENT), "fp16")
 
 
 def test_images_and_partitions_that_do_not_fit_the_model_are_refused() -> None:
