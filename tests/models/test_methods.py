@@ -15,7 +15,7 @@ import torch
 
 from gated_vae.models.checkpoint import checkpoints
 from gated_vae.models.methods.averaged import GVAE, MLVAE, AdaGVAE, AdaMLVAE
-from gated_vae.models.methods.base import ALL, NO_GATE, Method, Step, StepBatch, Told
+from gated_vae.models.methods.base import ALL, NO_GATE, Method, Step, StepBatch, Told, self_reconstruction_at
 from gated_vae.models.methods.composed import Composed
 from gated_vae.models.methods.exchange import Exchange
 from gated_vae.models.methods.gate import Gate, PriorGate
@@ -263,6 +263,12 @@ def test_pairs_that_nobody_says_what_they_share_are_for_methods_that_need_not_kn
         assert not (options.out / "config.json").exists()
     else:
         assert train(wanted, options).steps == 2
+
+
+def test_self_reconstruction_falls_evenly_to_nothing_half_way_through() -> None:
+    found = [self_reconstruction_at(Partners(0.5), step, 100) for step in (1, 26, 51, 100)]
+    assert found == pytest.approx([0.5, 0.25, 0, 0])
+    assert self_reconstruction_at(Gate(), 1, 100) == 0
 
 
 def test_what_methods_are_told() -> None:

@@ -207,6 +207,8 @@ def test_images_and_partitions_that_do_not_fit_the_model_are_refused() -> None:
         for batch in (StepBatch(pixels, images), StepBatch(images, pixels)):
             with pytest.raises(ValueError, match="Images are"):
                 vae.loss(batch, noise)
+    scaled = [vae.loss(StepBatch(pixels, pixels), noise).total for pixels in (images, images / 255)]
+    torch.testing.assert_close(*scaled)
     with pytest.raises(ValueError, match=r"no partition 'nope'; there are"):
         vae.loss(StepBatch(images, images, partition="nope"), noise)
     with pytest.raises(ValueError, match="the batch needs"):

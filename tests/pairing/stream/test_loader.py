@@ -46,19 +46,23 @@ def table(store: Store, draw: int) -> Counter[tuple[str, int, int, int]]:
     )
 
 
-@pytest.fixture(params=[2**20, 64], ids=["one window", "many windows"])
-def window(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batches_module, "WINDOW_ROWS", request.param)
+@pytest.fixture(params=["one window", "many windows"])
+def windowed(request: pytest.FixtureRequest, store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Store:
+    """A store whose pairs are one block, and one of eight blocks of up to 40 inputs, of which two make a window."""
+    if request.param == "one window":
+        return store
+    monkeypatch.setattr("gated_vae.pairing.tables.BLOCK_ROWS", 3 * 40)
+    monkeypatch.setattr(batches_module, "WINDOW_ROWS", 80)
+    return make_store(tmp_path / "blocks")
 
 
-@pytest.mark.usefixtures("window")
 @pytest.mark.parametrize("prefetch", [0, 2])
-def test_an_epoch_is_one_draw_of_the_table_each_pair_once(store: Store, prefetch: int) -> None:
-    loader = PairLoader(store.path, 32, seed=5, prefetch=prefetch)
+def test_an_epoch_is_one_draw_of_the_table_each_pair_once(windowed: Store, prefetch: int) -> None:
+    loader = PairLoader(windowed.path, 32, seed=5, prefetch=prefetch)
     for epoch in range(4):
         batches = list(loader)
         assert len(batches) == len(loader) == 2 * 10
-        assert pairs_of(batches) == table(store, epoch % 3)
+        assert pairs_of(batches) == table(windowed, epoch % 3)
         assert [batch.partition for batch in batches] == ["pose", "expression"] * 10
         assert {len(batch.input) for batch in batches[:-2]} == {32}
         assert len(batches[-1].input) == 300 % 32
@@ -81,12 +85,12 @@ def test_order_depends_on_seed_and_epoch_alone(store: Store) -> None:
     assert order(seed=1) != order(seed=1, epoch=1)
 
 
-@pytest.mark.usefixtures("window")
 @pytest.mark.parametrize("stop", [1, 7, 19, 20, 33])
-def test_a_state_of_five_integers_resumes_at_the_next_step(store: Store, stop: int) -> None:
-    whole = PairLoader(store.path, 32, seed=3)
+def test_a_state_of_five_integers_resumes_at_the_next_step(windowed: Store, stop: int) -> None:
+    path = windowed.path
+    whole = PairLoader(path, 32, seed=3)
     expected = [batch.input_id.tolist() for _ in range(3) for batch in whole]
-    first = PairLoader(store.path, 32, seed=3)
+    first = PairLoader(path, 32, seed=3)
     seen: list[list[int]] = []
     while len(seen) < stop:
         for batch in first:
@@ -95,7 +99,7 @@ def test_a_state_of_five_integers_resumes_at_the_next_step(store: Store, stop: i
                 break
     state = json.loads(json.dumps(first.state_dict()))
     assert all(isinstance(value, int) for value in state.values())
-    second = PairLoader(store.path, 32, seed=3, prefetch=0)
+    second = PairLoader(path, 32, seed=3, prefetch=0)
     second.load_state_dict(state)
     while len(seen) < len(expected):
         seen += [batch.input_id.tolist() for batch in second]
@@ -156,11 +160,10 @@ def test_wrong_uses_say_what_to_do(store: Store) -> None:
         PairLoader(store.with_partitions({}).path, 8)
 
 
-@pytest.mark.usefixtures("window")
 @pytest.mark.parametrize("prefetch", [0, 2])
-def test_together_every_input_comes_with_its_partner_of_each_partition(store: Store, prefetch: int) -> None:
-    loader = PairLoader(store.path, 32, seed=5, batches="together", prefetch=prefetch)
-    images = np.asarray(store.images)
+def test_together_every_input_comes_with_its_partner_of_each_partition(windowed: Store, prefetch: int) -> None:
+    loader = PairLoader(windowed.path, 32, seed=5, batches="together", prefetch=prefetch)
+    images = np.asarray(windowed.images)
     for epoch in range(4):
         batches = list(loader)
         assert len(batches) == len(loader) == 10
@@ -172,7 +175,7 @@ def test_together_every_input_comes_with_its_partner_of_each_partition(store: St
             for name, targets, groups in zip(("pose", "expression"), batch.target_id, batch.group, strict=True):
                 rows = zip(batch.input_id.tolist(), targets.tolist(), groups.tolist(), strict=True)
                 pairs.update((name, *row) for row in rows)
-        assert pairs == table(store, epoch % 3)
+        assert pairs == table(windowed, epoch % 3)
 
 
 @pytest.mark.parametrize("itself", [0.0, 0.3])
