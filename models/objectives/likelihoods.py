@@ -10,18 +10,16 @@ import torch
 import torch.nn.functional as F
 
 
-def bernoulli_loss(logits: torch.Tensor, target: torch.Tensor, count: int | None = None) -> torch.Tensor:
+def bernoulli_loss(logits: torch.Tensor, target: torch.Tensor, count: int) -> torch.Tensor:
     """Bernoulli cross-entropy summed over pixels, mean over the batch: logits and target (B, ...) of one shape, target in [0, 1].
 
-    `count` is the size of the batch where these are only some of its images: then this is their part of the mean.
+    `count` is the size of the batch; where these are only some of its images, this is their part of the mean.
     """
     total = F.binary_cross_entropy_with_logits(logits.float(), target.float(), reduction="sum")
-    return total / (len(logits) if count is None else count)
+    return total / count
 
 
-def gaussian_loss(
-    logits: torch.Tensor, target: torch.Tensor, log_scale: torch.Tensor, count: int | None = None
-) -> torch.Tensor:
+def gaussian_loss(logits: torch.Tensor, target: torch.Tensor, log_scale: torch.Tensor, count: int) -> torch.Tensor:
     """Negative log density of ``N(sigmoid(logits), scale^2)``, its constant included, summed over pixels, mean over the batch.
 
     Arguments are those of `bernoulli_loss`, and the logarithm of the scale, a float32 scalar. A density can be above 1, so the loss
@@ -29,7 +27,7 @@ def gaussian_loss(
     """
     squared = (torch.sigmoid(logits.float()) - target.float()).square().sum()
     constant = logits.numel() * (log_scale + 0.5 * math.log(2.0 * math.pi))
-    return (0.5 * squared * (-2.0 * log_scale).exp() + constant) / (len(logits) if count is None else count)
+    return (0.5 * squared * (-2.0 * log_scale).exp() + constant) / count
 
 
 def learnt_log_scale(raw: torch.Tensor) -> torch.Tensor:

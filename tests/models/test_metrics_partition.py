@@ -9,7 +9,13 @@ import pytest
 from sklearn.linear_model import RidgeCV
 from sklearn.metrics import r2_score
 
-from gated_vae.models.metrics import Split, circular_uninformativeness, partition_scores, plain_rotation_floor
+from gated_vae.models.metrics import (
+    Split,
+    circular_uninformativeness,
+    partition_scores,
+    plain_rotation_floor,
+    random_split,
+)
 
 RNG = np.random.default_rng(0)  # of what tests share; each draws from an `rng` of its own
 N = 3000
@@ -42,7 +48,7 @@ def test_what_another_partition_knows_is_taken_off(rng: np.random.Generator) -> 
 
 
 def test_ridge_is_scikit_learns_with_the_stated_penalties(rng: np.random.Generator) -> None:
-    codes = CODES @ rng.normal(size=(5, 5)) + rng.normal(size=(N, 5))
+    codes = CODES @ rng.normal(size=(5, 5)) + 5 * rng.normal(size=(N, 5))
     train, test = np.arange(60), np.arange(60, N)
     result = partition_scores(codes, FACTORS, PARTITIONS, OWNER, split=Split(train, test))
     x = (codes - codes[train].mean(0)) / codes[train].std(0)
@@ -72,9 +78,11 @@ def test_constant_labels_give_zeros_and_are_named() -> None:
     assert result.mean == pytest.approx(partition_scores(CODES, FACTORS, PARTITIONS, OWNER).mean)
     assert np.isfinite(result.r2).all()
     assert partition_scores(CODES, np.zeros((N, 2)), PARTITIONS, OWNER).mean == 0
-    once = np.column_stack([YAW, np.arange(N) == 0])  # varies among the rows that are fitted alone
+    faint = np.column_stack([YAW, np.where(np.arange(N) < 2000, SMILE, 0.01 * SMILE)])  # where it is judged
     split = Split(np.arange(2000), np.arange(2000, N))
-    assert partition_scores(CODES, once, PARTITIONS, OWNER, split=split).constant_factors == ("smile",)
+    result = partition_scores(CODES, faint, PARTITIONS, OWNER, split=split)
+    assert result.constant_factors == ("smile",)
+    assert not result.r2[:, 1].any()
 
 
 def test_a_dead_partition_knows_nothing() -> None:
@@ -85,8 +93,9 @@ def test_a_dead_partition_knows_nothing() -> None:
 
 
 def test_the_seed_decides_everything() -> None:
+    split = random_split(N)
     first, again, other = (
-        partition_scores(CODES, FACTORS, PARTITIONS, OWNER, regressor="random_forest", seed=seed).r2
+        partition_scores(CODES, FACTORS, PARTITIONS, OWNER, regressor="random_forest", seed=seed, split=split).r2
         for seed in (1, 1, 2)
     )
     assert (first == again).all()
@@ -106,6 +115,8 @@ def test_the_seed_decides_everything() -> None:
 def test_bad_partitions_are_named(partitions: Any, owner: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         partition_scores(CODES, FACTORS, partitions, owner)
+    with pytest.raises(ValueError, match="regressor must be one of"):
+        partition_scores(CODES, FACTORS, PARTITIONS, OWNER, regressor="tree")
 
 
 ANGLE = RNG.uniform(0, 2 * np.pi, N)

@@ -58,15 +58,15 @@ def told(
 
 def test_bernoulli_loss_of_one_pixel_by_hand() -> None:
     logits = torch.tensor([[[math.log(3.0)]]])  # probability 3/4
-    assert float(bernoulli_loss(logits, torch.ones(1, 1, 1))) == pytest.approx(-math.log(0.75))
-    assert float(bernoulli_loss(logits, torch.zeros(1, 1, 1))) == pytest.approx(-math.log(0.25))
+    assert float(bernoulli_loss(logits, torch.ones(1, 1, 1), 1)) == pytest.approx(-math.log(0.75))
+    assert float(bernoulli_loss(logits, torch.zeros(1, 1, 1), 1)) == pytest.approx(-math.log(0.25))
 
 
 def test_bernoulli_loss_and_gradient_agree_with_torch() -> None:
     generator = torch.Generator().manual_seed(0)
     logits = (5 * torch.randn(6, 8, 8, generator=generator)).requires_grad_()
     target = torch.rand(6, 8, 8, generator=generator)
-    ours = bernoulli_loss(logits, target)
+    ours = bernoulli_loss(logits, target, 6)
     (ours_gradient,) = torch.autograd.grad(3 * ours, logits)
     theirs = F.binary_cross_entropy_with_logits(logits, target, reduction="sum") / 6
     (theirs_gradient,) = torch.autograd.grad(3 * theirs, logits)
@@ -76,8 +76,8 @@ def test_bernoulli_loss_and_gradient_agree_with_torch() -> None:
 
 def test_bernoulli_loss_stays_finite_for_extreme_logits() -> None:
     logits = torch.tensor([[[1e4, -1e4]]])
-    assert float(bernoulli_loss(logits, torch.tensor([[[1.0, 0.0]]]))) == 0.0
-    assert float(bernoulli_loss(logits, torch.tensor([[[0.0, 1.0]]]))) == pytest.approx(2e4)
+    assert float(bernoulli_loss(logits, torch.tensor([[[1.0, 0.0]]]), 1)) == 0.0
+    assert float(bernoulli_loss(logits, torch.tensor([[[0.0, 1.0]]]), 1)) == pytest.approx(2e4)
 
 
 @pytest.mark.parametrize("likelihood", [Bernoulli(), Gaussian(0.1)])

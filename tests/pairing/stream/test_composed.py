@@ -74,5 +74,8 @@ def test_what_cannot_be_composed_is_refused(tmp_path: Path) -> None:
         Composition(store, ["one", "two", "both"])
     with pytest.raises(GatedVAEError, match="no partition three"):
         Composition(store, ["three"])
+    other = store.with_partitions({**store.partitions, "two": {**store.partitions["two"], "method": "kmeans"}})
+    with pytest.raises(GatedVAEError, match="every combination"):
+        Composition(other, ["one", "two"])
     with pytest.raises(GatedVAEError, match="every combination"):
         Composition(make_store(tmp_path / "faces", 60), ["pose"])

@@ -152,8 +152,9 @@ def test_an_error_while_reading_ahead_reaches_the_reader(store: Store, monkeypat
 
 
 def test_wrong_uses_say_what_to_do(store: Store) -> None:
-    with pytest.raises(GatedVAEError, match="cannot cut"):
-        PairLoader(store.path, 0)
+    for wrong in ({"batch_size": 0}, {"rank": 2, "world_size": 2}, {"rank": -1}, {"partitions": ["pose", "pose"]}):
+        with pytest.raises(GatedVAEError, match="cannot cut"):
+            PairLoader(store.path, **{"batch_size": 1, **wrong})  # type: ignore[arg-type]
     with pytest.raises(GatedVAEError, match="no partition colour"):
         PairLoader(store.path, 8, partitions=["colour"])
     with pytest.raises(GatedVAEError, match="no pairs yet"):

@@ -17,6 +17,7 @@ from gated_vae.preprocessing import read_openface
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.openface import reader as openface_shard
 from gated_vae.preprocessing.openface import text as openface_text
+from gated_vae.preprocessing.openface.cells import numbers
 from gated_vae.preprocessing.openface.pictures import read_details
 from gated_vae.preprocessing.openface.reader import read_csvs
 from tests.robustness.fuzz import EXACT
@@ -268,6 +269,12 @@ def test_a_file_that_gives_no_row_is_an_entry_of_its_own(tmp_path: Path, content
     assert len(frame) == 0
     assert reasons(frame) == [(None, reason)]
     assert list(frame)[-2:] == ["source", "row"]
+
+
+@pytest.mark.parametrize(("cell", "value", "kind"), [(b"7", 7, np.int64), (b"7.5", 7.5, np.float64)])
+def test_a_cell_that_is_no_number_changes_no_other(cell: bytes, value: float, kind: type) -> None:
+    found, bad = numbers([cell, b"much"])
+    assert (found.tolist(), found.dtype, bad) == ([value, 0], kind, [1])
 
 
 def test_bytes_of_another_encoding_cost_no_numbers(tmp_path: Path) -> None:
