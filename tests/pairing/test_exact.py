@@ -13,7 +13,7 @@ from gated_vae.pairing.stream.batches import pair_source
 from gated_vae.pairing.tables import PairTable
 from gated_vae.pairing.verify import verify_partitions
 from gated_vae.preprocessing import store as layout
-from gated_vae.preprocessing.errors import GatedVAEError
+from gated_vae.preprocessing.errors import GatedVAEError, UsageError
 from gated_vae.preprocessing.files import write_json, write_parquet
 from gated_vae.preprocessing.store import Store, open_store
 from tests.pairing.groups.test_grid import SMALL, digits
@@ -186,6 +186,13 @@ def test_nothing_is_replaced_behind_a_link(grid_store: Store, tmp_path: Path) ->
         pair_exactly(grid_store, {"p": ("b",)}, overwrite=True)
     assert (tmp_path / "disk" / "partition=p" / "pairs.parquet").read_bytes() == before
     assert not list(verify_partitions(open_store(grid_store.path)))
+
+
+@pytest.mark.parametrize("name", ["full", "a b", "../a", ""])
+def test_a_name_that_means_something_else_is_refused(name: str, grid_store: Store) -> None:
+    """As ``full`` is the whole latent where scores are told."""
+    with pytest.raises(UsageError, match=f"No partition can be called {name!r}"):
+        pair_exactly(grid_store, {name: ("a",)})
 
 
 def test_clusters_of_the_same_name_leave_no_centroids(grid_store: Store) -> None:

@@ -56,7 +56,7 @@ def test_classes_that_no_factor_has_are_refused(value: Any, run: Path) -> None:
     path = samples_path(opened.store.path)
     whole = path.read_bytes()
     try:
-        pq.write_table(pq.read_table(path).set_column(1, "light", pa.array([value] * 320)), path)
+        pq.write_table(pq.read_table(path).set_column(1, "light", pa.array([type(value)(0)] * 319 + [value])), path)
         with pytest.raises(
             GatedVAEError, match=r"samples\.parquet cannot be used\.\nIts light is not one of 5 classes"
         ):

@@ -178,7 +178,10 @@ def test_a_header_may_have_row_names_in_one_file_and_not_in_the_next(tmp_path: P
     header = ",".join(f'"{name}"' for name in NAMES)
     for name, line in (("a", ROW), ("b", f'"1",{ROW}'), ("c", ROW), ("d", f'"1",{ROW}')):
         (tmp_path / f"{name}.csv").write_text(f"{header}\n{line.replace(' ', '')}\n")
-    assert values(read_openface(tmp_path)) == [VALUES] * 4
+    (tmp_path / "e.csv").write_text(f"{header}\n1,{ROW.replace(' ', '')}\n")  # a name would be quoted as the others are
+    frame = read_openface(tmp_path)
+    assert values(frame) == [VALUES] * 4
+    assert reasons(frame) == [(0, "cell_count")]
 
 
 def test_units_that_openface_does_not_measure_are_refused(tmp_path: Path) -> None:
