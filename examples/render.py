@@ -17,7 +17,7 @@ from typing import Any
 
 import jupytext
 from matplotlib.figure import Figure
-from PIL import Image
+from PIL import Image, ImageChops
 
 EXAMPLES = Path(__file__).resolve().parent
 PAGES = EXAMPLES.parent / "docs" / "tutorials"
@@ -76,10 +76,14 @@ def execute(source: str, names: dict[str, Any]) -> tuple[str, Any]:
 
 
 def write_picture(image: Image.Image, path: Path) -> None:
-    """As a PNG of 256 colours, as wide as `LARGEST` leaves room for."""
+    """As a PNG of all greys or 256 colours, as wide as `LARGEST` leaves room for."""
+    image = image.convert("RGB")
+    grey = ImageChops.difference(image, image.convert("L").convert("RGB")).getbbox() is None
     for width in range(min(image.width, WIDEST), 200, -50):
-        smaller = image.convert("RGB").resize((width, round(image.height * width / image.width)), Image.Resampling.BOX)
-        smaller.quantize(256, Image.Quantize.FASTOCTREE).save(path, optimize=True)
+        smaller = image.resize((width, round(image.height * width / image.width)), Image.Resampling.BOX)
+        # Of the few colours that it keeps, 16 would be greys.
+        kept = smaller.convert("L") if grey else smaller.quantize(256, Image.Quantize.FASTOCTREE)
+        kept.save(path, optimize=True)
         if path.stat().st_size <= LARGEST:
             return
 

@@ -180,6 +180,7 @@ def celeba(
         left_out.setdefault(why, []).append(name)
     rows = {
         "left out": "; ".join(f"{', '.join(names)} ({why})" for why, names in left_out.items()) or None,
+        "people": None if report.people is None else f"{report.people:,}",
         "without identity": report.without_identity,
         "splits": report.splits or None,
         "mind": "; ".join(_short_splits(options.split, report)) or None,

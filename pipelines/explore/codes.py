@@ -106,10 +106,17 @@ def labels_of(store: Store, column: str, ids: Ids) -> pd.Series[Any]:
         return file.read(columns=[column]).column(0).take(ids).to_pandas().reset_index(drop=True)
 
 
+def is_number(values: pd.Series[Any]) -> bool:
+    """Whether values are numbers, and no truth values."""
+    return pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
+
+
 def classes_of(values: pd.Series[Any]) -> tuple[list[str], list[str]]:
-    """Values as classes (n,), all but the `MOST_CLASSES` most frequent called "other", and those, the most frequent first."""
+    """Values as classes (n,), but the `MOST_CLASSES` most frequent all "other", and those: numbers by size, else by frequency."""
     texts = values.map(str, na_action="ignore").astype("string").fillna("none")  # bytes need not be text
     names = [str(name) for name in texts.value_counts().index[:MOST_CLASSES]]
+    if is_number(values):
+        names.sort(key=lambda name: np.inf if name == "none" else float(name))
     return texts.where(texts.isin(names), "other").tolist(), names
 
 
@@ -124,8 +131,7 @@ class Painted:
 
 def painted(values: pd.Series[Any], *, as_classes: bool) -> Painted:
     """Colour values (n,): numbers by viridis, from the 1st to the 99th percentile, grey where none is; few values as classes."""
-    numbers = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
-    if numbers and not as_classes and values.nunique() > MOST_CLASSES:
+    if is_number(values) and not as_classes and values.nunique() > MOST_CLASSES:
         half = values.to_numpy(np.float64, na_value=np.nan) / 2  # differences of the largest numbers are none
         low, high = map(float, np.quantile(half[np.isfinite(half)], [0.01, 0.99]))
         share = ((half - low) / ((high - low) or 1)).clip(0, 1)

@@ -41,6 +41,11 @@ class GroupView:
         return cls(*read_groups(store.path, partition))
 
     @cached_property
+    def near(self) -> bool:
+        """Whether groups have centroids: samples of a group that are equal in something have no distance to it."""
+        return bool(self.distance.any())
+
+    @cached_property
     def sizes(self) -> npt.NDArray[np.int64]:
         """Samples in each group (G,)."""
         return np.bincount(self.group).astype(np.int64)

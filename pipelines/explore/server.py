@@ -121,7 +121,8 @@ def make_server(
         raise UsageError(f"{options.host} cannot be served.", "", "Give a name or an IPv4 address, such as 127.0.0.1.")
     token = options.token()
     check_free(options, f"http://{options.host}:{options.port}")
-    logging.getLogger("tornado.access").setLevel(logging.ERROR)
+    for told in ("tornado.access", "bokeh.server.views.ws"):  # of whoever closes a tab before it is drawn
+        logging.getLogger(told).setLevel(logging.ERROR)
     port = options.port or _free_port(options.host)
     names = _names(options.host, port)
     server = Server(

@@ -48,7 +48,8 @@ def grid_store(tmp_path: Path) -> Store:
 def label_store(tmp_path: Path) -> Store:
     identity = np.random.default_rng(0).integers(0, 30, 200)
     ids = np.arange(200)
-    return make_store(tmp_path / "faces", {"sample_id": ids, "image": ids.astype(str), "identity": identity})
+    columns = {"sample_id": ids, "image": ids.astype(str), "identity": identity, "marks": [[0, 1]] * 200}
+    return make_store(tmp_path / "faces", columns)
 
 
 @pytest.mark.parametrize("odd", [0, 1])
@@ -123,7 +124,7 @@ def test_pairs_by_a_label_column(label_store: Store) -> None:
     (made,) = pair_exactly(label_store, {"identity": ["identity"]}, draws=2)
     assert made.groups == label_store.samples.identity.nunique()
     check_pairs(label_store, "identity", label_store.samples[["identity"]], 2)
-    assert shareable(label_store) == ("identity",)
+    assert shareable(label_store) == ("identity",), "lists are no labels"
 
 
 def test_pairing_again_does_nothing_unless_told_otherwise(grid_store: Store) -> None:

@@ -325,8 +325,9 @@ def try_case(case: Case, lines: list[str], made: Path, folder: Path, *, show: bo
         if case.name == MOVED and ended.code and "--overwrite" not in line:
             yield line, f"does not follow a link: {ended.said!r}"
         changed = {path for path, *_ in before ^ _state(folder, writes)}
-        if case.name == MOVED and "--overwrite" not in line:  # a run's own figures, say, wherever they lie
-            changed = {path for path in changed if path.parts[:2] != ("outside", "moved")}
+        if case.name == MOVED:  # a run's own figures, say, wherever they lie; and with --overwrite what is new there
+            kept = {path for path, *_ in before} if "--overwrite" in line else set()
+            changed = {path for path in changed if path in kept or path.parts[:2] != ("outside", "moved")}
         if changed:
             yield line, f"changed {sorted(map(str, changed))}"
         if case.victim.parts[0] != "of":  # where links are followed, as data sets are kept so: SECURITY.md

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 SHOWN = 60  # of a group
 ROWS = 24  # of what was rejected
 _LAYOUT = """<div id="pairs-controls"></div><div id="pairs-about"></div><div class="two">
-<div><div id="pairs-sizes"></div><h2>Groups by size and spread</h2>[groups-plot]</div>
+<div><div id="pairs-sizes"></div><div id="pairs-spread"></div>[groups-plot]</div>
 <div><div id="pairs-group"></div><div id="pairs-partners"></div></div></div>
 <div id="pairs-quality"></div><div id="pairs-rejected"></div><div id="pairs-rows"></div>"""
 
@@ -70,6 +70,7 @@ class PairsTab(Tab):
         colour, record = self.subject.colours[name], store.partitions[name]
         shown, filled = view.shown(), int((view.sizes > 0).sum())
         self._dots.glyph.fill_color = colour
+        self.plots[0].visible = view.near
         self._source.data = {"group": shown, "size": view.sizes[shown], "spread": view.spread[shown]}
         choice = parts.select("Partition", "partition", [*store.partitions], name)
         largest = int(shown[-1])
@@ -84,6 +85,7 @@ class PairsTab(Tab):
             pairs_controls=parts.row(choice, by_group, by_sample),
             pairs_about=parts.note_of(about),
             pairs_sizes=parts.heading("Groups by size", colour) + parts.bars(sizes),
+            pairs_spread="<h2>Groups by size and spread</h2>" if view.near else "",
             pairs_quality=self._quality(record, colour),
         )
         self._ask_group({"value": largest})
@@ -92,8 +94,10 @@ class PairsTab(Tab):
     def _ask_group(self, message: Ask) -> None:
         group = parts.whole(message)
         ids = self._view.members(group)
-        some = f", {SHOWN} nearest to the centroid" if len(ids) > SHOWN else ""
-        sheet = parts.sheet(ids[:SHOWN], self.subject.version, "partners")
+        shown = ids[:SHOWN] if self._view.near else ids[:: -(-len(ids) // SHOWN) or 1]
+        which = "nearest to the centroid" if self._view.near else "of them"
+        some = f", {len(shown)} {which}" if len(shown) < len(ids) else ""
+        sheet = parts.sheet(shown, self.subject.version, "partners")
         self.page.show(pairs_group=f"<h2>Group {group}: {len(ids):,} samples{some}</h2>{sheet}")
 
     def _click(self, x: float, y: float) -> None:

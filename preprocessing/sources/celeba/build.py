@@ -37,7 +37,8 @@ __all__ = ["CelebaOptions", "CelebaReport", "preprocess_celeba"]
 class CelebaReport(Report):
     """What `preprocess_celeba` did; seen are faces, frames, unreadable rows and files, and images without a face."""
 
-    without_identity: int | None  # samples that the lists do not name; None without a list
+    people: int | None  # who are on the pictures; None where no list says
+    without_identity: int | None  # samples that the list does not name
     without_split: int | None
     left_out: dict[str, str]  # labels that few files have, and which
 
@@ -56,12 +57,13 @@ def preprocess_celeba(
     source = CelebaSource(options)
     where = workers_for(len(source.found.sizes), workers, scheduler)
     made = make_store(source, out, overwrite=overwrite, workers=where, progress=progress)
-    store, lists = made.store, {"identity": "identities", "split": "partitions"}
-    absent = {
-        f"without_{name}": int(store.sample_columns([name])[name].isna().sum()) if store.parameters[given] else None
-        for name, given in lists.items()
-    }
-    return CelebaReport.of(made, started, **absent, left_out=source.left_out)
+    store, told = made.store, dict.fromkeys(("people", "without_identity", "without_split"))
+    if store.parameters["identities"]:
+        identity = store.sample_columns(["identity"])["identity"]
+        told |= {"people": identity.nunique(), "without_identity": int(identity.isna().sum())}
+    if store.parameters["partitions"]:
+        told["without_split"] = int(store.sample_columns(["split"])["split"].isna().sum())
+    return CelebaReport.of(made, started, **told, left_out=source.left_out)
 
 
 class CelebaSource:

@@ -28,7 +28,8 @@ def open_npz(path: Path, what: str, remedy: str) -> Iterator[zipfile.ZipFile]:
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
         met = error if isinstance(error, OSError) else error.__context__  # which zipfile takes for the end of the file
         if isinstance(met, OSError):
-            raise_trouble(met)
+            with naming(path):
+                raise_trouble(met)
         raise BadSourceError(f"{path} is damaged or not an npz file.", str(error), remedy) from None
     except (ValueError, KeyError, NotImplementedError, RuntimeError) as error:
         raise BadSourceError(f"{path} is not {what}.", str(error), remedy) from None

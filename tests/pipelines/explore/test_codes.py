@@ -96,9 +96,10 @@ def test_numbers_are_coloured_by_a_scale_and_few_values_as_classes() -> None:
     widest = painted(pd.Series(np.linspace(-1.7, 1.7, 101) * 1e308), as_classes=False)
     assert widest.ends == pytest.approx((-1.666e308, 1.666e308))
     assert len({*widest.colours}) > 90
-    ids = painted(pd.Series([7, 7, 7, 9, 9, 1]), as_classes=True)
-    assert ids.classes == {"7": PALETTE[0], "9": PALETTE[1], "1": PALETTE[2]}
-    assert ids.colours == [PALETTE[0]] * 3 + [PALETTE[1]] * 2 + [PALETTE[2]]
+    ids = painted(pd.Series([10, 10, 10, 9, 9, 1]), as_classes=True)
+    assert [*ids.classes.items()] == [("1", PALETTE[0]), ("9", PALETTE[1]), ("10", PALETTE[2])]
+    assert ids.colours == [PALETTE[2]] * 3 + [PALETTE[1]] * 2 + [PALETTE[0]]
+    assert [*painted(pd.Series([0.5, None, None, -2]), as_classes=False).classes] == ["-2.0", "0.5", "none"]
     assert [*painted(pd.Series([True, False, True]), as_classes=False).classes] == ["True", "False"]
     assert painted(pd.Series([*"abcdefghij"]), as_classes=False).classes["other"] == MUTED
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from base64 import b64decode, b64encode
 from collections.abc import Callable
 from pathlib import Path
@@ -20,13 +21,15 @@ from jinja2 import Template
 
 from gated_vae import open_store, read_pictures
 from gated_vae.models.figures.sheet import PALETTE, coloured
+from gated_vae.pairing.tables import write_groups
 from gated_vae.pipelines.explore import parts
 from gated_vae.pipelines.explore.page import LARGEST_UPLOAD, Page, build, picture
 from gated_vae.pipelines.explore.subject import Opener
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.files import remove, write_parquet
-from gated_vae.preprocessing.store import SCHEMA_VERSION, samples_path
+from gated_vae.preprocessing.store import SCHEMA_VERSION, groups_path, samples_path
 from tests.pipelines.explore.runs import make_run
+from tests.stores import make_store
 
 Told = dict[str, Any]
 
@@ -284,6 +287,21 @@ def test_a_store_alone_has_pairs_and_groups(made: Path) -> None:
     assert "Nothing was rejected" in shown["pairs-rejected"]
     other = ask("partition", value="expression")["parts"]
     assert other["pairs-group"].count("picture/") == 24
+
+
+def test_only_groups_with_centroids_have_a_spread_and_nearest_samples(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "store", 200)
+    group, numbers = np.zeros(200, np.int32), np.arange(200)
+    for distance, heading, shown in (
+        (0.0 * numbers, "Group 0: 200 samples, 50 of them", numbers[::4]),
+        (200.0 - numbers, "Group 0: 200 samples, 60 nearest to the centroid", numbers[:139:-1]),
+    ):
+        write_groups(groups_path(store.path, "pose"), group, distance.astype(np.float32))
+        page, ask = page_of(store.path, is_run=False)
+        told = ask("open", tab="pairs")["parts"]
+        assert heading in told["pairs-group"]
+        assert [int(it) for it in re.findall(r"picture/(\d+)", told["pairs-group"])] == shown.tolist()
+        assert bool(told["pairs-spread"]) == page.tabs["pairs"].plots[0].visible == distance.any()
 
 
 def test_a_store_that_changes_meanwhile_is_told(tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def test_real_files_give_what_plain_pandas_and_opencv_give(real_data: Path, tmp_
         whole = cv2.imread(f"{source}/{name[:-4]}_aligned/face_det_{face:06d}.bmp", cv2.IMREAD_GRAYSCALE)
         assert np.array_equal(pixels, cv2.resize(whole, (64, 64), interpolation=cv2.INTER_AREA))
     assert (report.seen, report.rejected["no_face"]) == (len(table) + no_face, no_face)
-    assert report.without_identity == 0
+    assert (report.people, report.without_identity) == (persons[images].nunique(), 0)
 
 
 def test_random_faces_against_plain_loops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -308,7 +308,7 @@ def test_lists_become_columns(tmp_path: Path) -> None:
     assert samples["identity"].tolist() == [7, pd.NA, 2880]
     assert str(samples["identity"].dtype) == "Int64"
     assert samples["split"].tolist() == ["train", "valid", "test"]
-    assert (report.without_identity, report.without_split) == (1, 0)
+    assert (report.people, report.without_identity, report.without_split) == (2, 1, 0)
 
 
 @pytest.mark.parametrize(("missing", "left"), [("pose_", "AU"), ("AU", "pose_")])

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import errno
 import io
 import json
 import multiprocessing
+import os
 import pickle
 import time
 import zipfile
@@ -264,6 +266,18 @@ def test_the_row_order_is_the_official_one() -> None:
     assert table.loc[737279, ["shape_value", "scale_value", "posX_value", "posY_value"]].tolist() == [3, 1, 1, 1]
     assert np.allclose(table.orientation_value, table.orientation * 2 * np.pi / 39)
     assert table.image.is_unique
+
+
+def test_a_drive_that_is_away_is_no_damage_and_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While zipfile looks for its directory: it would say that this is no zip file."""
+
+    def away(_file: object) -> None:
+        raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+
+    np.savez(tmp_path / "d.npz", **tiny_arrays())
+    monkeypatch.setattr(zipfile, "_EndRecData", away)
+    with pytest.raises(OSError, match=r"Stale file handle: '.*d\.npz'"):
+        make(tmp_path / "s", tmp_path / "d.npz")
 
 
 def test_a_store_from_the_npz_opens_and_says_what_it_holds(tmp_path: Path) -> None:
