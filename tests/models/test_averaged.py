@@ -61,7 +61,9 @@ def test_precise_posteriors_stay_finite() -> None:
     assert float(product_of_both(sharp).mean) == 1.0
 
 
-@pytest.mark.parametrize("method", [GVAE(), MLVAE(), AdaGVAE(), AdaGVAE(k=2), AdaMLVAE(symmetric=True), AdaMLVAE(k=1, double_variance=True)])
+@pytest.mark.parametrize(
+    "method", [GVAE(), MLVAE(), AdaGVAE(), AdaGVAE(k=2), AdaMLVAE(symmetric=True), AdaMLVAE(k=1, double_variance=True)]
+)
 @pytest.mark.parametrize("partition", list(CONFIG.latent))
 def test_what_is_shared_is_averaged_and_the_rest_is_each_images_own(method: GVAE, partition: str) -> None:
     """One pair and dimension after the other, divergences by PyTorch."""

@@ -210,7 +210,7 @@ def test_no_group_is_on_both_sides() -> None:
     assert not set(people[split.train]) & set(people[split.test])
     assert sorted([*split.train, *split.test]) == list(range(500))
     assert len(set(people[split.test])) == 10
-    with pytest.raises(ValueError, match="1 groups .* nearly empty"):
+    with pytest.raises(ValueError, match="nearly empty"):
         group_split(np.zeros(50))
 
 
@@ -240,7 +240,12 @@ def test_scaled_columns_have_mean_0_and_std_1_or_are_0() -> None:
         (np.zeros((50, 2)), np.zeros((50, 2)), {"split": Split(np.arange(-1, 30), np.arange(30, 50))}, "outside"),
         (np.zeros((50, 2)), np.zeros((50, 2)), {"split": Split(np.arange(50) < 30, np.arange(30, 50))}, "train must"),
         (np.zeros((50, 2)), np.zeros((50, 2)), {"split": Split(np.arange(30), np.arange(49, 50))}, "test must"),
-        (np.zeros((50, 2)), np.zeros((50, 2)), {"split": Split(np.arange(30)[:, None], np.arange(30, 50))}, "train must"),
+        (
+            np.zeros((50, 2)),
+            np.zeros((50, 2)),
+            {"split": Split(np.arange(30)[:, None], np.arange(30, 50))},
+            "train must",
+        ),
         (np.zeros((3, 2)), np.zeros((3, 2)), {}, "fewer than two"),
     ],
 )

@@ -151,7 +151,7 @@ def test_noise_shows_as_its_share() -> None:
 
 
 def test_both_coordinates_count() -> None:
-    """Who knows the cosine alone leaves half of the variance; of half a circle there is less of it, and knowing nothing is still 1."""
+    """The cosine alone leaves half of the variance; half a circle has less of it, and knowing nothing is still 1."""
     cosine = circular_uninformativeness(np.cos(ANGLE)[:, None], ANGLE, order=1, regressor="ridge")
     assert cosine.mean == pytest.approx(np.sqrt(0.5), abs=0.02)
     nothing = circular_uninformativeness(CODES, ANGLE / 2, order=1, regressor="ridge")
