@@ -199,9 +199,11 @@ def test_a_name_that_means_something_else_is_refused(name: str, grid_store: Stor
 def test_clusters_of_the_same_name_leave_no_centroids(grid_store: Store) -> None:
     stale = layout.centroids_path(grid_store.path, "shape")
     stale.parent.mkdir()
-    stale.write_bytes(b"of clusters called shape")
+    interrupted = stale.with_name(f".{stale.name}.new")
+    for path in (stale, interrupted):
+        path.write_bytes(b"of clusters called shape")
     pair_exactly(grid_store, {"shape": ("a",)})
-    assert not stale.exists()
+    assert not list(stale.parent.iterdir())
 
 
 def test_nothing_is_written_when_one_share_is_wrong(grid_store: Store) -> None:

@@ -46,7 +46,8 @@ def test_inertia_is_well_below_that_of_a_random_start() -> None:
 
 
 @pytest.mark.parametrize("offset", [0.0, 10.0, 1000.0])
-def test_every_point_is_with_its_nearest_centroid(offset: float) -> None:
+def test_every_point_is_with_its_nearest_centroid(offset: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kmeans, "BLOCK", 1024)  # four blocks, the last of what is left
     points = poses(5000) + offset
     groups = group_kmeans(points, 300)
     assert (groups.centroids.dtype, groups.group.dtype, groups.distance.dtype) == (np.float32, np.int32, np.float32)
