@@ -25,3 +25,9 @@ def test_missing_labels_and_continuous_ones_are_refused() -> None:
         group_by_labels(pd.DataFrame({"identity": [1, None, 1]}))
     with pytest.raises(GatedVAEError, match=r"6 of 8 samples agree with no other.*\n.*pipe cluster"):
         group_by_labels(pd.DataFrame({"pose_Rx": [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.7]}))
+
+
+def test_samples_that_do_not_train_join_those_like_them_or_each_other_or_none() -> None:
+    labels = pd.DataFrame({"who": ["b", "b", "a", "a", "b", "c", "d", "c", None]})
+    group, _ = group_by_labels(labels, 4)
+    assert group.tolist() == [1, 1, 0, 0, 1, 2, 3, 2, -1]
