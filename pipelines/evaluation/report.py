@@ -83,7 +83,7 @@ def _facts(run: OpenRun, trained: Values) -> dict[str, object]:
     rows: dict[str, object] = {
         "store": f"{store.kind}, {len(store):,} images of {'x'.join(map(str, model.image_shape))} pixels",
         _IN: store.path,
-        "pairs": "; ".join(f"{name}: {pairs_made(made)}" for name, made in store.partitions.items()),
+        "pairs": "; ".join(f"{name}: {pairs_made(made)}" for name, made in store.partitions.items() if name in model.latent),
         "latent": ", ".join(f"{name} {size}" for name, size in model.latent.items()),
         "method": describe(METHODS, model.method),
         "objective": f"{describe(OBJECTIVES, model.objective)}, {describe(LIKELIHOODS, model.likelihood)} likelihood,"
@@ -166,7 +166,8 @@ def _pictures(run: OpenRun, hinton: Path | None) -> list[str]:
     """What there is to see, each with a word on it."""
     traversals = draw_traversals(run)
     swaps = draw_swaps(run)
-    pairs = draw_pairs(run.store, run.files.figures / "pairs.png") if run.store.partitions else None
+    trained = [name for name in run.store.partitions if name in run.partitions]
+    pairs = draw_pairs(run.store, run.files.figures / "pairs.png", trained) if trained else None
     image = f"image {traversals.sample}"
     shown = {
         "Traversals": f"Each row moves one latent dimension around {image}, the busiest first; KL divergence beside it.",

@@ -25,9 +25,6 @@ from gated_vae.pipelines.experiments.tables import interval
 from gated_vae.pipelines.presets import read_hidden, with_beta
 from gated_vae.preprocessing.errors import UsageError
 from gated_vae.preprocessing.progress import Progress
-from gated_vae.preprocessing.sources.base import make_store
-from gated_vae.preprocessing.sources.grids.dsprites import DSprites
-from gated_vae.preprocessing.store import manifest_path, open_store
 
 # The paper's constants.
 OBJECTIVES: dict[str, Objective] = {"beta": BetaVAE(), "info": InfoVAE(), "dip2": DIPVAE2()}
@@ -75,7 +72,7 @@ class Table1(Experiment):
     """Objectives and methods on dSprites, runs named OBJECTIVE-METHOD.
 
     The paper's: 288,000 steps, constant learning rate 1e-4, hidden sizes not stated. `store` holds dSprites, of the
-    official file or drawn; it is drawn when missing, by default in `out`.
+    official file or drawn; without one they are drawn in `out`.
     """
 
     names: ClassVar[Sequence[str]] = [f"{model}-{method}" for model in OBJECTIVES for method in VARIANTS]
@@ -92,9 +89,8 @@ class Table1(Experiment):
     hidden: str = ",".join(map(str, FULLY_CONNECTED_HIDDEN))
 
     def prepare(self, names: Sequence[str], workers: int | None, progress: Progress) -> None:  # noqa: ARG002
-        """Draw the sprites where there is no store, and make the paper's pairs and ours; `UsageError` for other images."""
-        there = manifest_path(self.path).exists()
-        store = open_store(self.path) if there else make_store(DSprites(), self.path).store
+        """Draw the sprites where no store is named, and make the paper's pairs and ours; `UsageError` for other images."""
+        store = self.grid()
         if store.kind != "dsprites":
             remedy = "Name one that `pipe preprocess dsprites` made, or leave it out to have the sprites drawn."
             raise UsageError(f"{self.path} is no store of dSprites.", f"Its images are of {store.kind}.", remedy)
