@@ -111,6 +111,7 @@ def _card(name: str, run: OpenRun, facts: Values, scores: Scores | None) -> str:
     rows |= {
         "source": f"{store.kind}, {store.manifest['source_digest']}; {rejected:,} of {store.manifest['seen']:,} rejected"
     }
+    errors = "" if "factors" in store.manifest else " Labels of a tracker bring its errors into training and scores."
     parts = [
         f"# Model card: {_plain(name)}",
         f"A gated variational autoencoder. It encodes images of {height} x {width} pixels, {'in colour' if colours else 'grey'},"
@@ -121,7 +122,7 @@ def _card(name: str, run: OpenRun, facts: Values, scores: Scores | None) -> str:
         *_judged(run, scores),
         "## Intended use and limits",
         "It is meant for research: to encode, compare and vary images such as those it was trained on, cut in the same way."
-        " Of others its codes mean little. Labels of a tracker bring its errors into training and scores.",
+        f" Of others its codes mean little.{errors}",
     ]
     if store.kind == "celeba":
         count = store.sample_columns(["identity"])["identity"].nunique() if "identity" in store.schema.names else None
