@@ -66,14 +66,16 @@ def check_seed(seed: int, name: str = "seed", below: int = SEEDS) -> int:
 
 def made_otherwise(key: str, found: object, wanted: object) -> str:
     """What is said of an option, or another fact, in which what is there differs from what is asked for."""
-    return f"It was made with {key.replace('_', ' ')} {_in_words(found)}, not {_in_words(wanted)}."
+    return f"It was made with {key.replace('_', ' ')} {_in_words(found)}; this command has {_in_words(wanted)}."
 
 
 def _in_words(value: object) -> str:
     """A value as it lies in a manifest."""
     if isinstance(value, Mapping):
         value = [f"{name} {one}" for name, one in value.items()]
-    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else "nothing" if value is None else str(value)
+    return (
+        " and ".join(map(str, value)) if isinstance(value, list | tuple) else "nothing" if value is None else str(value)
+    )
 
 
 @contextmanager

@@ -83,7 +83,9 @@ def _facts(run: OpenRun, trained: Values) -> dict[str, object]:
     rows: dict[str, object] = {
         "store": f"{store.kind}, {len(store):,} images of {'x'.join(map(str, model.image_shape))} pixels",
         _IN: store.path,
-        "pairs": "; ".join(f"{name}: {pairs_made(made)}" for name, made in store.partitions.items() if name in model.latent),
+        "pairs": "; ".join(
+            f"{name}: {pairs_made(made)}" for name, made in store.partitions.items() if name in model.latent
+        ),
         "latent": ", ".join(f"{name} {size}" for name, size in model.latent.items()),
         "method": describe(METHODS, model.method),
         "objective": f"{describe(OBJECTIVES, model.objective)}, {describe(LIKELIHOODS, model.likelihood)} likelihood,"

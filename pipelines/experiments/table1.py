@@ -126,6 +126,7 @@ class Table1(Experiment):
             f"Ours: steps as stated, batch {self.batch_size}, Adam, learning rate {Table1.lr:g} {Table1.schedule}, hidden sizes"
             f" {Table1.hidden}, unless a row says otherwise.\n"
             "Each run's precision is in the Parquet file.\n"
+            f"{_weights()}\n"
             "The paper: 50 epochs (288,000 steps), learning rate 1e-4, hidden sizes not stated.\n"
             "n is the number of seeds; intervals are 95% of the mean over them (Student's t).\n"
             "Codes are posterior means of 10,000 random images, a quarter of them held out.\n"
@@ -138,6 +139,14 @@ class Table1(Experiment):
         names = results["model"] + "-" + results["method"] + ", " + results["steps"].astype(str) + " steps"
         means = results.assign(run=names).pivot_table("disentanglement", "run", "regressor", sort=False)
         return Table("Disentanglement, mean over seeds", means.to_dict())
+
+
+def _weights() -> str:
+    """The weight of the KL divergence in the paper's objectives, and which methods have another."""
+    theirs = {MODELS[name]: model.beta for name, model in OBJECTIVES.items() if hasattr(model, "beta")}
+    ours = {name: variant.beta for name, variant in VARIANTS.items() if variant.beta is not None}
+    paper, told = (", ".join(f"{name} {beta:g}" for name, beta in betas.items()) for betas in (theirs, ours))
+    return f"Beta is the paper's, {paper}, but for {told}."
 
 
 def _row(run: Finished, regressor: str) -> Row:

@@ -155,6 +155,12 @@ def test_our_own_methods_have_their_constants(name: str, method: Method, beta: f
     assert model.kl_weights == ({"shape": 0.5} if name == "composed_apart" else {})
 
 
+def test_the_report_says_which_methods_have_another_beta() -> None:
+    assert "Beta is the paper's, beta-VAE 4, DIP-VAE-II 1, but for exchange_open 0.5, partners 0.5, " in markdown(
+        results()
+    )
+
+
 def test_dsprites_of_whatever_source_are_taken_as_they_are(tmp_path: Path, store: Store) -> None:
     """Such as those of the official file, whose plan is not that of drawn ones; here a smaller grid."""
     factors = {"shape": 3, "scale": 2, "orientation": 4, "posX": 4, "posY": 4}
