@@ -73,9 +73,9 @@ def _in_words(value: object) -> str:
     """A value as it lies in a manifest."""
     if isinstance(value, Mapping):
         value = [f"{name} {one}" for name, one in value.items()]
-    return (
-        " and ".join(map(str, value)) if isinstance(value, list | tuple) else "nothing" if value is None else str(value)
-    )
+    if isinstance(value, list | tuple):
+        return " and ".join(map(str, value))
+    return "nothing" if value is None else str(value)
 
 
 @contextmanager
