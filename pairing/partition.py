@@ -14,7 +14,7 @@ import numpy.typing as npt
 from gated_vae.pairing.labels import coordinates, registered
 from gated_vae.pairing.rules.base import Floats, Partners, partition_stream
 from gated_vae.pairing.tables import write_centroids, write_groups, write_pairs
-from gated_vae.preprocessing.errors import GatedVAEError, UsageError, check_seed
+from gated_vae.preprocessing.errors import GatedVAEError, UsageError, check_seed, made_otherwise
 from gated_vae.preprocessing.files import commit, real
 from gated_vae.preprocessing.progress import Progress, ignore
 from gated_vae.preprocessing.store import PARTITION_NAME, Store, centroids_path, groups_path, pairs_path
@@ -132,8 +132,8 @@ def _is_made(store: Store, plan: Plan) -> bool:
         return False
     for key, value in plan.record.items():
         if found.get(key) != value:
-            why = f"Its {key} is {found.get(key)}, this command's is {value}."
-            remedy = "Use the same options, or --overwrite."
+            why = made_otherwise(key, found.get(key), value)
+            remedy = "Use the same options, or have `pipe pair` or `pipe cluster` make it anew with --overwrite."
             raise GatedVAEError(f"Partition {plan.name} exists and differs.", why, remedy)
     return True
 

@@ -84,11 +84,14 @@ class Lines:
         self._description, self._unit, self._started = description, unit and f" {unit}", time.monotonic()
         self._told: tuple[int, int, str] | None = None
         self._begun = (0, 0.0)  # how much was done when it was first told, and when that was
+        self._moved = 0.0  # when more was done than before
 
     def update(self, done: int, total: int, note: str = "") -> None:
         """Keep what is told; it is written in time."""
+        if self._told is None or done > self._told[0]:
+            self._moved = time.monotonic()
         if self._told is None:
-            self._begun = done, time.monotonic()
+            self._begun = done, self._moved
         self._told = done, total, note
 
     def tell(self) -> None:
@@ -100,13 +103,16 @@ class Lines:
             wait = self.EVERY
 
     def line(self, now: float) -> str:
-        """How far it is, what is under way, how long it has run, and how long it will at the rate so far."""
+        """How far it is, what is under way, how long it has run, and how long it will at the rate so far, which holds no more
+        where what is under way takes longer than all before.
+        """
         spent = _clock(now - self._started)
         if self._told is None:
             return f"{spent} so far"
         done, total, note = self._told
         first, since = self._begun
-        left = f", {_clock((now - since) * (total - done) / (done - first))} left" if done > first else ""
+        known = done > first and now - self._moved <= self._moved - since
+        left = f", {_clock((now - since) * (total - done) / (done - first))} left" if known else ""
         note = note and f", {note}"
         return f"{done:,} of {total:,}{self._unit}{note}, {spent} so far{left}"
 

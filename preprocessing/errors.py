@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from operator import index
 from pathlib import Path
@@ -62,6 +62,20 @@ def check_seed(seed: int, name: str = "seed", below: int = SEEDS) -> int:
     if not 0 <= index(seed) < below:
         raise GatedVAEError(f"The {name} {seed} cannot be used.", "", f"Give a whole number from 0 to {below - 1}.")
     return index(seed)
+
+
+def made_otherwise(key: str, found: object, wanted: object) -> str:
+    """What is said of an option, or another fact, in which what is there differs from what is asked for."""
+    return f"It was made with {key.replace('_', ' ')} {_in_words(found)}; this command has {_in_words(wanted)}."
+
+
+def _in_words(value: object) -> str:
+    """A value as it lies in a manifest."""
+    if isinstance(value, Mapping):
+        value = [f"{name} {one}" for name, one in value.items()]
+    if isinstance(value, list | tuple):
+        return " and ".join(map(str, value))
+    return "nothing" if value is None else str(value)
 
 
 @contextmanager

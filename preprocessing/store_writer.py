@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from gated_vae.preprocessing.errors import GatedVAEError
+from gated_vae.preprocessing.errors import GatedVAEError, made_otherwise
 from gated_vae.preprocessing.files import (
     commit,
     file_digest,
@@ -216,10 +216,10 @@ class StoreWriter:
         there = _named(found)
         for key, wanted in _named(self._plan.manifest()).items():
             if there.get(key) != wanted:
-                why = f"Its {key} is {there.get(key)}, this command's is {wanted}."
+                why = made_otherwise(key, there.get(key), wanted)
                 if key == "source_digest":
                     why = "It was made from other files, or from these before they changed."
-                remedy = "Choose another folder, or replace what is there with --overwrite."
+                remedy = "Choose another folder, or have `pipe preprocess` replace what is there with --overwrite."
                 raise GatedVAEError(f"{self._out} holds another store.", why, remedy)
 
     def _taken(self) -> pa.Table:

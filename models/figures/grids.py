@@ -201,14 +201,14 @@ def swap_grid(
 
 
 def pair_sheet(images: npt.ArrayLike, partners: Mapping[str, npt.ArrayLike]) -> Figure:
-    """Draw images beside some partners that each partition pairs them with, to be looked at before any training.
+    """Draw images beside partners of several kinds, in the colours of partitions, to be looked at before any training.
 
     Parameters
     ----------
     images:
         (n, H, W), one row each.
     partners:
-        Partition -> (n, k, H, W); k may differ.
+        What they have in common, such as "same pose" -> (n, k, H, W); k may differ.
     """
     inputs = tile(coloured(images, 1)[:, None])
     blocks = {name: tile(coloured(pictures, 2)) for name, pictures in partners.items()}
@@ -219,7 +219,7 @@ def pair_sheet(images: npt.ArrayLike, partners: Mapping[str, npt.ArrayLike]) -> 
     sheet.picture(PAD, top, inputs)
     x, colours = PAD + inputs.shape[1] + PAD, colours_of(blocks)
     for name, block in blocks.items():
-        sheet.band_above(x, top - GAP, block.shape[1], f"same {name}", colours[name])
+        sheet.band_above(x, top - GAP, block.shape[1], name, colours[name])
         sheet.picture(x, top, block)
         x += block.shape[1] + PAD
     return sheet.figure

@@ -31,6 +31,7 @@ def inspect(
 
 
 def _store(path: Path, pairs: Path | None, *, as_json: bool) -> None:
+    from gated_vae.pairing.partition import pairs_made
     from gated_vae.pipelines import console
     from gated_vae.preprocessing.store import open_store
 
@@ -45,10 +46,13 @@ def _store(path: Path, pairs: Path | None, *, as_json: bool) -> None:
         "source": manifest["source_digest"],
         "made with": store.parameters,
     }
+    if factors := manifest.get("factors"):
+        rows["factors"] = factors
     if store.splits:
         rows["splits"] = {**store.splits, "none": len(store) - sum(store.splits.values())}
     for name, made in store.partitions.items():
-        rows[f"partition {name}"] = {key: value for key, value in made.items() if not isinstance(value, dict | list)}
+        more = {key: value for key, value in made.items() if key in ("seed", "groups", "merged", "inertia")}
+        rows[f"partition {name}"] = f"{pairs_made(made)}; {console.number(more)}"
     if not store.partitions:
         rows["partitions"] = "none yet: run `pipe cluster` or `pipe pair`"
     if pairs is not None:

@@ -21,7 +21,7 @@ def reproduce(
     store: Annotated[
         Path | None,
         typer.Argument(
-            help="For faces and rivals, the store with its pairs; for table1, one of dSprites. "
+            help="For faces the store with its pairs, for rivals that or a factor grid, for table1 dSprites. "
             "Without it table1 and rivals draw sprites in --out."
         ),
     ] = None,

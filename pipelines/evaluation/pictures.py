@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -130,8 +131,8 @@ def draw_swaps(run: OpenRun) -> Path | None:
     return save(swap_grid(images, *shown, names=(first, second)), run.files.figures / "swaps.png")
 
 
-def draw_pairs(store: Store, out: Path) -> Path:
-    """Draw random images beside the partners that the store's pair tables give them, as many as there are draws at most.
+def draw_pairs(store: Store, out: Path, partitions: Sequence[str] = ()) -> Path:
+    """Draw random images beside the partners that pair tables (of all partitions by default) give them, one a draw at most.
 
     `GatedVAEError` when the store has no pairs yet, or the picture can have no such name.
     """
@@ -139,8 +140,19 @@ def draw_pairs(store: Store, out: Path) -> Path:
     if not store.partitions:
         raise GatedVAEError(f"{store.path} has no pairs yet.", "", "Run `pipe cluster` or `pipe pair` on it first.")
     images, ids = np.asarray(store.images), random_ids(PAIRED, store.training, 0)
-    found = {name: images[PairTable.of(store, name).partners(ids, PARTNERS)] for name in store.partitions}
+    found = {
+        _in_common(store, name): images[PairTable.of(store, name).partners(ids, PARTNERS)]
+        for name in partitions or store.partitions
+    }
     return save(pair_sheet(images[ids], found), out)
+
+
+def _in_common(store: Store, partition: str) -> str:
+    """The heading of a partition's partners."""
+    made = store.partitions[partition]
+    if made["method"] == "change":
+        return f"{partition}: {made['k']} factor{'s' * (made['k'] > 1)}"
+    return f"same {partition}"
 
 
 def _spread(values: Floats, count: int) -> Ids:

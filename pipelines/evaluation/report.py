@@ -83,7 +83,9 @@ def _facts(run: OpenRun, trained: Values) -> dict[str, object]:
     rows: dict[str, object] = {
         "store": f"{store.kind}, {len(store):,} images of {'x'.join(map(str, model.image_shape))} pixels",
         _IN: store.path,
-        "pairs": "; ".join(f"{name}: {pairs_made(made)}" for name, made in store.partitions.items()),
+        "pairs": "; ".join(
+            f"{name}: {pairs_made(made)}" for name, made in store.partitions.items() if name in model.latent
+        ),
         "latent": ", ".join(f"{name} {size}" for name, size in model.latent.items()),
         "method": describe(METHODS, model.method),
         "objective": f"{describe(OBJECTIVES, model.objective)}, {describe(LIKELIHOODS, model.likelihood)} likelihood,"
@@ -111,6 +113,7 @@ def _card(name: str, run: OpenRun, facts: Values, scores: Scores | None) -> str:
     rows |= {
         "source": f"{store.kind}, {store.manifest['source_digest']}; {rejected:,} of {store.manifest['seen']:,} rejected"
     }
+    errors = "" if "factors" in store.manifest else " Labels of a tracker bring its errors into training and scores."
     parts = [
         f"# Model card: {_plain(name)}",
         f"A gated variational autoencoder. It encodes images of {height} x {width} pixels, {'in colour' if colours else 'grey'},"
@@ -121,7 +124,7 @@ def _card(name: str, run: OpenRun, facts: Values, scores: Scores | None) -> str:
         *_judged(run, scores),
         "## Intended use and limits",
         "It is meant for research: to encode, compare and vary images such as those it was trained on, cut in the same way."
-        " Of others its codes mean little. Labels of a tracker bring its errors into training and scores.",
+        f" Of others its codes mean little.{errors}",
     ]
     if store.kind == "celeba":
         count = store.sample_columns(["identity"])["identity"].nunique() if "identity" in store.schema.names else None
@@ -166,7 +169,8 @@ def _pictures(run: OpenRun, hinton: Path | None) -> list[str]:
     """What there is to see, each with a word on it."""
     traversals = draw_traversals(run)
     swaps = draw_swaps(run)
-    pairs = draw_pairs(run.store, run.files.figures / "pairs.png") if run.store.partitions else None
+    trained = [name for name in run.store.partitions if name in run.partitions]
+    pairs = draw_pairs(run.store, run.files.figures / "pairs.png", trained) if trained else None
     image = f"image {traversals.sample}"
     shown = {
         "Traversals": f"Each row moves one latent dimension around {image}, the busiest first; KL divergence beside it.",

@@ -98,13 +98,14 @@ class Scores:
         values = self.values
         left_out = {what: f"none: {why}" for what, why in values.get("left_out", {}).items()}
         if "r2" not in values:
-            facts = {"judged by": f"a quarter of {values['samples']:,} random images"} | _boosting(values)
+            facts = {"judged by": f"a quarter of {values['samples']:,} random images"}
+            facts |= _rough(values["samples"] // 4) | _boosting(values)
         else:
             judge = {"truth": "the truth", "labels": "their labels"}.get(values["judged_by"], "their pixels")
             judged = f"{values['held_out']:,} of {values['images']:,} images judge, by {judge}"
             facts = {"judged by": judged, "split": str(values["split_by"])}
-            if values["judged_by"] and values["held_out"] < ROUGH:
-                facts["mind"] = f"fewer than {ROUGH} images judge: scores are rough"
+            if values["judged_by"]:
+                facts |= _rough(values["held_out"])
             facts["judges"] = JUDGES_ARE.get(values["people"], str(values["people"]))
         if values["constant"]:
             facts["left out"] = f"{', '.join(values['constant'])}: (nearly) the same in every image of one side"
@@ -119,6 +120,11 @@ class Scores:
         told = Table("DCI, from posterior means", dci)
         found = (*_face_tables(values), told) if "r2" in values else (told, *_factor_tables(values))
         return [table for table in found if table.rows]
+
+
+def _rough(judges: int) -> dict[str, str]:
+    """What is said where few images judge."""
+    return {"mind": f"fewer than {ROUGH} images judge: scores are rough"} if judges < ROUGH else {}
 
 
 def _factor_tables(values: Values) -> Iterator[Table]:

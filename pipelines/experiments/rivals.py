@@ -30,8 +30,6 @@ from gated_vae.pipelines.presets import DEFAULT_PRESET, PRESETS, read_hidden, wi
 from gated_vae.pipelines.training.config import TrainConfig
 from gated_vae.preprocessing.errors import UsageError
 from gated_vae.preprocessing.progress import Progress
-from gated_vae.preprocessing.sources.base import make_store
-from gated_vae.preprocessing.sources.grids.dsprites import DSprites
 from gated_vae.preprocessing.store import Store, open_store
 
 VARIANTS = {
@@ -114,7 +112,7 @@ class Rivals(Experiment):
 
     def prepare(self, names: Sequence[str], workers: int | None, progress: Progress) -> None:  # noqa: ARG002
         """Make sprites where no store is named, and the pairs of a grid's worlds."""
-        store = open_store(self.store) if self.store else make_store(DSprites(), self.path).store
+        store = self.grid()
         if "factors" in store.manifest:
             change: dict[str, Pairing | Sequence[str]] = {"changed": Change(1)}
             pair_exactly(store, {**shares(store), **(APART if store.kind == "dsprites" else {}), **change})

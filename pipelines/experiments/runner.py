@@ -28,7 +28,9 @@ from gated_vae.pipelines.training.train import train_on_one_core, train_stacks
 from gated_vae.preprocessing.errors import UsageError
 from gated_vae.preprocessing.files import locked, readable, refuse_filled, refuse_ours, write_bytes, write_parquet
 from gated_vae.preprocessing.progress import Progress, as_note, ignore
-from gated_vae.preprocessing.store import Store, open_store
+from gated_vae.preprocessing.sources.base import make_store
+from gated_vae.preprocessing.sources.grids.dsprites import DSprites
+from gated_vae.preprocessing.store import Store, manifest_path, open_store
 
 Row = dict[str, Any]
 MOST_NAMES = 30  # that a message lists
@@ -106,6 +108,12 @@ class Experiment(ABC):
     def opened(self) -> Store:
         """That store, once it is made."""
         return open_store(self.path)
+
+    def grid(self) -> Store:
+        """That store; where none is named and `out` has none, dSprites are drawn there."""
+        if self.store or manifest_path(self.path).exists():
+            return self.opened
+        return make_store(DSprites(), self.path).store
 
     @abstractmethod
     def prepare(self, names: Sequence[str], workers: int | None, progress: Progress) -> None:

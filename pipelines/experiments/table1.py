@@ -25,9 +25,6 @@ from gated_vae.pipelines.experiments.tables import interval
 from gated_vae.pipelines.presets import read_hidden, with_beta
 from gated_vae.preprocessing.errors import UsageError
 from gated_vae.preprocessing.progress import Progress
-from gated_vae.preprocessing.sources.base import make_store
-from gated_vae.preprocessing.sources.grids.dsprites import DSprites
-from gated_vae.preprocessing.store import manifest_path, open_store
 
 # The paper's constants.
 OBJECTIVES: dict[str, Objective] = {"beta": BetaVAE(), "info": InfoVAE(), "dip2": DIPVAE2()}
@@ -75,7 +72,7 @@ class Table1(Experiment):
     """Objectives and methods on dSprites, runs named OBJECTIVE-METHOD.
 
     The paper's: 288,000 steps, constant learning rate 1e-4, hidden sizes not stated. `store` holds dSprites, of the
-    official file or drawn; it is drawn when missing, by default in `out`.
+    official file or drawn; without one they are drawn in `out`.
     """
 
     names: ClassVar[Sequence[str]] = [f"{model}-{method}" for model in OBJECTIVES for method in VARIANTS]
@@ -92,9 +89,8 @@ class Table1(Experiment):
     hidden: str = ",".join(map(str, FULLY_CONNECTED_HIDDEN))
 
     def prepare(self, names: Sequence[str], workers: int | None, progress: Progress) -> None:  # noqa: ARG002
-        """Draw the sprites where there is no store, and make the paper's pairs and ours; `UsageError` for other images."""
-        there = manifest_path(self.path).exists()
-        store = open_store(self.path) if there else make_store(DSprites(), self.path).store
+        """Draw the sprites where no store is named, and make the paper's pairs and ours; `UsageError` for other images."""
+        store = self.grid()
         if store.kind != "dsprites":
             remedy = "Name one that `pipe preprocess dsprites` made, or leave it out to have the sprites drawn."
             raise UsageError(f"{self.path} is no store of dSprites.", f"Its images are of {store.kind}.", remedy)
@@ -130,6 +126,7 @@ class Table1(Experiment):
             f"Ours: steps as stated, batch {self.batch_size}, Adam, learning rate {Table1.lr:g} {Table1.schedule}, hidden sizes"
             f" {Table1.hidden}, unless a row says otherwise.\n"
             "Each run's precision is in the Parquet file.\n"
+            f"{_weights()}\n"
             "The paper: 50 epochs (288,000 steps), learning rate 1e-4, hidden sizes not stated.\n"
             "n is the number of seeds; intervals are 95% of the mean over them (Student's t).\n"
             "Codes are posterior means of 10,000 random images, a quarter of them held out.\n"
@@ -142,6 +139,14 @@ class Table1(Experiment):
         names = results["model"] + "-" + results["method"] + ", " + results["steps"].astype(str) + " steps"
         means = results.assign(run=names).pivot_table("disentanglement", "run", "regressor", sort=False)
         return Table("Disentanglement, mean over seeds", means.to_dict())
+
+
+def _weights() -> str:
+    """The weight of the KL divergence in the paper's objectives, and which methods have another."""
+    theirs = {MODELS[name]: model.beta for name, model in OBJECTIVES.items() if hasattr(model, "beta")}
+    ours = {name: variant.beta for name, variant in VARIANTS.items() if variant.beta is not None}
+    paper, told = (", ".join(f"{name} {beta:g}" for name, beta in betas.items()) for betas in (theirs, ours))
+    return f"Beta is the paper's, {paper}, but for {told}."
 
 
 def _row(run: Finished, regressor: str) -> Row:

@@ -338,5 +338,5 @@ def _refuse_untold(config: TrainConfig, store: Store) -> None:
             method = describe(METHODS, config.model.method).partition(":")[0]
             why = f"The pairs of {name} differ in some factors, nobody says which; {method} needs to know what they share."
             others = ", ".join(other for other, kind in METHODS.items() if kind().told != "shared")
-            remedy = f"Use --method {others}, or leave {name} out of --latent."
+            remedy = f"Use --method {others}, or name the other partitions alone: --latent NAME=SIZE,..."
             raise GatedVAEError(f"{store.path} cannot be trained on by {method}.", why, remedy)

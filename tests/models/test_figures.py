@@ -153,14 +153,14 @@ def test_swaps_stand_between_their_sources() -> None:
 
 
 def test_pairs_stand_in_the_row_of_their_image() -> None:
-    images, partners = faces(3), {"pose": faces(3, 2), "expression": faces(3, 4)}
+    images, partners = faces(3), {"same pose": faces(3, 2), "same expression": faces(3, 4)}
     figure = pair_sheet(images, partners)
     inputs = places(figure, images)
     for name, pictures in partners.items():
         for i in range(3):
             found = places(figure, pictures[i])
             assert {row for row, _ in found} == {inputs[i][0]}
-            assert found[0][1] < texts(figure)[f"same {name}"][1] < found[-1][1] + 64
+            assert found[0][1] < texts(figure)[name][1] < found[-1][1] + 64
 
 
 def test_the_same_picture_is_the_same_bytes() -> None:

@@ -259,7 +259,7 @@ def test_pairs_that_nobody_says_what_they_share_are_for_methods_that_need_not_kn
     if method.told == "shared":
         with pytest.raises(GatedVAEError, match=r"(?s)cannot be trained on by .*nobody says which") as refused:
             train(wanted, options)
-        assert "leave changed out of --latent" in str(refused.value.remedy)
+        assert "name the other partitions alone: --latent NAME=SIZE" in str(refused.value.remedy)
         assert not (options.out / "config.json").exists()
     else:
         assert train(wanted, options).steps == 2

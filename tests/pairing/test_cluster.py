@@ -174,7 +174,7 @@ def test_other_options_are_refused_unless_told_to_overwrite(store: Path, tmp_pat
     cluster_store(store, SMALL)
     before = contents(store)
     other = ClusterOptions({"pose": 20, "expression": 25}, draws=3)
-    with pytest.raises(GatedVAEError, match=r"(?s)expression exists and differs.*Its k is 30, this command's is 25"):
+    with pytest.raises(GatedVAEError, match=r"(?s)expression exists and differs.*made with k 30; this command has 25"):
         cluster_store(store, other)
     assert contents(store) == before
     _, expression = cluster_store(store, other, overwrite=True)
@@ -294,7 +294,7 @@ def check_repeats(store: Path, options: ClusterOptions, rule: str) -> None:
     assert all(record["rule"] == rule for record in recorded(store).values())
     before = contents(store)
     assert cluster_store(store, options) == tuple(replace(report, already_done=True) for report in reports)
-    with pytest.raises(GatedVAEError, match=f"Its rule is {rule}, this command's is uniform"):
+    with pytest.raises(GatedVAEError, match=f"made with rule {rule}; this command has uniform"):
         cluster_store(store, replace(options, rule=UNIFORM))
     assert contents(store) == before
 

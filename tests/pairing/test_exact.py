@@ -135,7 +135,7 @@ def test_pairing_again_does_nothing_unless_told_otherwise(grid_store: Store) -> 
     for changed in ({"seed": 1}, {"draws": 2}):
         with pytest.raises(GatedVAEError, match="exists and differs"):
             pair_exactly(grid_store, shares, **changed)  # type: ignore[arg-type]
-    with pytest.raises(GatedVAEError, match=r"Its shared is \['a'\], this command's is \['d'\]"):
+    with pytest.raises(GatedVAEError, match="made with shared a; this command has d"):
         pair_exactly(grid_store, {"new": ("c", "d"), "p": ("d",)})
     assert before == {path: path.stat().st_mtime_ns for path in grid_store.path.rglob("*") if path.is_file()}
     made = pair_exactly(grid_store, {"p": ("d",)}, overwrite=True)
@@ -258,7 +258,7 @@ def test_pairs_that_differ_in_k_factors_are_arithmetic_and_in_tables(grid_store:
             assert np.array_equal(target, expected)
             assert not group.any()
         assert np.array_equal(pairs.query("draw == 2").sort_values("input_id").target_id, expected)
-    with pytest.raises(GatedVAEError, match="Its k is 2, this command's is 1"):
+    with pytest.raises(GatedVAEError, match="made with k 2; this command has 1"):
         pair_exactly(grid_store, {"changed": Change(1)})
 
 

@@ -101,7 +101,7 @@ def test_the_command_makes_pairs_that_a_loader_serves_and_does_not_make_them_twi
     assert pipe(*words) == 0
     assert "was there" in capsys.readouterr().out
     assert pipe(*words[:-3], "time=video,frame:6", "--draws", "2") == 1
-    assert "Its apart is 5.0" in capsys.readouterr().err
+    assert "made with apart 5.0; this command has" in capsys.readouterr().err
     batch = next(iter(PairLoader(store.path, 16, partitions=["time"])))
     assert (batch.input_id != batch.target_id).all()
 

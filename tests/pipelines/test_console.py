@@ -31,6 +31,22 @@ def test_a_line_tells_steps_losses_and_the_time_left(monkeypatch: pytest.MonkeyP
     assert lines.line(160.0) == "1,500 of 6,000 steps, pose 512.3  expression 498.1, 0:01:00 so far, 0:07:30 left"
 
 
+def test_no_time_is_told_where_the_stage_under_way_takes_longer_than_all_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two of three took 10 s together, so that the third may take 5; after more than 10 nobody knows."""
+    now = 0.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    lines = Lines("evaluate")
+    lines.update(0, 3, "encoding")
+    now = 10.0
+    lines.update(2, 3, "DCI")
+    assert lines.line(12.0) == "2 of 3, DCI, 0:00:12 so far, 0:00:06 left"
+    now = 20.0
+    lines.update(2, 3, "DCI")
+    assert lines.line(25.0) == "2 of 3, DCI, 0:00:25 so far"
+
+
 def test_rows_are_whole_where_there_is_no_terminal(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -32,7 +32,7 @@ def open_npz(path: Path, what: str, remedy: str) -> Iterator[zipfile.ZipFile]:
                 raise_trouble(met)
         raise BadSourceError(f"{path} is damaged or not an npz file.", str(error), remedy) from None
     except (ValueError, KeyError, NotImplementedError, RuntimeError) as error:
-        raise BadSourceError(f"{path} is not {what}.", str(error), remedy) from None
+        raise BadSourceError(f"{path} is not {what}.", str(error).strip("'\""), remedy) from None
 
 
 def form_of(archive: zipfile.ZipFile, key: str) -> Form:

@@ -128,6 +128,7 @@ def test_the_command_writes_metrics_and_pictures(run: Path, capsys: pytest.Captu
     told = " ".join(capsys.readouterr().out.split())
     assert "R2 of each factor by partition" in told
     assert "gradient boosting fits 66 and is judged on 34 of them, as classes: its error is 1 - accuracy" in told
+    assert "mind fewer than 100 images judge: scores are rough" in told  # 25 do
     assert "--samples" not in told  # the store has no more
     assert told.count("gradient boosting random forest lasso") == 2
     dci = Scores.of(open_run(run).files).values["dci"]  # type: ignore[union-attr]

@@ -11,13 +11,18 @@ from pathlib import Path
 import pytest
 
 from gated_vae.models.vae import GatedVAEConfig
-from gated_vae.pipelines.evaluation import html
+from gated_vae.pairing.exact import Change, pair_exactly
+from gated_vae.pairing.groups.grid import FactorGrid
+from gated_vae.pipelines.evaluation import html, pictures
 from gated_vae.pipelines.evaluation.opened import open_run
+from gated_vae.pipelines.evaluation.pictures import draw_pairs
 from gated_vae.pipelines.evaluation.report import write_report
 from gated_vae.pipelines.evaluation.scores import Table
 from gated_vae.pipelines.training.config import TrainConfig, TrainOptions
 from gated_vae.pipelines.training.train import train
 from gated_vae.preprocessing.store import Store
+from tests.pipelines.test_cli import pipe
+from tests.stores import make_grid_store
 
 
 class Reader(HTMLParser):
@@ -90,6 +95,33 @@ def test_the_model_card_says_what_was_trained_on_what_and_keeps_what_people_add(
     assert write_report(open_run(run)).card.read_text() == f"{card}They agreed."
     written.write_text("A card of my own.")
     assert write_report(open_run(run)).card.read_text() == f"{card}A card of my own."
+
+
+def test_pairs_are_those_that_the_run_was_trained_on(store: Store, tmp_path: Path) -> None:
+    model = GatedVAEConfig({"expression": 2}, image_shape=(16, 16), network="fc", hidden=(8, 8))
+    train(TrainConfig(store=str(store.path), model=model, steps=2, batch_size=32), TrainOptions(tmp_path / "run"))
+    card = write_report(open_run(tmp_path / "run")).card
+    (row,) = (line for line in card.read_text().splitlines() if line.startswith("| pairs"))
+    assert row.startswith("| pairs | expression: kmeans (")
+    assert "pose" not in row
+    draw_pairs(store, tmp_path / "pairs.png", ["expression"])
+    assert (tmp_path / "run/figures/pairs.png").read_bytes() == (tmp_path / "pairs.png").read_bytes()
+
+
+def test_a_grid_is_told_of_by_its_factors_and_pairs_that_differ_by_how_many(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = make_grid_store(tmp_path / "grid", FactorGrid(("size", "x"), (3, 4)))
+    pair_exactly(store, {"size": ["size"], "changed": Change(1)})
+    headings: list[str] = []
+    sheet = pictures.pair_sheet
+    monkeypatch.setattr(pictures, "pair_sheet", lambda images, found: headings.extend(found) or sheet(images, found))
+    assert pipe("inspect", store.path, "--pairs", tmp_path / "pairs.png") == 0
+    assert headings == ["same size", "changed: 1 factor"]
+    told = {line.partition("  ")[0]: line.split("  ")[-1].strip() for line in capsys.readouterr().out.splitlines()}
+    assert told["factors"] == "size 3, x 4"
+    assert told["partition size"] == "equal in size, draws 1; seed 0, groups 3, merged 0"
+    assert told["partition changed"] == "different in 1 factor, draws 1; seed 0, groups 1, merged 0"
 
 
 def test_scores_are_those_that_were_measured(run: Path) -> None:

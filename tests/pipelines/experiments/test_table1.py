@@ -14,7 +14,8 @@ from gated_vae.models.methods.gate import Gate
 from gated_vae.models.methods.partners import Partners
 from gated_vae.models.methods.vae import Ungated
 from gated_vae.models.objectives import DIPVAE2, BetaVAE, InfoVAE
-from gated_vae.pipelines.experiments.runner import make_experiment
+from gated_vae.pipelines.experiments.rivals import Rivals
+from gated_vae.pipelines.experiments.runner import Experiment, make_experiment
 from gated_vae.pipelines.experiments.table1 import Table1, paper
 from gated_vae.pipelines.experiments.tables import interval
 from gated_vae.pipelines.experiments.tables import merge as merge_tables
@@ -154,6 +155,12 @@ def test_our_own_methods_have_their_constants(name: str, method: Method, beta: f
     assert model.kl_weights == ({"shape": 0.5} if name == "composed_apart" else {})
 
 
+def test_the_report_says_which_methods_have_another_beta() -> None:
+    assert "Beta is the paper's, beta-VAE 4, DIP-VAE-II 1, but for exchange_open 0.5, partners 0.5, " in markdown(
+        results()
+    )
+
+
 def test_dsprites_of_whatever_source_are_taken_as_they_are(tmp_path: Path, store: Store) -> None:
     """Such as those of the official file, whose plan is not that of drawn ones; here a smaller grid."""
     factors = {"shape": 3, "scale": 2, "orientation": 4, "posX": 4, "posY": 4}
@@ -164,3 +171,14 @@ def test_dsprites_of_whatever_source_are_taken_as_they_are(tmp_path: Path, store
     assert table1.config("beta-gated", 0).store == str(made.path)
     with pytest.raises(UsageError, match="is no store of dSprites"):
         Table1(out=tmp_path, store=store.path).prepare(["beta-gated"], None, ignore)
+    with pytest.raises(GatedVAEError, match="There is no store at"):  # 3 GB would be drawn at a name written wrong
+        Table1(out=tmp_path, store=tmp_path / "dsprite").prepare(["beta-gated"], None, ignore)
+
+
+@pytest.mark.parametrize("kind", [Table1, Rivals])
+def test_the_store_that_lies_in_out_is_taken_as_it_is(tmp_path: Path, kind: type[Experiment]) -> None:
+    factors = {"shape": 3, "scale": 2, "orientation": 4, "posX": 4, "posY": 4}
+    made = make_store(DSprites(factors=factors), tmp_path / "store").store
+    experiment = kind(out=tmp_path)
+    experiment.prepare(experiment.chosen(""), None, ignore)
+    assert experiment.opened.manifest["digests"] == made.manifest["digests"]

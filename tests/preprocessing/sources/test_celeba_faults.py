@@ -249,7 +249,7 @@ def test_another_configuration_is_refused(source: CelebaOptions, tmp_path: Path,
         with pytest.raises(KeyboardInterrupt):
             preprocess_celeba(source, out, progress=Interrupt(2, KeyboardInterrupt()))
     before = read_tree(out)
-    with pytest.raises(GatedVAEError, match=r"Its size is 64, this command's is 32\.\n.*--overwrite"):
+    with pytest.raises(GatedVAEError, match=r"made with size 64; this command has 32\.\n.*preprocess` .*--overwrite"):
         preprocess_celeba(CelebaOptions(source.openface, size=32), out)
     write_image_faces(source.openface, "new", [{}])
     with pytest.raises(GatedVAEError, match="before they changed"):
