@@ -69,7 +69,7 @@ def make_store(
         group = (np.arange(count, dtype=np.int32) * 7 + seed) % groups
         paired = group[: store.training]
         rule = UniformPartners(Members.of(paired))
-        write_groups(groups_path(path, name), group, np.zeros(count, np.float32))
+        write_groups(groups_path(path, name), group, np.arange(count, dtype=np.float32))
         write_pairs(pairs_path(path, name), paired, lambda ids, draw: rule.partners(ids, seed=0, draw=draw), draws)  # noqa: B023
     made = {name: {"method": "kmeans", "shared": [], "seed": 0, "draws": draws} for name in partitions}
     return store.with_partitions(made)
