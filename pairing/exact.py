@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 import numpy as np
-import pyarrow as pa
 
 from gated_vae.pairing.groups.equal import group_by_labels
 from gated_vae.pairing.groups.grid import CHANGE, EXACT, FactorGrid
@@ -117,8 +116,7 @@ def shareable(store: Store) -> tuple[str, ...]:
     """What pairs of a store can share: the factors of a grid, else the columns that describe samples, each by one value."""
     if grid := FactorGrid.of(store):
         return grid.names
-    columns = (it.name for it in store.schema if not pa.types.is_nested(it.type))
-    return tuple(name for name in columns if name not in ("sample_id", "image"))
+    return tuple(name for name in store.columns if name not in ("sample_id", "image"))
 
 
 def _draws(store: Store, name: str, made_now: Mapping[str, object], overwrite: bool) -> int:

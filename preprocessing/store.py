@@ -129,6 +129,13 @@ class Store:
         with self.open_samples() as file:
             return file.schema_arrow
 
+    @cached_property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns of samples.parquet that hold one value a sample, so no lists."""
+        import pyarrow as pa
+
+        return tuple(field.name for field in self.schema if not pa.types.is_nested(field.type))
+
     @contextmanager
     def open_samples(self) -> Iterator[pq.ParquetFile]:
         """Open samples.parquet while the block lasts; `GatedVAEError` when it cannot be read or has not a row for each image."""

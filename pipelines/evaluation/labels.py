@@ -120,8 +120,7 @@ class Kinds:
         exact |= {name for label in registered("equal") for name in label.find(schema.names)}  # persons are no numbers
         own = _factors(schema.names)
         shared = {column for name in alike for column in store.shared(name)}
-        others = [it.name for it in schema if not pa.types.is_nested(it.type)]
-        others = [name for name in others if name not in _BOOKS and name not in own]
+        others = [name for name in store.columns if name not in _BOOKS and name not in own]
         others = [name for name in others if name in shared or store.kind not in _FACES]
         numbers = {name for name in others if _is_number(schema.field(name).type)} - exact - turns.keys()
         return cls(

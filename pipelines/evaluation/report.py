@@ -83,9 +83,7 @@ def _facts(run: OpenRun, trained: Values) -> dict[str, object]:
     rows: dict[str, object] = {
         "store": f"{store.kind}, {len(store):,} images of {'x'.join(map(str, model.image_shape))} pixels",
         _IN: store.path,
-        "pairs": "; ".join(
-            f"{name}: {pairs_made(made)}" for name, made in store.partitions.items() if name in model.latent
-        ),
+        "pairs": "; ".join(f"{name}: {pairs_made(made)}" for name, made in _trained_on(run).items()),
         "latent": ", ".join(f"{name} {size}" for name, size in model.latent.items()),
         "method": describe(METHODS, model.method),
         "objective": f"{describe(OBJECTIVES, model.objective)}, {describe(LIKELIHOODS, model.likelihood)} likelihood,"
@@ -165,12 +163,17 @@ def _scores(scores: Scores | None) -> str:
     return html.section("Scores", html.facts(scores.facts()), *map(html.table, scores.tables()))
 
 
+def _trained_on(run: OpenRun) -> dict[str, dict[str, Any]]:
+    """How the store says that the pairs of the run's partitions were made, by partition."""
+    return {name: made for name, made in run.store.partitions.items() if name in run.partitions}
+
+
 def _pictures(run: OpenRun, hinton: Path | None) -> list[str]:
     """What there is to see, each with a word on it."""
     traversals = draw_traversals(run)
     swaps = draw_swaps(run)
-    trained = [name for name in run.store.partitions if name in run.partitions]
-    pairs = draw_pairs(run.store, run.files.figures / "pairs.png", trained) if trained else None
+    trained = _trained_on(run)
+    pairs = draw_pairs(run.store, run.files.figures / "pairs.png", [*trained]) if trained else None
     image = f"image {traversals.sample}"
     shown = {
         "Traversals": f"Each row moves one latent dimension around {image}, the busiest first; KL divergence beside it.",

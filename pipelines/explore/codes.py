@@ -91,13 +91,6 @@ def plane(codes: Floats, layout: str) -> npt.NDArray[np.float64]:
     return np.asarray(x @ vectors)
 
 
-def label_columns(store: Store) -> list[str]:
-    """Columns of the samples' table that points can be coloured by."""
-    import pyarrow as pa
-
-    return [it.name for it in store.schema if it.name != "sample_id" and not pa.types.is_nested(it.type)]
-
-
 def labels_of(store: Store, column: str, ids: Ids) -> pd.Series[Any]:
     """A column's values of some samples; `GatedVAEError` where there is no such column."""
     if column not in store.schema.names:

@@ -121,8 +121,11 @@ def make_server(
         raise UsageError(f"{options.host} cannot be served.", "", "Give a name or an IPv4 address, such as 127.0.0.1.")
     token = options.token()
     check_free(options, f"http://{options.host}:{options.port}")
-    for told in ("tornado.access", "bokeh.server.views.ws"):  # of whoever closes a tab before it is drawn
-        logging.getLogger(told).setLevel(logging.ERROR)
+    for noisy in (
+        "tornado.access",
+        "bokeh.server.views.ws",
+    ):  # of requests refused, and of tabs closed before they are drawn
+        logging.getLogger(noisy).setLevel(logging.ERROR)
     port = options.port or _free_port(options.host)
     names = _names(options.host, port)
     server = Server(

@@ -15,7 +15,6 @@ from gated_vae.pipelines.explore import parts
 from gated_vae.pipelines.explore.codes import (
     LAYOUTS,
     contrast,
-    label_columns,
     labels_of,
     nearest,
     numbers_of,
@@ -74,7 +73,7 @@ class MapTab(Tab):
         """Lay out the first partition, coloured by the first column that it shares."""
         run, store = self.subject.its_run(), self.subject.its_store()
         first = next(iter(run.partitions))
-        columns = label_columns(store)
+        columns = [name for name in store.columns if name != "sample_id"]
         shared = [*(store.shared(first) if first in store.partitions else ()), *columns, ""]
         counts = sorted({min(count, len(store)) for count in COUNTS})
         self._columns, self._counts = columns, {str(count): f"{count:,}" for count in counts}

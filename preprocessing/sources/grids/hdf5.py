@@ -17,7 +17,7 @@ from gated_vae.preprocessing.sources.grids.npz import Form
 
 _FILTERS = {"gzip", "lzf", None}  # those that h5py itself has; others are loaded from the system
 _CHUNK_BYTES = 1 << 28  # unpacked at a time, at most
-# So that a chunk of many images is unpacked once: 15,000 images of 3D Shapes share theirs, 176 MiB.
+# So that a chunk of many images is unpacked once: by itself, h5py has 15,000 images of 3D Shapes share theirs, 176 MiB.
 _CACHE_BYTES = 256 << 20
 
 

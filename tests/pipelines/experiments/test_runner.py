@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
@@ -31,6 +29,7 @@ from gated_vae.pipelines.training.folder import create_run
 from gated_vae.pipelines.training.journal import DivergedError
 from gated_vae.pipelines.training.run import Run, open_run
 from gated_vae.pipelines.training.train import TrainReport, train
+from gated_vae.preprocessing.compute import threads
 from gated_vae.preprocessing.errors import GatedVAEError
 from gated_vae.preprocessing.store import Store, manifest_path
 
@@ -126,12 +125,6 @@ def test_a_finished_run_of_other_options_is_refused_before_any_is_trained(tmp_pa
         do_all(two(store, tmp_path), "gated")
 
 
-@contextmanager
-def in_this_process(*_: object) -> Iterator[Callable[..., Iterator[Any]]]:
-    """One task after the other, in place of processes."""
-    yield lambda function, tasks: (function(*task) for task in tasks)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Scored(Two):
     """Two runs that are judged the same, with a row each."""
@@ -166,7 +159,7 @@ def test_where_a_run_diverges_the_others_are_scored_and_reported(
         raise DivergedError(bad)
 
     with monkeypatch.context() as patch:
-        patch.setattr(of_runs, "one_core_each", in_this_process)
+        patch.setattr(of_runs, "one_core_each", lambda *_: threads(1))
         patch.setattr(of_runs, "train_on_one_core", alone)
         patch.setattr(of_runs, "train_stacks", as_stack)
         with pytest.raises(DivergedError, match=r"The others are in \S*scored.md. Use a lower") as diverged:

@@ -82,7 +82,7 @@ def test_the_published_sizes_are_insisted_on(tmp_path: Path, capsys: pytest.Capt
 
 @pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="Linux counts what is read")
 def test_chunks_of_many_images_are_unpacked_once(tmp_path: Path) -> None:
-    """As h5py chose them for the published file: 768 chunks of 4 x 4 pixels of many images each, there of 15,000, here of 7,500."""
+    """As h5py chooses them for 3D Shapes: 768 chunks of 4 x 4 pixels of many images each, there of 15,000, here of 7,500."""
 
     def bytes_read() -> int:
         return int(Path("/proc/self/io").read_text().split()[1])
