@@ -50,6 +50,14 @@ SHOWN: dict[str, tuple[Place | None, Place | None]] = {
         ("training step, convolutional, fp32", "its products and convolutions"),
         ("training, convolutional, fp32, a step on a resident batch", "pythae"),
     ),
+    "a step in bfloat16, fully connected": (
+        ("training step, width 512, bf16", "its matrix products"),
+        ("training step, width 512, bf16", "itself in fp32"),
+    ),
+    "a step in bfloat16, convolutional": (
+        ("training step, convolutional, bf16", "its products and convolutions"),
+        ("training step, convolutional, bf16", "itself in fp32"),
+    ),
     "the service, ids": (("service, ids only, batches of 1024", "loader, reading ahead"), None),
     "the service, pixels": (("service, pixels, batches of 1024", "plain Flight"), None),
     "DCI by a forest": (("DCI, random forest, 50,000 x 24, 2 factors", "bare scikit-learn fits"), None),

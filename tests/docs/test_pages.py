@@ -23,7 +23,7 @@ def test_the_figures_of_readme_come_from_the_results() -> None:
         "regressor == 'random_forest' and model == 'beta' and method == 'composed_apart' and steps == 288000"
     )
     speed = pd.read_parquet(RESULTS / "benchmarks.parquet").query(
-        "stage == 'OpenFace CSVs, one an image' and peer == 'pandas, per file' and commit == '4de2e09'"
+        "stage == 'OpenFace CSVs, one an image' and peer == 'pandas, per file' and commit == 'e2b47fd'"
     )
     wanted = [
         [r2["partners", "pose_Ry", name] for name in ("pose", "expression")] + [r2["ungated", "pose_Ry", "full"]],
